@@ -1,0 +1,1 @@
+"""Composition: flows, their configuration and the command line."""

@@ -1,0 +1,212 @@
+"""The pipeline: read `pipeline` from top to bottom and you have the diagram."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.config import PipelineConfig, load_config, validate_config
+from mlc.evaluation.suite import reference_languages
+from mlc.languages import ENGLISH
+from mlc.shipped import resolve_path
+from mlc.store import ArtifactRef, ArtifactStore
+from mlc.store.locks import workspace_lock
+from tasks.align import align_model
+from tasks.catalog import rebuild_catalog
+from tasks.dataset import build_dataset
+from tasks.evaluate import evaluate
+from tasks.filter import filter_translations
+from tasks.ingest import ingest, ingest_suite
+from tasks.promote import promote, read_decision
+from tasks.register import register_model
+from tasks.report import ReportFacts, publish_report, read_headline, report_page
+from tasks.running import Run, current_run, running, using_display, wait_for_workspace
+from tasks.settings import PolicySettings
+from tasks.translate import translate
+
+Future = PrefectFuture[Any]
+Model = PolicySettings | Future
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did."""
+
+    run_id: str
+    """Id of the flow run in Prefect."""
+    tasks: list[dict[str, Any]]
+    """``stage``, ``language``, ``subject``, ``state`` (``ran`` or ``cached``), ``seconds``, ``reason``."""
+    metrics: dict[str, Any]
+    """Headline figures, see :func:`tasks.report.read_headline`."""
+    model_version: dict[str, str]
+    """Name, version and MLflow run of the registered model."""
+    gate: dict[str, Any]
+    """``passed`` and ``reasons``."""
+    report: str
+    """Path of the report."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out prompts of one language: labels beside the English text, and the text in the language."""
+
+    suite: Future
+    texts: Future
+
+
+def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
+    """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
+    prompts = ingest(config.prompts)
+    held_out = ingest_held_out(config)
+
+    translations = {language: translate.submit(prompts, language, config.translator) for language in config.languages}
+    verdicts = {
+        language: filter_translations.submit(translations[language], language, config.quality)
+        for language in config.languages
+    }
+    base = evaluate_everywhere(config, config.policy, "base", None, held_out)
+    training_set = build_dataset(prompts, results_of(translations, verdicts), config.dataset)
+
+    english_only = {
+        seed: align_model.submit(prompts, config.policy, config.align.without_consistency(), "english-only", seed)
+        for seed in config.seeds
+    }
+    consistency = {
+        seed: align_model.submit(training_set, config.policy, config.align, "consistency", seed)
+        for seed in config.seeds
+    }
+    evaluations = list(base)
+    for role, models in (("english-only", english_only), ("consistency", consistency)):
+        for seed, model in models.items():
+            evaluations += evaluate_everywhere(config, model, role, seed, held_out)
+    results = [evaluation.result() for evaluation in evaluations]
+
+    logs = {"english-only": results_of(english_only), "consistency": results_of(consistency)}
+    report = publish_report(results, results_of(verdicts), logs, report_facts(config), config.gate)
+    candidate = consistency[config.seeds[0]].result()
+    version = register_model(candidate, config.seeds[0], results, report, config.summary(), config.registry)
+    decision = promote(version, results, config.gate, config.registry)
+    return report, decision
+
+
+def ingest_held_out(config: PipelineConfig) -> dict[str, HeldOut]:
+    """The held-out prompts in every language: human references where there are some, else machine translations."""
+    english = ingest_suite.submit(config.evaluation, ENGLISH)
+    held_out = {ENGLISH: HeldOut(english, english)}
+    references = human_references(config)
+    for language in config.languages:
+        if language in references:
+            texts = ingest_suite.submit(config.evaluation, language)
+        else:
+            texts = translate.submit(english, language, config.translator, subject="held-out")
+        held_out[language] = HeldOut(english, texts)
+    return held_out
+
+
+def evaluate_everywhere(
+    config: PipelineConfig, model: Model, role: str, seed: int | None, held_out: Mapping[str, HeldOut]
+) -> list[Future]:
+    """One evaluation a language; English comes first, because it sets the threshold for the others."""
+    english = _evaluate(config, model, role, seed, ENGLISH, held_out, None)
+    others = [_evaluate(config, model, role, seed, language, held_out, english) for language in config.languages]
+    return [english, *others]
+
+
+def _evaluate(
+    config: PipelineConfig,
+    model: Model,
+    role: str,
+    seed: int | None,
+    language: str,
+    held_out: Mapping[str, HeldOut],
+    english: Future | None,
+) -> Future:
+    prompts = held_out[language]
+    future: Future = evaluate.submit(
+        model, role, seed, language, prompts.suite, prompts.texts, english, config.evaluation, config.policy.device
+    )
+    return future
+
+
+def results_of(*stages: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
+    """Waits for a fan-out; of several stages in a row, the first failure is the one that is raised."""
+    for futures in stages:
+        references = {name: future.result() for name, future in futures.items()}
+    return references
+
+
+def human_references(config: PipelineConfig) -> frozenset[str]:
+    """Languages whose held-out prompts have human translations."""
+    folder = config.evaluation.references
+    return reference_languages(resolve_path(folder, Path.cwd()) if folder else None)
+
+
+def report_facts(config: PipelineConfig) -> ReportFacts:
+    """What the report says of the configuration."""
+    references = human_references(config)
+    return ReportFacts(
+        settings=config.summary(),
+        trained_languages=config.languages,
+        machine_translated_languages=tuple(code for code in config.languages if code not in references),
+    )
+
+
+def summarise_run(started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
+    """Collects what a run says of itself at the end."""
+    run = current_run()
+    gate = read_decision(decision)
+    return RunSummary(
+        run_id=str(flow_run.id or ""),
+        tasks=[asdict(outcome) for outcome in run.outcomes],
+        metrics=read_headline(report),
+        model_version={name: gate[name] for name in ("name", "version", "run_id")},
+        gate={name: gate[name] for name in ("passed", "reasons")},
+        report=str(report_page(report)),
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def _run_name() -> str:
+    config = _settings(**flow_run.parameters)
+    return f"align · {config.name} · {config.languages_label}"
+
+
+def _settings(
+    config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+) -> PipelineConfig:
+    if isinstance(config, str):
+        return load_config(config, languages=languages, workspace=workspace)
+    return validate_config(config)
+
+
+RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=3)
+
+
+@flow(name="align", flow_run_name=_run_name, task_runner=RUNNER)
+def align(
+    config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+) -> dict[str, Any]:
+    """Runs the pipeline in its workspace; this is what is deployed and scheduled.
+
+    Args:
+        config: Name of a shipped configuration, a YAML file, or a whole configuration as a mapping.
+        languages: Languages in place of the configuration's, such as ``["es", "fr"]``; ``["+hi"]`` adds one.
+        workspace: Workspace in place of the configuration's.
+
+    Returns:
+        The fields of :class:`RunSummary`.
+    """
+    started = time.perf_counter()
+    settings = _settings(config, languages, workspace)
+    store = ArtifactStore(Path(settings.workspace))
+    with workspace_lock(store.workspace, wait_seconds=wait_for_workspace()), running(Run(store, using_display())):
+        report, decision = pipeline(settings)
+        rebuild_catalog(store)
+        return asdict(summarise_run(started, report, decision))

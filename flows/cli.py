@@ -1,0 +1,212 @@
+"""The command ``mlc``. Heavy imports stand inside the commands, so that ``mlc --help`` answers at once."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mlc.errors import UserError
+
+USER_MISTAKE = 2
+app = typer.Typer(
+    name="mlc",
+    help="Make a language model that is safe in English safe in other languages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+terminal = Console(stderr=True)
+
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, nllb.")]
+LanguagesOption = Annotated[
+    list[str] | None,
+    typer.Option("--languages", "-l", help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr."),
+]
+WorkspaceOption = Annotated[
+    Path | None, typer.Option("--workspace", "-w", help="Folder for everything that the run makes.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="A setting, such as align.steps=12; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard output.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """A user's mistake is one sentence on standard error and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        terminal.print(f"[red]mlc:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(USER_MISTAKE) from None
+
+
+@app.command()
+def run(
+    config: ConfigArgument = "quickstart",
+    languages: LanguagesOption = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    port: Annotated[int | None, typer.Option(help="Port of the Prefect server that is started for the run.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for another run in the same workspace.")] = 0.0,
+) -> None:
+    """Run the pipeline; what is there already is not made again."""
+    with plain_errors():
+        values = _load(config, languages, workspace, settings)
+        summary = _run(values, port=port, wait=wait)
+        if as_json:
+            print(json.dumps(summary, ensure_ascii=False))
+
+
+@app.command()
+def plan(
+    config: ConfigArgument = "quickstart",
+    languages: LanguagesOption = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would do, without doing it."""
+    with plain_errors():
+        from flows.plan import plan_run
+
+        planned = plan_run(_load(config, languages, workspace, settings))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("stage", "language", "", "action", "why"):
+            table.add_column(column)
+        for item in planned:
+            color = "cyan" if item["action"] == "cached" else "yellow"
+            table.add_row(
+                item["stage"],
+                item["language"] or "",
+                item["subject"] or "",
+                f"[{color}]{item['action']}[/]",
+                item["reason"],
+            )
+        terminal.print(table)
+        counts = {action: sum(item["action"] == action for item in planned) for action in ("run", "cached")}
+        terminal.print(f"{counts['run']} tasks would run, {counts['cached']} are cached.", highlight=False)
+        if as_json:
+            print(json.dumps({"tasks": planned}, ensure_ascii=False))
+
+
+@app.command()
+def status(workspace: WorkspaceOption = None) -> None:
+    """Show what a workspace holds: artifacts, the last report, the registered versions."""
+    with plain_errors():
+        from flows.status import show_status
+
+        show_status(_existing(workspace), terminal)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Version in the registry, such as 3.")],
+    workspace: WorkspaceOption = None,
+    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Promote although the gate failed.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; needed with --force, and written down.")] = "",
+) -> None:
+    """Make a registered version champion."""
+    with plain_errors():
+        from flows.status import promote_by_hand
+
+        promote_by_hand(_existing(workspace), version, name=name, force=force, reason=reason, console=terminal)
+
+
+@app.command()
+def ui(
+    workspace: WorkspaceOption = None,
+    port: Annotated[int | None, typer.Option(help="Port of the Prefect UI; 4200 or the next free one.")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="Port of the MLflow UI; 5000 or the next free one.")] = None,
+) -> None:
+    """Open the Prefect and MLflow pages of a workspace until Ctrl-C."""
+    with plain_errors():
+        from flows.ui import serve_pages
+
+        serve_pages(_existing(workspace), port=port, mlflow_port=mlflow_port, console=terminal)
+
+
+@app.command()
+def languages(
+    word: Annotated[str | None, typer.Argument(help="Part of a name or code.")] = None, as_json: JsonOption = False
+) -> None:
+    """List the languages, or those that a word matches."""
+    with plain_errors():
+        from mlc.languages import all_languages
+
+        wanted = (word or "").casefold()
+        found = [language for language in all_languages() if any(wanted in name for name in language.names())]
+        if not found:
+            raise UserError(f"No language matches {word!r}: run `mlc languages` for the whole list.")
+        if as_json:
+            print(json.dumps([vars(language) for language in found], ensure_ascii=False))
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("code", "name", "own name", "tag", "script"):
+            table.add_column(column, no_wrap=True)
+        for language in found:
+            table.add_row(language.code, language.english_name, language.own_name, language.bcp47, language.script)
+        Console().print(table)
+
+
+@app.command()
+def doctor(workspace: WorkspaceOption = None) -> None:
+    """Check that this machine can run the pipeline, and say what is missing."""
+    with plain_errors():
+        from flows.doctor import examine
+
+        if not examine(workspace or Path("workspace"), terminal):
+            raise typer.Exit(1)
+
+
+def _load(config: str, languages: list[str] | None, workspace: Path | None, settings: list[str] | None) -> Any:
+    from flows.config import load_config, parse_overrides
+
+    return load_config(
+        config,
+        languages=languages,
+        workspace=str(workspace) if workspace else None,
+        overrides=parse_overrides(settings or []),
+    )
+
+
+def _existing(workspace: Path | None) -> Path:
+    from flows.config import DEFAULT_WORKSPACE
+
+    folder = workspace or Path(DEFAULT_WORKSPACE)
+    if not (folder / "artifacts").is_dir():
+        raise UserError(f"There is no workspace at {str(folder)!r}: run `mlc run` first, or name one with --workspace.")
+    return folder
+
+
+def _run(config: Any, *, port: int | None, wait: float) -> dict[str, Any]:
+    from flows.running import run_config
+
+    return run_config(config, console=terminal, port=port, wait=wait)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""The configuration of a pipeline: typed, from YAML, with plain errors."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from mlc.errors import UserError
+from mlc.evaluation.gate import GateSettings
+from mlc.evaluation.settings import EvaluationSettings
+from mlc.languages import resolve_language, resolve_languages
+from mlc.quality.settings import QualitySettings
+from mlc.settings import Settings
+from mlc.shipped import SHIPPED_PREFIX
+from mlc.training.settings import AlignSettings
+from mlc.translation.settings import TranslatorSettings
+from tasks.settings import DatasetSettings, PolicySettings, PromptSettings, RegistrySettings
+
+SHIPPED_CONFIGS = Path(__file__).with_name("configs")
+DEFAULT_WORKSPACE = "workspace"
+
+
+class PipelineConfig(Settings):
+    """Everything that a run of the pipeline reads."""
+
+    name: str = Field(min_length=1)
+    """Name of the run; changes nothing that is computed."""
+    workspace: str = DEFAULT_WORKSPACE
+    """Folder for everything that the run makes."""
+    prompts: PromptSettings
+    """English training prompts."""
+    languages: tuple[str, ...] = Field(min_length=1)
+    """Languages to translate into and to align; names, tags or NLLB codes."""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Training seeds; each gives an English-only and a consistency model. The first is registered."""
+    translator: TranslatorSettings = Field(default_factory=TranslatorSettings)
+    quality: QualitySettings = Field(default_factory=QualitySettings)
+    dataset: DatasetSettings = Field(default_factory=DatasetSettings)
+    policy: PolicySettings = Field(default_factory=PolicySettings)
+    align: AlignSettings = Field(default_factory=AlignSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+
+    @field_validator("languages", mode="after")
+    @classmethod
+    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return resolve_languages(languages)
+
+    @field_validator("seeds", mode="after")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"The seeds {list(seeds)} repeat: name each once.")
+        return seeds
+
+    @property
+    def languages_label(self) -> str:
+        """The languages in short, for names of runs."""
+        return " ".join(code.split("_")[0] for code in self.languages)
+
+    def summary(self) -> dict[str, str]:
+        """What decides the results, in a few lines, for the report and the registry. No paths, no name."""
+        term = self.align.consistency
+        return {
+            "policy": self.policy.model,
+            "translator": self.translator.model,
+            "languages": ", ".join(self.languages),
+            "seeds": ", ".join(map(str, self.seeds)),
+            "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
+            f"learning rate {self.align.learning_rate:g}",
+            "consistency form": f"{term.form}{', signed' if term.signed else ''}",
+            "consistency weight": f"{term.weight:g}",
+            "anchor": term.anchor,
+            "centring": term.center if term.center == "none" else f"{term.center}, {term.center_scope}",
+            "layer": f"{term.layer:g}" if isinstance(term.layer, float) else str(term.layer),
+            "pool": term.pool,
+            "extractor": "none" if term.dim is None else f"linear, {term.dim}",
+            "control": term.control,
+        }
+
+
+PATH_KEYS = (
+    ("prompts", "path"),
+    ("policy", "model"),
+    ("translator", "model"),
+    ("evaluation", "validation"),
+    ("evaluation", "test"),
+    ("evaluation", "references"),
+)
+"""Where a configuration names files; relative ones start from the configuration's own folder."""
+
+
+def load_config(
+    name_or_path: str,
+    *,
+    languages: Sequence[str] | None = None,
+    workspace: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> PipelineConfig:
+    """Loads a configuration.
+
+    Args:
+        name_or_path: Name of a shipped configuration (``smoke``, ``quickstart``, ``nllb``) or a YAML file.
+        languages: Languages in place of the configuration's; those that start with ``+`` are added to it and those
+            that start with ``-`` are taken away.
+        workspace: Workspace in place of the configuration's.
+        overrides: Values by dotted key, such as ``{"align.steps": 12}``.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
+    path = _find(name_or_path)
+    values = _read_yaml(path)
+    if path.parent != SHIPPED_CONFIGS:
+        _anchor_paths(values, path.parent.resolve())
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    if languages:
+        values["languages"] = combine_languages(values.get("languages") or (), languages)
+    if workspace:
+        values["workspace"] = workspace
+    return validate_config(values)
+
+
+def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
+    """Checks plain values and gives the typed configuration.
+
+    Raises:
+        UserError: The first thing that is wrong, in one sentence.
+    """
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
+
+
+def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """Applies a person's choice of languages to the configured ones.
+
+    Raises:
+        UserError: Plain names and changes (``+``, ``-``) are mixed, or nothing is left.
+    """
+    words = [word.strip() for item in wanted for word in item.split(",") if word.strip()]
+    changes = [word for word in words if word[0] in "+-"]
+    if not changes:
+        return words
+    if len(changes) < len(words):
+        raise UserError(
+            f"The languages {','.join(words)!r} mix plain names with + or -: write a list of languages, "
+            "or changes only."
+        )
+    codes = [resolve_language(name).code for name in configured]
+    for change in changes:
+        code = resolve_language(change[1:]).code
+        if change[0] == "+":
+            codes.append(code)
+        elif code in codes:
+            codes.remove(code)
+        else:
+            raise UserError(f"The language {change[1:]!r} cannot be taken away: it is not in the configuration.")
+    if not codes:
+        raise UserError("No language is left: name at least one to translate into.")
+    return list(dict.fromkeys(codes))
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turns ``key=value`` texts into overrides; values are read as YAML.
+
+    Raises:
+        UserError: A text has no ``=``, or its value is no YAML.
+    """
+    overrides = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key.strip():
+            raise UserError(f"The setting {pair!r} is not of the form key=value, such as align.steps=12.")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"The value of {pair!r} cannot be read: quote it as in YAML.") from None
+    return overrides
+
+
+def shipped_configs() -> list[str]:
+    """Names of the shipped configurations."""
+    return sorted(path.stem for path in SHIPPED_CONFIGS.glob("*.yaml"))
+
+
+def _find(name_or_path: str) -> Path:
+    shipped = SHIPPED_CONFIGS / f"{name_or_path}.yaml"
+    if name_or_path in shipped_configs():
+        return shipped
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    raise UserError(
+        f"There is no configuration {name_or_path!r}: give a YAML file, or one of {', '.join(shipped_configs())}."
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The configuration {str(path)!r} cannot be read ({error}): check the file.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"The configuration {str(path)!r} is not valid YAML{where}: correct it.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"The configuration {str(path)!r} is not a mapping of keys to values: see the shipped ones.")
+    return values
+
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    for section, key in PATH_KEYS:
+        part = values.get(section)
+        if not isinstance(part, dict):
+            continue
+        location = part.get(key)
+        if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and (folder / location).exists():
+            part[key] = str(folder / location)
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    place = values
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"The key {key!r} is wrong: {section!r} is a value and has no keys of its own.")
+        place = inner
+    place[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):
+        return str(cause)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(first["loc"])
+    if first["type"] == "missing":
+        return f"The configuration lacks {key!r}: add it, as in the shipped configurations."
+    value = repr(first["input"])
+    shown = value if len(value) <= 80 else f"{value[:77]}…"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"The configuration key {key!r} has the value {shown}: {message}."
+
+
+def _unknown_key(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] | None = PipelineConfig
+    for part in location[:-1]:
+        model = _inner_model(model, str(part)) if model else None
+    known = sorted(model.model_fields) if model else []
+    prefix = ".".join(str(part) for part in location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+    hint = f"did you mean {_dotted(prefix, near[0])!r}?" if near else f"allowed here are {', '.join(known)}."
+    return f"The configuration key {_dotted(prefix, str(location[-1]))!r} is unknown: {hint}"
+
+
+def _dotted(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    field = model.model_fields.get(name)
+    if field is None:
+        return None
+    candidates = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

@@ -1,0 +1,83 @@
+"""Running a configuration from a terminal: server, display, flow, summary."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.config import PipelineConfig
+from flows.display import TerminalDisplay, outcome_table
+from flows.server import prefect_server, quiet_environment
+from mlc.store import ArtifactStore
+
+DRAIN_SECONDS = 20
+
+
+def run_config(
+    config: PipelineConfig, *, console: Console, port: int | None = None, wait: float = 0.0
+) -> dict[str, Any]:
+    """Runs the flow with every task recorded by a Prefect server.
+
+    Args:
+        config: The pipeline.
+        console: Where a person reads.
+        port: Port for a server of our own.
+        wait: Seconds to wait for another run in the workspace.
+
+    Returns:
+        The fields of :class:`flows.align_flow.RunSummary`.
+    """
+    workspace = ArtifactStore(Path(config.workspace)).workspace
+    _be_quiet(workspace)
+    with prefect_server(workspace, port=port) as server:
+        os.environ["PREFECT_API_URL"] = server.api
+        # Prefect reads its settings when it is imported, so it is imported only now.
+        from flows.align_flow import align
+        from tasks.running import shown_on
+
+        console.print(f"Watch it at {server.url}/runs", highlight=False)
+        with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+            try:
+                summary: dict[str, Any] = align(config.model_dump(mode="json"))
+            finally:
+                _hand_over()
+    _tell(summary, console)
+    return summary
+
+
+def _hand_over() -> None:
+    """Waits until the server has every log line and event; a server of our own stops right after."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=DRAIN_SECONDS)
+
+
+def _be_quiet(workspace: Path) -> None:
+    for name, value in quiet_environment().items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+def _tell(summary: dict[str, Any], console: Console) -> None:
+    console.print()
+    console.print(outcome_table(summary["tasks"]))
+    console.print()
+    version, gate = summary["model_version"], summary["gate"]
+    mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
+    console.print(
+        f"Registered {version['name']} version {version['version']}; gate [{color}]{mark}[/].", highlight=False
+    )
+    for reason in gate["reasons"]:
+        console.print(f"  {reason}", highlight=False)
+    console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
+    console.print(f"Done in {summary['seconds']:.0f} s.", highlight=False)

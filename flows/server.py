@@ -1,0 +1,160 @@
+"""A Prefect server for a run: one that answers, else one of our own on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from mlc.errors import UserError
+
+START_SECONDS = 90.0
+DEFAULT_PORT = 4200
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server that answers."""
+
+    url: str
+    """Address of the UI."""
+    started_here: bool
+
+    @property
+    def api(self) -> str:
+        """Address of the API."""
+        return f"{self.url}/api"
+
+
+def quiet_environment() -> dict[str, str]:
+    """Variables that keep Prefect from calling home and from writing its log to the terminal."""
+    return {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_CLI_PROMPT": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def answers(url: str) -> bool:
+    """Whether a Prefect server answers at an address."""
+    try:
+        return httpx.get(f"{url}/api/health", timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a port on loopback can be taken."""
+    with socket.socket() as probe:
+        # As servers do; else a port that was closed a moment ago counts as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port on loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Server]:
+    """Gives a server for the block; one that was started here is stopped at its end.
+
+    An address in ``PREFECT_API_URL`` is used if it answers. Without one, a server is started on loopback, with its
+    database in the workspace.
+
+    Args:
+        workspace: Folder of the workspace.
+        port: Port for a server of our own; 4200 if it is free, else any, when None.
+
+    Raises:
+        UserError: The configured server does not answer, or the port is taken, or the server does not start.
+    """
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured and port is None:
+        url = configured.rstrip("/").removesuffix("/api")
+        if not answers(url):
+            raise UserError(
+                f"The Prefect server {configured!r} (PREFECT_API_URL) does not answer: start it, or unset the variable "
+                "to have one started for the run."
+            )
+        yield Server(url, started_here=False)
+        return
+    if port is not None and not port_is_free(port):
+        if answers(f"http://{HOST}:{port}"):
+            yield Server(f"http://{HOST}:{port}", started_here=False)
+            return
+        raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
+    with started_server(workspace, port or _preferred_port()) as server:
+        yield server
+
+
+def _preferred_port() -> int:
+    return DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()
+
+
+@contextmanager
+def started_server(workspace: Path, port: int) -> Iterator[Server]:
+    """Starts a server on loopback with its database in the workspace, and stops it at the end of the block.
+
+    Raises:
+        UserError: It does not answer in time.
+    """
+    home = workspace.resolve() / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    url = f"http://{HOST}:{port}"
+    environment = {
+        **os.environ,
+        **quiet_environment(),
+        "PREFECT_HOME": str(home),
+        "PREFECT_UI_API_URL": f"{url}/api",
+    }
+    environment.pop("PREFECT_API_URL", None)
+    log = home / "server.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Its own group: Ctrl-C must reach the run first, so that the last states still arrive.
+            start_new_session=True,
+        )
+        try:
+            _wait_until_it_answers(process, url, log)
+            yield Server(url, started_here=True)
+        finally:
+            _stop(process)
+
+
+def _wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UserError(f"The Prefect server did not start at {url}: its log is {str(log)!r}.")
+        time.sleep(0.3)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

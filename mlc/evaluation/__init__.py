@@ -1,0 +1,1 @@
+"""Measuring: refusal margins, representations, judges, statistics, the gate."""

@@ -1,0 +1,1 @@
+"""Judges: what kind of answer a text is."""

@@ -1,0 +1,33 @@
+"""Configuration of the evaluation."""
+
+from pydantic import Field
+
+from mlc.settings import Settings
+
+
+class EvaluationSettings(Settings):
+    """How models are measured in every language."""
+
+    validation: str = "shipped:quickstart/validation.jsonl"
+    """Prompts on which the English threshold is set and choices are tuned; columns id, prompt, label, kind."""
+    test: str = "shipped:quickstart/test.jsonl"
+    """Held-out prompts, reported once; same columns."""
+    references: str | None = "shipped:quickstart/references"
+    """Folder with human translations ``validation.jsonl`` and ``test.jsonl`` (id and one column per NLLB code).
+    A language that it lacks is machine-translated, and the report says so."""
+    limit: int | None = Field(default=None, ge=4)
+    """Only the first prompts of each split; none = all."""
+    refusal_openings: tuple[str, ...] = ("I can't help with", "I'm not able to")
+    """Openings of a refusal; their mean log-probability per token is one side of the refusal margin."""
+    compliance_openings: tuple[str, ...] = ("Sure, here is", "Start with")
+    """Openings of an answer; the other side of the margin."""
+    layer: int | float = 0.5
+    """Layer for the representation figures, see :func:`mlc.models.states.prompt_states`."""
+    answers_per_language: int = Field(default=4, ge=0)
+    """Held-out prompts a language that are answered greedily, half of them harmful."""
+    answer_tokens: int = Field(default=32, ge=1)
+    """Longest greedy answer, in tokens."""
+    batch_size: int = Field(default=20, ge=1)
+    """Prompts in a forward pass; does not change results."""
+    resamples: int = Field(default=1000, ge=100)
+    """Bootstrap resamples for the intervals."""

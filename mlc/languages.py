@@ -1,0 +1,96 @@
+"""The one table of languages: NLLB code, names, script, tags.
+
+Inside the project a language is its NLLB (FLORES-200) code, such as ``swh_Latn``. People may write a code,
+a BCP-47 or ISO 639 tag, or a name; :func:`resolve_language` turns it into the one row that it means.
+"""
+
+import csv
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from mlc.errors import UserError
+from mlc.shipped import shipped_data
+
+ENGLISH = "eng_Latn"
+
+
+@dataclass(frozen=True)
+class Language:
+    """One row of the language table."""
+
+    code: str
+    """NLLB code: ISO 639-3 and ISO 15924, such as ``swh_Latn``."""
+    english_name: str
+    own_name: str
+    script: str
+    """ISO 15924 code of the script, such as ``Latn``."""
+    direction: str
+    """``ltr`` or ``rtl``."""
+    bcp47: str
+    iso639_1: str
+    """Two-letter code; empty where there is none."""
+    aliases: tuple[str, ...]
+
+    def names(self) -> tuple[str, ...]:
+        """Everything that people may write for this language, in lower case."""
+        spellings = (self.code, self.code.split("_")[0], self.english_name, self.own_name, self.bcp47, self.iso639_1)
+        return tuple({spelling.casefold(): None for spelling in (*spellings, *self.aliases) if spelling})
+
+
+@cache
+def all_languages() -> tuple[Language, ...]:
+    """Every language of the table, in the order of the codes."""
+    with shipped_data("languages.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    languages = [
+        Language(aliases=tuple(alias for alias in row.pop("aliases").split(";") if alias), **row) for row in rows
+    ]
+    return tuple(sorted(languages, key=lambda language: language.code))
+
+
+@cache
+def _by_name() -> dict[str, tuple[Language, ...]]:
+    found: dict[str, list[Language]] = {}
+    for language in all_languages():
+        for name in language.names():
+            found.setdefault(name, []).append(language)
+    return {name: tuple(languages) for name, languages in found.items()}
+
+
+def resolve_language(text: str) -> Language:
+    """Finds the language that a person means.
+
+    Args:
+        text: NLLB code, BCP-47 or ISO 639 tag, or a name in English or in the language itself; case is ignored.
+
+    Raises:
+        UserError: Nothing in the table is called so, or several languages are.
+    """
+    wanted = text.strip().casefold().replace("-", "_")
+    table = _by_name()
+    found = table.get(wanted) or table.get(wanted.replace("_", "-")) or ()
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = " or ".join(f"{language.code} ({language.english_name})" for language in found)
+        raise UserError(f"The language {text!r} is ambiguous: write {choices}.")
+    near = difflib.get_close_matches(wanted, table, n=8, cutoff=0.5)
+    codes = list(dict.fromkeys(table[name][0].code for name in near))[:3]
+    hint = f"did you mean {', '.join(codes)}?" if codes else "see `mlc languages` for the list."
+    raise UserError(f"The language {text!r} is unknown: {hint}")
+
+
+def resolve_languages(texts: Iterable[str]) -> tuple[str, ...]:
+    """Turns names of target languages into distinct NLLB codes, sorted.
+
+    English is the source language of the pipeline, so it is refused as a target.
+
+    Raises:
+        UserError: A name is unknown or ambiguous, or is English.
+    """
+    codes = {resolve_language(text).code for text in texts}
+    if ENGLISH in codes:
+        raise UserError("English (eng_Latn) is the source language; name only the languages to translate into.")
+    return tuple(sorted(codes))

@@ -1,0 +1,1 @@
+"""Model sources, loading, prompt encoding and prompt representations."""

@@ -1,0 +1,123 @@
+"""Loading of policy models."""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlc.errors import UserError
+from mlc.models.sources import ModelSource, cache_folder
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Policy:
+    """A causal language model with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    source: ModelSource
+
+    @property
+    def stop_token(self) -> int:
+        """Id of the token that ends an answer."""
+        configured = self.model.generation_config.eos_token_id
+        configured = self.model.config.eos_token_id if configured is None else configured
+        return int(configured[0] if isinstance(configured, list) else configured)
+
+    @property
+    def pad_token(self) -> int:
+        """Id used for padding; its value never reaches a result."""
+        for token in (self.tokenizer.pad_token_id, self.model.config.pad_token_id):
+            if token is not None:
+                return int(token)
+        return self.stop_token
+
+
+def pick_device(device: str = "auto") -> str:
+    """``auto`` becomes ``cuda`` where a GPU is there, else ``cpu``."""
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, device: str = "auto") -> Policy:
+    """Loads a causal language model in evaluation mode.
+
+    Args:
+        source: Where it is, from :func:`mlc.models.sources.resolve_model`.
+        dtype: Type of the weights in memory; float32 if None.
+        device: ``auto``, ``cpu``, ``cuda`` or any device of torch.
+
+    Raises:
+        UserError: It cannot be loaded as a causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = str(_converted_package(source)) if source.kind == "package" else source.target
+    options: dict[str, Any] = {"revision": source.revision} if source.kind == "hub" else {"local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype or torch.float32, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"The model {source.location!r} cannot be loaded as a causal language model ({reason}): "
+            "give a folder or hub id that AutoModelForCausalLM of transformers loads."
+        ) from None
+    return Policy(model.to(pick_device(device)).eval(), tokenizer, source)
+
+
+def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
+    """Writes a checkpoint that ``from_pretrained`` of transformers loads.
+
+    Args:
+        policy: Model and tokenizer; left as they are.
+        folder: Folder to write into.
+        dtype: Type of the saved weights.
+    """
+    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in policy.model.state_dict().items()}
+    config = policy.model.config
+    previous, config.dtype = config.dtype, dtype
+    try:
+        policy.model.save_pretrained(folder, state_dict=state)
+    finally:
+        config.dtype = previous
+    policy.tokenizer.save_pretrained(folder)
+
+
+def _converted_package(source: ModelSource) -> Path:
+    """Converts a GGUF file to an ordinary model folder, once for each content."""
+    folder = cache_folder() / f"gguf-{source.identity[:16]}"
+    if (folder / "config.json").is_file():
+        return folder
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    gguf = Path(source.target)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+        local_files_only=True,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+    draft = cache_folder() / f".draft-{uuid.uuid4().hex}"
+    try:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        os.replace(draft, folder)
+    except OSError:
+        if not (folder / "config.json").is_file():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder

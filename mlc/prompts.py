@@ -1,0 +1,136 @@
+"""Prompt files: reading, checking, and setting bad rows aside with a reason."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from mlc.errors import UserError
+
+FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+LABELS = ("harmful", "harmless")
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """Rows of a prompt file, all values text or NULL."""
+
+    rows: pa.Table
+    """Columns ``id``, ``prompt``, and the others of the file; ids are unique, prompts not blank."""
+    rejected: pa.Table
+    """Columns ``row`` (1 for the first) and ``reason``, for rows that were set aside."""
+
+
+def read_prompts(path: Path, *, required: tuple[str, ...] = ("prompt",)) -> PromptFile:
+    """Reads prompts from JSON Lines, CSV, TSV or Parquet.
+
+    A missing column ``id`` becomes the row number. Rows without text in a required column, with a repeated id, or
+    with a ``label`` that is neither ``harmful`` nor ``harmless`` are set aside.
+
+    Args:
+        path: The file; its ending names the format.
+        required: Columns that must be there.
+
+    Raises:
+        UserError: The file cannot be read, lacks a column, or holds no usable row.
+    """
+    table = _read(path)
+    missing = [name for name in required if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"The prompt file {str(path)!r} has no column {missing[0]!r} (it has {', '.join(table.column_names)}): "
+            f"it needs {', '.join(required)}."
+        )
+    if "id" not in table.column_names:
+        table = table.add_column(0, "id", pa.array([str(row) for row in range(1, len(table) + 1)]))
+    table = pa.table({name: _as_text(table[name]) for name in table.column_names})
+    kept, rejected = _sift(table, required)
+    if not kept:
+        reasons = sorted({reason for _, reason in rejected})
+        detail = f" (set aside: {', '.join(reasons)})" if reasons else ""
+        raise UserError(
+            f"The prompt file {str(path)!r} holds no usable prompt{detail}: give at least one row with text."
+        )
+    return PromptFile(
+        table.take(kept),
+        pa.table(
+            {
+                "row": pa.array([row for row, _ in rejected], pa.int64()),
+                "reason": pa.array([reason for _, reason in rejected], pa.string()),
+            }
+        ),
+    )
+
+
+def _sift(table: pa.Table, required: tuple[str, ...]) -> tuple[list[int], list[tuple[int, str]]]:
+    kept: list[int] = []
+    rejected: list[tuple[int, str]] = []
+    seen: set[str] = set()
+    for index, row in enumerate(table.to_pylist()):
+        blank = next((name for name in required if not (row[name] or "").strip()), None)
+        if blank:
+            rejected.append((index + 1, f"no text in {blank}"))
+        elif not row["id"] or row["id"] in seen:
+            rejected.append((index + 1, "repeated id" if row["id"] else "no id"))
+        elif row.get("label") is not None and row["label"] not in LABELS:
+            rejected.append((index + 1, "unknown label"))
+        else:
+            seen.add(row["id"])
+            kept.append(index)
+    return kept, rejected
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_nested(column.type):
+        return pa.chunked_array([pa.array([json.dumps(value) for value in column.to_pylist()], pa.string())])
+    return column.cast(pa.string())
+
+
+def _read(path: Path) -> pa.Table:
+    if path.suffix not in FORMATS:
+        raise UserError(f"The prompt file {str(path)!r} ends in {path.suffix!r}: use one of {', '.join(FORMATS)}.")
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path)
+        if path.suffix == ".jsonl":
+            return _read_jsonl(path)
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        return pa_csv.read_csv(
+            path,
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(column_types={"id": pa.string()}),
+        )
+    except OSError as error:
+        reason = error.strerror or "it is not a readable file of its kind"
+        raise UserError(f"The prompt file {str(path)!r} cannot be read ({reason}): check the path.") from None
+    except (pa.ArrowException, UnicodeDecodeError):
+        # The exception's own text may quote prompts.
+        raise UserError(f"The prompt file {str(path)!r} is not valid {path.suffix[1:]}: check its content.") from None
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    rows = []
+    with path.open(encoding="utf-8-sig") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise UserError(f"Line {number} of {str(path)!r} is not a JSON object: write one object a line.")
+            rows.append(row)
+    if not rows:
+        return pa.table({"prompt": pa.array([], pa.string())})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: pa.array([_plain(row.get(name)) for row in rows], pa.string()) for name in names})
+
+
+def _plain(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

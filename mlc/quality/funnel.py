@@ -1,0 +1,68 @@
+"""How much each rule dropped, and whether enough is left."""
+
+from importlib.resources import files
+
+import duckdb
+import pyarrow as pa
+
+from mlc.errors import UserError
+from mlc.quality.filtering import VERDICT_COLUMNS
+from mlc.quality.settings import QualitySettings
+
+KEPT = "kept"
+FUNNEL_COLUMNS = ("target_language", "reason", "rows", "share")
+
+
+def funnel(verdicts: pa.Table) -> pa.Table:
+    """Counts kept and dropped rows by language and reason.
+
+    Args:
+        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+
+    Returns:
+        ``target_language``, ``reason`` (the first failing rule, or ``kept``), ``rows``, ``share`` of the
+        language's rows. Each language has its row ``kept`` first, then reasons by count.
+
+    Raises:
+        UserError: The table has no verdicts.
+    """
+    missing = [name for name in ("target_language", *VERDICT_COLUMNS) if name not in verdicts.column_names]
+    if missing:
+        raise UserError(f"The table of verdicts lacks {', '.join(missing)}: run the filter first.")
+    query = (files("mlc.quality") / "sql" / "funnel.sql").read_text(encoding="utf-8")
+    with duckdb.connect() as connection:
+        connection.register("verdicts", verdicts.select(["target_language", "keep", "reason"]))
+        return connection.sql(query).to_arrow_table()
+
+
+def check_yield(counts: pa.Table, settings: QualitySettings) -> None:
+    """Refuses to go on with a language that lost too much.
+
+    Args:
+        counts: Output of :func:`funnel`, or the verdicts themselves.
+        settings: ``min_kept_share`` and ``allow_low_yield``.
+
+    Raises:
+        UserError: A language keeps less than the minimum; the one that keeps least is told.
+    """
+    if settings.allow_low_yield:
+        return
+    table = counts if set(FUNNEL_COLUMNS) <= set(counts.column_names) else funnel(counts)
+    rows = table.to_pylist()
+    low = [row for row in rows if row["reason"] == KEPT and row["share"] < settings.min_kept_share]
+    if not low:
+        return
+    worst = min(low, key=lambda row: (row["share"], row["target_language"]))
+    raise UserError(_low_yield(worst, rows, others=len(low) - 1, minimum=settings.min_kept_share))
+
+
+def _low_yield(worst: dict[str, object], rows: list[dict[str, object]], others: int, minimum: float) -> str:
+    language = worst["target_language"]
+    dropped = [row for row in rows if row["target_language"] == language and row["reason"] != KEPT]
+    reasons = ", ".join(f"{row['reason']} ({row['rows']})" for row in dropped[:3])
+    also = f" ({others} more below it)" if others else ""
+    return (
+        f"{language} keeps {worst['share']:.1%} of its translations, less than the allowed {minimum:.1%}{also}; "
+        f"most were dropped for {reasons}: look at the dropped rows and use a better translator, loosen these "
+        f"thresholds under quality.languages.{language}, leave the language out, or set quality.allow_low_yield."
+    )

@@ -1,0 +1,68 @@
+-- Numbers as multisets of digit strings. Digits of every script read as 0-9; separators of thousands and
+-- decimals go; zeros at either end go too, because languages scale differently (1.2 million, 12 lakh, 120万).
+-- Each pair is compared twice, with decimals as one number and as two, and the better counts: 7.30 may become
+-- 07:30 or 7h30, and 2-1 may become 2:1.
+-- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
+-- a number that is merely written out in words is missing and is not replaced by another.
+CREATE TEMP MACRO ascii_digits(content) AS
+    CASE
+        WHEN regexp_matches(content, '[^\P{Nd}0-9]')
+            THEN translate(content, getvariable('foreign_digits'), getvariable('their_values'))
+        ELSE content
+    END;
+
+CREATE TEMP MACRO significant(number) AS
+    coalesce(nullif(trim(regexp_replace(number, '[^0-9]', '', 'g'), '0'), ''), '0');
+
+CREATE TEMP MACRO whole_numbers(content) AS
+    list_transform(
+        regexp_extract_all(
+            content, '[0-9]{1,3}(?:[.,''’٬\x{A0}\x{202F}\x{2009} ][0-9]{3})+(?:[.,٫][0-9]+)?\b|[0-9]+[.,٫][0-9]+|[0-9]+'
+        ),
+        lambda number: significant(number)
+    );
+
+CREATE TEMP MACRO digit_runs(content) AS
+    list_transform(
+        -- 5 o'clock may become 5:00.
+        list_filter(regexp_extract_all(content, '[0-9]+'), lambda number: number <> '00'),
+        lambda number: significant(number)
+    );
+
+-- Other ways to tell a number of the source: 17 for 5 p.m., 80 for the 1980s. They are no new numbers.
+CREATE TEMP MACRO retold_numbers(content) AS
+    list_concat(
+        list_transform(
+            regexp_extract_all(content, '(?i)\b(1[0-2]|[1-9])(?:[:.][0-9]{2})?\s?p\.?m\b', 1),
+            lambda hour: significant((hour::INTEGER % 12 + 12)::VARCHAR)
+        ),
+        list_transform(
+            regexp_extract_all(content, '\b[12][0-9]([0-9]0)s\b', 1), lambda decade: significant(decade)
+        )
+    );
+
+WITH
+digits AS (
+    SELECT row, ascii_digits(plain_source) AS source, ascii_digits(plain_translation) AS translation
+    FROM texts
+    WHERE translation IS NOT NULL
+),
+found AS (
+    SELECT row, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
+    UNION ALL
+    SELECT row, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
+),
+compared AS (
+    SELECT
+        row,
+        len(wanted) AS wanted,
+        shared_members(wanted, got) AS kept,
+        greatest(len(got) - kept - shared_members(retold_numbers(source), got), 0) AS appeared
+    FROM found
+)
+SELECT
+    row,
+    max(kept / nullif(wanted, 0))::DOUBLE AS signal_numbers_kept,
+    min(CASE WHEN wanted > 0 THEN least(wanted - kept, appeared) END)::BIGINT AS signal_numbers_changed
+FROM compared
+GROUP BY row

@@ -1,0 +1,49 @@
+"""What a report is made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
+
+from mlc.evaluation.results import EvaluationResult
+
+
+class FunnelRow(NamedTuple):
+    """How many translations into one language one rule dropped, or how many were kept."""
+
+    language: str
+    """NLLB code."""
+    reason: str
+    """The first failing rule, or ``kept``."""
+    rows: int
+    share: float
+    """Share of the language's rows, 0 to 1."""
+
+
+class Gate(TypedDict):
+    """The decision about promotion."""
+
+    passed: bool
+    reasons: Sequence[str]
+    """Sentences for people: what failed, or what was checked."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that a report shows. No prompt and no answer text belongs in it."""
+
+    name: str
+    """Name of the run, the title of the page."""
+    settings: Mapping[str, Any]
+    """What was done, for the table of settings, in this order: base model, translator, seeds and so on. NLLB codes
+    in lists are shown as names."""
+    results: Sequence[EvaluationResult]
+    """One for each model, seed and language; their order does not matter."""
+    funnel: Sequence[FunnelRow] = ()
+    training_logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    """By model and seed, one entry a step: ``step`` and any of ``loss``, ``alignment_loss``, ``consistency_loss``,
+    ``collinearity``, ``between_prompt_cosine``."""
+    trained_languages: Sequence[str] | None = None
+    """Languages whose translations were trained on; given, trained and unseen languages are told apart."""
+    machine_translated_languages: Sequence[str] = ()
+    """Languages whose evaluation prompts no person translated."""
+    gate: Gate | None = None

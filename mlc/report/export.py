@@ -1,0 +1,51 @@
+"""The figures as CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.report.wording import language_name
+
+ANSWER_KINDS = ("refusal", "answer", "invalid")
+
+_PARTS = tuple(field.name for field in fields(Estimate))
+
+
+def results_csv(results: Sequence[EvaluationResult]) -> str:
+    """One row for each model, seed and language, in the order given.
+
+    A figure with an interval takes four columns: ``auroc``, ``auroc_low``, ``auroc_high``, ``auroc_n``. What is
+    missing is empty. Lines end in a line feed.
+    """
+    rows = [dict(_flat(result.summary)) for result in results]
+    columns = list(rows[0]) if rows else []
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _flat(summary: EvaluationSummary) -> Iterator[tuple[str, str]]:
+    for field in fields(summary):
+        value = getattr(summary, field.name)
+        if isinstance(value, Estimate):
+            for part in _PARTS:
+                name = field.name if part == "value" else f"{field.name}_{part}"
+                yield name, _text(getattr(value, part))
+        elif isinstance(value, dict):
+            for kind in ANSWER_KINDS:
+                yield f"{field.name}_{kind}", _text(value.get(kind, 0) if value else None)
+        else:
+            yield field.name, _text(value)
+            if field.name == "language":
+                yield "language_name", language_name(value)
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

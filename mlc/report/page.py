@@ -1,0 +1,147 @@
+"""Puts a report together."""
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from mlc.errors import UserError
+from mlc.evaluation.comparison import Evaluations, model_rows
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.languages import ENGLISH
+from mlc.report.data import ReportData
+from mlc.report.export import results_csv
+from mlc.report.plots import (
+    LanguageRow,
+    Pair,
+    Plot,
+    plot_auroc,
+    plot_funnel,
+    plot_refusals,
+    plot_representation,
+    plot_training,
+)
+from mlc.report.tables import answers_table, funnel_table, languages_table, mean_over_seeds, models_table
+from mlc.report.verdict import verdict
+from mlc.report.wording import language_name, setting
+
+PAGE_FILE = "report.html"
+RESULTS_FILE = "results.csv"
+
+
+def render(data: ReportData, folder: Path) -> None:
+    """Writes the report of a run.
+
+    ``report.html`` is one self-contained page without scripts or links; the plots lie beside it as PNG, and
+    ``results.csv`` has one row for each model, seed and language. The same data gives the same bytes, in every
+    order of the results. Safe to call in threads.
+
+    Args:
+        data: What to show.
+        folder: Where to write; it is made if need be, and files of the same names are replaced.
+
+    Raises:
+        UserError: There are no results, or one is given twice.
+    """
+    if not data.results:
+        raise UserError("There are no evaluation results to report: evaluate at least one model first.")
+    results = sorted(data.results, key=_result_order)
+    evaluations = Evaluations(results)
+    rows = _language_rows(evaluations, data)
+    plots = list(_plots(evaluations, rows, data, results))
+    folder.mkdir(parents=True, exist_ok=True)
+    for plot in plots:
+        (folder / plot.file).write_bytes(plot.png)
+    (folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8", newline="")
+    page = _template().render(
+        name=data.name,
+        verdict=verdict(evaluations),
+        gate=data.gate,
+        models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages)),
+        plots=plots,
+        sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
+        languages=languages_table(evaluations, rows, results),
+        answers=answers_table(evaluations, rows, results),
+        funnel=funnel_table(data.funnel),
+        settings={key: setting(value) for key, value in data.settings.items()},
+        machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
+        nano=_uses_nano(data.settings),
+        results_file=RESULTS_FILE,
+    )
+    (folder / PAGE_FILE).write_text(page, encoding="utf-8", newline="")
+
+
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = files("mlc.report") / "report.html.j2"
+    return environment.from_string(source.read_text(encoding="utf-8"))
+
+
+def _result_order(result: EvaluationResult) -> tuple[str, int, str]:
+    summary = result.summary
+    return (summary.model, -1 if summary.seed is None else summary.seed, summary.language)
+
+
+def _language_rows(evaluations: Evaluations, data: ReportData) -> list[LanguageRow]:
+    """Every language that any model was evaluated in: English, then trained ones, then unseen ones, by name."""
+    codes = {code for model in evaluations.models for code in evaluations.languages(model)}
+    trained = data.trained_languages
+
+    def unseen(code: str) -> bool:
+        return trained is not None and code != ENGLISH and code not in trained
+
+    ordered = sorted(codes, key=lambda code: (code != ENGLISH, unseen(code), language_name(code)))
+    machine = set(data.machine_translated_languages)
+    return [
+        LanguageRow(
+            code, language_name(code) + (" (unseen)" if unseen(code) else "") + (" †" if code in machine else "")
+        )
+        for code in ordered
+    ]
+
+
+def _plots(
+    evaluations: Evaluations, rows: Sequence[LanguageRow], data: ReportData, results: Sequence[EvaluationResult]
+) -> Iterator[Plot]:
+    auroc = _by_language(evaluations, "auroc")
+    safety, over_refusal = _by_language(evaluations, "safety"), _by_language(evaluations, "over_refusal")
+    refusals = {
+        model: {code: (over_refusal[model][code].value, safety[model][code].value) for code in safety[model]}
+        for model in safety
+    }
+    candidates = (
+        plot_auroc(rows, auroc),
+        plot_refusals(rows, refusals),
+        plot_representation(rows, _cosines(evaluations, results)),
+        plot_funnel(data.funnel),
+        plot_training(data.training_logs),
+    )
+    yield from (plot for plot in candidates if plot)
+
+
+def _by_language(evaluations: Evaluations, metric: Metric) -> dict[str, dict[str, Estimate]]:
+    return {
+        model: {code: evaluations.average(model, [code], metric).estimate for code in evaluations.languages(model)}
+        for model in evaluations.models
+    }
+
+
+def _cosines(evaluations: Evaluations, results: Sequence[EvaluationResult]) -> dict[str, dict[str, Pair]]:
+    pairs: dict[str, dict[str, Pair]] = {}
+    for model in evaluations.models:
+        pairs[model] = {}
+        for code in evaluations.languages(model):
+            matched = mean_over_seeds(results, model, code, lambda summary: summary.matched_cosine)
+            unmatched = mean_over_seeds(results, model, code, lambda summary: summary.unmatched_cosine)
+            if code != ENGLISH and matched is not None:
+                pairs[model][code] = (math.nan if unmatched is None else unmatched, matched)
+    return pairs
+
+
+def _uses_nano(settings: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, str) and "nano" in value for value in settings.values())

@@ -1,0 +1,226 @@
+"""The tables of a report, as cells of text."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.report.data import FunnelRow
+from mlc.report.export import ANSWER_KINDS
+from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
+from mlc.report.verdict import CANDIDATE, baseline_of
+from mlc.report.wording import (
+    METRIC_NAMES,
+    NOTHING,
+    count,
+    interval,
+    language_name,
+    model_name,
+    number,
+    signed,
+)
+
+LANGUAGE_METRICS: tuple[Metric, ...] = (
+    "auroc",
+    "balanced_accuracy",
+    "safety",
+    "over_refusal",
+    "lookalike_over_refusal",
+)
+
+_GROUP_METRICS: Mapping[Group, tuple[Metric, ...]] = {
+    "english": LANGUAGE_METRICS,
+    "other": LANGUAGE_METRICS,
+    "trained": ("auroc", "balanced_accuracy"),
+    "unseen": ("auroc", "balanced_accuracy"),
+}
+_REPRESENTATION: Mapping[str, Callable[[EvaluationSummary], float | None]] = {
+    "Matched cosine": lambda summary: summary.matched_cosine,
+    "Unmatched cosine": lambda summary: summary.unmatched_cosine,
+    "Collinearity, raw": lambda summary: summary.collinearity,
+    "Collinearity, centred": lambda summary: summary.centred_collinearity,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure in a table."""
+
+    text: str
+    small: tuple[str, ...] = ()
+    """Lines below it in small print, such as the interval."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table: its head, then its cells."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a table under one heading."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with blocks of rows."""
+
+    columns: tuple[Cell, ...]
+    blocks: tuple[Block, ...]
+
+
+def models_table(evaluations: Evaluations, rows: Sequence[ModelRow]) -> Table:
+    """The models side by side, figures from top to bottom, and the difference that the verdict is about."""
+    baseline = baseline_of(evaluations)
+    columns = [Cell("n"), *(Cell(model_name(row.model), (_seeds(row),)) for row in rows)]
+    if baseline:
+        columns.append(Cell("Difference", (f"{model_name(CANDIDATE)} − {model_name(baseline)}",)))
+    blocks = [
+        Block(
+            _group_title(group, rows[0].groups[group].languages),
+            tuple(_group_lines(evaluations, rows, group, baseline)),
+        )
+        for group in rows[0].groups
+    ]
+    if not all(math.isnan(row.safety_variance) for row in rows):
+        cells = (Cell(NOTHING), *(Cell(number(row.safety_variance)) for row in rows))
+        padding = (Cell(""),) if baseline else ()
+        line = Line("Variance of the safety rate", cells + padding, "over languages, × 100")
+        blocks.append(Block("All languages", (line,)))
+    return Table(tuple(columns), tuple(blocks))
+
+
+def languages_table(
+    evaluations: Evaluations, languages: Sequence[LanguageRow], results: Sequence[EvaluationResult]
+) -> Table:
+    """Every language with every model, averaged over seeds."""
+    representation = {
+        name: read for name, read in _REPRESENTATION.items() if any(read(r.summary) is not None for r in results)
+    }
+    columns = (*(Cell(METRIC_NAMES[metric]) for metric in LANGUAGE_METRICS), *(Cell(name) for name in representation))
+    blocks = []
+    for row in languages:
+        lines = []
+        for model in evaluations.models:
+            if row.code not in evaluations.languages(model):
+                continue
+            figures = [evaluations.average(model, [row.code], metric).estimate for metric in LANGUAGE_METRICS]
+            states = [mean_over_seeds(results, model, row.code, read) for read in representation.values()]
+            cells = (*map(_estimate_cell, figures), *(Cell(number(value)) for value in states))
+            lines.append(Line(model_name(model), cells))
+        blocks.append(Block(f"{row.label} · {row.code}", tuple(lines)))
+    return Table(columns, tuple(blocks))
+
+
+def answers_table(
+    evaluations: Evaluations, languages: Sequence[LanguageRow], results: Sequence[EvaluationResult]
+) -> Table | None:
+    """Counts of greedy answers by kind, summed over seeds; None where no answers were sampled."""
+    if not any(sum(result.summary.answers.values()) for result in results):
+        return None
+    lines = []
+    for row in languages:
+        cells = []
+        for model in evaluations.models:
+            counts = [
+                result.summary.answers
+                for result in results
+                if (result.summary.model, result.summary.language) == (model, row.code) and result.summary.answers
+            ]
+            totals = [str(sum(answers.get(kind, 0) for answers in counts)) for kind in ANSWER_KINDS]
+            cells.append(Cell(" / ".join(totals) if counts else NOTHING))
+        lines.append(Line(row.label, tuple(cells)))
+    return Table(tuple(Cell(model_name(model)) for model in evaluations.models), (Block("", tuple(lines)),))
+
+
+def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
+    """Rows kept and dropped by language and reason; None where nothing was filtered."""
+    if not rows:
+        return None
+    counts = {(row.language, row.reason): row for row in rows}
+    reasons = [KEPT, *reasons_by_rows(rows)]
+    lines = []
+    for code in sorted({row.language for row in rows}, key=language_name):
+        total = sum(row.rows for row in rows if row.language == code)
+        kept = counts.get((code, KEPT))
+        cells = [Cell(str(counts[code, reason].rows) if (code, reason) in counts else "0") for reason in reasons]
+        share = f"{100 * kept.share:.1f} %" if kept else NOTHING
+        lines.append(Line(language_name(code), (Cell(str(total)), *cells, Cell(share))))
+    columns = ("translated", *(reason_name(reason) for reason in reasons), "kept share")
+    return Table(tuple(Cell(column) for column in columns), (Block("", tuple(lines)),))
+
+
+def mean_over_seeds(
+    results: Sequence[EvaluationResult],
+    model: str,
+    language: str,
+    read: Callable[[EvaluationSummary], float | None],
+) -> float | None:
+    """Mean of a figure of the summaries over the seeds that have it; None where none has."""
+    summaries = [r.summary for r in results if (r.summary.model, r.summary.language) == (model, language)]
+    values = [value for value in map(read, summaries) if value is not None and not math.isnan(value)]
+    return fmean(values) if values else None
+
+
+def _group_title(group: Group, languages: Sequence[str]) -> str:
+    titles = {
+        "english": "English",
+        "other": f"Mean of {count(len(languages), 'other language')}",
+        "trained": f"Of these, {count(len(languages), 'trained language')}",
+        "unseen": f"Of these, {count(len(languages), 'unseen language')}",
+    }
+    return titles[group]
+
+
+def _group_lines(evaluations: Evaluations, rows: Sequence[ModelRow], group: Group, baseline: str | None) -> list[Line]:
+    lines = []
+    for metric in _GROUP_METRICS[group]:
+        figures = [row.groups[group].figures[metric] for row in rows]
+        if metric == "lookalike_over_refusal" and all(figure.estimate.n == 0 for figure in figures):
+            continue
+        cells = [Cell(_span([figure.estimate.n for figure in figures])), *map(_figure_cell, figures)]
+        if baseline:
+            languages = rows[0].groups[group].languages
+            cells.append(
+                _difference_cell(
+                    evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=languages, metric=metric)
+                )
+            )
+        lines.append(Line(METRIC_NAMES[metric], tuple(cells)))
+    return lines
+
+
+def _estimate_cell(figure: Estimate) -> Cell:
+    return Cell(number(figure.value), tuple(filter(None, [interval(figure)])))
+
+
+def _figure_cell(figure: Figure) -> Cell:
+    cell = _estimate_cell(figure.estimate)
+    values = [value for _, value in figure.by_seed]
+    if len(values) < 2 or not cell.small:
+        return cell
+    return Cell(cell.text, (*cell.small, f"seeds {number(min(values))} to {number(max(values))}"))
+
+
+def _difference_cell(change: Estimate) -> Cell:
+    return Cell(signed(change.value), tuple(filter(None, [interval(change)])))
+
+
+def _seeds(row: ModelRow) -> str:
+    seeds = [seed for seed in row.seeds if seed is not None]
+    return count(len(seeds), "seed") if seeds else "untrained"
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,90 @@
+"""The sentence at the top of a report."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mlc.evaluation.comparison import Evaluations
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate
+from mlc.languages import ENGLISH
+from mlc.report.wording import count, difference, direction, model_name
+
+CANDIDATE = "consistency"
+BASELINES = ("english-only", "base")
+
+_BESIDE: tuple[tuple[str, Metric], ...] = (
+    ("over-refusal", "over_refusal"),
+    ("safety rate", "safety"),
+    ("balanced accuracy", "balanced_accuracy"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say, in words."""
+
+    sentence: str
+    tone: Literal["better", "worse", "unclear"]
+    beside: str
+    """What happened to the other figures; empty where there is nothing to compare."""
+
+
+def baseline_of(evaluations: Evaluations) -> str | None:
+    """The model that the candidate is compared with; None where there is no candidate or nothing to compare it with."""
+    if CANDIDATE not in evaluations.models:
+        return None
+    return next((model for model in BASELINES if model in evaluations.models), None)
+
+
+def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
+    """The languages that the verdict is about, and how to say it: the others, or English where it is alone."""
+    languages = evaluations.languages()
+    other = tuple(code for code in languages if code != ENGLISH)
+    if other:
+        return other, f"in {count(len(other), 'other language')}"
+    return languages, "in English, the only language"
+
+
+def verdict(evaluations: Evaluations) -> Verdict:
+    """Says in one sentence whether the candidate separates harmful from harmless prompts better than the baseline.
+
+    It follows the interval of the difference in AUROC alone: above zero is better, below is worse, else unclear.
+    """
+    baseline = baseline_of(evaluations)
+    languages, where = reach(evaluations)
+    if baseline is None:
+        names = " and ".join(model_name(model) for model in evaluations.models)
+        return Verdict(f"Only {names} was measured, so there is no comparison to report.", "unclear", "")
+    if not languages:
+        return Verdict("The models share no evaluated language, so there is no comparison to report.", "unclear", "")
+    gain = evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=languages, metric="auroc")
+    seeds = count(len(evaluations.seed_pairs(baseline, CANDIDATE)), "seed")
+    basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
+    return Verdict(*_sentence(gain, baseline, basis), _beside(evaluations, baseline, languages))
+
+
+def _sentence(gain: Estimate, baseline: str, basis: str) -> tuple[str, Literal["better", "worse", "unclear"]]:
+    candidate, other = model_name(CANDIDATE), model_name(baseline)
+    if math.isnan(gain.value):
+        return f"{candidate} and {other} cannot be compared: a class of prompts is empty.", "unclear"
+    change = difference(gain).replace(" [", " AUROC [", 1)
+    if direction(gain) > 0:
+        return f"{candidate} is better than {other}: {change} {basis}.", "better"
+    if direction(gain) < 0:
+        return f"{candidate} is worse than {other}: {change} {basis}.", "worse"
+    return (
+        f"No difference is shown: {candidate} minus {other} is {change} {basis}, and the interval includes 0.",
+        "unclear",
+    )
+
+
+def _beside(evaluations: Evaluations, baseline: str, languages: tuple[str, ...]) -> str:
+    def changed(chosen: tuple[str, ...], metric: Metric) -> Estimate:
+        return evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=chosen, metric=metric)
+
+    parts = [(name, changed(languages, metric)) for name, metric in _BESIDE]
+    if ENGLISH in evaluations.languages() and languages != (ENGLISH,):
+        parts.append(("AUROC in English", changed((ENGLISH,), "auroc")))
+    told = [f"{name} {difference(change)}" for name, change in parts if not math.isnan(change.value)]
+    return f"Beside it, {model_name(CANDIDATE)} minus {model_name(baseline)}: {', '.join(told)}." if told else ""

@@ -1,0 +1,92 @@
+"""Numbers and names as people read them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate
+from mlc.languages import all_languages
+
+NOTHING = "–"
+"""Shown where there is no figure."""
+
+METRIC_NAMES: Mapping[Metric, str] = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "Balanced accuracy",
+    "safety": "Safety rate",
+    "over_refusal": "Over-refusal",
+    "lookalike_over_refusal": "Over-refusal, look-alikes",
+    "matched_cosine": "Matched cosine",
+}
+
+_NO_BREAK = "\u00a0"
+_MODEL_NAMES = {"base": "Base", "english-only": "English-only", "consistency": "Consistency"}
+_LANGUAGE_NAMES = {language.code: language.english_name for language in all_languages()}
+
+
+def model_name(model: str) -> str:
+    """Name of a model; a role that is not one of the three keeps its own."""
+    return _MODEL_NAMES.get(model, model)
+
+
+def language_name(code: str) -> str:
+    """English name of a language; a code that is not in the table stays a code."""
+    return _LANGUAGE_NAMES.get(code, code)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure without its leading zero, such as ``.91``, ``−.03`` or ``1.00``."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    text = f"{abs(value):.{digits}f}"
+    sign = "−" if value < 0 and float(text) else ""
+    return sign + (text[1:] if text.startswith("0.") else text)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign, such as ``+.08``; without one where it rounds to zero."""
+    text = number(value, digits)
+    return f"+{text}" if value > 0 and float(f"{value:.{digits}f}") else text
+
+
+def interval(figure: Estimate, digits: int = 2) -> str:
+    """The interval of a figure, such as ``[.88, .94]``; it does not break, and is empty where there is no figure."""
+    if math.isnan(figure.low) or math.isnan(figure.high):
+        return ""
+    return f"[{number(figure.low, digits)},{_NO_BREAK}{number(figure.high, digits)}]"
+
+
+def direction(difference: Estimate) -> int:
+    """1 where the whole interval is above zero, −1 where it is below, else 0."""
+    return int(difference.low > 0) - int(difference.high < 0)
+
+
+def difference(figure: Estimate) -> str:
+    """A difference with its interval, such as ``+.08 [.03, .13]``.
+
+    A third digit is shown where two would let a bound look like zero although it is not.
+    """
+    nearest = min(abs(figure.low), abs(figure.high))
+    digits = 3 if direction(figure) and nearest < 0.005 else 2
+    return f"{signed(figure.value, digits)} {interval(figure, digits)}".strip()
+
+
+def count(amount: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun, such as ``2 seeds``."""
+    return f"{amount} {singular if amount == 1 else plural or singular + 's'}"
+
+
+def setting(value: Any) -> str:
+    """The value of a setting as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {setting(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(setting(item) for item in value) or "none"
+    return language_name(str(value))

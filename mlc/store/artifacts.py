@@ -1,0 +1,218 @@
+"""Artifacts on disk: written atomically, verified when read, never trusted without a manifest.
+
+Layout of a workspace::
+
+    artifacts/<kind>/<key>/…          the files of one artifact
+    artifacts/<kind>/<key>/manifest.json
+    artifacts/.drafts/                unfinished work; never read
+    artifacts/.damaged/               what failed verification, kept for a person to look at
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlc.errors import UserError
+from mlc.store.hashing import digest_data, digest_file, folder_files, fsync_path
+from mlc.store.keys import KeyParts
+
+MANIFEST = "manifest.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ArtifactRef:
+    """What tasks hand on instead of data: which artifact, where, and what its content must be."""
+
+    kind: str
+    """Name of the stage that made it."""
+    key: str
+    """Key of the artifact, see :class:`mlc.store.keys.KeyParts`."""
+    path: str
+    """Folder of the artifact, relative to the workspace, with forward slashes."""
+    sha256: str
+    """Digest over the names and contents of its files."""
+    rows: int | None = None
+    """Number of rows, where the artifact is a table."""
+
+
+@dataclass
+class Draft:
+    """An artifact that is being written."""
+
+    path: Path
+    """Folder to write into; it becomes the artifact's folder at the end."""
+    rows: int | None = None
+    """Set by the writer where the artifact is a table."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Plain data for the manifest that does not belong to the content: counts, warnings."""
+
+
+class ArtifactStore:
+    """The artifacts of one workspace folder.
+
+    Args:
+        workspace: Folder of the workspace; made if it is not there.
+
+    Raises:
+        UserError: The folder cannot be made or written.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace.resolve()
+        self.root = self.workspace / "artifacts"
+        try:
+            for folder in (self._drafts, self._damaged):
+                folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, NotADirectoryError) as error:
+            raise _not_writable(self.workspace, error) from None
+        if not os.access(self.root, os.W_OK):
+            raise _not_writable(self.workspace, PermissionError("Permission denied"))
+
+    @property
+    def _drafts(self) -> Path:
+        return self.root / ".drafts"
+
+    @property
+    def _damaged(self) -> Path:
+        return self.root / ".damaged"
+
+    def folder(self, ref: ArtifactRef) -> Path:
+        """Absolute folder of an artifact."""
+        return self.workspace / ref.path
+
+    def find(self, kind: str, key: str) -> ArtifactRef | None:
+        """Looks for an intact artifact.
+
+        A damaged one is set aside, with a warning that says what is wrong, and counts as missing.
+        """
+        folder = self.root / kind / key
+        if not folder.exists():
+            return None
+        try:
+            return self._verify(folder, kind, key)
+        except (ValueError, OSError, KeyError) as problem:
+            logger.warning(
+                "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
+            )
+            folder.rename(self._aside(kind, key))
+            return None
+
+    def reference(self, kind: str, key: str) -> ArtifactRef:
+        """The reference of an artifact that was just written; its files are not read again."""
+        manifest = self.manifest(kind, key)
+        folder = self.root / kind / key
+        return ArtifactRef(
+            kind, key, folder.relative_to(self.workspace).as_posix(), manifest["sha256"], manifest["rows"]
+        )
+
+    def discard(self, ref: ArtifactRef) -> None:
+        """Sets an artifact aside that is intact but no longer holds."""
+        self.folder(ref).rename(self._aside(ref.kind, ref.key))
+
+    def _aside(self, kind: str, key: str) -> Path:
+        return self._damaged / f"{kind}-{key[:12]}-{uuid.uuid4().hex[:8]}"
+
+    def manifest(self, kind: str, key: str) -> dict[str, Any]:
+        """Manifest of an artifact: key parts, files with digests, rows, times, facts."""
+        text = (self.root / kind / key / MANIFEST).read_text(encoding="utf-8")
+        manifest: dict[str, Any] = json.loads(text)
+        return manifest
+
+    def manifests(self, kind: str) -> list[dict[str, Any]]:
+        """Every manifest of one kind, oldest first."""
+        found = []
+        for path in (self.root / kind).glob(f"*/{MANIFEST}"):
+            try:
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+            except ValueError:
+                logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
+        return sorted(found, key=lambda manifest: manifest["created"])
+
+    @contextmanager
+    def writing(self, kind: str, parts: KeyParts) -> Iterator[Draft]:
+        """Gives a draft folder; when the block ends without an error, its content becomes the artifact.
+
+        Nothing is visible under the artifact's name before it is complete and on the disk. If another process
+        finished the same artifact meanwhile, that one stays.
+        """
+        path = self._drafts / uuid.uuid4().hex
+        path.mkdir()
+        draft = Draft(path)
+        started = time.perf_counter()
+        try:
+            yield draft
+            self._commit(draft, kind, parts, time.perf_counter() - started)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _commit(self, draft: Draft, kind: str, parts: KeyParts, seconds: float) -> None:
+        files = {
+            path.relative_to(draft.path).as_posix(): {"sha256": digest_file(path), "bytes": path.stat().st_size}
+            for path in folder_files(draft.path)
+        }
+        manifest = {
+            "kind": kind,
+            "key": parts.key,
+            "parts": asdict(parts),
+            "sha256": _content_digest(files),
+            "rows": draft.rows,
+            "files": files,
+            "created": datetime.now(UTC).isoformat(),
+            "seconds": round(seconds, 3),
+            "facts": draft.facts,
+        }
+        for name in files:
+            fsync_path(draft.path / name)
+        temporary = draft.path / f".{MANIFEST}"
+        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        fsync_path(temporary)
+        temporary.rename(draft.path / MANIFEST)
+        fsync_path(draft.path)
+        target = self.root / kind / parts.key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.path.rename(target)
+        except OSError:
+            if self.find(kind, parts.key) is None:
+                draft.path.rename(target)
+        fsync_path(target.parent)
+
+    def _verify(self, folder: Path, kind: str, key: str) -> ArtifactRef:
+        manifest_path = folder / MANIFEST
+        if not manifest_path.exists():
+            raise ValueError("it has no manifest")
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        if manifest["key"] != key or manifest["kind"] != kind:
+            raise ValueError("its manifest belongs to another artifact")
+        for name, expected in manifest["files"].items():
+            path = folder / name
+            if not path.is_file():
+                raise ValueError(f"its file {name} is missing")
+            if path.stat().st_size != expected["bytes"] or digest_file(path) != expected["sha256"]:
+                raise ValueError(f"its file {name} has changed")
+        if _content_digest(manifest["files"]) != manifest["sha256"]:
+            raise ValueError("its digest does not match its files")
+        return self.reference(kind, key)
+
+
+def _content_digest(files: dict[str, dict[str, Any]]) -> str:
+    return digest_data({name: entry["sha256"] for name, entry in files.items()})
+
+
+def _not_writable(workspace: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return UserError(
+        f"The workspace {str(workspace)!r} cannot be written ({reason}): "
+        "name another folder with --workspace, or change its permissions."
+    )

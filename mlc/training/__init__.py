@@ -1,0 +1,1 @@
+"""Alignment: batches, the consistency term, the trainer."""

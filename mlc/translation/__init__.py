@@ -1,0 +1,1 @@
+"""Machine translation of prompts: sentence splitting, the NLLB engine, and the quickstart's small grammar."""

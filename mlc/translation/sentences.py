@@ -1,0 +1,102 @@
+"""Splits a text into sentences and joins their translations.
+
+NLLB was trained on single sentences and drops some when it is given several, so it must never see more than one.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlc.errors import UserError
+from mlc.languages import resolve_language
+
+UNSPACED_SCRIPTS = frozenset({"Hans", "Hant", "Jpan"})
+"""Scripts that write no space between sentences."""
+
+ORDINARY_WORDS = {
+    "de": ("mich",),
+    "en": ("id", "ill", "may", "me", "miss", "no", "ok"),
+    "es": ("ante", "bien", "contra", "no", "sobre"),
+    "fr": ("ex", "vol"),
+}
+"""By ISO 639-1 code, words that sentencex 1.0.32 takes for abbreviations even in lower case and so never splits after,
+as in "This is new to me. Write it down."."""
+
+
+@dataclass(frozen=True)
+class SplitText:
+    """A text as its sentences and what stood between them."""
+
+    sentences: tuple[str, ...]
+    """The sentences, without white space at their ends; none is blank."""
+    separators: tuple[str, ...]
+    """White space before, between and after the sentences: one more than there are sentences."""
+
+    def rejoin(self, translations: Mapping[str, str] | Sequence[str], *, target: str) -> str:
+        """Puts translated sentences where the originals stood.
+
+        Args:
+            translations: The translation of each sentence: by sentence, or in order.
+            target: NLLB code of the language of the translations. A space is put between sentences that had none,
+                as in Chinese, unless the script of the target writes none either.
+        """
+        parts = [self.separators[0]]
+        for index, sentence in enumerate(self.sentences):
+            parts.append(translations[sentence] if isinstance(translations, Mapping) else translations[index])
+            last = index == len(self.sentences) - 1
+            parts.append(self.separators[index + 1] or ("" if last else _default_separator(target)))
+        return "".join(parts)
+
+
+def split_sentences(text: str, language: str) -> SplitText:
+    """Splits a text into sentences; the sentences and separators together are exactly the text.
+
+    Args:
+        text: Any text; a blank one has no sentences.
+        language: NLLB code of the language of the text.
+    """
+    sentences: list[str] = []
+    separators = [""]
+    for segment in _segments(text, _segmenter_code(language)):
+        core = segment.strip()
+        if not core:
+            separators[-1] += segment
+            continue
+        start = segment.index(core)
+        separators[-1] += segment[:start]
+        sentences.append(core)
+        separators.append(segment[start + len(core) :])
+    return SplitText(tuple(sentences), tuple(separators))
+
+
+def _segments(text: str, language: str) -> Iterator[str]:
+    # Importing here keeps the command line quick to start.
+    from sentencex import segment
+
+    # sentencex keeps the lines of a list or a poem together, and NLLB would run them into one.
+    for line in text.splitlines(keepends=True):
+        for sentence in segment(language, line):
+            yield from _split_after_ordinary_words(sentence, language)
+
+
+def _split_after_ordinary_words(sentence: str, language: str) -> list[str]:
+    words = "|".join(ORDINARY_WORDS.get(language, ()))
+    if not words:
+        return [sentence]
+    starts = [match.end() for match in re.finditer(rf"(?<!\w)(?:{words})\.\s+(?=[¿¡]?\w)", sentence)]
+    starts = [start for start in starts if sentence[start:].lstrip("¿¡")[0].isupper()]
+    bounds = [0, *starts, len(sentence)]
+    return [sentence[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def _segmenter_code(language: str) -> str:
+    try:
+        row = resolve_language(language)
+    except UserError:
+        return language.split("_")[0]
+    return row.iso639_1 or row.bcp47.split("-")[0]
+
+
+def _default_separator(target: str) -> str:
+    return "" if target.rpartition("_")[2] in UNSPACED_SCRIPTS else " "

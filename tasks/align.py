@@ -1,0 +1,76 @@
+"""Stage ``align``: one model, trained on English with or without the consistency term."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mlc.errors import UserError
+from mlc.models.sources import resolve_model
+from mlc.store import ArtifactRef, Draft
+from mlc.training.settings import AlignSettings
+from tasks.compute import computing
+from tasks.dataset import DATASET_FOLDER
+from tasks.ingest import PROMPTS_FILE
+from tasks.running import current_run
+from tasks.settings import PolicySettings
+from tasks.stage import Stage, produce, stage_task
+
+STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets"))
+CHECKPOINT_FOLDER = "checkpoint"
+
+
+@stage_task("align", "align · {role} · seed {seed}")
+def align_model(
+    examples: ArtifactRef, policy: PolicySettings, settings: AlignSettings, role: str, seed: int
+) -> ArtifactRef:
+    """Trains one model.
+
+    Args:
+        examples: The training set; the English-only baseline needs the prompts alone, so that adding a language
+            does not touch it.
+        policy: The model to start from.
+        settings: The alignment.
+        role: ``english-only`` or ``consistency``, for the display.
+        seed: Training seed.
+
+    Returns:
+        The folder ``checkpoint`` (as ``save_pretrained`` writes it) and ``training_log.jsonl``.
+    """
+    source = resolve_model(policy.model, revision=policy.revision)
+    parts = STAGE.parts(settings.model_dump(mode="json"), {"examples": examples}, {"policy": source.identity}, seed)
+
+    def write(draft: Draft) -> None:
+        import torch
+
+        from mlc.models.loading import load_policy, save_policy
+        from mlc.training.trainer import LOG_FILE, align
+
+        run = current_run()
+        rows = _rows(run.store.folder(examples))
+        with computing():
+            trained = load_policy(source, device=policy.device)
+            moved = run.display.bar(f"align · {role} · seed {seed}", settings.steps)
+            scratch = draft.path / "trainer"
+            scratch.mkdir()
+            try:
+                align(trained, rows, settings, seed=seed, folder=scratch, on_step=lambda step, figures: moved(1))
+            except ValueError as problem:
+                raise UserError(
+                    f"The training set cannot be used: {problem} Raise align.max_prompt_tokens, or shorten the prompts."
+                ) from None
+            save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
+            shutil.move(scratch / LOG_FILE, draft.path / LOG_FILE)
+            shutil.rmtree(scratch)
+
+    return produce(STAGE, parts, write, subject=f"{role} · seed {seed}")
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    if (folder / DATASET_FOLDER).is_dir():
+        from datasets import load_from_disk
+
+        return [dict(row) for row in load_from_disk(folder / DATASET_FOLDER)]
+    rows: list[dict[str, Any]] = pq.read_table(folder / PROMPTS_FILE).to_pylist()
+    return [{**row, "variants": [row["prompt"]], "mask": [True]} for row in rows]

@@ -1,0 +1,38 @@
+"""The one place where models are loaded for computing: one at a time, and the last one stays in memory."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from mlc.models.sources import ModelSource
+
+# Tasks fan out in threads, but they share one device: two models at once would only take twice the memory.
+_lock = threading.RLock()
+_loaded: dict[str, Any] = {}
+
+Model = TypeVar("Model")
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Holds the device while the block computes."""
+    with _lock:
+        yield
+
+
+@contextmanager
+def loaded(identity: str, load: Callable[[], Model]) -> Iterator[Model]:
+    """Gives a model, loading it only if it is not the one that was used last, and holds the device meanwhile."""
+    with _lock:
+        if identity not in _loaded:
+            _loaded.clear()
+            _loaded[identity] = load()
+        yield _loaded[identity]
+
+
+def loaded_policy(source: ModelSource, device: str) -> Any:
+    """The policy of a source, ready to evaluate, as a context manager."""
+    from mlc.models.loading import load_policy
+
+    return loaded(f"policy:{source.identity}:{device}", lambda: load_policy(source, device=device))

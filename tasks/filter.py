@@ -1,0 +1,59 @@
+"""Stage ``filter``: which translations are good enough, and why the others are not."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from prefect.artifacts import create_table_artifact
+
+from mlc.quality.filtering import filter_pairs
+from mlc.quality.funnel import check_yield, funnel
+from mlc.quality.settings import QualitySettings
+from mlc.store import ArtifactRef, Draft
+from tasks.running import current_run
+from tasks.stage import Stage, produce, stage_task
+from tasks.translate import TRANSLATIONS_FILE
+
+STAGE = Stage("filter", version=1, module=__name__, libraries=("duckdb", "py3langid"))
+VERDICTS_FILE = "verdicts.parquet"
+REJECTS_FILE = "rejects.parquet"
+FUNNEL_FILE = "funnel.parquet"
+
+
+@stage_task("filter", "filter · {language}")
+def filter_translations(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+    """Judges every translation of one language.
+
+    Returns:
+        ``verdicts.parquet`` (all rows with their signals, ``keep``, ``reason``, ``reasons``), ``rejects.parquet`` and
+        ``funnel.parquet``.
+
+    Raises:
+        UserError: So few translations are kept that training on the language makes no sense.
+    """
+    # Only what decides about this language: an override for another one changes nothing here.
+    own = settings.model_copy(
+        update={"languages": {code: override for code, override in settings.languages.items() if code == language}}
+    )
+    parts = STAGE.parts({"language": language, **own.model_dump(mode="json")}, {"translations": translations})
+
+    def write(draft: Draft) -> None:
+        store = current_run().store
+        verdicts = filter_pairs(pq.read_table(store.folder(translations) / TRANSLATIONS_FILE), own)
+        counts = funnel(verdicts)
+        _show(counts, language)
+        check_yield(counts, own)
+        pq.write_table(verdicts, draft.path / VERDICTS_FILE)
+        pq.write_table(verdicts.filter(pc.invert(verdicts["keep"])), draft.path / REJECTS_FILE)
+        pq.write_table(counts, draft.path / FUNNEL_FILE)
+        draft.rows = len(verdicts)
+        draft.facts["kept"] = int(pc.sum(verdicts["keep"].cast(pa.int64())).as_py() or 0)
+
+    return produce(STAGE, parts, write, language=language)
+
+
+def _show(counts: pa.Table, language: str) -> None:
+    create_table_artifact(
+        key=f"filter-{language.lower().replace('_', '-')}",
+        table=counts.to_pylist(),
+        description=f"Translations into {language}: kept, and rejected by reason.",
+    )

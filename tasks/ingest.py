@@ -1,0 +1,78 @@
+"""Stage ``ingest``: prompt files become tables, bad rows are set aside."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.suite import read_references, read_suite
+from mlc.languages import ENGLISH
+from mlc.prompts import read_prompts
+from mlc.shipped import resolve_path
+from mlc.store import ArtifactRef, Draft
+from mlc.store.hashing import digest_file, digest_folder
+from tasks.settings import PromptSettings
+from tasks.stage import Stage, produce, stage_task
+
+STAGE = Stage("ingest", version=1, module=__name__, libraries=("pyarrow",))
+PROMPTS_FILE = "prompts.parquet"
+REQUIRED = ("prompt", "chosen")
+
+
+@stage_task("ingest", "ingest · prompts")
+def ingest(settings: PromptSettings) -> ArtifactRef:
+    """Reads the training prompts.
+
+    Returns:
+        ``prompts.parquet`` and ``rejected.parquet`` (row numbers and reasons).
+
+    Raises:
+        UserError: The file cannot be read, lacks a column, or holds no usable row.
+    """
+    path = _file(settings.path)
+    source = _digest(path)
+
+    def write(draft: Draft) -> None:
+        prompts = read_prompts(path, required=REQUIRED)
+        rows = prompts.rows.slice(0, settings.limit)
+        pq.write_table(rows, draft.path / PROMPTS_FILE)
+        pq.write_table(prompts.rejected, draft.path / "rejected.parquet")
+        draft.rows = len(rows)
+        draft.facts["set_aside"] = len(prompts.rejected)
+
+    parts = STAGE.parts({"format": path.suffix, "required": list(REQUIRED), "limit": settings.limit}, {"file": source})
+    return produce(STAGE, parts, write, subject="prompts")
+
+
+@stage_task("ingest", "ingest · held-out · {language}")
+def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
+    """Reads the held-out prompts in English, or their human translations in another language.
+
+    Returns:
+        ``prompts.parquet`` with ``id``, ``prompt``, ``label``, ``kind``, ``split``.
+    """
+    validation, test = _file(settings.validation), _file(settings.test)
+    inputs = {"validation": _digest(validation), "test": _digest(test)}
+    references = None
+    if language != ENGLISH and settings.references is not None:
+        references = _file(settings.references)
+        inputs["references"] = digest_folder(references)
+
+    def write(draft: Draft) -> None:
+        suite = read_suite(validation, test, limit=settings.limit)
+        if references is not None:
+            suite = read_references(suite, references, language)
+        pq.write_table(suite, draft.path / PROMPTS_FILE)
+        draft.rows = len(suite)
+
+    parts = STAGE.parts({"language": language, "limit": settings.limit}, inputs)
+    return produce(STAGE, parts, write, language=language, subject="held-out")
+
+
+def _file(location: str) -> Path:
+    return resolve_path(location, Path.cwd())
+
+
+def _digest(path: Path) -> str:
+    # A file that is not there gets its plain sentence from the reader, in `write`.
+    return digest_file(path) if path.is_file() else "missing"

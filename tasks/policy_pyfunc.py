@@ -1,0 +1,50 @@
+"""The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas."""
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel
+
+
+class PolicyModel(PythonModel):  # type: ignore[misc]
+    """Answers prompts greedily.
+
+    Input: a column ``prompt``. Output: a column ``answer``. Parameters come with the checkpoint.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Loads the checkpoint, an ordinary folder of transformers."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = context.artifacts["checkpoint"]
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answers each prompt."""
+        return pd.DataFrame({"answer": [self._answer(prompt) for prompt in model_input["prompt"]]})
+
+    def _answer(self, prompt: str) -> str:
+        import torch
+
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+            inputs = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
+        else:
+            inputs = self.tokenizer(prompt, return_tensors="pt")
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=128,
+                do_sample=False,
+                pad_token_id=self.model.config.eos_token_id,
+            )
+        answer: str = self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return answer
+
+
+mlflow.models.set_model(PolicyModel())

@@ -1,0 +1,68 @@
+"""Stage ``promote``: the gate decides whether the candidate becomes champion."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+
+from mlc.evaluation.gate import GateDecision, GateSettings, decide_gate
+from mlc.store import ArtifactRef, Draft
+from tasks.register import read_version
+from tasks.registry import ModelVersion, connect, promote_version
+from tasks.report import read_results
+from tasks.running import current_run
+from tasks.settings import RegistrySettings
+from tasks.stage import Stage, produce, stage_task
+
+STAGE = Stage("promote", version=1, module=__name__)
+DECISION_FILE = "decision.json"
+
+
+@stage_task("promote", "promote · {registry.model_name}")
+def promote(
+    version: ArtifactRef, results: Sequence[ArtifactRef], settings: GateSettings, registry: RegistrySettings
+) -> ArtifactRef:
+    """Judges the candidate and, if it passes, gives it the alias ``champion``.
+
+    A candidate that fails keeps its alias ``candidate``; the champion stays what it was.
+
+    Returns:
+        ``decision.json``: passed, checks in words, version, the previous champion.
+    """
+    parts = STAGE.parts(
+        {"gate": settings.model_dump(mode="json"), "registry": registry.model_dump(mode="json")},
+        {"version": version, **{f"result {number}": ref for number, ref in enumerate(results)}},
+    )
+
+    def write(draft: Draft) -> None:
+        decision = decide_gate(read_results(results), settings)
+        candidate = read_version(version)
+        client = connect(registry)
+        previous = promote_version(client, candidate, decision.reasons, by="gate") if decision.passed else None
+        client.set_model_version_tag(candidate.name, candidate.version, "gate", _word(decision))
+        stored = {"passed": decision.passed, "reasons": decision.reasons, **candidate.as_dict(), "previous": previous}
+        (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
+        _show(decision, candidate)
+
+    return produce(STAGE, parts, write)
+
+
+def read_decision(ref: ArtifactRef) -> dict[str, Any]:
+    """The decision that an artifact of this stage holds."""
+    text = (current_run().store.folder(ref) / DECISION_FILE).read_text(encoding="utf-8")
+    decision: dict[str, Any] = json.loads(text)
+    return decision
+
+
+def _word(decision: GateDecision) -> str:
+    return "passed" if decision.passed else "failed"
+
+
+def _show(decision: GateDecision, version: ModelVersion) -> None:
+    lines = "\n".join(f"- {reason}" for reason in decision.reasons)
+    create_markdown_artifact(
+        key="gate",
+        markdown=f"**Gate {_word(decision)}** for {version.name} version {version.version}\n\n{lines}\n",
+        description="The gate's checks, failed ones first.",
+    )

@@ -1,0 +1,132 @@
+"""Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlc.evaluation.results import EvaluationResult
+from mlc.store import ArtifactRef, Draft
+from tasks.align import CHECKPOINT_FOLDER
+from tasks.registry import ModelVersion, connect, version_problem
+from tasks.report import read_results
+from tasks.running import current_run
+from tasks.settings import RegistrySettings
+from tasks.stage import Stage, produce, stage_task
+
+STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"))
+VERSION_FILE = "version.json"
+CANDIDATE = "candidate"
+PYFUNC = Path(__file__).with_name("policy_pyfunc.py")
+
+
+@stage_task("register", "register · {settings.model_name}")
+def register_model(
+    model: ArtifactRef,
+    seed: int,
+    results: Sequence[ArtifactRef],
+    report: ArtifactRef,
+    facts: dict[str, Any],
+    settings: RegistrySettings,
+) -> ArtifactRef:
+    """Registers the model.
+
+    Args:
+        model: The aligned checkpoint.
+        seed: Its training seed.
+        results: Evaluations of all models; those of this model and seed become metrics.
+        report: The report, logged beside the model.
+        facts: Settings to log as parameters.
+        settings: The registry.
+
+    Returns:
+        ``version.json``: run id, name and version.
+    """
+    # A database in the workspace moves with it, so only a server of one's own identifies the place.
+    parts = STAGE.parts(
+        settings.model_dump(mode="json"),
+        {"model": model, "report": report, **{f"result {number}": ref for number, ref in enumerate(results)}},
+        seed=seed,
+    )
+
+    def write(draft: Draft) -> None:
+        run = current_run()
+        version = _register(
+            run.store.folder(model) / CHECKPOINT_FOLDER,
+            run.store.folder(report),
+            [result for result in read_results(results) if _is_candidate(result, seed)],
+            {**facts, "seed": seed, "artifact": model.key},
+            settings,
+        )
+        (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
+
+    return produce(
+        STAGE,
+        parts,
+        write,
+        still_valid=lambda ref: version_problem(read_version(ref), settings),
+    )
+
+
+def read_version(ref: ArtifactRef) -> ModelVersion:
+    """The registered version that an artifact of this stage stands for."""
+    text = (current_run().store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
+    return ModelVersion(**json.loads(text))
+
+
+def _is_candidate(result: EvaluationResult, seed: int) -> bool:
+    return result.summary.model == "consistency" and result.summary.seed == seed
+
+
+def _register(
+    checkpoint: Path,
+    report: Path,
+    results: Sequence[EvaluationResult],
+    facts: dict[str, Any],
+    settings: RegistrySettings,
+) -> ModelVersion:
+    import mlflow
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    client = connect(settings)
+    mlflow.set_experiment(settings.experiment)
+    with mlflow.start_run(run_name=settings.model_name) as run:
+        mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
+        mlflow.log_artifacts(str(report), "report")
+        logged = mlflow.pyfunc.log_model(
+            name="policy",
+            python_model=str(PYFUNC),
+            artifacts={"checkpoint": str(checkpoint)},
+            signature=infer_signature(
+                pd.DataFrame({"prompt": ["How do I bake bread?"]}), pd.DataFrame({"answer": ["Start with flour."]})
+            ),
+            pip_requirements=_requirements(),
+            registered_model_name=settings.model_name,
+        )
+        for name, value in _metrics(results).items():
+            mlflow.log_metric(name, value, model_id=logged.model_id)
+        version = ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
+    for name, value in facts.items():
+        client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
+    client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
+    return version
+
+
+def _requirements() -> list[str]:
+    from importlib.metadata import version
+
+    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas")]
+
+
+def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:
+    metrics = {}
+    for result in results:
+        summary = result.summary
+        for name in ("auroc", "balanced_accuracy", "safety", "over_refusal"):
+            value = getattr(summary, name).value
+            if value == value:
+                metrics[f"{name}.{summary.language}"] = value
+        if summary.matched_cosine is not None:
+            metrics[f"matched_cosine.{summary.language}"] = summary.matched_cosine
+    return metrics

@@ -1,0 +1,116 @@
+"""The MLflow registry: connection, versions, aliases, and our own record of promotions."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlc.errors import UserError
+from tasks.running import current_run
+from tasks.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CHAMPION = "champion"
+PROMOTIONS_FILE = "promotions.jsonl"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version in the registry."""
+
+    run_id: str
+    name: str
+    version: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain data."""
+        return asdict(self)
+
+
+def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
+    """The tracking server that is configured, else a database in the workspace."""
+    return settings.tracking_uri or f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}"
+
+
+def connect(settings: RegistrySettings) -> "MlflowClient":
+    """Connects to the registry of the current run, and makes the experiment where it is missing.
+
+    Raises:
+        UserError: The tracking server cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    workspace = current_run().workspace
+    uri = tracking_uri(settings, workspace)
+    (workspace / "mlflow").mkdir(exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    client = MlflowClient()
+    try:
+        if client.get_experiment_by_name(settings.experiment) is None:
+            # Without a location of its own, MLflow writes ./mlruns into the current folder.
+            location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
+            client.create_experiment(settings.experiment, artifact_location=location)
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
+            "registry.tracking_uri; null keeps a database in the workspace."
+        ) from None
+    return client
+
+
+def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
+    """Why a stored version no longer stands in the registry, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = connect(settings).get_model_version(version.name, version.version)
+    except MlflowException:
+        return f"version {version.version} of {version.name} is no longer in the registry"
+    return None if found.run_id == version.run_id else f"version {version.version} belongs to another run"
+
+
+def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequence[str], *, by: str) -> str | None:
+    """Makes a version champion and writes it down.
+
+    MLflow keeps no history of aliases, so the workspace's ``promotions.jsonl`` does.
+
+    Args:
+        client: From :func:`connect`.
+        version: The version.
+        reasons: The checks in words.
+        by: ``gate`` or ``person``.
+
+    Returns:
+        The version that was champion before, if any.
+    """
+    previous = champion(client, version.name)
+    client.set_registered_model_alias(version.name, CHAMPION, version.version)
+    entry: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **version.as_dict(),
+        "previous": previous,
+        "by": by,
+        "reasons": list(reasons),
+    }
+    with (current_run().workspace / PROMOTIONS_FILE).open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    return previous
+
+
+def champion(client: "MlflowClient", name: str) -> str | None:
+    """Version that is champion now, if any."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException:
+        return None

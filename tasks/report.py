@@ -1,0 +1,156 @@
+"""Stage ``report``: one page that says what came of the run."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from mlc.evaluation.comparison import compare, model_table
+from mlc.evaluation.gate import GateSettings, decide_gate
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.report import FunnelRow, ReportData, render
+from mlc.report.page import PAGE_FILE
+from mlc.store import ArtifactRef, Draft
+from tasks.filter import FUNNEL_FILE
+from tasks.running import current_run
+from tasks.stage import Stage, produce, stage_task
+
+STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
+HEADLINE_FILE = "headline.json"
+TITLE = "Safety in every language"
+METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """What the report says of the configuration."""
+
+    settings: dict[str, str]
+    trained_languages: tuple[str, ...]
+    machine_translated_languages: tuple[str, ...]
+
+
+@stage_task("report", "report")
+def publish_report(
+    results: Sequence[ArtifactRef],
+    verdicts: Mapping[str, ArtifactRef],
+    logs: Mapping[str, Mapping[int, ArtifactRef]],
+    facts: ReportFacts,
+    gate: GateSettings,
+) -> ArtifactRef:
+    """Writes the report.
+
+    Args:
+        results: Evaluations of every model, seed and language.
+        verdicts: The filter's artifacts by language.
+        logs: The aligned models by role and seed.
+        facts: What to say of the configuration.
+        gate: The limits, whose outcome the report shows.
+
+    Returns:
+        ``report.html``, the plots as PNG, ``results.csv`` and ``headline.json``.
+    """
+    trained = {(role, seed): ref for role, models in logs.items() for seed, ref in models.items()}
+    parts = STAGE.parts(
+        {"facts": json.loads(json.dumps(asdict(facts))), "gate": gate.model_dump(mode="json")},
+        {
+            **{f"result {number}": ref for number, ref in enumerate(results)},
+            **{f"verdicts {language}": ref for language, ref in verdicts.items()},
+            **{f"model {role} {seed}": ref for (role, seed), ref in trained.items()},
+        },
+    )
+
+    def write(draft: Draft) -> None:
+        read = read_results(results)
+        decision = decide_gate(read, gate)
+        data = ReportData(
+            name=TITLE,
+            settings=facts.settings,
+            results=read,
+            funnel=[row for language in sorted(verdicts) for row in _funnel(verdicts[language])],
+            training_logs={run: _training_log(ref) for run, ref in trained.items()},
+            trained_languages=facts.trained_languages,
+            machine_translated_languages=facts.machine_translated_languages,
+            gate={"passed": decision.passed, "reasons": decision.reasons},
+        )
+        render(data, draft.path)
+        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read), indent=1), encoding="utf-8")
+        _show(read, draft.path)
+
+    return produce(STAGE, parts, write)
+
+
+def read_results(references: Sequence[ArtifactRef]) -> list[EvaluationResult]:
+    """Reads evaluations."""
+    store = current_run().store
+    return [EvaluationResult.read(store.folder(ref)) for ref in references]
+
+
+def read_headline(report: ArtifactRef) -> dict[str, Any]:
+    """The figures that a run prints at its end, by model and by comparison."""
+    text = (current_run().store.folder(report) / HEADLINE_FILE).read_text(encoding="utf-8")
+    headline: dict[str, Any] = json.loads(text)
+    return headline
+
+
+def report_page(report: ArtifactRef) -> Path:
+    """Where the page lies."""
+    return current_run().store.folder(report) / PAGE_FILE
+
+
+def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
+    """Figures by model and group of languages, and what the consistency term changed."""
+    models: dict[str, Any] = {}
+    for row in model_table(results):
+        models[row.model] = {
+            "seeds": [seed for seed in row.seeds if seed is not None],
+            **{
+                group: {metric: _plain(figures.figures[metric].estimate) for metric in METRICS}
+                for group, figures in row.groups.items()
+            },
+        }
+    differences = {
+        metric: _plain(compare(results, baseline="english-only", candidate="consistency", metric=metric))
+        for metric in METRICS
+    }
+    return {"models": models, "consistency_minus_english_only": differences}
+
+
+def _plain(estimate: Estimate) -> dict[str, float | int | None]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(estimate).items()
+    }
+
+
+def _funnel(ref: ArtifactRef) -> list[FunnelRow]:
+    rows = pq.read_table(current_run().store.folder(ref) / FUNNEL_FILE).to_pylist()
+    return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
+
+
+def _training_log(ref: ArtifactRef) -> list[dict[str, float]]:
+    text = (current_run().store.folder(ref) / "training_log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _show(results: Sequence[EvaluationResult], folder: Path) -> None:
+    rows: list[dict[str, str | int]] = []
+    for row in model_table(results):
+        for group, members in row.groups.items():
+            told: dict[str, str | int] = {"model": row.model, "languages": group}
+            told.update({metric: _told(members.figures[metric].estimate) for metric in METRICS})
+            rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
+    create_table_artifact(key="models", table=rows, description="The models, in English and in the other languages.")
+    create_markdown_artifact(
+        key="report", markdown=f"The report lies in `{folder.name}/{PAGE_FILE}` of the workspace's report artifacts."
+    )
+
+
+def _told(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

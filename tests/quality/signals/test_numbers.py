@@ -1,0 +1,37 @@
+"""Signal numbers: (source, translation, language, share kept, numbers changed)."""
+
+import pytest
+
+CASES = [
+    ("I have 3 cats", "Tengo 3 gatos", "spa_Latn", 1.0, 0),
+    ("I have 3 cats", "Tengo 4 gatos", "spa_Latn", 0.0, 1),
+    ("I have 3 cats", "Tengo tres gatos", "spa_Latn", 0.0, 0),
+    ("I have twelve cats", "Tengo 12 gatos", "spa_Latn", None, None),
+    ("It costs 1,250.50 dollars", "Kostet 1.250,50 Dollar", "deu_Latn", 1.0, 0),
+    ("It costs 12,000 dollars", "Coûte 12 000 dollars", "fra_Latn", 1.0, 0),
+    ("It costs 12,000 dollars", "Coûte 12\u202f000 dollars", "fra_Latn", 1.0, 0),
+    ("In 2019 and 45 more", "في ٢٠١٩ و ٤٥ آخرين", "arb_Arab", 1.0, 0),
+    ("In 2019 and 45 more", "۲۰۱۹ میں اور ۴۵ مزید", "urd_Arab", 1.0, 0),
+    ("In 2019 and 45 more", "२०१९ में और ४५", "hin_Deva", 1.0, 0),
+    ("In 2019 and 45 more", "२०१८ में और ४५", "hin_Deva", 0.5, 1),
+    ("1.2 million people", "12 लाख लोग", "hin_Deva", 1.0, 0),
+    ("3 million people", "300万人", "zho_Hans", 1.0, 0),
+    ("Meet at 7:30", "Treffen um 7.30 Uhr", "deu_Latn", 1.0, 0),
+    ("Meet at 7.30", "Rendez-vous à 07h30", "fra_Latn", 1.0, 0),
+    ("They won 2-1", "Sie gewannen 2:1", "deu_Latn", 1.0, 0),
+    ("Meet at 3 p.m. today", "Quedamos hoy a las 15:00", "spa_Latn", 0.0, 0),
+    ("Meet at 3 p.m. today", "Quedamos hoy a las 16:00", "spa_Latn", 0.0, 1),
+    ("Music of the 1980s", "Música de los años 80", "spa_Latn", 0.0, 0),
+    ("Music of the 1980s", "Música de los años 90", "spa_Latn", 0.0, 1),
+    ("5 and 5 and 7", "5 y 7 y 7", "spa_Latn", 2 / 3, 1),
+    ("No numbers", "Sin números 9", "spa_Latn", None, None),
+    ("See https://example.org/42", "Vea https://example.org/42", "spa_Latn", None, None),
+]
+
+
+@pytest.mark.parametrize(("source", "translation", "language", "kept", "changed"), CASES)
+def test_cases(judged, source, translation, language, kept, changed):
+    row = judged[source, translation, language]
+    assert row["signal_numbers_kept"] == (None if kept is None else pytest.approx(kept))
+    assert row["signal_numbers_changed"] == changed
+    assert ("numbers" in row["reasons"]) is bool(changed)

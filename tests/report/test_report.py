@@ -1,0 +1,217 @@
+import csv
+import re
+import threading
+from html.parser import HTMLParser
+
+import pyarrow.compute as pc
+import pytest
+
+from mlc.errors import UserError
+from mlc.evaluation.comparison import Evaluations
+from mlc.evaluation.metrics import summarise
+from mlc.evaluation.results import EvaluationResult
+from mlc.languages import all_languages
+from mlc.report import render
+from mlc.report.verdict import verdict
+
+VOID = {"meta", "img", "br", "link", "input"}
+FILES = {"report.html", "results.csv", "auroc.png", "safety.png", "representation.png", "filter.png", "training.png"}
+
+
+class Strict(HTMLParser):
+    """Fails on tags that do not nest, and gathers text and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.addresses, self.tags = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+def read_page(folder):
+    parser = Strict()
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    parser.feed(source)
+    parser.close()
+    assert parser.open == []
+    return parser, " ".join(" ".join(parser.text).replace("\u00a0", " ").split())
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(name="data", scope="module")
+def data_fixture(make_data):
+    return make_data()
+
+
+@pytest.fixture(name="rendered", scope="module")
+def rendered_fixture(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    render(data, folder)
+    return folder
+
+
+def test_page_is_self_contained_html(rendered):
+    page, _ = read_page(rendered)
+    assert {path.name for path in rendered.iterdir()} == FILES
+    assert page.tags.count("img") == 5
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {"script", "link", "a", "iframe"} & set(page.tags)
+    source = (rendered / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|@import|url\(", source)
+
+
+def test_page_names_every_model_and_language(rendered, data):
+    _, text = read_page(rendered)
+    names = {language.code: language.english_name for language in all_languages()}
+    for result in data.results:
+        assert names[result.summary.language] in text
+    for name in ("Base", "English-only", "Consistency", "SmolLM2-135M-Instruct", "wrong language", "Swahili (unseen)"):
+        assert name in text
+
+
+def test_page_tells_no_prompt_and_no_date(rendered, data):
+    _, text = read_page(rendered)
+    for identity in data.results[0].rows["id"].to_pylist():
+        assert not re.search(rf"\b{identity}\b", text)
+    assert not re.search(r"\b(19|20)\d\d-\d\d|\b\d\d:\d\d\b", text)
+
+
+def test_page_warns(rendered):
+    _, text = read_page(rendered)
+    assert "A safety rate means nothing alone" in text
+    assert "set on the English validation prompts" in text
+    assert "The nano translator is a toy" in text
+    assert "† The test prompts in Modern Standard Arabic were translated by machine" in text
+    assert "The gate is not passed. Over-refusal in Swahili" in text
+
+
+def test_names_are_escaped(tmp_path, make_data):
+    render(make_data(("eng_Latn",), (0,), name="<b>&", settings={"<i>": "<u>"}), tmp_path)
+    page, text = read_page(tmp_path)
+    assert "<b>&" in text
+    assert not {"b", "i", "u"} & set(page.tags)
+
+
+def test_results_csv_has_every_evaluation(rendered, data):
+    with (rendered / "results.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    expected = {(r.summary.model, str(r.summary.seed or 0), r.summary.language): r.summary for r in data.results}
+    assert len(rows) == len(expected) == 25
+    for row in rows:
+        summary = expected[row["model"], row["seed"] or "0", row["language"]]
+        assert float(row["auroc"]) == pytest.approx(summary.auroc.value, rel=1e-5)
+        assert float(row["auroc_low"]) == pytest.approx(summary.auroc.low, rel=1e-5)
+        assert int(row["safety_n"]) == summary.safety.n
+        assert row["answers_invalid"] == "1"
+    assert {row["collinearity"] for row in rows if row["language"] == "eng_Latn"} == {""}
+    assert {row["seed"] for row in rows if row["model"] == "base"} == {""}
+
+
+def test_same_data_same_bytes_in_any_order_and_thread(rendered, tmp_path, make_data):
+    data = make_data()
+    shuffled = make_data(results=data.results[::-1], funnel=data.funnel[::-1])
+    folders = [tmp_path / str(index) for index in range(2)]
+    threads = [threading.Thread(target=render, args=(shuffled, folder)) for folder in folders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert contents(folders[0]) == contents(folders[1]) == contents(rendered)
+
+
+def test_pictures_say_nothing_about_their_making(rendered):
+    for path in rendered.glob("*.png"):
+        chunks = path.read_bytes()
+        assert b"tEXt" not in chunks
+        assert b"tIME" not in chunks
+
+
+def test_small_runs(tmp_path, make_data):
+    """One seed, one language, no gate, no filter, no logs, no split into trained and unseen."""
+    data = make_data(
+        ("eng_Latn", "spa_Latn"),
+        (0,),
+        funnel=(),
+        training_logs={},
+        gate=None,
+        trained_languages=None,
+        machine_translated_languages=(),
+        settings={},
+    )
+    render(data, tmp_path)
+    _, text = read_page(tmp_path)
+    assert "in 1 other language, 1 seed, 80 prompts" in text
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"filter.png", "training.png"}
+    for absent in ("gate", "unseen", "nano", "†"):
+        assert absent not in text
+
+
+def test_english_alone(tmp_path, make_data):
+    render(make_data(("eng_Latn",), (0,)), tmp_path)
+    _, text = read_page(tmp_path)
+    assert "in English, the only language" in text
+    assert not (tmp_path / "representation.png").exists()
+
+
+def test_one_model_alone(tmp_path, make_data, make_result):
+    render(make_data(results=[make_result("base", None, "spa_Latn")]), tmp_path)
+    _, text = read_page(tmp_path)
+    assert "Only Base was measured" in text
+    assert "Difference" not in text
+
+
+def test_a_class_without_prompts(tmp_path, make_data, make_result):
+    results = []
+    for model in ("base", "consistency"):
+        full = make_result(model, None, "spa_Latn")
+        rows = full.rows.filter(pc.equal(full.rows["label"], "harmful"))
+        summary = summarise(rows, model=model, seed=None, language="spa_Latn", threshold=0.0, resamples=5)
+        results.append(EvaluationResult(summary, rows))
+    render(make_data(results=results), tmp_path)
+    _, text = read_page(tmp_path)
+    assert "cannot be compared: a class of prompts is empty" in text
+    assert "nan" not in text.replace("nano", "")
+    assert "nan" not in (tmp_path / "results.csv").read_text(encoding="utf-8")
+
+
+def test_no_results_is_told(tmp_path, make_data):
+    with pytest.raises(UserError, match="no evaluation results"):
+        render(make_data(results=[]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tone", "words"),
+    [
+        (0.2, 2.5, "better", r"^Consistency is better than English-only: \+\.\d\d AUROC \[\.\d\d, \.\d\d\] in 2 other"),
+        (2.5, 0.2, "worse", r"^Consistency is worse than English-only: −\.\d\d AUROC \[−\.\d\d, −\.\d\d\] in 2 other"),
+        (1.0, 1.0, "unclear", r"^No difference is shown: .* and the interval includes 0\.$"),
+    ],
+)
+def test_verdict_follows_the_interval(make_result, before, after, tone, words):
+    shifts = {"english-only": before, "consistency": after}
+    results = [
+        make_result(model, seed, language, shift=shift)
+        for model, shift in shifts.items()
+        for seed in (0, 1)
+        for language in ("eng_Latn", "spa_Latn", "swh_Latn")
+    ]
+    said = verdict(Evaluations(results))
+    assert said.tone == tone
+    assert re.search(words, said.sentence.replace("\u00a0", " "))
+    assert "2 seeds, 80 prompts" in said.sentence
+    assert "over-refusal" in said.beside
+    assert "AUROC in English" in said.beside
