@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.suite import reference_languages
@@ -82,11 +82,11 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
         seed: align_model.submit(training_set, config.policy, config.align, "consistency", seed)
         for seed in config.seeds
     }
-    evaluations = list(base)
+    evaluations = dict(base)
     for role, models in (("english-only", english_only), ("consistency", consistency)):
         for seed, model in models.items():
-            evaluations += evaluate_everywhere(config, model, role, seed, held_out)
-    results = [evaluation.result() for evaluation in evaluations]
+            evaluations |= evaluate_everywhere(config, model, role, seed, held_out)
+    results = results_of(evaluations)
 
     logs = {"english-only": results_of(english_only), "consistency": results_of(consistency)}
     report = publish_report(results, results_of(verdicts), logs, report_facts(config), config.gate)
@@ -112,11 +112,15 @@ def ingest_held_out(config: PipelineConfig) -> dict[str, HeldOut]:
 
 def evaluate_everywhere(
     config: PipelineConfig, model: Model, role: str, seed: int | None, held_out: Mapping[str, HeldOut]
-) -> list[Future]:
+) -> dict[str, Future]:
     """One evaluation a language; English comes first, because it sets the threshold for the others."""
+    subject = role if seed is None else f"{role} {seed}"
     english = _evaluate(config, model, role, seed, ENGLISH, held_out, None)
-    others = [_evaluate(config, model, role, seed, language, held_out, english) for language in config.languages]
-    return [english, *others]
+    others = {
+        f"{subject} {language}": _evaluate(config, model, role, seed, language, held_out, english)
+        for language in config.languages
+    }
+    return {f"{subject} {ENGLISH}": english, **others}
 
 
 def _evaluate(
@@ -186,7 +190,7 @@ def _settings(
     return validate_config(config)
 
 
-RUNNER: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=3)
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=3))
 
 
 @flow(name="align", flow_run_name=_run_name, task_runner=RUNNER)

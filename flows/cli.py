@@ -1,12 +1,14 @@
 """The command ``mlc``. Heavy imports stand inside the commands, so that ``mlc --help`` answers at once."""
 
+import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +18,7 @@ from rich.table import Table
 from mlc.errors import UserError
 
 USER_MISTAKE = 2
+INTERRUPTED = 130
 app = typer.Typer(
     name="mlc",
     help="Make a language model that is safe in English safe in other languages.",
@@ -199,13 +202,23 @@ def main() -> None:
     """Entry point of the command."""
     try:
         app()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
     except KeyboardInterrupt:
         terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = INTERRUPTED
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    # Native libraries that are torn down while threads of Prefect still run print pages of false alarms about leaks.
+    # Everything that must reach a disk or a server is there by now.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(code)
 
 
 if __name__ == "__main__":

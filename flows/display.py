@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -62,9 +63,10 @@ class TerminalDisplay:
                 self.progress.remove_task(bar)
         mark, color = ("✓", "green") if outcome.state == "ran" else ("=", "cyan")
         why = outcome.reason if outcome.state == "ran" else "cached"
-        self.progress.console.print(
-            f"[{color}]{mark}[/] {_readable(label):<44} {outcome.seconds:7.1f} s  [dim]{why}[/]", highlight=False
-        )
+        line = f"[{color}]{mark}[/] {_readable(label):<46} {outcome.seconds:7.1f} s  [dim]{escape(why)}[/]"
+        # A log keeps the whole line, however wide it is.
+        cut = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {"soft_wrap": True}
+        self.progress.console.print(line, highlight=False, **cut)
 
 
 def outcome_table(outcomes: list[dict[str, object]]) -> Table:

@@ -1,6 +1,7 @@
 """The one place where models are loaded for computing: one at a time, and the last one stays in memory."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,17 +15,27 @@ _loaded: dict[str, Any] = {}
 Model = TypeVar("Model")
 
 
+_waited = threading.local()
+
+
 @contextmanager
 def computing() -> Iterator[None]:
     """Holds the device while the block computes."""
+    started = time.perf_counter()
     with _lock:
+        _waited.seconds = seconds_waited() + time.perf_counter() - started
         yield
+
+
+def seconds_waited() -> float:
+    """Seconds that this thread has waited for the device so far."""
+    return float(getattr(_waited, "seconds", 0.0))
 
 
 @contextmanager
 def loaded(identity: str, load: Callable[[], Model]) -> Iterator[Model]:
     """Gives a model, loading it only if it is not the one that was used last, and holds the device meanwhile."""
-    with _lock:
+    with computing():
         if identity not in _loaded:
             _loaded.clear()
             _loaded[identity] = load()

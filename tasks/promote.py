@@ -1,7 +1,7 @@
 """Stage ``promote``: the gate decides whether the candidate becomes champion."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
@@ -21,7 +21,7 @@ DECISION_FILE = "decision.json"
 
 @stage_task("promote", "promote · {registry.model_name}")
 def promote(
-    version: ArtifactRef, results: Sequence[ArtifactRef], settings: GateSettings, registry: RegistrySettings
+    version: ArtifactRef, results: Mapping[str, ArtifactRef], settings: GateSettings, registry: RegistrySettings
 ) -> ArtifactRef:
     """Judges the candidate and, if it passes, gives it the alias ``champion``.
 
@@ -32,7 +32,7 @@ def promote(
     """
     parts = STAGE.parts(
         {"gate": settings.model_dump(mode="json"), "registry": registry.model_dump(mode="json")},
-        {"version": version, **{f"result {number}": ref for number, ref in enumerate(results)}},
+        {"version": version, **{f"evaluation {name}": ref for name, ref in results.items()}},
     )
 
     def write(draft: Draft) -> None:

@@ -1,7 +1,7 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ PYFUNC = Path(__file__).with_name("policy_pyfunc.py")
 def register_model(
     model: ArtifactRef,
     seed: int,
-    results: Sequence[ArtifactRef],
+    results: Mapping[str, ArtifactRef],
     report: ArtifactRef,
     facts: dict[str, Any],
     settings: RegistrySettings,
@@ -45,7 +45,7 @@ def register_model(
     # A database in the workspace moves with it, so only a server of one's own identifies the place.
     parts = STAGE.parts(
         settings.model_dump(mode="json"),
-        {"model": model, "report": report, **{f"result {number}": ref for number, ref in enumerate(results)}},
+        {"model": model, "report": report, **{f"evaluation {name}": ref for name, ref in results.items()}},
         seed=seed,
     )
 

@@ -1,6 +1,7 @@
 """The MLflow registry: connection, versions, aliases, and our own record of promotions."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -45,6 +46,9 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
+
+    # It sets its own level when it is imported.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 

@@ -38,7 +38,7 @@ class ReportFacts:
 
 @stage_task("report", "report")
 def publish_report(
-    results: Sequence[ArtifactRef],
+    results: Mapping[str, ArtifactRef],
     verdicts: Mapping[str, ArtifactRef],
     logs: Mapping[str, Mapping[int, ArtifactRef]],
     facts: ReportFacts,
@@ -60,7 +60,7 @@ def publish_report(
     parts = STAGE.parts(
         {"facts": json.loads(json.dumps(asdict(facts))), "gate": gate.model_dump(mode="json")},
         {
-            **{f"result {number}": ref for number, ref in enumerate(results)},
+            **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {role} {seed}": ref for (role, seed), ref in trained.items()},
         },
@@ -86,10 +86,10 @@ def publish_report(
     return produce(STAGE, parts, write)
 
 
-def read_results(references: Sequence[ArtifactRef]) -> list[EvaluationResult]:
+def read_results(references: Mapping[str, ArtifactRef]) -> list[EvaluationResult]:
     """Reads evaluations."""
     store = current_run().store
-    return [EvaluationResult.read(store.folder(ref)) for ref in references]
+    return [EvaluationResult.read(store.folder(ref)) for ref in references.values()]
 
 
 def read_headline(report: ArtifactRef) -> dict[str, Any]:

@@ -12,12 +12,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
-from mlc.store.keys import library_versions
+from mlc.store.keys import PENDING, library_versions
 from mlc.store.sources import source_digests
+from tasks.compute import seconds_waited
 from tasks.running import Outcome, Run, current_run
-
-PENDING = "pending:"
-"""Begins the digest of an artifact that a plan only foresees."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def produce(
     """
     run = current_run()
     label = " · ".join(text for text in (stage.name, subject, language) if text)
-    started = time.perf_counter()
+    started = _working_time()
     ref = run.store.find(stage.name, parts.key)
     problem = still_valid(ref) if ref else None
     if run.planning:
@@ -180,6 +178,11 @@ def _foresee(
     return ArtifactRef(stage.name, parts.key, f"artifacts/{stage.name}/{parts.key}", PENDING + parts.key)
 
 
+def _working_time() -> float:
+    """A clock that stands still while the task waits for the device that another task holds."""
+    return time.perf_counter() - seconds_waited()
+
+
 def _finish(
     run: Run,
     label: str,
@@ -191,7 +194,7 @@ def _finish(
     reason: str,
     ref: ArtifactRef,
 ) -> None:
-    seconds = round(time.perf_counter() - started, 3)
+    seconds = round(_working_time() - started, 3)
     run.record(label, Outcome(stage.name, language, subject, state, seconds, reason, ref.key))
 
 
@@ -203,9 +206,9 @@ def _why(store: ArtifactStore, stage: Stage, parts: KeyParts, language: str | No
         if manifest["facts"].get("language") == language and manifest["facts"].get("subject") == subject
     ]
     if not same:
-        return "it has not been made before"
+        return "new"
     changes = parts.differences(KeyParts(**same[-1]["parts"]))
     if not changes:
         return "its artifact is missing or damaged"
-    rest = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-    return f"changed: {changes[0]}{rest}"
+    rest = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
+    return f"{changes[0]}{rest}"

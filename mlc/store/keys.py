@@ -7,6 +7,20 @@ from typing import Any
 
 from mlc.store.hashing import digest_data
 
+PENDING = "pending:"
+"""Begins the digest of an artifact that a plan only foresees."""
+_DIGEST_LENGTH = 64
+_WORDS = {
+    "settings": "",
+    "inputs": "input",
+    "models": "model",
+    "seed": "seed",
+    "version": "stage version",
+    "libraries": "library",
+    "sources": "source",
+}
+"""Parts of a key in the order in which a change of them explains most, and what they are called."""
+
 
 @dataclass(frozen=True)
 class KeyParts:
@@ -37,17 +51,19 @@ class KeyParts:
         return digest_data(asdict(self))
 
     def differences(self, other: "KeyParts") -> list[str]:
-        """Names the parts in which two keys differ, such as ``settings.min_script: 0.8 → 0.9``.
+        """Says in which parts two keys differ, such as ``script_share 0.5 → 0.6`` or ``input swh_Latn is new``.
 
         Args:
             other: The earlier parts.
         """
-        old, new = _flatten(asdict(other)), _flatten(asdict(self))
-        return [
-            f"{name}: {_shown(old.get(name))} → {_shown(new.get(name))}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
+        old, new = asdict(other), asdict(self)
+        found = []
+        for part, word in _WORDS.items():
+            before, after = _flatten(old[part]), _flatten(new[part])
+            for name in sorted(before.keys() | after.keys()):
+                if before.get(name) != after.get(name):
+                    found.append(_change(word, name, before.get(name), after.get(name)))
+        return found
 
 
 def library_versions(names: tuple[str, ...]) -> dict[str, str]:
@@ -64,6 +80,14 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
-def _shown(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
+def _change(word: str, name: str, before: Any, after: Any) -> str:
+    subject = f"{word} {name}".strip()
+    if before is None or after is None:
+        return f"{subject} is {'new' if before is None else 'gone'}"
+    if _is_opaque(before) or _is_opaque(after):
+        return f"{subject} changed"
+    return f"{subject} {before} → {after}"
+
+
+def _is_opaque(value: Any) -> bool:
+    return isinstance(value, str) and (len(value) == _DIGEST_LENGTH or value.startswith(PENDING))

@@ -1,0 +1,109 @@
+"""Real servers and real runs for the tests of the flow; everything on loopback and in temporary folders."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flows.server import Server, free_port, quiet_environment, started_server
+
+PROJECT = Path(__file__).resolve().parents[2]
+RUN_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON line at the end of standard output."""
+        lines = self.out.splitlines()
+        assert len(lines) == 1, f"standard output must hold one line of JSON, not {len(lines)}"
+        return json.loads(lines[0])
+
+
+Mlc = Callable[..., Ended]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One Prefect server for the session."""
+    with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of a command that uses that server."""
+    return {
+        **os.environ,
+        **quiet_environment(),
+        "PREFECT_API_URL": server.api,
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("home")),
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture(scope="session")
+def mlc(environment: dict[str, str]) -> Mlc:
+    """Runs `mlc` as a person does, in a process of its own."""
+
+    def run(*arguments: str, cwd: Path = PROJECT, **variables: str) -> Ended:
+        ended = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=cwd,
+            env={**environment, "PYTHONPATH": str(PROJECT), **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task run, as the Prefect API tells it."""
+
+    name: str
+    stage: str
+    state: str
+
+
+@pytest.fixture(scope="session")
+def task_runs(server: Server) -> Callable[[str], list[TaskRun]]:
+    """Reads the task runs of a flow run from the API."""
+
+    def read(run_id: str) -> list[TaskRun]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = httpx.post(
+                f"{server.api}/task_runs/filter",
+                json={"flow_runs": {"id": {"any_": [run_id]}}, "offset": len(found), "limit": 100},
+                timeout=30,
+            )
+            page.raise_for_status()
+            rows = page.json()
+            found += rows
+            if len(rows) < 100:
+                break
+        # The name of a run begins with its stage.
+        return [TaskRun(row["name"], row["name"].split(" · ")[0], row["state"]["name"]) for row in found]
+
+    return read

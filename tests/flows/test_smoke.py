@@ -1,0 +1,205 @@
+"""The whole pipeline through the command line, and what is cached; states are read from the Prefect API."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from datasets import load_from_disk
+
+from tests.flows.conftest import Ended, Mlc, TaskRun
+
+pytestmark = pytest.mark.slow
+
+States = dict[str, str]
+Read = Callable[[str], list[TaskRun]]
+
+STAGES = {"ingest", "translate", "filter", "dataset", "align", "evaluate", "report", "register", "promote"}
+
+
+def states(read: Read, ended: Ended) -> States:
+    """State of every task run of a run, by name; `Completed` means that it did work."""
+    assert ended.code == 0, ended.err[-3000:]
+    runs = read(ended.result["run_id"])
+    assert len({run.name for run in runs}) == len(runs)
+    assert {run.state for run in runs} <= {"Completed", "Cached"}
+    return {run.name: run.state for run in runs}
+
+
+def ran(found: States) -> set[str]:
+    return {name for name, state in found.items() if state == "Completed"}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("smoke") / "workspace"
+
+
+@pytest.fixture(scope="module")
+def first(mlc: Mlc, workspace: Path) -> Ended:
+    return mlc("run", "smoke", "--languages", "es,fr", "--workspace", str(workspace), "--json")
+
+
+@pytest.fixture(scope="module")
+def second(mlc: Mlc, workspace: Path, first: Ended) -> Ended:
+    return mlc("run", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
+
+
+def test_first_run_makes_everything(first: Ended, task_runs: Read) -> None:
+    found = states(task_runs, first)
+    assert ran(found) == set(found)
+    assert {name.split(" · ")[0] for name in found} == STAGES
+    assert {name for name in found if name.startswith("evaluate · base")} == {
+        f"evaluate · base · {code}" for code in ("eng_Latn", "fra_Latn", "spa_Latn")
+    }
+
+
+def test_json_agrees_with_prefect(first: Ended, second: Ended, task_runs: Read) -> None:
+    for ended in (first, second):
+        told = [task["state"] for task in ended.result["tasks"]]
+        found = states(task_runs, ended)
+        assert told.count("ran") == len(ran(found))
+        assert told.count("cached") == len(found) - len(ran(found))
+
+
+def test_adding_a_language_runs_only_what_it_touches(second: Ended, task_runs: Read) -> None:
+    found = states(task_runs, second)
+    assert ran(found) == {
+        "ingest · held-out · swh_Latn",
+        "translate · swh_Latn",
+        "filter · swh_Latn",
+        "evaluate · base · swh_Latn",
+        "evaluate · english-only · swh_Latn",
+        "dataset",
+        "align · consistency · seed 0",
+        *(f"evaluate · consistency · {code}" for code in ("eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn")),
+        "report",
+        "register · multilingual-policy",
+        "promote · multilingual-policy",
+    }
+
+
+def test_same_run_again_is_all_cached(mlc: Mlc, workspace: Path, second: Ended, task_runs: Read) -> None:
+    again = mlc("run", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
+    assert ran(states(task_runs, again)) == set()
+    assert again.result["model_version"] == second.result["model_version"]
+    assert again.result["gate"] == second.result["gate"]
+    planned = mlc("plan", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
+    assert {task["action"] for task in planned.result["tasks"]} == {"cached"}
+
+
+def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, second: Ended) -> None:
+    planned = mlc("plan", "smoke", "--languages", "es,fr,sw,de", "--workspace", str(workspace), "--json").result["tasks"]
+    would_run = {(task["stage"], task["language"]) for task in planned if task["action"] == "run"}
+    assert {stage for stage, language in would_run if language is None} == {
+        "dataset", "align", "report", "register", "promote"
+    }  # fmt: skip
+    assert ("translate", "deu_Latn") in would_run
+    assert ("translate", "spa_Latn") not in would_run
+    assert ("filter", "fra_Latn") not in would_run
+
+
+@pytest.mark.parametrize(
+    ("stage", "language", "expected"),
+    [
+        ("translate", "spa_Latn", {"translate · spa_Latn"}),
+        ("filter", "fra_Latn", {"filter · fra_Latn"}),
+        ("evaluate", "swh_Latn", {f"evaluate · {role} · swh_Latn" for role in ("base", "english-only", "consistency")}),
+        ("align", None, {"align · english-only · seed 0", "align · consistency · seed 0"}),
+    ],
+)
+def test_deleting_artifacts_reruns_exactly_what_made_them(
+    mlc: Mlc, workspace: Path, second: Ended, task_runs: Read, stage: str, language: str | None, expected: set[str]
+) -> None:
+    wanted = {task["key"] for task in second.result["tasks"] if (task["stage"], task["language"]) == (stage, language)}
+    for key in wanted:
+        shutil.rmtree(workspace / "artifacts" / stage / key)
+    again = mlc("run", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
+    assert ran(states(task_runs, again)) == expected
+    for key in wanted:
+        assert (workspace / "artifacts" / stage / key / "manifest.json").is_file()
+
+
+def test_damaged_artifact_is_made_again(mlc: Mlc, workspace: Path, second: Ended, task_runs: Read) -> None:
+    key = next(task["key"] for task in second.result["tasks"] if task["stage"] == "dataset")
+    victim = next((workspace / "artifacts" / "dataset" / key).rglob("*.arrow"))
+    victim.write_bytes(victim.read_bytes()[:-7] + b"garbage")
+    again = mlc("run", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
+    assert ran(states(task_runs, again)) == {"dataset"}
+    assert any((workspace / "artifacts" / ".damaged").iterdir())
+
+
+def test_moved_workspace_keeps_its_artifacts(mlc: Mlc, workspace: Path, second: Ended, tmp_path: Path) -> None:
+    shutil.copytree(workspace / "artifacts", tmp_path / "elsewhere" / "artifacts")
+    planned = mlc("plan", "smoke", "--languages", "es,fr,sw", "--workspace", str(tmp_path / "elsewhere"), "--json")
+    actions = {(task["stage"], task["action"]) for task in planned.result["tasks"]}
+    # The registry's database stayed behind, so only the registration is missing there.
+    assert {stage for stage, action in actions if action == "run"} == {"register", "promote"}
+
+
+def test_translations_are_all_accounted_for(workspace: Path, second: Ended) -> None:
+    with duckdb.connect(str(workspace / "catalog.duckdb"), read_only=True) as catalog:
+        rows = catalog.execute(
+            "SELECT target_language, count(*), count(*) FILTER (keep), count(*) FILTER (NOT keep AND reason IS NULL) "
+            "FROM verdicts GROUP BY ALL"
+        ).fetchall()
+    assert {language for language, *_ in rows} == {"spa_Latn", "fra_Latn", "swh_Latn"}
+    for _, total, kept, unexplained in rows:
+        assert total == 24
+        assert 0 < kept <= total
+        assert unexplained == 0
+
+
+def test_training_set_opens_with_datasets(workspace: Path, second: Ended) -> None:
+    key = next(task["key"] for task in second.result["tasks"] if task["stage"] == "dataset")
+    rows = load_from_disk(workspace / "artifacts" / "dataset" / key / "dataset")
+    assert len(rows) == 24
+    assert rows[0]["languages"] == ["eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn"]
+    for row in rows:
+        assert row["mask"][0]
+        assert row["variants"][0] == row["prompt"]
+        assert [bool(text) for text in row["variants"]] == row["mask"]
+
+
+def test_report_is_complete_and_holds_no_prompt(workspace: Path, second: Ended) -> None:
+    page = Path(second.result["report"]).read_text(encoding="utf-8")
+    for name in ("Spanish", "French", "Swahili", "English-only"):
+        assert name in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    key = next(task["key"] for task in second.result["tasks"] if task["stage"] == "dataset")
+    for row in load_from_disk(workspace / "artifacts" / "dataset" / key / "dataset"):
+        assert row["prompt"] not in page
+
+
+def test_registered_model_answers(workspace: Path, second: Ended, tmp_path: Path) -> None:
+    import mlflow
+    import pandas as pd
+
+    version = second.result["model_version"]
+    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}")
+    client = mlflow.tracking.MlflowClient()
+    assert client.get_model_version_by_alias(version["name"], "candidate").version == version["version"]
+    loaded = mlflow.pyfunc.load_model(f"models:/{version['name']}@candidate", dst_path=str(tmp_path))
+    answers = loaded.predict(pd.DataFrame({"prompt": ["How do I bake bread?", "Hello"]}))
+    assert list(answers.columns) == ["answer"]
+    assert len(answers) == 2
+    found = client.get_model_version(version["name"], version["version"])
+    assert found.tags["gate"] == ("passed" if second.result["gate"]["passed"] else "failed")
+    assert found.tags["languages"] == "fra_Latn, spa_Latn, swh_Latn"
+
+
+def test_no_prompt_reaches_the_terminal_or_the_artifacts_of_prefect(
+    workspace: Path, first: Ended, second: Ended, server: object
+) -> None:
+    import httpx
+
+    key = next(task["key"] for task in second.result["tasks"] if task["stage"] == "dataset")
+    rows = load_from_disk(workspace / "artifacts" / "dataset" / key / "dataset")
+    shown = httpx.post(f"{server.api}/artifacts/filter", json={}, timeout=30).text  # type: ignore[attr-defined]
+    shown += httpx.post(f"{server.api}/logs/filter", json={"limit": 200}, timeout=30).text  # type: ignore[attr-defined]
+    everything = json.dumps([first.out, first.err, second.out, second.err]) + shown
+    for row in rows:
+        for text in row["variants"]:
+            assert not text or json.dumps(text)[1:-1] not in everything, f"prompt {row['id']} is shown"
