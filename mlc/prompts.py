@@ -1,6 +1,8 @@
 """Prompt files: reading, checking, and setting bad rows aside with a reason."""
 
 import json
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mlc.errors import UserError
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 LABELS = ("harmful", "harmless")
+_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,18 @@ def read_prompts(path: Path, *, required: tuple[str, ...] = ("prompt",)) -> Prom
     missing = [name for name in required if name not in table.column_names]
     if missing:
         raise UserError(
-            f"The prompt file {str(path)!r} has no column {missing[0]!r} (it has {', '.join(table.column_names)}): "
+            f"The prompt file {str(path)!r} has no column {missing[0]!r} ({_columns_in_words(table.column_names)}): "
             f"it needs {', '.join(required)}."
         )
+    repeated = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
+    if repeated:
+        raise UserError(f"The prompt file {str(path)!r} repeats a column ({_columns_in_words(repeated)}): rename one.")
     if "id" not in table.column_names:
         table = table.add_column(0, "id", pa.array([str(row) for row in range(1, len(table) + 1)]))
-    table = pa.table({name: _as_text(table[name]) for name in table.column_names})
+    try:
+        table = pa.table({name: _as_text(table[name]) for name in table.column_names})
+    except pa.ArrowException:
+        raise _not_valid(path) from None
     kept, rejected = _sift(table, required)
     if not kept:
         reasons = sorted({reason for _, reason in rejected})
@@ -85,7 +94,7 @@ def _sift(table: pa.Table, required: tuple[str, ...]) -> tuple[list[int], list[t
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_nested(column.type):
-        return pa.chunked_array([pa.array([json.dumps(value) for value in column.to_pylist()], pa.string())])
+        return pa.chunked_array([pa.array([_plain(value) for value in column.to_pylist()], pa.string())])
     return column.cast(pa.string())
 
 
@@ -98,17 +107,39 @@ def _read(path: Path) -> pa.Table:
         if path.suffix == ".jsonl":
             return _read_jsonl(path)
         delimiter = "\t" if path.suffix == ".tsv" else ","
-        return pa_csv.read_csv(
-            path,
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(column_types={"id": pa.string()}),
-        )
+        return _read_csv(path, pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True))
     except OSError as error:
-        reason = error.strerror or "it is not a readable file of its kind"
+        absent = isinstance(error, FileNotFoundError)
+        reason = error.strerror or ("no such file" if absent else "it is not a readable file of its kind")
         raise UserError(f"The prompt file {str(path)!r} cannot be read ({reason}): check the path.") from None
-    except (pa.ArrowException, UnicodeDecodeError):
-        # The exception's own text may quote prompts.
-        raise UserError(f"The prompt file {str(path)!r} is not valid {path.suffix[1:]}: check its content.") from None
+    except (pa.ArrowException, UnicodeError):
+        raise _not_valid(path) from None
+
+
+def _not_valid(path: Path) -> UserError:
+    # The exception's own text may quote prompts.
+    return UserError(f"The prompt file {str(path)!r} is not valid {path.suffix[1:]}: check its content.")
+
+
+def _columns_in_words(names: list[str]) -> str:
+    # Without a header the first prompts stand where names should, and errors quote no prompts.
+    shown = [name for name in names if _COLUMN_NAME.fullmatch(name)]
+    others = len(names) - len(shown)
+    strange = [f"{others} that do not look like names, so a header may be missing"] if others else []
+    return f"it has {', '.join([*shown, *strange]) or 'none'}"
+
+
+def _read_csv(path: Path, options: pa_csv.ParseOptions) -> pa.Table:
+    # Types are not guessed: 007 stays 007, and NA is a text. Only an empty field is NULL.
+    with pa_csv.open_csv(path, parse_options=options) as reader:
+        names = reader.schema.names
+    return pa_csv.read_csv(
+        path,
+        parse_options=options,
+        convert_options=pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+        ),
+    )
 
 
 def _read_jsonl(path: Path) -> pa.Table:
@@ -133,4 +164,4 @@ def _read_jsonl(path: Path) -> pa.Table:
 def _plain(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)

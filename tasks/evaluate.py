@@ -54,7 +54,8 @@ def evaluate(
         device: Where to compute.
 
     Returns:
-        ``rows.parquet``, ``summary.json``, ``answers.parquet`` (texts of the sample; never shown) and ``states.npy``.
+        ``rows.parquet``, ``summary.json``, ``answers.parquet`` (texts of the sample; never shown) and,
+        in English, ``states.npy`` ([test prompts, H]).
     """
     source = _source(model)
     inputs = {"suite": suite, "texts": texts} | ({"english": english} if english else {})
@@ -66,12 +67,17 @@ def evaluate(
         run = current_run()
         rows = pq.read_table(run.store.folder(suite) / PROMPTS_FILE)
         prompts = _texts(run.store.folder(texts))
+        if english:
+            # The validation split is for the threshold, and that is English.
+            test = [row for row, split in enumerate(rows["split"].to_pylist()) if split == "test"]
+            rows, prompts = rows.take(test), [prompts[row] for row in test]
         calibration = run.store.folder(english) if english else None
         result, states, answers = _measure(
             source, role, seed, language, rows, prompts, calibration, settings, device, subject
         )
         result.write(draft.path)
-        np.save(draft.path / STATES_FILE, states)
+        if english is None:
+            np.save(draft.path / STATES_FILE, states)
         pq.write_table(answers, draft.path / ANSWERS_FILE)
         draft.rows = len(rows)
 
@@ -122,14 +128,13 @@ def _measure(
         given = greedy_answers(policy, [prompts[row] for row in sample], max_new_tokens=settings.answer_tokens)
     verdicts = [judge_opening(answer) for answer in given]
     test = np.array(rows["split"].to_pylist()) == "test"
-    pair = _pair(calibration, scores.states, test)
-    matched = None if calibration is None else _pair(calibration, scores.states, np.ones_like(test))
+    pair = _pair(calibration, scores.states)
     margins = scores.margins.tolist()
     table = pa.table(
         {
             **{name: rows[name] for name in ("id", "label", "kind", "split")},
             "margin": pa.array(margins, pa.float64()),
-            "matched_cosine": pa.array(matched.matched if matched else [None] * len(rows), pa.float64()),
+            "matched_cosine": pa.array(pair.matched if pair else [None] * len(rows), pa.float64()),
         }
     )
     summary = summarise(
@@ -151,7 +156,7 @@ def _measure(
             "verdict": pa.array(verdicts, pa.string()),
         }
     )
-    return EvaluationResult(summary, table), scores.states, answers
+    return EvaluationResult(summary, table), scores.states[test], answers
 
 
 def _sample(rows: pa.Table, count: int) -> list[int]:
@@ -163,10 +168,8 @@ def _sample(rows: pa.Table, count: int) -> list[int]:
     return chosen
 
 
-def _pair(calibration: Path | None, states: np.ndarray, members: np.ndarray) -> PairFigures | None:
-    if calibration is None:
-        return None
-    return pair_figures(np.load(calibration / STATES_FILE)[members], states[members])
+def _pair(calibration: Path | None, states: np.ndarray) -> PairFigures | None:
+    return None if calibration is None else pair_figures(np.load(calibration / STATES_FILE), states)
 
 
 def _threshold(calibration: Path | None, table: pa.Table) -> float:

@@ -67,9 +67,14 @@ def reference_languages(folder: Path | None) -> frozenset[str]:
         path = folder / f"{split}.jsonl"
         if not path.is_file():
             return frozenset()
-        with path.open(encoding="utf-8") as handle:
-            first = handle.readline()
-        found.append(frozenset(json.loads(first)) - {"id", ENGLISH} if first.strip() else frozenset())
+        with path.open(encoding="utf-8-sig") as handle:
+            first = next((line for line in handle if line.strip()), "{}")
+        try:
+            found.append(frozenset(dict(json.loads(first))) - {"id", ENGLISH})
+        except (ValueError, TypeError):
+            raise UserError(
+                f"The first line of {str(path)!r} is not a JSON object: write one with id and a column per language."
+            ) from None
     return frozenset.intersection(*found)
 
 

@@ -87,6 +87,8 @@ def consistency_loss(
         else:
             logits = _singular_values(_with_sign(gram, valid)) if signed else sigma
             loss = _spectral(logits, valid, temperature, form)
+            if anchor == "english":
+                loss = torch.where(valid[:, 0], loss, 0.0)
         count = valid.sum(dim=1).clamp(min=1)
         detached = sigma.detach()
         return ConsistencyLoss(loss, detached, detached[:, 0].square() / count)

@@ -59,6 +59,7 @@ def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, devi
         UserError: It cannot be loaded as a causal language model.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = str(_converted_package(source)) if source.kind == "package" else source.target
@@ -66,7 +67,7 @@ def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, devi
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype or torch.float32, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The model {source.location!r} cannot be loaded as a causal language model ({reason}): "
@@ -83,7 +84,14 @@ def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
         folder: Folder to write into.
         dtype: Type of the saved weights.
     """
-    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in policy.model.state_dict().items()}
+    # Tied weights stay one tensor, so that they are written once.
+    converted: dict[tuple[Any, ...], torch.Tensor] = {}
+    state = {}
+    for name, tensor in policy.model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if place not in converted:
+            converted[place] = tensor.detach().to("cpu", dtype)
+        state[name] = converted[place]
     config = policy.model.config
     previous, config.dtype = config.dtype, dtype
     try:

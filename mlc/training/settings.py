@@ -1,6 +1,6 @@
 """Configuration of the alignment."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -54,8 +54,10 @@ class ConsistencySettings(Settings):
     @classmethod
     def _fill_from_form(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            form = values.get("form", cls.model_fields["form"].default)
-            return {**FORM_DEFAULTS.get(form, FORM_DEFAULTS["cosine"]), **values}
+            default = cls.model_fields["form"].default
+            form = values.get("form", default)
+            # An unknown form is refused later, by its own field.
+            return {**FORM_DEFAULTS[form if form in get_args(Form) else default], **values}
         return values
 
 

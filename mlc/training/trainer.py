@@ -1,6 +1,7 @@
 """Alignment of a policy: the English loss and the consistency term, on the Trainer of transformers."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mlc.training.term import ConsistencyTerm
 from mlc.training.variants import AlignmentCollator, ExampleDataset, build_examples, shuffle_variants
 
 LOG_FILE = "training_log.jsonl"
+
+logger = logging.getLogger(__name__)
 
 
 class AlignmentTrainer(Trainer):  # type: ignore[misc]
@@ -140,6 +143,13 @@ def align(
     )
     if not len(examples):
         raise ValueError(f"none of the {len(rows)} prompts has at most {settings.max_prompt_tokens} tokens.")
+    if examples.left_out:
+        logger.warning(
+            "%d of %d prompts are longer than %d tokens and left out of training.",
+            examples.left_out,
+            len(rows),
+            settings.max_prompt_tokens,
+        )
     log: list[dict[str, float]] = []
 
     def record(step: int, figures: dict[str, float]) -> None:

@@ -23,6 +23,8 @@ ORDINARY_WORDS = {
 """By ISO 639-1 code, words that sentencex 1.0.32 takes for abbreviations even in lower case and so never splits after,
 as in "This is new to me. Write it down."."""
 
+_WIDE_SPACE = re.compile(r"[^\S \t\r\n]")
+
 
 @dataclass(frozen=True)
 class SplitText:
@@ -76,8 +78,11 @@ def _segments(text: str, language: str) -> Iterator[str]:
 
     # sentencex keeps the lines of a list or a poem together, and NLLB would run them into one.
     for line in text.splitlines(keepends=True):
-        for sentence in segment(language, line):
-            yield from _split_after_ordinary_words(sentence, language)
+        # sentencex 1.0.32 panics at a wide space before a full stop, so it sees plain spaces in their place.
+        end = 0
+        for segmented in segment(language, _WIDE_SPACE.sub(" ", line)):
+            start, end = end, end + len(segmented)
+            yield from _split_after_ordinary_words(line[start:end], language)
 
 
 def _split_after_ordinary_words(sentence: str, language: str) -> list[str]:

@@ -91,7 +91,9 @@ def test_same_run_again_is_all_cached(mlc: Mlc, workspace: Path, second: Ended, 
 
 
 def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, second: Ended) -> None:
-    planned = mlc("plan", "smoke", "--languages", "es,fr,sw,de", "--workspace", str(workspace), "--json").result["tasks"]
+    planned = mlc("plan", "smoke", "--languages", "es,fr,sw,de", "--workspace", str(workspace), "--json").result[
+        "tasks"
+    ]
     would_run = {(task["stage"], task["language"]) for task in planned if task["action"] == "run"}
     assert {stage for stage, language in would_run if language is None} == {
         "dataset", "align", "report", "register", "promote"

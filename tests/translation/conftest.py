@@ -6,8 +6,19 @@ from mlc.translation.engine import NllbTranslator
 WORDS = ["good morning to all of you", "guten Morgen euch allen", "habari za asubuhi kwenu nyote", "what is this"]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """Models this small are no slower on one thread, and much faster where other programs use the cores too."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory):
+def tiny_nllb_folder(tmp_path_factory):
     """A random M2M100 of a few thousand parameters, saved as any NLLB checkpoint is."""
     import torch
     from transformers import M2M100Config, M2M100ForConditionalGeneration
@@ -36,8 +47,8 @@ def tiny_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_folder):
-    return NllbTranslator.from_folder_or_hub(tiny_folder, device="cpu", max_new_tokens=12)
+def tiny(tiny_nllb_folder):
+    return NllbTranslator.from_folder_or_hub(tiny_nllb_folder, device="cpu", max_new_tokens=12)
 
 
 @pytest.fixture(scope="session")

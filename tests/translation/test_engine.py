@@ -163,8 +163,10 @@ def test_languages_of_the_checkpoint(nano):
     )
 
 
-def test_the_configuration_reaches_the_translator(tiny_folder):
-    settings = TranslatorSettings(model=str(tiny_folder), num_beams=2, max_new_tokens=7, batch_size=3, device="cpu")
+def test_the_configuration_reaches_the_translator(tiny_nllb_folder):
+    settings = TranslatorSettings(
+        model=str(tiny_nllb_folder), num_beams=2, max_new_tokens=7, batch_size=3, device="cpu"
+    )
     translator = NllbTranslator.from_settings(settings)
     assert (translator.num_beams, translator.max_new_tokens, translator.batch_size) == (2, 7, 3)
     assert next(translator.model.parameters()).dtype == torch.float32
@@ -218,8 +220,8 @@ def test_a_checkpoint_of_another_kind(tmp_path):
         NllbTranslator.from_folder_or_hub(tmp_path, device="cpu")
 
 
-def test_broken_weights(tiny_folder, tmp_path):
-    for file in tiny_folder.iterdir():
+def test_broken_weights(tiny_nllb_folder, tmp_path):
+    for file in tiny_nllb_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -227,6 +229,6 @@ def test_broken_weights(tiny_folder, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
-def test_a_device_that_is_missing(tiny_folder):
+def test_a_device_that_is_missing(tiny_nllb_folder):
     with pytest.raises(UserError, match="'cuda' is not available"):
-        NllbTranslator.from_folder_or_hub(tiny_folder, device="cuda")
+        NllbTranslator.from_folder_or_hub(tiny_nllb_folder, device="cuda")

@@ -26,8 +26,10 @@ def test_splits(text, language, sentences):
 
 
 @settings(deadline=None)
-@given(st.text(alphabet=st.sampled_from("aB. ?!\n\r\t\u2028\x1c\u3000。🙂é"), max_size=40))
+@given(st.text(alphabet=st.sampled_from("aB. ?!\n\r\t\u2028\x1c\u00a0\u3000。🙂é"), max_size=40))
 @example("  a.\n\n b.  ")
+@example("B\u3000.")
+@example("B\u00a0.")
 def test_nothing_is_lost(text):
     split = split_sentences(text, "eng_Latn")
     assert len(split.separators) == len(split.sentences) + 1

@@ -46,7 +46,7 @@ def write_card(
     parameters: int,
 ) -> None:
     """Writes ``README.md`` beside the checkpoint."""
-    rows = "\n".join(f"| {code} | {from_english[code]:.1f} | {into_english[code]:.1f} |" for code in TARGETS)
+    rows = "\n".join(f"| {code} | {from_english[code]:.2f} | {into_english[code]:.2f} |" for code in TARGETS)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.name != "README.md") / 1e6
     (folder / "README.md").write_text(
         f"""---
@@ -66,9 +66,10 @@ For real work use `facebook/nllb-200-distilled-600M` or a larger one; both load 
 - Languages: eng_Latn to and from {", ".join(TARGETS)}. Other codes are refused.
 - Training data: random compositions of the sentence parts in `data/quickstart`, written for this project. Every
   (frame, action) pair of a quickstart prompt, and {recipe.held_out_share:.0%} of all pairs besides, were left out.
+- {recipe.reverse_share:.0%} of the batches translate into English.
 - Training: {training["steps"]} steps, {training["target_tokens"] / 1e6:.1f} million target tokens,
-  {training["seconds"] / 60:.0f} minutes on {recipe.threads} CPU cores; see `training_log.jsonl`.
-- Command: `{command}` (seed {recipe.seed}).
+  {training["seconds"] / 60:.0f} minutes on {recipe.threads} shared CPU cores; see `training_log.jsonl`.
+- Command: `{command}`.
 - Stored in float16, {size:.1f} MB with the tokenizer; computed in float32.
 - Licence: Apache-2.0.
 

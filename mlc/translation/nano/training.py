@@ -211,5 +211,6 @@ def save(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizer, folder
     tokenizer.src_lang = ENGLISH
     tokenizer.save_pretrained(staging)
     for file in staging.iterdir():
+        file.chmod(0o644)  # safetensors makes files that only their owner can read
         os.replace(file, folder / file.name)
     staging.rmdir()
