@@ -6,6 +6,7 @@ a BCP-47 or ISO 639 tag, or a name; :func:`resolve_language` turns it into the o
 
 import csv
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,7 @@ def resolve_language(text: str) -> Language:
     Raises:
         UserError: Nothing in the table is called so, or several languages are.
     """
-    wanted = text.strip().casefold().replace("-", "_")
+    wanted = unicodedata.normalize("NFC", text).strip().casefold().replace("-", "_")
     table = _by_name()
     found = table.get(wanted) or table.get(wanted.replace("_", "-")) or ()
     if len(found) == 1:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from prefect.runtime import task_run
 
 from mlc.evaluation.metrics import choose_threshold, summarise
 from mlc.evaluation.representation import PairFigures, pair_figures
@@ -27,7 +28,16 @@ NOT_IN_KEY = {"validation", "test", "references", "limit", "batch_size"}
 """Settings of the evaluation that enter through the inputs, or change no result."""
 
 
-@stage_task("evaluate", "evaluate · {role} · {language}")
+def _run_name() -> str:
+    given = task_run.parameters
+    return f"evaluate · {_subject(given['role'], given['seed'])} · {given['language']}"
+
+
+def _subject(role: str, seed: int | None) -> str:
+    return role if seed is None else f"{role} · seed {seed}"
+
+
+@stage_task("evaluate", _run_name)
 def evaluate(
     model: PolicySettings | ArtifactRef,
     role: str,
@@ -61,7 +71,7 @@ def evaluate(
     inputs = {"suite": suite, "texts": texts} | ({"english": english} if english else {})
     facts = {"role": role, "language": language, **settings.model_dump(mode="json", exclude=NOT_IN_KEY)}
     parts = STAGE.parts(facts, inputs, {"model": source.identity}, seed)
-    subject = role if seed is None else f"{role} · seed {seed}"
+    subject = _subject(role, seed)
 
     def write(draft: Draft) -> None:
         run = current_run()

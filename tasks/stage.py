@@ -98,7 +98,7 @@ def _known(value: Any) -> Any:
     return {name: _known(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def stage_task(name: str, run_name: str) -> Callable[[Callable[..., Any]], StageTask]:
+def stage_task(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[..., Any]], StageTask]:
     """Makes a function a task of the pipeline.
 
     Prefect's own cache is off: it would replay a reference to an artifact that is gone. :func:`produce` looks at the
@@ -106,7 +106,7 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[..., Any]], Stage
 
     Args:
         name: Name of the stage.
-        run_name: Name of a task run, with parameters in braces.
+        run_name: Name of a task run, with parameters in braces, or a function that makes it.
     """
     return partial(StageTask, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
 
@@ -157,7 +157,7 @@ def produce(
         write(draft)
     made = run.store.reference(stage.name, parts.key)
     _finish(run, label, stage, language, subject, "ran", started, reason, made)
-    return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]}: {reason}.", data=made))
+    return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]} ({reason}).", data=made))
 
 
 def _foresee(

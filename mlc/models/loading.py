@@ -93,9 +93,12 @@ def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
             converted[place] = tensor.detach().to("cpu", dtype)
         state[name] = converted[place]
     config = policy.model.config
-    previous, config.dtype = config.dtype, dtype
+    previous = config.dtype
     try:
         policy.model.save_pretrained(folder, state_dict=state)
+        # The line above names the type of the model in memory.
+        config.dtype = dtype
+        config.save_pretrained(folder)
     finally:
         config.dtype = previous
     policy.tokenizer.save_pretrained(folder)

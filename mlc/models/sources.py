@@ -77,7 +77,7 @@ def _package_model(location: str) -> ModelSource:
     package = location.removeprefix(PACKAGE_PREFIX)
     try:
         spec = importlib.util.find_spec(package.replace("-", "_"))
-    except (ModuleNotFoundError, ValueError):  # a dotted name without its parent; an empty part
+    except (ImportError, ValueError):  # a dotted name without its parent; an empty name
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"The package {package!r} is not installed: run `pip install --no-deps {package}`, or {_WAYS}.")

@@ -135,10 +135,11 @@ class ArtifactStore:
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
             try:
-                found.append(json.loads(path.read_text(encoding="utf-8")))
-            except ValueError:
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+                found.append((manifest["created"], path.parent.name, manifest))
+            except (ValueError, KeyError, TypeError):
                 logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
-        return sorted(found, key=lambda manifest: manifest["created"])
+        return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
     @contextmanager
     def writing(self, kind: str, parts: KeyParts) -> Iterator[Draft]:

@@ -105,7 +105,8 @@ def test_prompt_file_that_cannot_be_read(mlc: Mlc, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_translations_rejected(mlc: Mlc, tmp_path: Path) -> None:
     ended = mlc(
-        "run", "smoke", "--languages", "es", "--workspace", str(tmp_path / "w"), "--set", "quality.default.script_share=1.0",
+        "run", "smoke", "--languages", "es", "--workspace", str(tmp_path / "w"),
+        "--set", "quality.default.script_share=1.0",
         "--set", "quality.default.length_z=0.0000001",
     )  # fmt: skip
     assert_plain(ended, "spa_Latn", "length")

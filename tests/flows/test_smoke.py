@@ -71,10 +71,10 @@ def test_adding_a_language_runs_only_what_it_touches(second: Ended, task_runs: R
         "translate · swh_Latn",
         "filter · swh_Latn",
         "evaluate · base · swh_Latn",
-        "evaluate · english-only · swh_Latn",
+        "evaluate · english-only · seed 0 · swh_Latn",
         "dataset",
         "align · consistency · seed 0",
-        *(f"evaluate · consistency · {code}" for code in ("eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn")),
+        *(f"evaluate · consistency · seed 0 · {code}" for code in ("eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn")),
         "report",
         "register · multilingual-policy",
         "promote · multilingual-policy",
@@ -108,7 +108,11 @@ def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, sec
     [
         ("translate", "spa_Latn", {"translate · spa_Latn"}),
         ("filter", "fra_Latn", {"filter · fra_Latn"}),
-        ("evaluate", "swh_Latn", {f"evaluate · {role} · swh_Latn" for role in ("base", "english-only", "consistency")}),
+        (
+            "evaluate",
+            "swh_Latn",
+            {f"evaluate · {model} · swh_Latn" for model in ("base", "english-only · seed 0", "consistency · seed 0")},
+        ),
         ("align", None, {"align · english-only · seed 0", "align · consistency · seed 0"}),
     ],
 )

@@ -396,8 +396,9 @@ def test_a_step_against_the_gradient_lowers_the_loss(form):
     before = consistency_loss(z, **choices).loss.sum()
     before.backward()
     after = consistency_loss(z.detach() - 0.01 * z.grad, **choices).loss.sum()
-    # To first order the loss falls by the step times the squared gradient.
-    assert (before - after).item() == pytest.approx(0.01 * z.grad.square().sum().item(), rel=0.1)
+    # To first order the loss falls by the step times the squared gradient; in the released form sigma_1 moves as well.
+    expected = 0.01 * z.grad.square().sum().item()
+    assert (before - after).item() == pytest.approx(expected, rel=0.5 if form == "released" else 0.05)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,0 +1,104 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlc.errors import UserError
+from mlc.store.locks import HOLDER_FILE, workspace_lock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mlc.store.locks import workspace_lock
+
+with workspace_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    started = []
+
+    def hold(seconds=60):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path), str(seconds)], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_holder_is_refused_and_told_who_holds(tmp_path, hold):
+    process = hold()
+    begun = time.monotonic()
+    with pytest.raises(UserError) as error, workspace_lock(tmp_path):
+        pass
+    assert time.monotonic() - begun < 1
+    text = str(error.value)
+    assert f"(process {process.pid})" in text
+    assert repr(str(tmp_path)) in text
+    assert "--wait" in text
+    assert "\n" not in text
+
+
+def test_a_killed_holder_frees_the_workspace(tmp_path, hold):
+    process = hold()
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=10)
+    assert (tmp_path / HOLDER_FILE).exists()
+    with workspace_lock(tmp_path):
+        pass
+    assert not (tmp_path / HOLDER_FILE).exists()
+
+
+def test_waiting_for_the_other_run(tmp_path, hold):
+    hold(seconds=0.3)
+    with workspace_lock(tmp_path, wait_seconds=20):
+        pass
+
+
+def test_waiting_ends(tmp_path, hold):
+    hold()
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="Another run"), workspace_lock(tmp_path, wait_seconds=0.2):
+        pass
+    assert 0.2 <= time.monotonic() - begun < 5
+
+
+def test_an_error_inside_frees_the_workspace(tmp_path):
+    with pytest.raises(RuntimeError), workspace_lock(tmp_path):
+        raise RuntimeError
+    with workspace_lock(tmp_path):
+        pass
+
+
+def test_one_process_cannot_hold_it_twice(tmp_path):
+    with workspace_lock(tmp_path), pytest.raises(UserError, match="Another run"), workspace_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[", None])
+def test_a_holder_that_did_not_say_who_it_is(tmp_path, hold, content):
+    hold()
+    if content is None:
+        (tmp_path / HOLDER_FILE).unlink()
+    else:
+        (tmp_path / HOLDER_FILE).write_text(content)
+    with pytest.raises(UserError, match="Another run is using the workspace"), workspace_lock(tmp_path):
+        pass
+
+
+def test_two_workspaces_do_not_meet(tmp_path, hold):
+    hold()
+    (tmp_path / "other").mkdir()
+    with workspace_lock(tmp_path / "other"):
+        pass

@@ -1,0 +1,189 @@
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from mlc.store import sources
+
+TREE = {
+    "toy/__init__.py": '"""The package."""\n',
+    "toy/stage.py": "from toy.direct import work\n\ndef run():\n    from toy.inner import late\n    return work(late)\n",
+    "toy/direct.py": "import toy.deep\n\ndef work(x):\n    return toy.deep.factor * x\n",
+    "toy/deep.py": "factor = 2\n",
+    "toy/unrelated.py": "value = 1\n",
+    "toy/inner/__init__.py": "",
+    "toy/inner/late.py": '"""Docs."""\nfrom . import beside\nfrom ..relative import name\n\nlate = 1\n',
+    "toy/inner/beside.py": "x = 1\n",
+    "toy/inner/sql/query.sql": "SELECT 1\n",
+    "toy/inner/notes.md": "notes\n",
+    "toy/relative.py": "name = 'r'\n",
+    "toy/apart/__init__.py": "",
+    "toy/apart/other.py": "import toy.stage\n",
+    "toy/apart/table.csv": "a,b\n",
+}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name, text in TREE.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sources, "PROJECT_PACKAGES", ("toy",))
+    yield tmp_path
+    sources._root.cache_clear()
+    sources.source_digests.cache_clear()
+
+
+def digests(module="toy.stage"):
+    sources._root.cache_clear()
+    sources.source_digests.cache_clear()
+    importlib.invalidate_caches()
+    return sources.source_digests(module)
+
+
+def test_the_closure_by_hand(tree):
+    assert list(sources.module_closure("toy.stage")) == [
+        "toy",
+        "toy.deep",
+        "toy.direct",
+        "toy.inner",
+        "toy.inner.beside",
+        "toy.inner.late",
+        "toy.relative",
+        "toy.stage",
+    ]
+    assert "toy" not in sys.modules
+
+
+def changed(tree, name, text):
+    before = digests()
+    (tree / name).write_text(text)
+    after = digests()
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("toy/deep.py", "# a comment\n\n\nfactor   =   2  # another\n"),
+        ("toy/deep.py", '"""A docstring that was not there."""\n\nfactor = 2\n"""About the factor."""\n'),
+        ("toy/inner/late.py", '"""Other docs."""\n\nfrom . import beside\nfrom ..relative import (\n    name,\n)\nlate=1'),
+        ("toy/direct.py", 'import toy.deep\ndef work(x):\n    """Docs."""\n    return toy.deep.factor*x\n'),
+        ("toy/__init__.py", ""),
+        ("toy/unrelated.py", "value = 2\n"),
+        ("toy/apart/other.py", "import toy.deep\n"),
+        ("toy/apart/table.csv", "a,b\n1,2\n"),
+        ("toy/inner/notes.md", "other notes\n"),
+    ],
+)
+def test_what_does_not_change_the_digests(tree, name, text):
+    assert changed(tree, name, text) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "digest"),
+    [
+        ("toy/stage.py", TREE["toy/stage.py"].replace("work(late)", "work(2)"), "toy.stage"),
+        ("toy/direct.py", TREE["toy/direct.py"].replace("* x", "+ x"), "toy.direct"),
+        ("toy/deep.py", "factor = 3\n", "toy.deep"),
+        ("toy/inner/late.py", TREE["toy/inner/late.py"].replace("late = 1", "late = 2"), "toy.inner.late"),
+        ("toy/inner/beside.py", "x = 2\n", "toy.inner.beside"),
+        ("toy/relative.py", "name = 's'\n", "toy.relative"),
+        ("toy/__init__.py", "setting = 1\n", "toy"),
+        ("toy/inner/sql/query.sql", "SELECT 2\n", "inner/sql/query.sql"),
+    ],
+)
+def test_what_changes_exactly_one_digest(tree, name, text, digest):
+    assert changed(tree, name, text) == [digest]
+
+
+def test_a_new_import_brings_its_module(tree):
+    text = TREE["toy/deep.py"] + "from toy import unrelated\n"
+    assert changed(tree, "toy/deep.py", text) == ["toy.deep", "toy.unrelated"]
+
+
+def test_a_new_resource_counts(tree):
+    assert changed(tree, "toy/inner/sql/second.sql", "SELECT 3\n") == ["inner/sql/second.sql"]
+
+
+def test_a_ring_of_imports_ends(tree):
+    (tree / "toy/deep.py").write_text("import toy.stage\nfactor = 2\n")
+    assert "toy.stage" in digests("toy.deep")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("x = 1", "x = 1  # one", True),
+        ("def f():\n    return 1", "def f():\n    'docs'\n    return 1", True),
+        ("class A:\n    x = 1", "class A:\n    x = 1\n    'about x'", True),
+        ("async def f():\n    return 1", 'async def f():\n    """Docs."""\n    return 1', True),
+        ("x = 'a'", "x = 'b'", False),
+        ("x = 1", "x = 1.0", False),
+        ("x = 1\ny = 2", "y = 2\nx = 1", False),
+        ("def f(a): return a", "def f(b): return b", False),
+        ("f('text')", "f('other')", False),
+    ],
+)
+def test_code_digest(first, second, same):
+    assert (sources.code_digest(first) == sources.code_digest(second)) == same
+
+
+# The project itself.
+
+
+def test_facts_of_the_project():
+    align = sources.module_closure("tasks.align")
+    assert {"mlc.losses.consistency", "mlc.training.trainer", "mlc.models.states", "tasks.align"} <= align.keys()
+    assert not any(name.startswith(("mlc.report", "mlc.evaluation.metrics", "flows")) for name in align)
+    assert "mlc.losses.consistency" not in sources.module_closure("tasks.translate")
+
+
+def test_digests_import_nothing():
+    code = textwrap.dedent("""
+        import sys
+        before = set(sys.modules)
+        from mlc.store.sources import source_digests
+        light = set(sys.modules)
+        for stage in ("ingest", "translate", "filter", "dataset", "align", "evaluate", "report"):
+            assert len(source_digests(f"tasks.{stage}")) > 3, stage
+        print(sorted({"torch", "transformers", "prefect", "mlflow", "duckdb", "numpy"} & set(sys.modules)))
+        print(sorted(name for name in set(sys.modules) - light if name.startswith(("mlc.", "tasks."))))
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
+def test_the_closure_holds_every_project_module_that_python_loads():
+    import mlc
+
+    light = [
+        module.name
+        for module in pkgutil.walk_packages(mlc.__path__, "mlc.", onerror=lambda _: None)
+        if module.name.startswith(("mlc.store", "mlc.evaluation", "mlc.prompts", "mlc.languages", "mlc.losses"))
+    ]
+    code = textwrap.dedent("""
+        import importlib, json, os, sys
+        loaded = {}
+        for name in json.loads(sys.argv[1]):
+            child = os.fork()
+            if child == 0:
+                importlib.import_module(name)
+                print(json.dumps([name, [m for m in sys.modules if m.split(".")[0] in ("mlc", "tasks")]]), flush=True)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0, name
+    """)
+    import_all = "import torch, transformers, pyarrow\n"
+    done = subprocess.run(
+        [sys.executable, "-c", import_all + code, json.dumps(light)], capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [name for name, _ in lines] == light
+    for name, loaded in lines:
+        assert set(loaded) <= sources.module_closure(name).keys(), name
