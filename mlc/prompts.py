@@ -1,6 +1,8 @@
 """Prompt files: reading, checking, and setting bad rows aside with a reason."""
 
+import errno
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -109,8 +111,9 @@ def _read(path: Path) -> pa.Table:
         delimiter = "\t" if path.suffix == ".tsv" else ","
         return _read_csv(path, pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True))
     except OSError as error:
-        absent = isinstance(error, FileNotFoundError)
-        reason = error.strerror or ("no such file" if absent else "it is not a readable file of its kind")
+        # pyarrow gives some of these without a number.
+        code = errno.ENOENT if not path.exists() else errno.EISDIR if path.is_dir() else error.errno
+        reason = os.strerror(code) if code else "it is not a readable file of its kind"
         raise UserError(f"The prompt file {str(path)!r} cannot be read ({reason}): check the path.") from None
     except (pa.ArrowException, UnicodeError):
         raise _not_valid(path) from None

@@ -3,7 +3,6 @@
 N prompts, H hidden size.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlc.models.loading import Policy
+from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import layer_index
 
@@ -56,13 +56,12 @@ def score_prompts(
     """
     openings = [_tokens(policy, text) for text in (*refusal_openings, *compliance_openings)]
     encoded = [encode_prompt(policy.tokenizer, text) for text in texts]
-    opened = _Opened.of(policy, encoded)
     order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index].input_ids), index))
     margins = np.empty(len(encoded))
     states: list[np.ndarray | None] = [None] * len(encoded)
     for start in range(0, len(order), batch_size):
         members = order[start : start + batch_size]
-        scores, hidden = _score_batch(policy, opened, [encoded[index] for index in members], openings, layer)
+        scores, hidden = _score_batch(policy, [encoded[index] for index in members], openings, layer)
         refusal, compliance = scores[:, : len(refusal_openings)], scores[:, len(refusal_openings) :]
         margins[members] = (refusal.mean(dim=1) - compliance.mean(dim=1)).double().cpu().numpy()
         for index, state in zip(members, hidden.float().cpu().numpy(), strict=True):
@@ -77,53 +76,15 @@ def _tokens(policy: Policy, text: str) -> list[int]:
     return tokens
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """The tokens that all prompts begin with, the template's, computed once."""
-
-    tokens: tuple[int, ...]
-    cache: Any
-
-    @classmethod
-    def of(cls, policy: Policy, prompts: Sequence[EncodedPrompt]) -> "_Opened":
-        # At least one token of each prompt must be left to compute.
-        shortest = min(len(prompt.input_ids) for prompt in prompts) - 1
-        first = prompts[0].input_ids
-        shared = next(
-            (place for place in range(shortest) if any(p.input_ids[place] != first[place] for p in prompts)), shortest
-        )
-        if shared == 0:
-            return cls((), None)
-        ids = torch.tensor([first[:shared]], device=policy.model.device)
-        return cls(first[:shared], policy.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values)
-
-    def copies(self, count: int) -> Any:
-        if self.cache is None:
-            return None
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(count)
-        return cache
-
-
 def _score_batch(
-    policy: Policy, opened: _Opened, prompts: Sequence[EncodedPrompt], openings: Sequence[list[int]], layer: int | float
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[list[int]], layer: int | float
 ) -> tuple[Tensor, Tensor]:
     """Mean log-probability per token of each opening, [n, openings], and the states, [n, H]."""
     device = policy.model.device
-    start = len(opened.tokens)
-    rest = [EncodedPrompt(prompt.input_ids[start:], prompt.content[start:]) for prompt in prompts]
-    batch = pad_prompts(rest, policy.pad_token, side="left").to(device)
-    mask = torch.cat([batch.attention_mask.new_ones(len(prompts), start), batch.attention_mask], dim=1)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    prefix = policy.model(
-        input_ids=batch.input_ids,
-        attention_mask=mask,
-        position_ids=positions[:, start:],
-        past_key_values=opened.copies(len(prompts)),
-        use_cache=True,
-        output_hidden_states=True,
-        logits_to_keep=1,
-    )
+    padded = pad_prompts(prompts, policy.pad_token, side="left").to(device)
+    batch = split_shared(policy.model, padded.input_ids, padded.attention_mask)
+    inputs = {**batch.inputs(policy.model), "use_cache": True}
+    prefix = policy.model(**inputs, output_hidden_states=True, logits_to_keep=1)
     states = prefix.hidden_states[layer_index(layer, len(prefix.hidden_states) - 1)][:, -1]
     count, width = len(openings), max(len(opening) for opening in openings)
     target = torch.full((count, width), -100, device=device)
@@ -132,20 +93,20 @@ def _score_batch(
     target = target.repeat(len(prompts), 1)
     logits = prefix.logits.repeat_interleave(count, dim=0)
     if width > 1:
-        logits = torch.cat([logits, _continue(policy, mask, positions, prefix.past_key_values, target)], dim=1)
+        logits = torch.cat([logits, _continue(policy, inputs, prefix.past_key_values, target)], dim=1)
     scored = target != -100
     picked = torch.log_softmax(logits.float(), dim=-1).gather(-1, target.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     mean = torch.where(scored, picked, 0.0).sum(dim=1) / scored.sum(dim=1)
     return mean.reshape(len(prompts), count), states
 
 
-def _continue(policy: Policy, mask: Tensor, positions: Tensor, cache: Any, target: Tensor) -> Tensor:
+def _continue(policy: Policy, inputs: dict[str, Any], cache: Any, target: Tensor) -> Tensor:
     """Logits after each opening token but the last, [n · openings, width − 1, vocabulary]."""
-    count = len(target) // len(mask)
+    count = len(target) // len(inputs["input_ids"])
     cache.batch_repeat_interleave(count)
     given = target[:, :-1]
-    whole = torch.cat([mask.repeat_interleave(count, dim=0), (given != -100).long()], dim=1)
-    last = positions[:, -1:].repeat_interleave(count, dim=0)
+    whole = torch.cat([inputs["attention_mask"].repeat_interleave(count, dim=0), (given != -100).long()], dim=1)
+    last = inputs["position_ids"][:, -1:].repeat_interleave(count, dim=0)
     following = last + 1 + torch.arange(given.shape[1], device=given.device)
     logits: Tensor = policy.model(
         input_ids=given.clamp(min=0),

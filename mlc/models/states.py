@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mlc.models.prefix import SplitBatch, split_shared
+
 Pool = Literal["last", "last_content", "mean"]
 
 
@@ -72,7 +74,8 @@ def prompt_states(
             f"{list(attention_mask.shape)}."
         )
     mask = _pool_mask(attention_mask, pool, content_mask)
-    return _pooled(_states_at(model, input_ids, attention_mask, layer), mask, pool)
+    hidden, shared = _states_at(model, input_ids, attention_mask, None if pool == "last" else mask, layer)
+    return _pooled(hidden, mask[:, shared:], pool)
 
 
 def _pool_mask(attention_mask: Tensor, pool: Pool, content_mask: Tensor | None) -> Tensor:
@@ -98,32 +101,40 @@ def _pooled(hidden: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
-def _states_at(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, layer: int | float) -> Tensor:
+def _states_at(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None, layer: int | float
+) -> tuple[Tensor, int]:
+    """[N, W - P, H] states, and P: the columns before P hold shared tokens, which no pooling asks for."""
     body, layers = _decoder(model)
-    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    inputs: dict[str, Any] = {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "position_ids": positions,
-        "use_cache": False,
-    }
     if layers is None:
         warnings.warn(
             f"{type(model).__name__}: its layers are not known, so the whole forward pass is computed.", stacklevel=3
         )
-        states = model(**inputs, output_hidden_states=True).hidden_states
-        return states[layer_index(layer, len(states) - 1)]  # type: ignore[no-any-return]
+        positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        whole = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
+        states = model(**whole, use_cache=False, output_hidden_states=True).hidden_states
+        return states[layer_index(layer, len(states) - 1)], 0
     index = layer_index(layer, len(layers))
+    batch = split_shared(body, input_ids, attention_mask, own)
     if index == len(layers):
-        return body(**inputs).last_hidden_state  # type: ignore[no-any-return]
-    handle = layers[index].register_forward_pre_hook(_stop_here, with_kwargs=True)
+        return body(**batch.inputs(body)).last_hidden_state, batch.length
+    hidden = _stopped(body, layers[index], batch)
+    return hidden, batch.length
+
+
+def _stopped(body: Any, layer: nn.Module, batch: SplitBatch) -> Tensor:
+    def stopping(**inputs: Any) -> Tensor:
+        try:
+            body(**inputs)
+        except _LayerReached as reached:
+            return reached.hidden
+        raise AssertionError("the chosen layer was never called")
+
+    handle = layer.register_forward_pre_hook(_stop_here, with_kwargs=True)
     try:
-        body(**inputs)
-    except _LayerReached as reached:
-        return reached.hidden
+        return stopping(**batch.inputs(stopping))
     finally:
         handle.remove()
-    raise AssertionError("the chosen layer was never called")
 
 
 def _stop_here(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

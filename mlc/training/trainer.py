@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mlc.models.loading import Policy
+from mlc.models.prefix import split_shared
 from mlc.training.settings import AlignSettings, ConsistencySettings
 from mlc.training.term import ConsistencyTerm
 from mlc.training.variants import AlignmentCollator, ExampleDataset, build_examples, shuffle_variants
@@ -80,16 +81,12 @@ def answer_loss(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, lab
         attention_mask: [B, T].
         labels: [B, T], −100 where there is nothing to learn.
     """
+    learned = labels != -100
+    batch = split_shared(model, input_ids, attention_mask, learned)
+    labels = labels[:, batch.length :]
     first = int((labels != -100).any(dim=0).nonzero()[0])
     kept = labels.shape[1] - first
-    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=positions,
-        use_cache=False,
-        logits_to_keep=kept + 1,
-    ).logits
+    logits = model(**batch.inputs(model), logits_to_keep=kept + 1).logits
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].float().flatten(0, 1), labels[:, first:].flatten(), ignore_index=-100
     )

@@ -34,6 +34,8 @@ FAMILIES = {
     "gemma2": (Gemma2ForCausalLM, lambda: Gemma2Config(**SHAPE, head_dim=8, sliding_window=4)),
 }
 PROMPTS = [[5, 9, 11], [7, 3, 8, 2, 12, 30, 41], [55], [4, 4, 4, 4, 4]]
+# Long enough to be computed once for all prompts.
+SHARED = [17, 4, 23, 8, 42, 15, 16, 3, 9, 31, 33]
 # Which tokens are the person's own text: never the last one, except in the prompt of one token.
 CONTENT = [[0, 1, 0], [0, 1, 1, 0, 1, 1, 0], [1], [1, 1, 0, 0, 0]]
 
@@ -50,21 +52,25 @@ def model(request):
     return built
 
 
-def padded(side):
-    width = max(map(len, PROMPTS))
+def prompts_after(prefix):
+    return [(prefix + prompt, [0] * len(prefix) + marks) for prompt, marks in zip(PROMPTS, CONTENT, strict=True)]
+
+
+def padded(side, prefix=()):
+    prompts = prompts_after(list(prefix))
+    width = max(len(prompt) for prompt, _ in prompts)
     ids, mask, content = [], [], []
-    for prompt, marks in zip(PROMPTS, CONTENT, strict=True):
+    for prompt, marks in prompts:
         gap = [0] * (width - len(prompt))
         for target, values in ((ids, prompt), (mask, [1] * len(prompt)), (content, marks)):
             target.append(gap + values if side == "left" else values + gap)
     return torch.tensor(ids), torch.tensor(mask), torch.tensor(content).bool()
 
 
-@torch.no_grad()
-def plain_states(model, layer, pool):
+def plain_states(model, layer, pool, prefix=()):
     """Every prompt alone, the whole forward pass, pooled by hand."""
     pooled = []
-    for prompt, marks in zip(PROMPTS, CONTENT, strict=True):
+    for prompt, marks in prompts_after(list(prefix)):
         states = model(torch.tensor([prompt]), output_hidden_states=True).hidden_states[layer][0]
         content = [position for position, mark in enumerate(marks) if mark]
         choices = {"last": states[-1], "last_content": states[content[-1]], "mean": states[content].mean(dim=0)}
@@ -75,11 +81,12 @@ def plain_states(model, layer, pool):
 @pytest.mark.parametrize("layer", range(DEPTH + 1))
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
+@pytest.mark.parametrize("prefix", [(), SHARED], ids=["nothing shared", "shared opening"])
 @torch.no_grad()
-def test_equals_the_full_forward_pass_of_each_prompt_alone(model, layer, side, pool):
-    ids, mask, content = padded(side)
+def test_equals_the_full_forward_pass_of_each_prompt_alone(model, layer, side, pool, prefix):
+    ids, mask, content = padded(side, prefix)
     states = prompt_states(model, ids, mask, layer=layer, pool=pool, content_mask=content)
-    expected = plain_states(model, layer, pool)
+    expected = plain_states(model, layer, pool, prefix)
     assert (expected[0] - expected[1]).abs().max() > 0.1
     torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
 
@@ -90,6 +97,49 @@ def test_negative_and_fractional_layers(model, layer, index):
     ids, mask, _ = padded("left")
     states = prompt_states(model, ids, mask, layer=layer)
     torch.testing.assert_close(states, plain_states(model, index, "last"), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [1, DEPTH])
+@pytest.mark.parametrize("pool", ["last", "mean"])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_gradient_is_that_of_the_full_forward_pass(model, layer, pool, training):
+    weights = torch.randn(len(PROMPTS), SHAPE["hidden_size"], generator=torch.Generator().manual_seed(0))
+    gradients = []
+    model.train(training)  # no dropout in these configurations
+    try:
+        for side in ("left", "right", None):
+            model.zero_grad(set_to_none=True)
+            if side:
+                ids, mask, content = padded(side, SHARED)
+                states = prompt_states(model, ids, mask, layer=layer, pool=pool, content_mask=content)
+            else:
+                states = plain_states(model, layer, pool, SHARED)
+            (states * weights).sum().backward()
+            gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
+    *found, expected = gradients
+    for one in found:
+        for name, gradient in one.items():
+            torch.testing.assert_close(gradient, expected[name], atol=1e-3, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("layer", range(DEPTH + 1))
+def test_layers_above_are_not_computed_for_a_shared_opening_either(model, layer):
+    calls = set()
+    handles = [
+        part.register_forward_hook(lambda *_, name=name: calls.add(name))
+        for name, part in enumerate(model.model.layers)
+    ]
+    ids, mask, _ = padded("left", SHARED)
+    try:
+        with torch.no_grad():
+            prompt_states(model, ids, mask, layer=layer)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == set(range(layer))
 
 
 @pytest.mark.parametrize("layer", range(DEPTH + 1))

@@ -76,9 +76,13 @@ def test_the_digest_is_of_the_content_alone(store, tmp_path):
 
 
 def test_an_error_while_writing_leaves_nothing(store):
-    with pytest.raises(RuntimeError, match="in the middle"), store.writing("stage", PARTS) as draft:
-        (draft.path / "table.txt").write_text("half")
-        raise RuntimeError("in the middle")
+    def fail_halfway():
+        with store.writing("stage", PARTS) as draft:
+            (draft.path / "table.txt").write_text("half")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail_halfway()
     assert store.find("stage", PARTS.key) is None
     assert visible(store) == []
     assert list((store.root / ".drafts").iterdir()) == []

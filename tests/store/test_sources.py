@@ -11,7 +11,7 @@ from mlc.store import sources
 
 TREE = {
     "toy/__init__.py": '"""The package."""\n',
-    "toy/stage.py": "from toy.direct import work\n\ndef run():\n    from toy.inner import late\n    return work(late)\n",
+    "toy/stage.py": "from toy.direct import work\n\ndef f():\n    from toy.inner import late\n    return work(late)\n",
     "toy/direct.py": "import toy.deep\n\ndef work(x):\n    return toy.deep.factor * x\n",
     "toy/deep.py": "factor = 2\n",
     "toy/unrelated.py": "value = 1\n",
@@ -73,7 +73,10 @@ def changed(tree, name, text):
     [
         ("toy/deep.py", "# a comment\n\n\nfactor   =   2  # another\n"),
         ("toy/deep.py", '"""A docstring that was not there."""\n\nfactor = 2\n"""About the factor."""\n'),
-        ("toy/inner/late.py", '"""Other docs."""\n\nfrom . import beside\nfrom ..relative import (\n    name,\n)\nlate=1'),
+        (
+            "toy/inner/late.py",
+            '"""Other docs."""\n\nfrom . import beside\nfrom ..relative import (\n    name,\n)\nlate=1',
+        ),
         ("toy/direct.py", 'import toy.deep\ndef work(x):\n    """Docs."""\n    return toy.deep.factor*x\n'),
         ("toy/__init__.py", ""),
         ("toy/unrelated.py", "value = 2\n"),
@@ -163,10 +166,13 @@ def test_digests_import_nothing():
 def test_the_closure_holds_every_project_module_that_python_loads():
     import mlc
 
+    # Those that need no torch, so that the test is quick.
+    heavy = ("mlc.evaluation.scoring", "mlc.evaluation.representation")
     light = [
         module.name
         for module in pkgutil.walk_packages(mlc.__path__, "mlc.", onerror=lambda _: None)
-        if module.name.startswith(("mlc.store", "mlc.evaluation", "mlc.prompts", "mlc.languages", "mlc.losses"))
+        if module.name.startswith(("mlc.store", "mlc.evaluation", "mlc.prompts", "mlc.languages"))
+        and module.name not in heavy
     ]
     code = textwrap.dedent("""
         import importlib, json, os, sys
@@ -179,9 +185,9 @@ def test_the_closure_holds_every_project_module_that_python_loads():
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0, name
     """)
-    import_all = "import torch, transformers, pyarrow\n"
+    shared = "import pyarrow.parquet, pyarrow.csv\n"
     done = subprocess.run(
-        [sys.executable, "-c", import_all + code, json.dumps(light)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", shared + code, json.dumps(light)], capture_output=True, text=True, check=True
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [name for name, _ in lines] == light

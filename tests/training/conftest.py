@@ -25,6 +25,18 @@ def make_rows(mask=(True, True, True)):
     ]
 
 
+SYSTEM = "Each prompt of this table begins with one and the same long opening, which may be computed once for all. "
+
+
+@pytest.fixture(params=["short opening", "long shared opening"])
+def opened(request, load_tiny):
+    """The tiny policy with a short and with a long text of the template before each prompt."""
+    policy = load_tiny()
+    if request.param == "long shared opening":
+        policy.tokenizer.chat_template = SYSTEM + policy.tokenizer.chat_template
+    return policy
+
+
 @pytest.fixture
 def rows():
     return make_rows()

@@ -31,14 +31,14 @@ def plain_state(policy, text, layer):
 
 
 @pytest.mark.parametrize("form", ["cosine", "released", "paper"])
-def test_equals_the_loss_on_states_of_the_full_forward_pass(rows, tiny_policy, form):
+def test_equals_the_loss_on_states_of_the_full_forward_pass(rows, opened, form):
     rows[1]["mask"] = [True, False, True]
     rows[4]["mask"] = [True, True, False]
-    output = ConsistencyTerm(settings(form=form), 64, 3)(tiny_policy.model, variants_of(rows, tiny_policy))
+    output = ConsistencyTerm(settings(form=form), 64, 3)(opened.model, variants_of(rows, opened))
     losses, collinearities = [], []
     for row in rows:
         present = [text for text, there in zip(row["variants"], row["mask"], strict=True) if there]
-        z = torch.stack([plain_state(tiny_policy, text, 2) for text in present])[None]
+        z = torch.stack([plain_state(opened, text, 2) for text in present])[None]
         result = consistency_loss(z, form=form)
         losses.append(result.loss.item() if form != "cosine" else float("nan"))
         collinearities.append(result.collinearity.item())

@@ -63,13 +63,27 @@ def plain_cross_entropy(policy, examples):
     return sum(losses) / len(losses)
 
 
-def test_answer_loss_is_the_plain_cross_entropy_of_the_answers(rows, tiny_policy):
+def test_answer_loss_is_the_plain_cross_entropy_of_the_answers(rows, opened):
     rows[0]["chosen"] = "Yes"
-    examples = list(examples_of(rows, tiny_policy))
+    examples = list(examples_of(rows, opened))
     batch = AlignmentCollator(0, 0)(examples)
     with torch.no_grad():
-        loss = answer_loss(tiny_policy.model, batch["input_ids"], batch["attention_mask"], batch["labels"])
-    assert loss.item() == pytest.approx(plain_cross_entropy(tiny_policy, examples), abs=1e-5)
+        loss = answer_loss(opened.model, batch["input_ids"], batch["attention_mask"], batch["labels"])
+    assert loss.item() == pytest.approx(plain_cross_entropy(opened, examples), abs=1e-5)
+
+
+def test_the_gradient_of_the_answer_loss_is_the_plain_one(rows, opened):
+    batch = AlignmentCollator(0, 0)(list(examples_of(rows, opened)))
+    model = opened.model.train()
+    answer_loss(model, batch["input_ids"], batch["attention_mask"], batch["labels"]).backward()
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], position_ids=positions).logits
+    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().max() > 0
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-3, msg=name)
 
 
 def test_answer_loss_computes_only_the_logits_that_it_needs(rows, tiny_policy):
@@ -259,7 +273,12 @@ def test_the_log_holds_what_is_watched(rows, run):
 def test_each_step_is_reported(rows, load_tiny, tmp_path):
     told = []
     log = align(
-        load_tiny(), rows, settings(), seed=0, folder=tmp_path, on_step=lambda step, figures: told.append((step, figures))
+        load_tiny(),
+        rows,
+        settings(),
+        seed=0,
+        folder=tmp_path,
+        on_step=lambda step, figures: told.append((step, figures)),
     )
     assert [step for step, _ in told] == [1, 2, 3, 4]
     assert [figures["loss"] for _, figures in told] == series(log, "loss")

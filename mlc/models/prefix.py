@@ -1,0 +1,99 @@
+"""Tokens that every row of a batch begins with, the chat template's, computed once instead of once a row.
+
+A chat template puts the same tokens before every prompt, often more than the prompt itself holds. Their keys and
+values are the same in every row, so one row of them serves all. The result is that of the plain computation,
+gradient included.
+
+N rows, W tokens in the padded batch, P shared tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MIN_SHARED = 8
+"""Fewer shared tokens are not worth a forward pass of their own."""
+
+
+@dataclass(frozen=True)
+class SplitBatch:
+    """A batch without the tokens that its rows share."""
+
+    prefix: Tensor
+    """[P] int64."""
+    input_ids: Tensor
+    """[N, W - P] int64: the columns of the batch from P on."""
+    mask: Tensor
+    """[N, W - P], 1 for the tokens of a row that follow the shared ones."""
+
+    @property
+    def length(self) -> int:
+        """P."""
+        return len(self.prefix)
+
+    def inputs(self, model: Any) -> dict[str, Any]:
+        """Arguments of a forward pass over the rest, with the shared keys and values, one copy a row.
+
+        Args:
+            model: The decoder, or the whole model; a forward pass that stops early must raise inside it.
+        """
+        whole = torch.cat([self.mask.new_ones(len(self.mask), self.length), self.mask], dim=1)
+        positions = (whole.long().cumsum(dim=1) - 1).clamp(min=0)
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": whole,
+            "position_ids": positions[:, self.length :],
+            "past_key_values": _copies(model, self.prefix, len(self.mask)) if self.length else None,
+            "use_cache": self.length > 0,
+        }
+
+
+def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None = None) -> SplitBatch:
+    """Takes the shared tokens off a batch; takes none where that would gain nothing or is not exact.
+
+    Args:
+        model: The decoder that will run.
+        input_ids: [N, W] int64, padded on either side.
+        attention_mask: [N, W], 1 for real tokens.
+        own: [N, W] bool; what comes before the first True of each row may be shared, and the token right before it
+            may not. None = everything but the last token of a row may be.
+    """
+    length = 0 if len(input_ids) < 2 or _recomputes(model) else _shared_length(input_ids, attention_mask, own)
+    if length < MIN_SHARED:
+        length = 0
+    order = attention_mask.long().cumsum(dim=1)
+    start = int(attention_mask[0].long().argmax())
+    rest = attention_mask * (order > length)
+    return SplitBatch(input_ids[0, start : start + length], input_ids[:, length:], rest[:, length:])
+
+
+def _recomputes(model: Any) -> bool:
+    # Gradient checkpointing drops the cache without a word.
+    return bool(getattr(model, "training", False) and getattr(model, "is_gradient_checkpointing", False))
+
+
+def _shared_length(input_ids: Tensor, attention_mask: Tensor, own: Tensor | None) -> int:
+    mask = attention_mask.long()
+    free = mask.sum(dim=1) - 1
+    if own is not None:
+        before = (mask * (own.long().cumsum(dim=1) == 0)).sum(dim=1) - 1
+        free = torch.minimum(free, before)
+    length = int(free.min())
+    if length < MIN_SHARED:
+        return 0
+    places = mask.argmax(dim=1, keepdim=True) + torch.arange(length, device=input_ids.device)
+    tokens = input_ids.gather(1, places)
+    equal = (tokens == tokens[:1]).all(dim=0)
+    return int(equal.long().cumprod(dim=0).sum())
+
+
+def _copies(model: Any, prefix: Tensor, rows: int) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    ids = prefix.unsqueeze(0)
+    model(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(rows)
+    return cache

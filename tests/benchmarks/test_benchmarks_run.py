@@ -1,0 +1,74 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import BENCHMARKS
+from tests.benchmarks.measuring import alternate, ratio, require_agreement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_every_benchmark_prints_its_figures():
+    ended = run("--quick")
+    assert ended.returncode == 0, ended.stderr
+    figures = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert {figure["benchmark"] for figure in figures} == set(BENCHMARKS)
+    assert len({(figure["benchmark"], figure["figure"]) for figure in figures}) == len(figures)
+    for figure in figures:
+        assert set(figure) == {"benchmark", "figure", "value", "unit", "detail"}
+        assert figure["unit"] == "ratio"
+        assert 0 < figure["detail"]["min"] <= figure["value"] <= figure["detail"]["max"] < float("inf")
+
+
+def test_every_module_is_listed():
+    helpers = {"__init__", "__main__", "measuring", "models"}
+    modules = {path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("test_")}
+    assert modules - helpers == set(BENCHMARKS)
+
+
+def test_runs_a_selection():
+    ended = run("--quick", "store")
+    assert [json.loads(line)["benchmark"] for line in ended.stdout.splitlines()] == ["store"]
+
+
+def test_unknown_name():
+    ended = run("lost")
+    assert ended.returncode == 2
+    assert "there is no benchmark 'lost': choose from loss, states" in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_works_take_turns_and_every_second_round_is_reversed():
+    calls = []
+    seconds = alternate([lambda: calls.append("a"), lambda: calls.append("b")], rounds=3, repeats=2)
+    assert "".join(calls) == "aabb" + "bbaa" + "aabb"
+    assert [len(rounds) for rounds in seconds] == [3, 3]
+
+
+def test_the_ratio_is_the_median_over_the_rounds():
+    figure = ratio("a", "b", "c / d", [2.0, 9.0, 8.0], [1.0, 1.0, 2.0], rows=5)
+    # Quotients 2, 9, 4: their median is not the quotient of the median times, 8 / 1.
+    assert figure.value == 4
+    assert figure.detail == {"means": "c / d", "min": 2, "max": 9, "rounds": 3, "rows": 5}
+    assert json.loads(figure.to_json())["value"] == 4
+
+
+@pytest.mark.parametrize("difference", [0.2, float("nan")])
+def test_ways_that_disagree_are_not_compared(difference):
+    require_agreement("margins", 0.1, 0.1)
+    with pytest.raises(RuntimeError, match="margins differ by"):
+        require_agreement("margins", difference, 0.1)

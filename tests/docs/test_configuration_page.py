@@ -1,0 +1,13 @@
+from tests.docs.make_configuration import PAGE, make_page
+
+
+def test_the_committed_page_is_the_generated_one():
+    stale = "docs/configuration.md is stale: run python -m tests.docs.make_configuration"
+    assert PAGE.read_text(encoding="utf-8") == make_page(), stale
+
+
+def test_every_threshold_override_is_a_threshold():
+    from mlc.quality.settings import ThresholdOverrides, Thresholds
+
+    # The page says that they have the same keys.
+    assert list(ThresholdOverrides.model_fields) == list(Thresholds.model_fields)

@@ -1,0 +1,172 @@
+import json
+
+import pytest
+
+from mlc.errors import UserError
+from mlc.evaluation.suite import read_references, read_suite, reference_languages
+from mlc.shipped import shipped_data
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def rows_of(split, labels, **extra):
+    return [
+        {"id": f"{split}-{number}", "prompt": f"zanzibar {split} {number}", "label": label, **extra}
+        for number, label in enumerate(labels)
+    ]
+
+
+BOTH = ["harmful", "harmless", "harmful", "harmless"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    return (
+        write(tmp_path / "validation-prompts.jsonl", rows_of("validation", BOTH)),
+        write(tmp_path / "test-prompts.jsonl", rows_of("test", BOTH[:3], kind="lookalike")),
+    )
+
+
+def test_both_splits_in_order(files):
+    suite = read_suite(*files)
+    assert suite.column_names == ["id", "prompt", "label", "kind", "split"]
+    assert suite["id"].to_pylist() == [f"validation-{n}" for n in range(4)] + [f"test-{n}" for n in range(3)]
+    assert suite["split"].to_pylist() == ["validation"] * 4 + ["test"] * 3
+    # Without a kind the label stands for it.
+    assert suite["kind"].to_pylist() == [*BOTH, *["lookalike"] * 3]
+
+
+def test_a_limit_takes_the_first_of_each_split(files):
+    assert read_suite(*files, limit=2)["id"].to_pylist() == ["validation-0", "validation-1", "test-0", "test-1"]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("label", ["harmful", "harmless"])
+def test_both_classes_are_needed_in_each_split(files, broken, label):
+    write(files[broken], rows_of("only", [label] * 3))
+    split = ("validation", "test")[broken]
+    with pytest.raises(UserError, match=rf"The {split} prompts .* hold only the label {label}: both"):
+        read_suite(*files)
+
+
+def test_a_limit_that_leaves_one_class(files):
+    with pytest.raises(UserError, match="hold only the label harmful"):
+        read_suite(*files, limit=1)
+
+
+@pytest.mark.parametrize("column", ["id", "prompt"])
+def test_splits_may_not_share(files, column):
+    rows = rows_of("test", BOTH)
+    rows[3][column] = "validation-1" if column == "id" else "zanzibar validation 1"
+    write(files[1], rows)
+    with pytest.raises(UserError, match=rf"share or repeat a {column}") as error:
+        read_suite(*files)
+    assert "zanzibar" not in str(error.value)
+
+
+def test_a_split_may_not_repeat_a_prompt(files):
+    rows = rows_of("test", BOTH)
+    rows[3]["prompt"] = rows[0]["prompt"]
+    write(files[1], rows)
+    with pytest.raises(UserError, match="share or repeat a prompt"):
+        read_suite(*files)
+
+
+def test_labels_are_needed(files):
+    write(files[1], [{"id": "x", "prompt": "text"}])
+    with pytest.raises(UserError, match="has no column 'label'"):
+        read_suite(*files)
+
+
+# References.
+
+
+@pytest.fixture
+def references(tmp_path, files):
+    folder = tmp_path / "references"
+    folder.mkdir()
+    for split, count, languages in (("validation", 4, ("fra_Latn", "deu_Latn")), ("test", 3, ("deu_Latn", "fra_Latn"))):
+        rows = [
+            {"id": f"{split}-{n}", "eng_Latn": "-", **{code: f"{code} {split} {n}" for code in languages}}
+            for n in range(count)
+        ]
+        write(folder / f"{split}.jsonl", reversed(rows))
+    return folder
+
+
+def test_languages_of_the_references(references):
+    assert reference_languages(references) == {"fra_Latn", "deu_Latn"}
+
+
+def test_a_language_must_be_in_both_splits(references):
+    write(references / "test.jsonl", [{"id": "test-0", "fra_Latn": "x", "spa_Latn": "y"}])
+    assert reference_languages(references) == {"fra_Latn"}
+
+
+def test_without_references(references, tmp_path):
+    assert reference_languages(None) == frozenset()
+    assert reference_languages(tmp_path / "missing") == frozenset()
+    (references / "test.jsonl").unlink()
+    assert reference_languages(references) == frozenset()
+
+
+def test_an_empty_file_of_references_names_no_language(references):
+    (references / "test.jsonl").write_text("")
+    assert reference_languages(references) == frozenset()
+
+
+def test_references_with_a_byte_order_mark_and_blank_lines(references):
+    for path in references.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf\r\n\n" + path.read_bytes())
+    assert reference_languages(references) == {"fra_Latn", "deu_Latn"}
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '"zanzibar"', "3", "null"])
+def test_references_that_are_no_json_lines(references, line):
+    (references / "test.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"The first line of .*test\.jsonl' is not a JSON object") as error:
+        reference_languages(references)
+    assert "zanzibar" not in str(error.value)
+
+
+def test_the_suite_in_another_language(files, references):
+    suite = read_suite(*files)
+    french = read_references(suite, references, "fra_Latn")
+    # By id, not by position: the files of references are in another order.
+    assert french["prompt"].to_pylist() == [
+        *(f"fra_Latn validation {n}" for n in range(4)),
+        *(f"fra_Latn test {n}" for n in range(3)),
+    ]
+    assert french.drop_columns("prompt").equals(suite.drop_columns("prompt"))
+    assert french.schema == suite.schema
+
+
+def test_references_may_hold_more_than_a_limited_suite(files, references):
+    assert len(read_references(read_suite(*files, limit=2), references, "deu_Latn")) == 4
+
+
+def test_a_missing_translation(files, references):
+    rows = [{"id": f"test-{n}", "fra_Latn": "text" if n == 1 else "  "} for n in range(3)]
+    write(references / "test.jsonl", rows)
+    with pytest.raises(UserError, match="lack fra_Latn for 2 prompts, the first is 'test-0'"):
+        read_references(read_suite(*files), references, "fra_Latn")
+
+
+def test_a_missing_language(files, references):
+    with pytest.raises(UserError, match="has no column 'swh_Latn'"):
+        read_references(read_suite(*files), references, "swh_Latn")
+
+
+def test_the_shipped_suite_and_its_references():
+    quickstart = shipped_data("quickstart")
+    suite = read_suite(quickstart / "validation.jsonl", quickstart / "test.jsonl")
+    assert len(suite) == 160
+    languages = reference_languages(quickstart / "references")
+    assert {"fra_Latn", "swh_Latn"} <= languages
+    for language in sorted(languages):
+        translated = read_references(suite, quickstart / "references", language)
+        same = [a == b for a, b in zip(suite["prompt"].to_pylist(), translated["prompt"].to_pylist(), strict=True)]
+        assert not any(same)

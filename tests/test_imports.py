@@ -1,0 +1,79 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "prefect", "transformers", "mlflow", "duckdb", "pandas", "matplotlib", "datasets", "pyarrow")
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys, traceback
+
+names, failed = [], {}
+for root in ("flows", "tasks", "mlc"):
+    package = importlib.import_module(root)
+    names.append(root)
+    for module in pkgutil.walk_packages(package.__path__, f"{root}.", onerror=lambda name: None):
+        if module.name.endswith("__main__"):
+            continue
+        names.append(module.name)
+        try:
+            importlib.import_module(module.name)
+        except BaseException:
+            failed[module.name] = traceback.format_exc()
+json.dump({"names": names, "failed": failed}, open(sys.argv[1], "w"))
+"""
+
+
+def python(*arguments, folder, **options):
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MPLCONFIGDIR": str(folder / "matplotlib"),
+    }
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def test_every_module_can_be_imported(tmp_path):
+    done = python("-c", IMPORT_ALL, str(tmp_path / "found.json"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for root in ("flows", "tasks", "mlc")
+        for path in (ROOT / root).rglob("*.py")
+        if path.name != "__main__.py"
+    }
+    assert set(found["names"]) == files
+    assert found["failed"] == {}
+
+
+def test_help_imports_nothing_heavy_and_answers_soon(tmp_path):
+    begun = time.monotonic()
+    done = python("-X", "importtime", "-m", "flows.cli", "--help", folder=tmp_path)
+    seconds = time.monotonic() - begun
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "typer" in imported
+    assert {name for name in imported if name.split(".")[0] in HEAVY} == set()
+    # Under a second on an idle machine; this one may be busy.
+    assert seconds < 5
+
+
+def test_the_losses_need_torch_only_and_the_library_no_pipeline(tmp_path):
+    code = (
+        "import sys, torch; before = set(sys.modules); import mlc.losses;"
+        "print(sorted(name for name in set(sys.modules) - before if not name.startswith('torch')));"
+        "import mlc.models.states, mlc.training.term, mlc.evaluation.scoring;"
+        "print(sorted({'prefect', 'mlflow', 'datasets', 'duckdb', 'flows', 'tasks'} & set(sys.modules)))"
+    )
+    done = python("-c", code, folder=tmp_path, check=True)
+    names = ["mlc", "mlc.losses", "mlc.losses.centering", "mlc.losses.consistency", "mlc.losses.head"]
+    assert done.stdout.splitlines() == [str(names), "[]"]
