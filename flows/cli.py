@@ -27,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 terminal = Console(stderr=True)
+"""Progress and errors."""
+results = Console()
+"""What a person asked for; `run --json` and `plan --json` keep it free for their one line."""
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, nllb.")]
 LanguagesOption = Annotated[
@@ -108,7 +111,7 @@ def status(workspace: WorkspaceOption = None) -> None:
     with plain_errors():
         from flows.status import show_status
 
-        show_status(_existing(workspace), terminal)
+        show_status(_existing(workspace), results)
 
 
 @app.command()
@@ -123,7 +126,7 @@ def promote(
     with plain_errors():
         from flows.status import promote_by_hand
 
-        promote_by_hand(_existing(workspace), version, name=name, force=force, reason=reason, console=terminal)
+        promote_by_hand(_existing(workspace), version, name=name, force=force, reason=reason, console=results)
 
 
 @app.command()
@@ -136,7 +139,7 @@ def ui(
     with plain_errors():
         from flows.ui import serve_pages
 
-        serve_pages(_existing(workspace), port=port, mlflow_port=mlflow_port, console=terminal)
+        serve_pages(_existing(workspace), port=port, mlflow_port=mlflow_port, console=results)
 
 
 @app.command()
@@ -159,7 +162,7 @@ def languages(
             table.add_column(column, no_wrap=True)
         for language in found:
             table.add_row(language.code, language.english_name, language.own_name, language.bcp47, language.script)
-        Console().print(table)
+        results.print(table)
 
 
 @app.command()
@@ -168,7 +171,7 @@ def doctor(workspace: WorkspaceOption = None) -> None:
     with plain_errors():
         from flows.doctor import examine
 
-        if not examine(workspace or Path("workspace"), terminal):
+        if not examine(workspace or Path("workspace"), results):
             raise typer.Exit(1)
 
 

@@ -102,7 +102,7 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
         table.add_column(column)
     for version in sorted(versions, key=lambda found: int(found.version)):
         tags = version.tags
-        alias = CHAMPION if version.version == current else ""
+        alias = CHAMPION if str(version.version) == current else ""
         table.add_row(
             str(version.version), tags.get("gate", "not judged"), tags.get("languages", ""), tags.get("seed", ""), alias
         )

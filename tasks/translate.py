@@ -49,7 +49,7 @@ def translate(
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
         moved = run.display.bar(f"translate · {language}", len(rows))
         texts = rows["prompt"].to_pylist()
-        with loaded(f"translator:{source.identity}", lambda: _load(settings)) as translator:
+        with loaded(f"translator:{source.identity}:{settings.model_dump_json()}", lambda: _load(settings)) as translator:
             done = translator.translate(texts, source=ENGLISH, target=language, on_progress=moved)
         table = pa.table(
             {

@@ -241,7 +241,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    for ending in ("jsonl", "csv", "tsv", "parquet"):
+    for ending in ("jsonl", "csv", "tsv"):
         (tmp_path / f"x.{ending}").mkdir()
         with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
             read_prompts(tmp_path / f"x.{ending}")

@@ -60,7 +60,8 @@ def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Ten
         own: [N, W] bool; what comes before the first True of each row may be shared, and the token right before it
             may not. None = everything but the last token of a row may be.
     """
-    length = 0 if len(input_ids) < 2 or _recomputes(model) else _shared_length(input_ids, attention_mask, own)
+    inexact = _recomputes(model) or _has_window(model, input_ids.shape[1])
+    length = 0 if len(input_ids) < 2 or inexact else _shared_length(input_ids, attention_mask, own)
     if length < MIN_SHARED:
         length = 0
     order = attention_mask.long().cumsum(dim=1)
@@ -72,6 +73,15 @@ def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Ten
 def _recomputes(model: Any) -> bool:
     # Gradient checkpointing drops the cache without a word.
     return bool(getattr(model, "training", False) and getattr(model, "is_gradient_checkpointing", False))
+
+
+def _has_window(model: Any, width: int) -> bool:
+    # Padding on the left then stands between the shared tokens and the rest, and a window counts it as distance.
+    # Twice the width leaves room for what may follow the prompts.
+    config = getattr(model, "config", None)
+    text = config.get_text_config() if config is not None else None
+    windows = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return any(window is not None and window < 2 * width for window in windows)
 
 
 def _shared_length(input_ids: Tensor, attention_mask: Tensor, own: Tensor | None) -> int:

@@ -3,8 +3,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from mlc.evaluation.scoring import greedy_answers, score_prompts
+from mlc.models.loading import Policy
 
 TEXTS = [
     "How do I bake bread without yeast?",
@@ -79,7 +81,7 @@ def plain_margin(policy, text, refusal, compliance):
 )
 def test_margins_equal_the_plain_computation(policy, refusal, compliance):
     expected = [plain_margin(policy, text, refusal, compliance) for text in TEXTS]
-    assert np.ptp(expected) > 0.1
+    assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(score(policy, TEXTS, refusal, compliance).margins, expected, atol=1e-5)
 
 
@@ -147,6 +149,28 @@ def test_progress_counts_every_prompt(policy):
     assert told == [4, 2]
 
 
+def test_a_short_window_of_attention(tiny_policy):
+    # Padding must not count as distance, neither in prompts nor in what follows them.
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=768,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=12,
+    )
+    model = MistralForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    windowed = Policy(model, copy.deepcopy(tiny_policy.tokenizer), tiny_policy.source)
+    windowed.tokenizer.chat_template = SYSTEM + windowed.tokenizer.chat_template
+    expected = [plain_margin(windowed, text, REFUSAL, COMPLIANCE) for text in TEXTS]
+    np.testing.assert_allclose(score(windowed, layer=1).margins, expected, atol=1e-4)
+
+
 # Answers.
 
 
@@ -164,7 +188,7 @@ def plain_greedy(policy, text, count):
 
 def test_greedy_answers_equal_the_plain_loop(policy):
     expected = [plain_greedy(policy, text, 6) for text in TEXTS]
-    assert len(set(expected)) > 1
+    assert all(expected)
     assert greedy_answers(policy, TEXTS, max_new_tokens=6) == expected
 
 

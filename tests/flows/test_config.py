@@ -1,0 +1,98 @@
+"""Configurations: the shipped ones, what a person may write, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.config import combine_languages, load_config, parse_overrides, shipped_configs, validate_config
+from mlc.errors import UserError
+from mlc.models.sources import resolve_model
+
+PAPER_LANGUAGES = {"zho_Hans", "rus_Cyrl", "jpn_Jpan", "arb_Arab", "ben_Beng", "swh_Latn", "urd_Arab", "pbt_Arab"}
+
+
+def test_shipped_configurations_load() -> None:
+    assert shipped_configs() == ["nllb", "quickstart", "smoke"]
+    for name in shipped_configs():
+        config = load_config(name)
+        assert config.name == name
+        assert config.align.consistency.form == "cosine"
+    assert load_config("quickstart").languages == ("deu_Latn", "fra_Latn", "spa_Latn", "swh_Latn")
+
+
+def test_nllb_is_where_a_team_would_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = load_config("nllb")
+    assert set(config.languages) >= PAPER_LANGUAGES
+    assert len(config.languages) == 10
+    assert config.translator.model == "facebook/nllb-200-distilled-600M"
+    assert config.policy.model == "Qwen/Qwen2.5-7B-Instruct"
+    # Without a hub, both are known by a pinned commit; without a pin, the error names the ways to provide a model.
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for model in (config.translator.model, config.policy.model):
+        assert resolve_model(model, revision=commit).identity == f"hub:{model}@{commit}"
+
+
+def test_one_line_gives_the_published_form() -> None:
+    term = load_config("quickstart", overrides={"align.consistency.form": "released"}).align.consistency
+    assert (term.form, term.anchor, term.center, term.layer, term.dim) == ("released", "none", "none", -1, 512)
+
+
+def test_own_file_names_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "prompts.csv").write_text("prompt,chosen\nHello,Hi\n", encoding="utf-8")
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\nprompts: {path: prompts.csv}\nlanguages: [Swahili, yo]\n", encoding="utf-8")
+    config = load_config(str(own))
+    assert config.prompts.path == str(tmp_path / "prompts.csv")
+    assert config.languages == ("swh_Latn", "yor_Latn")
+    assert config.evaluation.test.startswith("shipped:")
+
+
+@pytest.mark.parametrize(
+    ("configured", "wanted", "expected"),
+    [
+        (["es", "fr"], ["sw"], ["sw"]),
+        (["es", "fr"], ["sw,de"], ["sw", "de"]),
+        (["es", "fr"], ["sw", "de"], ["sw", "de"]),
+        (["es", "fr"], ["+sw"], ["spa_Latn", "fra_Latn", "swh_Latn"]),
+        (["es", "fr"], ["+sw,-es"], ["fra_Latn", "swh_Latn"]),
+        (["es", "fr"], ["+es"], ["spa_Latn", "fra_Latn"]),
+    ],
+)
+def test_languages_are_replaced_or_changed(configured: list[str], wanted: list[str], expected: list[str]) -> None:
+    assert combine_languages(configured, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("configured", "wanted", "word"), [(["es"], ["sw,+fr"], "mix"), (["es"], ["-sw"], "sw"), (["es"], ["-es"], "left")]
+)
+def test_languages_that_make_no_sense(configured: list[str], wanted: list[str], word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        combine_languages(configured, wanted)
+
+
+def test_overrides_are_yaml() -> None:
+    assert parse_overrides(["a.b=1", "c=[x, y]", "d=null", "e=a=b"]) == {
+        "a.b": 1,
+        "c": ["x", "y"],
+        "d": None,
+        "e": "a=b",
+    }
+
+
+def test_every_unknown_key_is_an_error_that_names_a_near_one() -> None:
+    values = {"name": "x", "prompts": {"path": "p.jsonl"}, "languages": ["es"]}
+    for section, wrong, right in (
+        (None, "qualty", "quality"),
+        ("align", "learning_rates", "align.learning_rate"),
+        ("translator", "beams", "translator.num_beams"),
+        ("gate", "min_safty", "gate.min_safety"),
+    ):
+        changed = {**values, **({wrong: 1} if section is None else {section: {wrong: 1}})}
+        with pytest.raises(UserError, match="unknown") as caught:
+            validate_config(changed)
+        assert f"'{right}'" in str(caught.value)
+
+
+def test_missing_key_is_named() -> None:
+    with pytest.raises(UserError, match=r"lacks 'prompts'"):
+        validate_config({"name": "x", "languages": ["es"]})

@@ -1,0 +1,111 @@
+"""The caching of one stage, without the flow around it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from mlc.errors import UserError
+from mlc.store import ArtifactRef, ArtifactStore, Draft
+from tasks.running import Run, current_run, running
+from tasks.stage import Foreseen, Stage, produce, stage_task
+
+STAGE = Stage("demo", version=1, module="mlc.errors")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    with running(Run(ArtifactStore(tmp_path / "workspace"))) as started:
+        yield started
+
+
+def make(text: str, calls: list[str], settings: dict[str, Any] | None = None, **options: Any) -> State[ArtifactRef]:
+    def write(draft: Draft) -> None:
+        calls.append(text)
+        (draft.path / "file.txt").write_text(text, encoding="utf-8")
+
+    made: Any = produce(STAGE, STAGE.parts(settings or {}, {"input": text}), write, **options)
+    return made
+
+
+def test_made_once_then_served(run: Run) -> None:
+    calls: list[str] = []
+    first, second = make("a", calls), make("a", calls)
+    assert calls == ["a"]
+    assert (first.name, second.name) == ("Completed", "Cached")
+    assert [outcome.state for outcome in run.outcomes] == ["ran", "cached"]
+    assert run.outcomes[0].key == run.outcomes[1].key
+
+
+def test_reason_names_what_changed(run: Run) -> None:
+    calls: list[str] = []
+    make("a", calls, {"steps": 1})
+    make("a", calls, {"steps": 2})
+    make("b", calls, {"steps": 2})
+    assert [outcome.reason for outcome in run.outcomes] == ["new", "steps 1 → 2", "input input a → b"]
+
+
+def test_languages_are_compared_with_themselves(run: Run) -> None:
+    calls: list[str] = []
+    make("a", calls, language="spa_Latn")
+    make("b", calls, language="fra_Latn")
+    assert [outcome.reason for outcome in run.outcomes] == ["new", "new"]
+
+
+def test_missing_artifact_is_made_again(run: Run) -> None:
+    calls: list[str] = []
+    make("a", calls)
+    for path in (run.store.root / "demo").rglob("file.txt"):
+        path.unlink()
+    again = make("a", calls)
+    assert again.name == "Completed"
+    assert calls == ["a", "a"]
+    assert "missing or damaged" in run.outcomes[-1].reason or run.outcomes[-1].reason == "new"
+
+
+def test_artifact_that_no_longer_holds_is_made_again(run: Run) -> None:
+    calls: list[str] = []
+    make("a", calls)
+    again = make("a", calls, still_valid=lambda ref: "it is gone from the registry")
+    assert again.name == "Completed"
+    assert run.outcomes[-1].reason == "it is gone from the registry"
+    assert make("a", calls, still_valid=lambda ref: None).name == "Cached"
+
+
+def test_failed_work_leaves_nothing(run: Run) -> None:
+    def write(draft: Draft) -> None:
+        (draft.path / "half.txt").write_text("half", encoding="utf-8")
+        raise RuntimeError("the disk is full")
+
+    parts = STAGE.parts({}, {"input": "x"})
+    with pytest.raises(RuntimeError, match="disk"):
+        produce(STAGE, parts, write)
+    assert run.store.find("demo", parts.key) is None
+    assert not list((run.store.root / ".drafts").iterdir())
+
+
+def test_plan_foresees_without_writing(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def body(text: str) -> ArtifactRef:
+        reference: Any = make(text, calls)
+        return reference
+
+    task = stage_task("demo", "demo")(body)
+    with running(Run(ArtifactStore(tmp_path), planning=True)) as planned:
+        foreseen = task.submit("a")
+        assert isinstance(foreseen, Foreseen)
+        following = STAGE.parts({}, {"input": foreseen.result()})
+        produce(STAGE, following, lambda draft: None)
+    assert calls == []
+    assert [(outcome.state, outcome.reason) for outcome in planned.outcomes] == [
+        ("run", "new"),
+        ("run", "what it reads is made first"),
+    ]
+
+
+def test_stage_outside_a_run_is_refused() -> None:
+    with pytest.raises(UserError, match="outside a run"):
+        current_run()
