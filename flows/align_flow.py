@@ -17,15 +17,17 @@ from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.locks import workspace_lock
+from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
 from tasks.catalog import rebuild_catalog
 from tasks.dataset import build_dataset
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
 from tasks.ingest import ingest, ingest_suite
-from tasks.promote import promote, read_decision
+from tasks.promote import promote
+from tasks.reading import read_decision, read_headline, report_page
 from tasks.register import register_model
-from tasks.report import ReportFacts, publish_report, read_headline, report_page
+from tasks.report import ReportFacts, publish_report
 from tasks.running import Run, current_run, running, using_display, wait_for_workspace
 from tasks.settings import PolicySettings
 from tasks.translate import translate
@@ -63,6 +65,7 @@ class HeldOut:
 
 def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
+    require_translatable(config.translator.model, resolve_path(config.translator.model, Path.cwd()), config.languages)
     prompts = ingest(config.prompts)
     held_out = ingest_held_out(config)
 
@@ -211,6 +214,7 @@ def align(
     settings = _settings(config, languages, workspace)
     store = ArtifactStore(Path(settings.workspace))
     with workspace_lock(store.workspace, wait_seconds=wait_for_workspace()), running(Run(store, using_display())):
+        store.clear_drafts()
         report, decision = pipeline(settings)
         rebuild_catalog(store)
         return asdict(summarise_run(started, report, decision))

@@ -66,8 +66,8 @@ class PipelineConfig(Settings):
         """What decides the results, in a few lines, for the report and the registry. No paths, no name."""
         term = self.align.consistency
         return {
-            "policy": self.policy.model,
-            "translator": self.translator.model,
+            "policy": _model_name(self.policy.model),
+            "translator": _model_name(self.translator.model),
             "languages": ", ".join(self.languages),
             "seeds": ", ".join(map(str, self.seeds)),
             "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
@@ -92,6 +92,11 @@ PATH_KEYS = (
     ("evaluation", "references"),
 )
 """Where a configuration names files; relative ones start from the configuration's own folder."""
+
+
+def _model_name(location: str) -> str:
+    """A model as it may be shown anywhere: a folder by its last name only."""
+    return Path(location).name if Path(location).expanduser().is_absolute() else location
 
 
 def load_config(

@@ -68,6 +68,10 @@ class TerminalDisplay:
         cut = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {"soft_wrap": True}
         self.progress.console.print(line, highlight=False, **cut)
 
+    def note(self, sentence: str) -> None:
+        """Prints a sentence."""
+        self.progress.console.print(f"[yellow]![/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
 
 def outcome_table(outcomes: list[dict[str, object]]) -> Table:
     """Counts and seconds per stage."""

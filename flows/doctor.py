@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.server import DEFAULT_PORT, answers, port_is_free
+from flows.server import DEFAULT_PORT, HOST, answers
 from mlc.errors import UserError
 
 GIB = 2**30
@@ -101,12 +101,11 @@ def _device(_: Path) -> Iterator[Finding]:
 def _server(_: Path) -> Iterator[Finding]:
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
-        fine = answers(configured.rstrip("/").removesuffix("/api"))
+        fine = answers(configured)
         yield Finding("Prefect server", fine, configured, "start it, or unset PREFECT_API_URL")
         return
-    free = port_is_free(DEFAULT_PORT)
-    found = "started for each run" + ("" if free else f"; port {DEFAULT_PORT} is taken, another one will be used")
-    yield Finding("Prefect server", True, found)
+    there = answers(f"http://{HOST}:{DEFAULT_PORT}/api")
+    yield Finding("Prefect server", True, f"the one on port {DEFAULT_PORT}" if there else "started for each run")
 
 
 def _translator(_: Path) -> Iterator[Finding]:

@@ -25,12 +25,9 @@ class Server:
 
     url: str
     """Address of the UI."""
+    api: str
+    """Address of the API."""
     started_here: bool
-
-    @property
-    def api(self) -> str:
-        """Address of the API."""
-        return f"{self.url}/api"
 
 
 def quiet_environment() -> dict[str, str]:
@@ -48,11 +45,13 @@ def quiet_environment() -> dict[str, str]:
     }
 
 
-def answers(url: str) -> bool:
-    """Whether a Prefect server answers at an address."""
+def answers(api: str) -> bool:
+    """Whether a Prefect server answers at the address of an API."""
+    key = os.environ.get("PREFECT_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        return httpx.get(f"{url}/api/health", timeout=2).status_code == httpx.codes.OK
-    except httpx.HTTPError:
+        return httpx.get(f"{api.rstrip('/')}/health", headers=headers, timeout=5).status_code == httpx.codes.OK
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 
@@ -79,37 +78,44 @@ def free_port() -> int:
 def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Server]:
     """Gives a server for the block; one that was started here is stopped at its end.
 
-    An address in ``PREFECT_API_URL`` is used if it answers. Without one, a server is started on loopback, with its
-    database in the workspace.
+    An address in ``PREFECT_API_URL`` is used; else a server that answers on Prefect's own port 4200, such as that of
+    ``mlc ui``; else one is started on loopback, with its database in the workspace.
 
     Args:
         workspace: Folder of the workspace.
-        port: Port for a server of our own; 4200 if it is free, else any, when None.
+        port: Port for a server of our own; None for any free one.
 
     Raises:
         UserError: The configured server does not answer, or the port is taken, or the server does not start.
     """
     configured = os.environ.get("PREFECT_API_URL")
     if configured and port is None:
-        url = configured.rstrip("/").removesuffix("/api")
-        if not answers(url):
+        if not answers(configured):
             raise UserError(
                 f"The Prefect server {configured!r} (PREFECT_API_URL) does not answer: start it, or unset the variable "
                 "to have one started for the run."
             )
-        yield Server(url, started_here=False)
+        yield Server(configured.rstrip("/").removesuffix("/api"), configured.rstrip("/"), started_here=False)
+        return
+    if port is None and answers(_api(DEFAULT_PORT)):
+        yield Server(_url(DEFAULT_PORT), _api(DEFAULT_PORT), started_here=False)
         return
     if port is not None and not port_is_free(port):
-        if answers(f"http://{HOST}:{port}"):
-            yield Server(f"http://{HOST}:{port}", started_here=False)
+        if answers(_api(port)):
+            yield Server(_url(port), _api(port), started_here=False)
             return
         raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
-    with started_server(workspace, port or _preferred_port()) as server:
+    # Not 4200: whoever finds a server there may rely on it to stay.
+    with started_server(workspace, port or free_port()) as server:
         yield server
 
 
-def _preferred_port() -> int:
-    return DEFAULT_PORT if port_is_free(DEFAULT_PORT) else free_port()
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _api(port: int) -> str:
+    return f"{_url(port)}/api"
 
 
 @contextmanager
@@ -121,12 +127,11 @@ def started_server(workspace: Path, port: int) -> Iterator[Server]:
     """
     home = workspace.resolve() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    url = f"http://{HOST}:{port}"
     environment = {
         **os.environ,
         **quiet_environment(),
         "PREFECT_HOME": str(home),
-        "PREFECT_UI_API_URL": f"{url}/api",
+        "PREFECT_UI_API_URL": _api(port),
     }
     environment.pop("PREFECT_API_URL", None)
     log = home / "server.log"
@@ -141,17 +146,17 @@ def started_server(workspace: Path, port: int) -> Iterator[Server]:
             start_new_session=True,
         )
         try:
-            _wait_until_it_answers(process, url, log)
-            yield Server(url, started_here=True)
+            _wait_until_it_answers(process, _api(port), log)
+            yield Server(_url(port), _api(port), started_here=True)
         finally:
             _stop(process)
 
 
-def _wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not answers(url):
+    while not answers(api):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise UserError(f"The Prefect server did not start at {url}: its log is {str(log)!r}.")
+            raise UserError(f"The Prefect server did not start at {api}: its log is {str(log)!r}.")
         time.sleep(0.3)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows.server import HOST, free_port, port_is_free, prefect_server, quiet_environment
+from flows.server import DEFAULT_PORT, HOST, free_port, port_is_free, prefect_server, quiet_environment
 from mlc.errors import UserError
 
 MLFLOW_PORT = 5000
@@ -29,7 +29,7 @@ def serve_pages(workspace: Path, *, port: int | None, mlflow_port: int | None, c
     if mlflow_port is not None and not port_is_free(mlflow_port):
         raise UserError(f"The port {mlflow_port} is taken by another program: choose a free one with --mlflow-port.")
     chosen = mlflow_port or (MLFLOW_PORT if port_is_free(MLFLOW_PORT) else free_port())
-    with prefect_server(workspace, port=port) as server:
+    with prefect_server(workspace, port=port or _free_default()) as server:
         pages = _mlflow(workspace, chosen)
         try:
             console.print(f"Prefect  {server.url}/runs", highlight=False)
@@ -41,6 +41,10 @@ def serve_pages(workspace: Path, *, port: int | None, mlflow_port: int | None, c
         finally:
             pages.terminate()
             pages.wait(timeout=15)
+
+
+def _free_default() -> int | None:
+    return DEFAULT_PORT if port_is_free(DEFAULT_PORT) else None
 
 
 def _mlflow(workspace: Path, port: int) -> "subprocess.Popen[bytes]":

@@ -10,15 +10,13 @@ from mlc.errors import UserError
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
-from tasks.compute import computing
-from tasks.dataset import DATASET_FOLDER
-from tasks.ingest import PROMPTS_FILE
+from tasks.compute import computing, release
+from tasks.files import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
 from tasks.running import current_run
 from tasks.settings import PolicySettings
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets"))
-CHECKPOINT_FOLDER = "checkpoint"
 
 
 @stage_task("align", "align · {role} · seed {seed}")
@@ -50,7 +48,9 @@ def align_model(
         run = current_run()
         rows = _rows(run.store.folder(examples))
         with computing():
-            trained = load_policy(source, device=policy.device)
+            # Training needs the memory for itself.
+            release()
+            trained = load_policy(source, dtype=getattr(torch, settings.training_dtype), device=policy.device)
             moved = run.display.bar(f"align · {role} · seed {seed}", settings.steps)
             scratch = draft.path / "trainer"
             scratch.mkdir()
@@ -61,7 +61,7 @@ def align_model(
                     f"The training set cannot be used: {problem} Raise align.max_prompt_tokens, or shorten the prompts."
                 ) from None
             save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
-            shutil.move(scratch / LOG_FILE, draft.path / LOG_FILE)
+            shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
 
     return produce(STAGE, parts, write, subject=f"{role} · seed {seed}")

@@ -42,6 +42,12 @@ def loaded(identity: str, load: Callable[[], Model]) -> Iterator[Model]:
         yield _loaded[identity]
 
 
+def release() -> None:
+    """Forgets the model that is kept in memory."""
+    with _lock:
+        _loaded.clear()
+
+
 def loaded_policy(source: ModelSource, device: str) -> Any:
     """The policy of a source, ready to evaluate, as a context manager."""
     from mlc.models.loading import load_policy

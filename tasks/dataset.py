@@ -9,14 +9,12 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
-from tasks.filter import VERDICTS_FILE
-from tasks.ingest import PROMPTS_FILE
+from tasks.files import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.running import current_run
 from tasks.settings import DatasetSettings
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("dataset", version=1, module=__name__, libraries=("datasets", "pyarrow"))
-DATASET_FOLDER = "dataset"
 
 
 @stage_task("dataset", "dataset")

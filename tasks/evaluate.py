@@ -14,16 +14,13 @@ from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
-from tasks.align import CHECKPOINT_FOLDER
 from tasks.compute import loaded_policy
-from tasks.ingest import PROMPTS_FILE
+from tasks.files import CHECKPOINT_FOLDER, PROMPTS_FILE, STATES_FILE, TRANSLATIONS_FILE
 from tasks.running import current_run
 from tasks.settings import PolicySettings
 from tasks.stage import Stage, produce, stage_task
-from tasks.translate import TRANSLATIONS_FILE
 
 STAGE = Stage("evaluate", version=1, module=__name__, libraries=("torch", "transformers", "numpy"))
-STATES_FILE = "states.npy"
 NOT_IN_KEY = {"validation", "test", "references", "limit", "batch_size"}
 """Settings of the evaluation that enter through the inputs, or change no result."""
 
@@ -161,7 +158,7 @@ def _measure(
     )
     answers = pa.table(
         {
-            "id": rows["id"].take(sample),
+            "id": rows["id"].take(pa.array(sample, pa.int64())),
             "answer": pa.array(given, pa.string()),
             "verdict": pa.array(verdicts, pa.string()),
         }

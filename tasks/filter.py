@@ -1,22 +1,22 @@
 """Stage ``filter``: which translations are good enough, and why the others are not."""
 
+from dataclasses import asdict
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
+from mlc.languages import resolve_language
 from mlc.quality.filtering import filter_pairs
 from mlc.quality.funnel import check_yield, funnel
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
+from tasks.files import FUNNEL_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.running import current_run
 from tasks.stage import Stage, produce, stage_task
-from tasks.translate import TRANSLATIONS_FILE
 
 STAGE = Stage("filter", version=1, module=__name__, libraries=("duckdb", "py3langid"))
-VERDICTS_FILE = "verdicts.parquet"
-REJECTS_FILE = "rejects.parquet"
-FUNNEL_FILE = "funnel.parquet"
 
 
 @stage_task("filter", "filter · {language}")
@@ -34,7 +34,8 @@ def filter_translations(translations: ArtifactRef, language: str, settings: Qual
     own = settings.model_copy(
         update={"languages": {code: override for code, override in settings.languages.items() if code == language}}
     )
-    parts = STAGE.parts({"language": language, **own.model_dump(mode="json")}, {"translations": translations})
+    facts = {"language": asdict(resolve_language(language)), **own.model_dump(mode="json")}
+    parts = STAGE.parts(facts, {"translations": translations})
 
     def write(draft: Draft) -> None:
         store = current_run().store

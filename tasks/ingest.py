@@ -1,8 +1,11 @@
 """Stage ``ingest``: prompt files become tables, bad rows are set aside."""
 
+from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+from prefect.artifacts import create_table_artifact
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suite import read_references, read_suite
@@ -11,11 +14,12 @@ from mlc.prompts import read_prompts
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_file, digest_folder
+from tasks.files import PROMPTS_FILE, SET_ASIDE_FILE
+from tasks.running import current_run
 from tasks.settings import PromptSettings
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("ingest", version=1, module=__name__, libraries=("pyarrow",))
-PROMPTS_FILE = "prompts.parquet"
 REQUIRED = ("prompt", "chosen")
 
 
@@ -36,9 +40,10 @@ def ingest(settings: PromptSettings) -> ArtifactRef:
         prompts = read_prompts(path, required=REQUIRED)
         rows = prompts.rows.slice(0, settings.limit)
         pq.write_table(rows, draft.path / PROMPTS_FILE)
-        pq.write_table(prompts.rejected, draft.path / "rejected.parquet")
+        pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
         draft.facts["set_aside"] = len(prompts.rejected)
+        _tell(prompts.rejected)
 
     parts = STAGE.parts({"format": path.suffix, "required": list(REQUIRED), "limit": settings.limit}, {"file": source})
     return produce(STAGE, parts, write, subject="prompts")
@@ -67,6 +72,18 @@ def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
 
     parts = STAGE.parts({"language": language, "limit": settings.limit}, inputs)
     return produce(STAGE, parts, write, language=language, subject="held-out")
+
+
+def _tell(rejected: pa.Table) -> None:
+    """Shows which rows were set aside, by number and reason."""
+    if not len(rejected):
+        return
+    create_table_artifact(
+        key="set-aside-prompts", table=rejected.to_pylist(), description="Rows of the prompt file that are not used."
+    )
+    counts = Counter(rejected["reason"].to_pylist()).most_common()
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
+    current_run().display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
 
 
 def _file(location: str) -> Path:

@@ -2,21 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
 from mlc.evaluation.gate import GateDecision, GateSettings, decide_gate
 from mlc.store import ArtifactRef, Draft
-from tasks.register import read_version
-from tasks.registry import ModelVersion, connect, promote_version
-from tasks.report import read_results
-from tasks.running import current_run
+from tasks.files import DECISION_FILE
+from tasks.reading import read_results
+from tasks.registry import ModelVersion, connect, promote_version, read_version
 from tasks.settings import RegistrySettings
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("promote", version=1, module=__name__)
-DECISION_FILE = "decision.json"
 
 
 @stage_task("promote", "promote · {registry.model_name}")
@@ -46,13 +43,6 @@ def promote(
         _show(decision, candidate)
 
     return produce(STAGE, parts, write)
-
-
-def read_decision(ref: ArtifactRef) -> dict[str, Any]:
-    """The decision that an artifact of this stage holds."""
-    text = (current_run().store.folder(ref) / DECISION_FILE).read_text(encoding="utf-8")
-    decision: dict[str, Any] = json.loads(text)
-    return decision
 
 
 def _word(decision: GateDecision) -> str:

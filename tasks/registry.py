@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
+from mlc.store import ArtifactRef
+from tasks.files import VERSION_FILE
 from tasks.running import current_run
 from tasks.settings import RegistrySettings
 
@@ -31,6 +33,12 @@ class ModelVersion:
     def as_dict(self) -> dict[str, str]:
         """Plain data."""
         return asdict(self)
+
+
+def read_version(ref: ArtifactRef) -> ModelVersion:
+    """The registered version that an artifact of the stage ``register`` stands for."""
+    text = (current_run().store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
+    return ModelVersion(**json.loads(text))
 
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:

@@ -15,14 +15,13 @@ from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.report import FunnelRow, ReportData, render
-from mlc.report.page import PAGE_FILE
 from mlc.store import ArtifactRef, Draft
-from tasks.filter import FUNNEL_FILE
+from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, TRAINING_LOG_FILE
+from tasks.reading import read_results
 from tasks.running import current_run
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
-HEADLINE_FILE = "headline.json"
 TITLE = "Safety in every language"
 METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
 
@@ -86,24 +85,6 @@ def publish_report(
     return produce(STAGE, parts, write)
 
 
-def read_results(references: Mapping[str, ArtifactRef]) -> list[EvaluationResult]:
-    """Reads evaluations."""
-    store = current_run().store
-    return [EvaluationResult.read(store.folder(ref)) for ref in references.values()]
-
-
-def read_headline(report: ArtifactRef) -> dict[str, Any]:
-    """The figures that a run prints at its end, by model and by comparison."""
-    text = (current_run().store.folder(report) / HEADLINE_FILE).read_text(encoding="utf-8")
-    headline: dict[str, Any] = json.loads(text)
-    return headline
-
-
-def report_page(report: ArtifactRef) -> Path:
-    """Where the page lies."""
-    return current_run().store.folder(report) / PAGE_FILE
-
-
 def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
     """Figures by model and group of languages, and what the consistency term changed."""
     models: dict[str, Any] = {}
@@ -135,7 +116,7 @@ def _funnel(ref: ArtifactRef) -> list[FunnelRow]:
 
 
 def _training_log(ref: ArtifactRef) -> list[dict[str, float]]:
-    text = (current_run().store.folder(ref) / "training_log.jsonl").read_text(encoding="utf-8")
+    text = (current_run().store.folder(ref) / TRAINING_LOG_FILE).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -148,7 +129,7 @@ def _show(results: Sequence[EvaluationResult], folder: Path) -> None:
             rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
     create_table_artifact(key="models", table=rows, description="The models, in English and in the other languages.")
     create_markdown_artifact(
-        key="report", markdown=f"The report lies in `{folder.name}/{PAGE_FILE}` of the workspace's report artifacts."
+        key="report", markdown=f"The report lies in `{folder.name}/{REPORT_FILE}` of the workspace's report artifacts."
     )
 
 

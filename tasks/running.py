@@ -43,6 +43,9 @@ class Display(Protocol):
     def finished(self, label: str, outcome: Outcome) -> None:
         """A task is done or was cached."""
 
+    def note(self, sentence: str) -> None:
+        """Something that a person should know."""
+
 
 class Silent:
     """Shows nothing."""
@@ -55,6 +58,9 @@ class Silent:
         return lambda steps: None
 
     def finished(self, label: str, outcome: Outcome) -> None:
+        """Ignores it."""
+
+    def note(self, sentence: str) -> None:
         """Ignores it."""
 
 

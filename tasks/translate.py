@@ -1,16 +1,17 @@
 """Stage ``translate``: English prompts into one language."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlc.languages import ENGLISH
-from mlc.models.sources import resolve_model
+from mlc.languages import ENGLISH, resolve_language
+from mlc.models.sources import ModelSource, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.settings import TranslatorSettings
 from tasks.compute import loaded
-from tasks.ingest import PROMPTS_FILE
+from tasks.files import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.running import current_run
 from tasks.stage import Stage, produce, stage_task
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mlc.translation.engine import NllbTranslator
 
 STAGE = Stage("translate", version=1, module=__name__, libraries=("torch", "transformers", "sentencex"))
-TRANSLATIONS_FILE = "translations.parquet"
 
 
 @stage_task("translate", "translate · {language}")
@@ -39,7 +39,11 @@ def translate(
     """
     source = resolve_model(settings.model, revision=settings.revision)
     parts = STAGE.parts(
-        {"language": language, "num_beams": settings.num_beams, "max_new_tokens": settings.max_new_tokens},
+        {
+            "language": asdict(resolve_language(language)),
+            "num_beams": settings.num_beams,
+            "max_new_tokens": settings.max_new_tokens,
+        },
         {"prompts": prompts},
         models={"translator": source.identity},
     )
@@ -49,7 +53,9 @@ def translate(
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
         moved = run.display.bar(f"translate · {language}", len(rows))
         texts = rows["prompt"].to_pylist()
-        with loaded(f"translator:{source.identity}:{settings.model_dump_json()}", lambda: _load(settings)) as translator:
+        with loaded(
+            f"translator:{source.identity}:{settings.model_dump_json()}", lambda: _load(source, settings)
+        ) as translator:
             done = translator.translate(texts, source=ENGLISH, target=language, on_progress=moved)
         table = pa.table(
             {
@@ -70,7 +76,9 @@ def translate(
     return produce(STAGE, parts, write, language=language, subject=None if subject == "prompts" else subject)
 
 
-def _load(settings: TranslatorSettings) -> "NllbTranslator":
+def _load(source: ModelSource, settings: TranslatorSettings) -> "NllbTranslator":
     from mlc.translation.engine import NllbTranslator
 
-    return NllbTranslator.from_settings(settings)
+    # The very commit that the key names, not whatever a branch points to by now.
+    exact = settings.model_copy(update={"model": source.target, "revision": source.revision})
+    return NllbTranslator.from_settings(exact)

@@ -87,6 +87,11 @@ class ArtifactStore:
     def _damaged(self) -> Path:
         return self.root / ".damaged"
 
+    def clear_drafts(self) -> None:
+        """Removes what killed runs left unfinished; only for the one run that holds the workspace."""
+        for draft in self._drafts.iterdir():
+            shutil.rmtree(draft, ignore_errors=True)
+
     def folder(self, ref: ArtifactRef) -> Path:
         """Absolute folder of an artifact."""
         return self.workspace / ref.path

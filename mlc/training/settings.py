@@ -60,6 +60,16 @@ class ConsistencySettings(Settings):
             return {**FORM_DEFAULTS[form if form in get_args(Form) else default], **values}
         return values
 
+    @model_validator(mode="after")
+    def _has_something_to_learn_from(self) -> "ConsistencySettings":
+        alone = self.prompts_per_step == 1 and self.weight > 0
+        if alone and self.center == "batch" and self.center_scope == "english":
+            raise ValueError(
+                "with prompts_per_step 1 the mean of the batch's English rows is the English row itself, so nothing "
+                "is left to learn from; take at least 2, or another center"
+            )
+        return self
+
 
 def _default_consistency() -> ConsistencySettings:
     return ConsistencySettings.model_validate({})
@@ -84,8 +94,10 @@ class AlignSettings(Settings):
     """Longer prompts are left out of training and counted."""
     max_answer_tokens: int = Field(default=96, ge=1)
     """Longer answers are cut."""
+    training_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates."""
     saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Type of the weights in the saved checkpoint; training itself is in float32."""
+    """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
     consistency: ConsistencySettings = Field(default_factory=_default_consistency)
     """The term."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mlc.errors import UserError
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
 from mlc.training.settings import Control
 
@@ -68,11 +69,19 @@ def shuffle_variants(rows: Sequence[dict[str, Any]], control: Control, seed: int
         control: ``none``, ``shuffled`` over all rows, or ``shuffled_within_class`` over rows of equal label.
         seed: Seed of the permutation.
 
+    Raises:
+        UserError: A row has no label, and classes are asked for.
+
     Returns:
         Rows whose non-English variants belong to another row; a class of one row keeps its own.
     """
     if control == "none":
         return list(rows)
+    if control == "shuffled_within_class" and any(row.get("label") is None for row in rows):
+        raise UserError(
+            "The control 'shuffled_within_class' needs a label for every prompt: add the column label (harmful or "
+            "harmless), or use the control 'shuffled'."
+        )
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(row["label"] if control == "shuffled_within_class" else "", []).append(index)

@@ -38,9 +38,14 @@ def run(*, quick: bool) -> Iterator[Figure]:
     for_few, for_many = alternate(
         [lambda: filter_pairs(few, settings), lambda: filter_pairs(many, settings)], rounds=size.rounds
     )
-    above, below = [seconds / size.many for seconds in for_many], [seconds / size.few for seconds in for_few]
+
+    def per_row(of_many: float, of_few: float) -> float:
+        return (of_many / size.many) / (of_few / size.few)
+
     means = f"time per row of {size.many} pairs / time per row of {size.few} pairs"
-    yield ratio("filter", "growth of time per row", means, above, below, **asdict(size), kept_of_few=kept)
+    yield ratio(
+        "filter", "growth of time per row", means, for_many, for_few, quotient=per_row, **asdict(size), kept=kept
+    )
 
 
 def generated_pairs(count: int) -> pa.Table:

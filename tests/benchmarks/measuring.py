@@ -5,8 +5,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from operator import truediv
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Seconds that one work took, one for each round."""
+
+    wall: list[float] = field(default_factory=list)
+    """By the clock: what a person waits."""
+    cpu: list[float] = field(default_factory=list)
+    """On the processor, all threads together; waiting for other processes does not count."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def alternate(works: Sequence[Callable[[], object]], *, rounds: int, repeats: int = 1) -> list[list[float]]:
+def alternate(works: Sequence[Callable[[], object]], *, rounds: int, repeats: int = 1) -> list[Turns]:
     """Times works in turns, so that whatever else the machine does meets all of them.
 
     Nothing is warmed up here: callers have run the works before, to see that they agree.
@@ -41,43 +52,51 @@ def alternate(works: Sequence[Callable[[], object]], *, rounds: int, repeats: in
         repeats: Runs in one turn, for works of a few milliseconds.
 
     Returns:
-        Seconds of each work, one for each round.
+        Times of each work, in the order of the works.
     """
-    seconds: list[list[float]] = [[0.0] * rounds for _ in works]
+    turns = [Turns() for _ in works]
     for round_ in range(rounds):
         order = range(len(works))
         for index in order if round_ % 2 == 0 else reversed(order):
-            begun = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(repeats):
                 works[index]()
-            seconds[index][round_] = time.perf_counter() - begun
+            turns[index].wall.append(time.perf_counter() - wall)
+            turns[index].cpu.append(time.process_time() - cpu)
         progress(f"  round {round_ + 1} of {rounds}")
-    return seconds
+    return turns
 
 
 def ratio(
     benchmark: str,
     name: str,
     means: str,
-    numerators: Sequence[float],
-    denominators: Sequence[float],
+    above: Turns,
+    below: Turns,
+    *,
+    quotient: Callable[[float, float], float] = truediv,
     **sizes: object,
 ) -> Figure:
     """The median over the rounds of one time divided by another.
+
+    The value is by the clock. The detail holds the range over the rounds, and as ``cpu`` the median of the same
+    quotient of processor times, which other work on the machine disturbs less.
 
     Args:
         benchmark: Name of the benchmark.
         name: Name of the figure.
         means: What is divided by what, in words.
-        numerators: Seconds, one for each round.
-        denominators: Seconds of the same rounds.
+        above: Times to divide.
+        below: Times to divide by, of the same rounds.
+        quotient: How the two times of a round are divided.
         **sizes: What else to know.
     """
-    quotients = [above / below for above, below in zip(numerators, denominators, strict=True)]
+    quotients = list(map(quotient, above.wall, below.wall))
     detail = {
         "means": means,
         "min": _short(min(quotients)),
         "max": _short(max(quotients)),
+        "cpu": _short(statistics.median(map(quotient, above.cpu, below.cpu))),
         "rounds": len(quotients),
         **sizes,
     }

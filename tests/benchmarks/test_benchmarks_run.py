@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import BENCHMARKS
-from tests.benchmarks.measuring import alternate, ratio, require_agreement
+from tests.benchmarks.measuring import Turns, alternate, ratio, require_agreement
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,17 +55,20 @@ def test_unknown_name():
 
 def test_works_take_turns_and_every_second_round_is_reversed():
     calls = []
-    seconds = alternate([lambda: calls.append("a"), lambda: calls.append("b")], rounds=3, repeats=2)
+    turns = alternate([lambda: calls.append("a"), lambda: calls.append("b")], rounds=3, repeats=2)
     assert "".join(calls) == "aabb" + "bbaa" + "aabb"
-    assert [len(rounds) for rounds in seconds] == [3, 3]
+    assert [(len(turn.wall), len(turn.cpu)) for turn in turns] == [(3, 3), (3, 3)]
 
 
 def test_the_ratio_is_the_median_over_the_rounds():
-    figure = ratio("a", "b", "c / d", [2.0, 9.0, 8.0], [1.0, 1.0, 2.0], rows=5)
+    above, below = Turns(wall=[2, 9, 8], cpu=[1, 1, 5]), Turns(wall=[1, 1, 2], cpu=[2, 1, 1])
+    figure = ratio("a", "b", "c / d", above, below, rows=5)
     # Quotients 2, 9, 4: their median is not the quotient of the median times, 8 / 1.
     assert figure.value == 4
-    assert figure.detail == {"means": "c / d", "min": 2, "max": 9, "rounds": 3, "rows": 5}
+    assert figure.detail == {"means": "c / d", "min": 2, "max": 9, "cpu": 1, "rounds": 3, "rows": 5}
     assert json.loads(figure.to_json())["value"] == 4
+    added = ratio("a", "b", "c / d", above, below, quotient=lambda longer, shorter: longer / shorter - 1)
+    assert added.value == 3
 
 
 @pytest.mark.parametrize("difference", [0.2, float("nan")])

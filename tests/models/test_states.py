@@ -99,6 +99,18 @@ def test_negative_and_fractional_layers(model, layer, index):
     torch.testing.assert_close(states, plain_states(model, index, "last"), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pool", ["last_content", "mean"])
+@torch.no_grad()
+def test_texts_that_begin_alike_are_pooled_whole(model, pool):
+    # The persons' own texts are shared here, not only the template.
+    ids, mask, _ = padded("left", SHARED)
+    content = mask.bool() & (mask.cumsum(dim=1) > 2) & (mask.cumsum(dim=1) <= len(SHARED))
+    states = prompt_states(model, ids, mask, layer=2, pool=pool, content_mask=content)
+    whole = model(torch.tensor([SHARED]), output_hidden_states=True).hidden_states[2][0]
+    expected = whole[-1] if pool == "last_content" else whole[2:].mean(dim=0)
+    torch.testing.assert_close(states, expected.expand_as(states), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("layer", [1, DEPTH])
 @pytest.mark.parametrize("pool", ["last", "mean"])
 @pytest.mark.parametrize("training", [False, True])

@@ -271,6 +271,18 @@ with ArtifactStore(Path(sys.argv[1])).writing("stage", KeyParts("stage", 1, sett
 """
 
 
+def test_what_killed_runs_left_can_be_cleared(store):
+    reference = write(store)
+    process = start(SLEEPER, store.workspace)
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert len(list((store.root / ".drafts").iterdir())) == 1
+    store.clear_drafts()
+    assert list((store.root / ".drafts").iterdir()) == []
+    assert store.find("stage", PARTS.key) == reference
+
+
 def test_a_kill_while_writing_leaves_nothing_visible(store):
     process = start(SLEEPER, store.workspace)
     assert process.stdout.readline() == "writing\n"

@@ -108,6 +108,13 @@ def test_mistakes_in_the_alignment(values):
     assert [place["loc"] for place in error.value.errors()] == [tuple(values)]
 
 
+def test_a_batch_mean_of_one_prompt_leaves_nothing_to_learn():
+    with pytest.raises(ValidationError, match="prompts_per_step 1"):
+        term(prompts_per_step=1)
+    for other in ({"weight": 0}, {"center": "none"}, {"center": "running"}, {"center_scope": "overall"}):
+        assert term(prompts_per_step=1, **other).prompts_per_step == 1
+
+
 def test_settings_do_not_change():
     settings = term()
     with pytest.raises(ValidationError):

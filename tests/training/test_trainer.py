@@ -72,6 +72,16 @@ def test_answer_loss_is_the_plain_cross_entropy_of_the_answers(rows, opened):
     assert loss.item() == pytest.approx(plain_cross_entropy(opened, examples), abs=1e-5)
 
 
+def test_answers_that_begin_alike_are_learned_whole(rows, opened):
+    for row in rows:
+        row["prompt"], row["chosen"] = rows[0]["prompt"], f"{rows[1]['chosen']} {row['chosen']}"
+    examples = list(examples_of(rows, opened, with_variants=False))
+    batch = AlignmentCollator(0, 0)(examples)
+    with torch.no_grad():
+        loss = answer_loss(opened.model, batch["input_ids"], batch["attention_mask"], batch["labels"])
+    assert loss.item() == pytest.approx(plain_cross_entropy(opened, examples), abs=1e-5)
+
+
 def test_the_gradient_of_the_answer_loss_is_the_plain_one(rows, opened):
     batch = AlignmentCollator(0, 0)(list(examples_of(rows, opened)))
     model = opened.model.train()
@@ -148,6 +158,15 @@ def test_weight_zero_is_plain_training_bit_for_bit(rows, run, load_tiny, tmp_pat
     assert series(log) == trainer.series
     assert same_weights(weights, policy.model.state_dict())
     assert not (PARTS - {"alignment_loss"}) & log[0].keys()
+
+
+def test_weight_zero_does_not_look_at_the_variants(rows, run):
+    expected, weights, _ = run(rows, settings(steps=2, weight=0))
+    for row in rows:
+        row["variants"] = None
+    found, again, _ = run(rows, settings(steps=2, weight=0, control="shuffled"))
+    assert found == expected
+    assert same_weights(again, weights)
 
 
 @pytest.mark.parametrize("term", [{}, {"form": "released", "dim": 8, "layer": 2}, {"control": "shuffled"}])

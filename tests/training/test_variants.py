@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlc.errors import UserError
 from mlc.models.prompts import EncodedPrompt
 from mlc.training.variants import AlignmentCollator, Example, build_examples, shuffle_variants
 
@@ -173,6 +174,13 @@ def test_within_class_differs_from_overall():
     rows = table(["harmful", "harmless"] * 6)
     crossed = [rows[owner(row)]["label"] != row["label"] for row in shuffle_variants(rows, "shuffled", 0)]
     assert any(crossed)
+
+
+def test_classes_need_labels():
+    rows = table(["harmful", None])
+    with pytest.raises(UserError, match="'shuffled_within_class' needs a label for every prompt"):
+        shuffle_variants(rows, "shuffled_within_class", 0)
+    assert [owner(row) for row in shuffle_variants(rows, "shuffled", 0)] == [1, 0]
 
 
 def test_no_control_changes_nothing():

@@ -1,0 +1,20 @@
+"""Names of the files in artifacts.
+
+They stand here so that a stage that reads another stage's files does not depend on that stage's code: the digest of the
+code that a stage imports is part of its key.
+"""
+
+PROMPTS_FILE = "prompts.parquet"
+SET_ASIDE_FILE = "rejected.parquet"
+TRANSLATIONS_FILE = "translations.parquet"
+VERDICTS_FILE = "verdicts.parquet"
+REJECTS_FILE = "rejects.parquet"
+FUNNEL_FILE = "funnel.parquet"
+DATASET_FOLDER = "dataset"
+CHECKPOINT_FOLDER = "checkpoint"
+TRAINING_LOG_FILE = "training_log.jsonl"
+STATES_FILE = "states.npy"
+HEADLINE_FILE = "headline.json"
+REPORT_FILE = "report.html"
+VERSION_FILE = "version.json"
+DECISION_FILE = "decision.json"
