@@ -96,6 +96,9 @@ class AlignSettings(Settings):
     """Longer answers are cut."""
     training_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """``bfloat16`` multiplies matrices in bfloat16 while weights and losses stay as they are: about twice as fast on a
+    GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
     saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
     consistency: ConsistencySettings = Field(default_factory=_default_consistency)

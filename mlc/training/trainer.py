@@ -201,6 +201,7 @@ def _trainer(
         remove_unused_columns=False,
         disable_tqdm=True,
         use_cpu=policy.model.device.type == "cpu",
+        bf16=settings.autocast == "bfloat16",
         dataloader_pin_memory=False,
     )
     # Several visible GPUs would make the Trainer split each batch among copies of the model, past the term.
