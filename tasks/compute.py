@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mlc.models.sources import ModelSource
+from tasks.clock import add_waiting
 
 # Tasks fan out in threads, but they share one device: two models at once would only take twice the memory.
 _lock = threading.RLock()
@@ -15,21 +16,13 @@ _loaded: dict[str, Any] = {}
 Model = TypeVar("Model")
 
 
-_waited = threading.local()
-
-
 @contextmanager
 def computing() -> Iterator[None]:
     """Holds the device while the block computes."""
     started = time.perf_counter()
     with _lock:
-        _waited.seconds = seconds_waited() + time.perf_counter() - started
+        add_waiting(time.perf_counter() - started)
         yield
-
-
-def seconds_waited() -> float:
-    """Seconds that this thread has waited for the device so far."""
-    return float(getattr(_waited, "seconds", 0.0))
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The caching of stages: an artifact that is there and intact is served, anything else is made again."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from prefect.states import Completed
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, library_versions
 from mlc.store.sources import source_digests
-from tasks.compute import seconds_waited
+from tasks.clock import working_time
 from tasks.running import Outcome, Run, current_run
 
 
@@ -137,7 +136,7 @@ def produce(
     """
     run = current_run()
     label = " · ".join(text for text in (stage.name, subject, language) if text)
-    started = _working_time()
+    started = working_time()
     ref = run.store.find(stage.name, parts.key)
     problem = still_valid(ref) if ref else None
     if run.planning:
@@ -178,11 +177,6 @@ def _foresee(
     return ArtifactRef(stage.name, parts.key, f"artifacts/{stage.name}/{parts.key}", PENDING + parts.key)
 
 
-def _working_time() -> float:
-    """A clock that stands still while the task waits for the device that another task holds."""
-    return time.perf_counter() - seconds_waited()
-
-
 def _finish(
     run: Run,
     label: str,
@@ -194,7 +188,7 @@ def _finish(
     reason: str,
     ref: ArtifactRef,
 ) -> None:
-    seconds = round(_working_time() - started, 3)
+    seconds = round(working_time() - started, 3)
     run.record(label, Outcome(stage.name, language, subject, state, seconds, reason, ref.key))
 
 

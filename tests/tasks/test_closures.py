@@ -1,0 +1,29 @@
+"""What the code of each stage depends on: enough, and nothing that would rerun it for no reason."""
+
+import pytest
+
+from mlc.store.sources import source_digests
+
+
+@pytest.mark.parametrize(
+    ("stage", "needs", "spared"),
+    [
+        ("translate", "mlc.translation.engine", ("mlc.quality", "mlc.training", "mlc.evaluation", "mlc.report")),
+        ("filter", "mlc.quality.filtering", ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")),
+        ("dataset", "tasks.dataset", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
+        ("align", "mlc.losses.consistency", ("mlc.quality", "mlc.translation", "mlc.evaluation", "mlc.report")),
+        ("evaluate", "mlc.evaluation.scoring", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.report")),
+        ("report", "mlc.report.page", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
+        ("promote", "mlc.evaluation.gate", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.report")),
+    ],
+)
+def test_stage_depends_on_its_own_part_of_the_library(stage: str, needs: str, spared: tuple[str, ...]) -> None:
+    found = source_digests(f"tasks.{stage}")
+    assert needs in found
+    assert [name for name in found if name.startswith(spared)] == []
+
+
+def test_sql_and_tables_of_the_filter_count() -> None:
+    found = source_digests("tasks.filter")
+    assert any(name.endswith(".sql") for name in found)
+    assert any(name.endswith("length_ratios.csv") for name in found)
