@@ -26,7 +26,7 @@ class Size:
 
 
 FULL = Size(few=5_000, many=50_000, rounds=3)
-QUICK = Size(few=50, many=500, rounds=3)
+QUICK = Size(few=20, many=100, rounds=3)
 
 
 def run(*, quick: bool) -> Iterator[Figure]:
