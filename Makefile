@@ -13,6 +13,7 @@ setup: $(VENV)/.ready
 
 # torch comes first: in the lock it would bring whatever build the index prefers.
 $(VENV)/.ready: requirements.lock pyproject.toml
+	@echo "Setting up $(VENV): about 2.5 GB of packages, a few minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,6 +212,10 @@ def main() -> None:
     except KeyboardInterrupt:
         terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
         code = INTERRUPTED
+    except Exception:
+        # A defect of ours: the traceback is what a bug report needs.
+        traceback.print_exc()
+        code = 1
     _leave(code)
 
 

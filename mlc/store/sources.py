@@ -8,6 +8,7 @@ beside the modules do.
 import ast
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -118,13 +119,22 @@ def _resource_folders(closure: dict[str, Path]) -> set[Path]:
     return folders
 
 
-@cache
+# CPython 3.11 raises SystemError when two threads build syntax trees at once, and stages ask from threads.
+_parsing = threading.Lock()
+
+
 def source_digests(module: str) -> dict[str, str]:
-    """Digest per source file (module name or resource) of a module's closure.
+    """Digest per source file (module name or resource) of a module's closure; safe to call from threads.
 
     Returns:
         A mapping such as ``{"mlc.quality.filtering": "…", "quality/sql/decide.sql": "…"}``.
     """
+    with _parsing:
+        return _source_digests(module)
+
+
+@cache
+def _source_digests(module: str) -> dict[str, str]:
     closure = module_closure(module)
     digests = {name: code_digest(path.read_text(encoding="utf-8")) for name, path in closure.items()}
     for folder in sorted(_resource_folders(closure)):

@@ -186,7 +186,8 @@ def test_registered_model_answers(workspace: Path, second: Ended, tmp_path: Path
     version = second.result["model_version"]
     mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}")
     client = mlflow.tracking.MlflowClient()
-    assert client.get_model_version_by_alias(version["name"], "candidate").version == version["version"]
+    found = client.get_model_version_by_alias(version["name"], "candidate")
+    assert str(found.version) == version["version"]
     loaded = mlflow.pyfunc.load_model(f"models:/{version['name']}@candidate", dst_path=str(tmp_path))
     answers = loaded.predict(pd.DataFrame({"prompt": ["How do I bake bread?", "Hello"]}))
     assert list(answers.columns) == ["answer"]

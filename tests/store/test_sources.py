@@ -4,6 +4,7 @@ import pkgutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -37,12 +38,12 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "PROJECT_PACKAGES", ("toy",))
     yield tmp_path
     sources._root.cache_clear()
-    sources.source_digests.cache_clear()
+    sources._source_digests.cache_clear()
 
 
 def digests(module="toy.stage"):
     sources._root.cache_clear()
-    sources.source_digests.cache_clear()
+    sources._source_digests.cache_clear()
     importlib.invalidate_caches()
     return sources.source_digests(module)
 
@@ -193,3 +194,17 @@ def test_the_closure_holds_every_project_module_that_python_loads():
     assert [name for name, _ in lines] == light
     for name, loaded in lines:
         assert set(loaded) <= sources.module_closure(name).keys(), name
+
+
+def test_threads_may_ask_at_once() -> None:
+    """Building syntax trees in two threads at once is an error in CPython 3.11."""
+    program = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from mlc.store.sources import source_digests\n"
+        "modules = [f'tasks.{name}' for name in ('align', 'evaluate', 'filter', 'report', 'translate', 'ingest')] * 4\n"
+        "with ThreadPoolExecutor(12) as pool:\n"
+        "    digests = list(pool.map(source_digests, modules))\n"
+        "assert digests[:6] == digests[6:12] == digests[12:18]\n"
+    )
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True, timeout=60)
