@@ -42,6 +42,8 @@ def quiet_environment() -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # Bars of other libraries would break through our own.
+        "TQDM_DISABLE": "1",
     }
 
 
