@@ -16,7 +16,7 @@ from mlc.errors import UserError
 
 GIB = 2**30
 NEEDED_DISK_GIB = 5
-NEEDED_MEMORY_GIB = 6
+NEEDED_MEMORY_GIB = 10
 LIBRARIES = ("prefect", "torch", "transformers", "datasets", "duckdb", "mlflow")
 
 
