@@ -6,16 +6,17 @@ from pydantic import Field, model_validator
 
 from mlc.settings import Settings
 
-Form = Literal["cosine", "released", "paper"]
+Form = Literal["cosine", "contrastive", "released", "paper"]
 Control = Literal["none", "shuffled", "shuffled_within_class"]
 
 FORM_DEFAULTS: dict[str, dict[str, Any]] = {
     "cosine": {"anchor": "english", "center": "batch", "layer": 0.5, "dim": None},
+    "contrastive": {"anchor": "english", "center": "batch", "layer": 0.5, "dim": None},
     "released": {"anchor": "none", "center": "none", "layer": -1, "dim": 512},
     "paper": {"anchor": "none", "center": "none", "layer": -1, "dim": 512},
 }
-"""What each form stands for where a configuration names nothing else: ``cosine`` is the anchored, centred, sign-aware
-term of this project, ``released`` and ``paper`` are the published method."""
+"""What each form stands for where a configuration names nothing else: ``cosine`` and ``contrastive`` are the anchored,
+centred, sign-aware terms of this project, ``released`` and ``paper`` are the published method."""
 
 
 class ConsistencySettings(Settings):

@@ -1,0 +1,1 @@
+"""Studies: the trials behind docs/log.md, to be run by hand. They take hours and are no tests."""
