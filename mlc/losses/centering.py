@@ -25,6 +25,8 @@ class Centering(nn.Module):
         scope: Which rows make the mean: ``english`` (row 0), ``overall`` (every row), or ``per_language`` (each
             language's own mean).
         momentum: Weight of the newest batch in the running mean, in (0, 1].
+        across_processes: Whether the mean is over the batches of all processes of ``torch.distributed``; then all of
+            them have to call the module equally often, with an empty batch if need be.
 
     Raises:
         ValueError: A choice or the momentum is not allowed.
@@ -34,7 +36,14 @@ class Centering(nn.Module):
     started: Tensor
 
     def __init__(
-        self, size: int, languages: int, *, center: Center = "batch", scope: Scope = "english", momentum: float = 0.1
+        self,
+        size: int,
+        languages: int,
+        *,
+        center: Center = "batch",
+        scope: Scope = "english",
+        momentum: float = 0.1,
+        across_processes: bool = False,
     ) -> None:
         super().__init__()
         if center not in get_args(Center):
@@ -43,7 +52,7 @@ class Centering(nn.Module):
             raise ValueError(f"scope must be one of {', '.join(get_args(Scope))}, not {scope!r}.")
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must lie in (0, 1], not {momentum}.")
-        self.center, self.scope, self.momentum = center, scope, momentum
+        self.center, self.scope, self.momentum, self.across_processes = center, scope, momentum, across_processes
         rows = languages if scope == "per_language" else 1
         self.register_buffer("mean", torch.zeros(rows, size))
         self.register_buffer("started", torch.zeros(rows, dtype=torch.bool))
@@ -76,6 +85,9 @@ class Centering(nn.Module):
         over = (0, 1) if self.scope == "overall" else (0,)
         count = weights.sum(dim=over)
         total = (states * weights).sum(dim=over)
+        if self.across_processes:
+            torch.distributed.all_reduce(count)
+            torch.distributed.all_reduce(total)
         mean = (total / count.clamp(min=1)).reshape(len(self.mean), -1)
         return mean, (count > 0).reshape(-1)
 
