@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 MIN_SHARED = 8
 """Fewer shared tokens are not worth a forward pass of their own."""
@@ -50,17 +51,29 @@ class SplitBatch:
         }
 
 
+def unwrapped(model: Any) -> Any:
+    """The model inside ``DistributedDataParallel`` and ``torch.compile``, which hide its configuration."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif "_orig_mod" in getattr(model, "_modules", ()):
+            model = model._orig_mod
+        else:
+            return model
+
+
 def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None = None) -> SplitBatch:
     """Takes the shared tokens off a batch; takes none where that would gain nothing or is not exact.
 
     Args:
-        model: The decoder that will run.
+        model: The decoder that will run, or a wrapper around it.
         input_ids: [N, W] int64, padded on either side.
         attention_mask: [N, W], 1 for real tokens.
         own: [N, W] bool; what comes before the first True of each row may be shared, and the token right before it
             may not. None = everything but the last token of a row may be.
     """
-    inexact = _recomputes(model) or _has_window(model, input_ids.shape[1])
+    bare = unwrapped(model)
+    inexact = _recomputes(bare) or _sees_ahead(bare) or _has_window(bare, input_ids.shape[1])
     length = 0 if len(input_ids) < 2 or inexact else _shared_length(input_ids, attention_mask, own)
     if length < MIN_SHARED:
         length = 0
@@ -73,6 +86,11 @@ def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Ten
 def _recomputes(model: Any) -> bool:
     # Gradient checkpointing drops the cache without a word.
     return bool(getattr(model, "training", False) and getattr(model, "is_gradient_checkpointing", False))
+
+
+def _sees_ahead(model: Any) -> bool:
+    # What follows the shared tokens then changes their keys and values.
+    return bool(getattr(getattr(model, "config", None), "use_bidirectional_attention", False))
 
 
 def _has_window(model: Any, width: int) -> bool:

@@ -1,6 +1,6 @@
 """Prompts as tokens: the chat template around a person's text, and which tokens are that text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ class EncodedPrompt:
 
     input_ids: tuple[int, ...]
     content: tuple[bool, ...]
-    """True for the tokens of the person's own text, False for those of the template."""
+    """True for the tokens of the person's own text, False for those of the template; nowhere True if the template does
+    not hold the text as it is."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +37,53 @@ class PromptBatch:
         return PromptBatch(self.input_ids.to(device), self.attention_mask.to(device), self.content_mask.to(device))
 
 
-def render_prompt(tokenizer: Any, text: str) -> str:
-    """The text that the model reads for a person's prompt: its chat template, or the bare text without one."""
-    if tokenizer.chat_template is None:
-        return text
-    rendered: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-    )
+def render_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, chat: bool = True) -> str:
+    """The text that the model reads for a prompt.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        prompt: A person's text, or messages with ``role`` and ``content`` that end with one of the person.
+        chat: Whether a bare text becomes a turn of the chat template; without a template it never does.
+    """
+    if isinstance(prompt, str):
+        if tokenizer.chat_template is None or not chat:
+            return prompt
+        prompt = [{"role": "user", "content": prompt}]
+    rendered: str = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
     return rendered
 
 
-def encode_prompt(tokenizer: Any, text: str) -> EncodedPrompt:
-    """Encodes one prompt through the chat template.
+def encode_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, chat: bool = True) -> EncodedPrompt:
+    """Encodes one prompt, through the chat template where there is one.
 
-    Special tokens come from the template alone; without a template the tokenizer adds its own.
+    Special tokens come from the template alone; without a template the tokenizer adds its own. The person's own text
+    is that of the last message.
+
+    Args:
+        tokenizer: Fast tokenizer of the model.
+        prompt: A person's text, or messages with ``role`` and ``content`` that end with one of the person.
+        chat: Whether a bare text becomes a turn of the chat template.
     """
-    rendered = render_prompt(tokenizer, text)
-    has_template = tokenizer.chat_template is not None
-    encoded = tokenizer(rendered, add_special_tokens=not has_template, return_offsets_mapping=True)
-    # Templates may trim the text, so what is looked for is the trimmed text, at its last place before what the
-    # template itself puts after it.
-    core = text.strip()
-    closing = len(render_prompt(tokenizer, _PROBE).rpartition(_PROBE)[2])
-    start = rendered.rfind(core, 0, len(rendered) - closing)
-    end = start + len(core)
-    content = tuple(
-        bool(core) and begin < end and stop > start and stop > begin for begin, stop in encoded["offset_mapping"]
-    )
+    rendered = render_prompt(tokenizer, prompt, chat=chat)
+    bare = isinstance(prompt, str) and rendered == prompt
+    encoded = tokenizer(rendered, add_special_tokens=bare, return_offsets_mapping=True)
+    start, end = (0, len(rendered)) if bare else _place_of_text(tokenizer, prompt, rendered)
+    content = tuple(begin < end and stop > start and stop > begin for begin, stop in encoded["offset_mapping"])
     return EncodedPrompt(tuple(encoded["input_ids"]), content)
+
+
+def _place_of_text(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], rendered: str) -> tuple[int, int]:
+    """Where the person's own text begins and ends in a rendered prompt, white space at its ends left out.
+
+    Nowhere, if the template changes or drops the text: then what is its own cannot be told.
+    """
+    probe = _PROBE if isinstance(prompt, str) else [*prompt[:-1], {**prompt[-1], "content": _PROBE}]
+    before, found, after = render_prompt(tokenizer, probe).partition(_PROBE)
+    if not (found and rendered.startswith(before) and rendered.endswith(after)):
+        return 0, 0
+    text = rendered[len(before) : len(rendered) - len(after)]
+    start = len(before) + len(text) - len(text.lstrip())
+    return start, start + len(text.strip())
 
 
 def pad_prompts(prompts: Sequence[EncodedPrompt], pad_token: int, *, side: str = "left") -> PromptBatch:

@@ -1,14 +1,45 @@
 """The representation of a prompt at one layer, without computing the layers above it."""
 
+import sys
 import warnings
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from mlc.models.prefix import SplitBatch, split_shared
+from mlc.models.prefix import split_shared, unwrapped
 
 Pool = Literal["last", "last_content", "mean"]
+
+DECODERS = frozenset(
+    {
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "gpt2",
+        "gpt_neox",
+        "granite",
+        "llama",
+        "mistral",
+        "olmo2",
+        "opt",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+    }
+)
+"""``model_type`` of the decoders whose layers are known; the tests compare each with its full forward pass."""
+ENCODERS = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "t5", "umt5"})
+"""The same for the encoders of encoder-decoder models."""
+_LAYER_NAMES = ("layers", "h", "block")
+
+# These change the forward pass of the whole model, or need an argument that only the whole model takes.
+_WHOLE_MODEL_ADAPTERS = frozenset({"ADAPTION_PROMPT", "POLY", "SHADOW", "XLORA"})
+
+_warned: set[type] = set()
 
 
 class _LayerReached(Exception):
@@ -17,6 +48,16 @@ class _LayerReached(Exception):
     def __init__(self, hidden: Tensor) -> None:
         super().__init__("the chosen layer was reached")
         self.hidden = hidden
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """The part of a model whose states are asked for: the decoder, or the encoder where there is one."""
+
+    body: Any
+    layers: nn.ModuleList | None
+    """None for a family that is not known."""
+    is_encoder: bool
 
 
 def layer_index(layer: int | float, depth: int) -> int:
@@ -30,6 +71,8 @@ def layer_index(layer: int | float, depth: int) -> int:
     Raises:
         ValueError: The layer does not exist.
     """
+    if isinstance(layer, bool):
+        raise ValueError(f"layer must be a whole number or a fraction of the depth, not {layer}.")
     if isinstance(layer, float):
         if not 0.0 <= layer <= 1.0:
             raise ValueError(f"layer as a fraction must lie in [0, 1], not {layer}.")
@@ -51,10 +94,19 @@ def prompt_states(
 ) -> Tensor:
     """Hidden state of each prompt at one layer; the forward pass stops there.
 
-    N prompts, T tokens, H hidden size. Equal to ``hidden_states[layer]`` of the full forward pass, pooled.
+    N prompts, T tokens, H hidden size. Equal to ``hidden_states[layer]`` of the full forward pass of each prompt
+    alone, pooled. An encoder-decoder model gives the states of its encoder. The full forward pass is computed, with
+    one warning, for a family that is in neither :data:`DECODERS` nor :data:`ENCODERS`.
+
+    ``DistributedDataParallel``, ``torch.compile`` and PEFT are looked through: adapters act, but no forward pass of
+    the wrapper runs. So mixed precision must be on around the call, because Accelerate puts its own into the
+    wrapper's forward pass. And under ``DistributedDataParallel`` gradients are averaged over the processes only if
+    the loss also holds what came through the wrapper's forward pass: call ``backward`` once, on the sum. Checkpoints
+    must then not be reentrant, and with ``find_unused_parameters`` the wrapper's forward pass must use every
+    parameter that the states use; torch raises an error otherwise.
 
     Args:
-        model: A causal language model of transformers.
+        model: A causal language model or an encoder-decoder model of transformers.
         input_ids: [N, T] int64.
         attention_mask: [N, T], 1 for real tokens; padding on either side.
         layer: Index of the ``hidden_states`` tuple, or a fraction of the depth such as 0.5.
@@ -63,91 +115,166 @@ def prompt_states(
         content_mask: [N, T] bool, needed for ``last_content`` and ``mean``.
 
     Returns:
-        [N, H] states, with gradient where gradient is enabled.
+        [N, H] states, with gradient where gradient is enabled. In training mode no layer is left out at random
+        (LayerDrop), because a state would then not be that of its layer.
 
     Raises:
-        ValueError: A shape is wrong, the layer does not exist, or a prompt has no token to pool.
+        ValueError: A shape is wrong, the layer does not exist, a prompt has no token to pool, the model has an adapter
+            of which the layers alone know nothing, such as prompt tuning, or it returns no hidden states.
     """
+    mask = _pool_mask(input_ids, attention_mask, pool, content_mask)
+    bare = _without_wrappers(model)
+    stack = _stack(bare)
+    if stack.layers is not None and not stack.is_encoder:
+        index = layer_index(layer, len(stack.layers))
+        batch = split_shared(stack.body, input_ids, attention_mask, None if pool == "last" else mask)
+        with _stopping(stack.body, stack.layers, index) as run:
+            hidden = run(**batch.inputs(run))
+        # No pooling asks for the shared tokens.
+        return _pooled(hidden, mask[:, batch.length :], pool)
+    # With the padding on the right every row begins at position 0, whatever the model makes of positions.
+    order = attention_mask.long().argsort(dim=1, descending=True, stable=True)
+    inputs = {"input_ids": input_ids.gather(1, order), "attention_mask": attention_mask.gather(1, order)}
+    if stack.layers is not None:
+        with _stopping(stack.body, stack.layers, layer_index(layer, len(stack.layers))) as run:
+            hidden = run(**inputs)
+    else:
+        hidden = _whole_pass(bare, stack, inputs, layer)
+    return _pooled(hidden, mask.gather(1, order), pool)
+
+
+def _pool_mask(input_ids: Tensor, attention_mask: Tensor, pool: Pool, content_mask: Tensor | None) -> Tensor:
+    """[N, T] bool, the tokens that the pooling may take; checks the arguments."""
     if input_ids.shape != attention_mask.shape or input_ids.ndim != 2:
         raise ValueError(
             f"input_ids and attention_mask must both be [N, T], not {list(input_ids.shape)} and "
             f"{list(attention_mask.shape)}."
         )
-    mask = _pool_mask(attention_mask, pool, content_mask)
-    hidden, shared = _states_at(model, input_ids, attention_mask, None if pool == "last" else mask, layer)
-    return _pooled(hidden, mask[:, shared:], pool)
-
-
-def _pool_mask(attention_mask: Tensor, pool: Pool, content_mask: Tensor | None) -> Tensor:
+    if not len(input_ids):
+        raise ValueError(f"input_ids must hold at least one prompt, not {list(input_ids.shape)}.")
+    if pool not in get_args(Pool):
+        raise ValueError(f"pool must be one of {', '.join(get_args(Pool))}, not {pool!r}.")
+    real = attention_mask.bool()
     if pool == "last":
-        mask = attention_mask.bool()
-    elif content_mask is None:
+        return _with_tokens("attention_mask", real)
+    if content_mask is None:
         raise ValueError(f"pool={pool!r} needs content_mask.")
-    elif content_mask.shape != attention_mask.shape:
-        raise ValueError(f"content_mask must be {list(attention_mask.shape)}, not {list(content_mask.shape)}.")
-    else:
-        mask = content_mask.bool() & attention_mask.bool()
-    if not bool(mask.any(dim=1).all()):
-        raise ValueError(f"pool={pool!r}: a prompt has no token to pool.")
+    if content_mask.shape != real.shape:
+        raise ValueError(f"content_mask must be {list(real.shape)}, not {list(content_mask.shape)}.")
+    content = content_mask.bool()
+    if bool((content & ~real).any()):
+        row, column = (content & ~real).nonzero()[0].tolist()
+        raise ValueError(f"content_mask marks padding: token {column} of prompt {row}.")
+    return _with_tokens("content_mask", content)
+
+
+def _with_tokens(name: str, mask: Tensor) -> Tensor:
+    filled = mask.any(dim=1)
+    if not bool(filled.all()):
+        raise ValueError(f"{name}: prompt {int(filled.long().argmin())} has no token to pool.")
     return mask
 
 
 def _pooled(hidden: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     if pool == "mean":
-        weights = mask.to(hidden.dtype).unsqueeze(-1)
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        precise = torch.promote_types(hidden.dtype, torch.float32)
+        total = hidden.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1, dtype=precise)
+        return (total / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
     positions = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, positions, -1).amax(dim=1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
-def _states_at(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None, layer: int | float
-) -> tuple[Tensor, int]:
-    """[N, W - P, H] states, and P: the columns before P hold shared tokens, which no pooling asks for."""
-    body, layers = _decoder(model)
-    if layers is None:
-        warnings.warn(
-            f"{type(model).__name__}: its layers are not known, so the whole forward pass is computed.", stacklevel=3
-        )
-        positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-        whole = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
-        states = model(**whole, use_cache=False, output_hidden_states=True).hidden_states
-        return states[layer_index(layer, len(states) - 1)], 0
-    index = layer_index(layer, len(layers))
-    batch = split_shared(body, input_ids, attention_mask, own)
-    if index == len(layers):
-        return body(**batch.inputs(body)).last_hidden_state, batch.length
-    hidden = _stopped(body, layers[index], batch)
-    return hidden, batch.length
+def _without_wrappers(model: Any) -> Any:
+    """The model itself; raises ValueError for an adapter that acts outside its layers."""
+    model = unwrapped(model)
+    peft: Any = sys.modules.get("peft")
+    if peft is None or not isinstance(model, peft.PeftModel | peft.PeftMixedModel):
+        return model
+    adapters = [model.peft_config[name] for name in model.active_adapters]
+    if not getattr(model, "_adapters_disabled", False):
+        for adapter in adapters:
+            _check_adapter(adapter)
+    takes_model_itself = any(adapter.is_prompt_learning for adapter in adapters)
+    return _without_wrappers(model.base_model if takes_model_itself else model.base_model.model)
 
 
-def _stopped(body: Any, layer: nn.Module, batch: SplitBatch) -> Tensor:
-    def stopping(**inputs: Any) -> Tensor:
+def _check_adapter(adapter: Any) -> None:
+    kind = getattr(adapter.peft_type, "value", adapter.peft_type)
+    if getattr(adapter, "alora_invocation_tokens", None):
+        kind = "activated LoRA"
+    elif not adapter.is_prompt_learning and kind not in _WHOLE_MODEL_ADAPTERS:
+        return
+    raise ValueError(
+        f"prompt_states does not know adapters of type {kind}, which act outside the layers; use one that acts in "
+        "them, such as LoRA, or disable it."
+    )
+
+
+def _stack(model: Any) -> _Stack:
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        body, known, is_encoder = model.get_encoder(), ENCODERS, True
+    else:
+        body, known, is_encoder = model.get_decoder() if hasattr(model, "get_decoder") else model, DECODERS, False
+    lists = (getattr(body, name, None) for name in _LAYER_NAMES)
+    layers = next((found for found in lists if isinstance(found, nn.ModuleList)), None)
+    is_known = getattr(getattr(body, "config", None), "model_type", None) in known
+    return _Stack(body, layers if is_known else None, is_encoder)
+
+
+@contextmanager
+def _stopping(body: Any, layers: nn.ModuleList, index: int) -> Iterator[Callable[..., Tensor]]:
+    """The stack as a function from its inputs to the states at one layer; nothing beyond them is computed."""
+    layer = layers[index] if index < len(layers) else None
+
+    def run(**inputs: Any) -> Tensor:
         try:
-            body(**inputs)
+            states: Tensor = body(**inputs, return_dict=True).last_hidden_state
         except _LayerReached as reached:
             return reached.hidden
-        raise AssertionError("the chosen layer was never called")
+        assert layer is None, "the chosen layer was never called"
+        return states
 
-    handle = layer.register_forward_pre_hook(_stop_here, with_kwargs=True)
-    try:
-        return stopping(**batch.inputs(stopping))
-    finally:
-        handle.remove()
+    with ExitStack() as undo:
+        undo.enter_context(_set(body, "layerdrop", 0.0))
+        if layer is not None:
+            # Else the hook runs, and raises, inside torch's checkpoint of a layer that is not computed.
+            undo.enter_context(_set(layer, "gradient_checkpointing", False))
+            undo.callback(layer.register_forward_pre_hook(_stop_here, prepend=True, with_kwargs=True).remove)
+        yield run
 
 
 def _stop_here(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     raise _LayerReached(args[0] if args else kwargs["hidden_states"])
 
 
-def _decoder(model: Any) -> tuple[nn.Module, nn.ModuleList | None]:
-    body = model.get_decoder() if hasattr(model, "get_decoder") else getattr(model, "base_model", model)
-    layers = getattr(body, "layers", None)
-    return body, layers if isinstance(layers, nn.ModuleList) else None
+@contextmanager
+def _set(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute for a while, where it exists."""
+    before = getattr(module, name, value)
+    if before == value:
+        yield
+        return
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
-def depth_of(model: nn.Module) -> int:
-    """Number of layers of a causal language model."""
-    config: Any = model.config
-    return int(config.get_text_config().num_hidden_layers)
+def _whole_pass(model: nn.Module, stack: _Stack, inputs: dict[str, Tensor], layer: int | float) -> Tensor:
+    _warn_of_whole_pass(type(model))
+    run = stack.body if stack.is_encoder else model
+    states = run(**inputs, output_hidden_states=True, return_dict=True).hidden_states
+    if states is None:
+        raise ValueError(f"{type(model).__name__} returns no hidden states.")
+    hidden: Tensor = states[layer_index(layer, len(states) - 1)]
+    return hidden
+
+
+def _warn_of_whole_pass(family: type) -> None:
+    # Python's own filter may be set to show it at every step.
+    if family in _warned:
+        return
+    warnings.warn(f"{family.__name__}: its layers are not known, so the whole forward pass is computed.", stacklevel=4)
+    _warned.add(family)

@@ -88,6 +88,29 @@ def test_a_template_that_closes_with_the_text_again(with_template):
     assert marked(tokenizer, encode_prompt(tokenizer, "hello")) == ("<|start|>", "hello", "<|end|>hello")
 
 
+@pytest.mark.parametrize("template", ["Hello. ", "{{ messages[0]['content'] | upper }}!", "{{ messages | length }}"])
+def test_a_template_that_changes_or_drops_the_text(with_template, template):
+    assert not any(encode_prompt(with_template(template), "How do I boil an egg?").content)
+
+
+def test_the_text_of_the_last_message_is_content(tokenizer):
+    messages = [
+        {"role": "user", "content": "One."},
+        {"role": "assistant", "content": "Two."},
+        {"role": "user", "content": "One."},
+    ]
+    before, text, after = marked(tokenizer, encode_prompt(tokenizer, messages))
+    assert text == "One."
+    assert before.endswith("Two.<|end|>\n" + OPENING)
+    assert after == CLOSING
+
+
+def test_a_bare_text_beside_a_template(tokenizer):
+    encoded = encode_prompt(tokenizer, "Human: hi", chat=False)
+    assert tokenizer.decode(encoded.input_ids) == "Human: hi"
+    assert all(encoded.content)
+
+
 def test_without_a_template_the_bare_text_is_encoded(with_template):
     tokenizer = with_template(None)
     assert render_prompt(tokenizer, " hello ") == " hello "
