@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -141,6 +141,48 @@ def ui(
         from flows.ui import serve_pages
 
         serve_pages(_existing(workspace), port=port, mlflow_port=mlflow_port, console=results)
+
+
+@app.command()
+def layers(
+    model: Annotated[str, typer.Argument(help="A folder, a hub id, package:NAME or shipped:NAME.")],
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="Prompts with a column per language, or a training set; the quickstart's if left out."),
+    ] = None,
+    references: Annotated[
+        str | None, typer.Option(help="Translations in a file of their own, or a folder of such files.")
+    ] = None,
+    languages: Annotated[
+        list[str] | None, typer.Option("--languages", "-l", help="Languages to compare: es,sw; all if left out.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=4, help="Prompts at most, as many harmful as harmless.")] = 64,
+    pool: Annotated[
+        Literal["all", "last", "last_content", "mean"], typer.Option(help="Which tokens stand for a prompt.")
+    ] = "all",
+    out: Annotated[Path | None, typer.Option(help="Folder for the plot and the figures; layers-MODEL.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another device of torch.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts in a forward pass.")] = 16,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the layers of a model, and recommend one for the consistency term."""
+    with plain_errors():
+        from flows.layers import show_layers
+
+        show_layers(
+            model,
+            prompts=prompts,
+            references=references,
+            languages=[word.strip() for item in languages or () for word in item.split(",") if word.strip()],
+            limit=limit,
+            pool=pool,
+            out=out,
+            device=device,
+            batch_size=batch_size,
+            as_json=as_json,
+            console=results,
+            progress=terminal,
+        )
 
 
 @app.command()

@@ -272,6 +272,7 @@ _PANELS = {
     "alignment_loss": "English alignment loss",
     "consistency_loss": "Consistency term",
     "collinearity": "Collinearity of the variants",
+    "centred_collinearity": "Centred collinearity of the variants",
     "between_prompt_cosine": "Cosine between prompts",
 }
 
