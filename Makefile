@@ -6,6 +6,7 @@ WORKSPACE ?= workspace
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: setup quickstart test lint bench ui lock clean
 

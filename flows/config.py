@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
-from mlc.languages import resolve_language, resolve_languages
+from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
@@ -57,6 +57,23 @@ class PipelineConfig(Settings):
             raise UserError(f"The seeds {list(seeds)} repeat: name each once.")
         return seeds
 
+    @model_validator(mode="after")
+    def _weighted_languages_are_there(self) -> "PipelineConfig":
+        given = self.align.consistency.language_weights
+        if given is None:
+            return self
+        weights = {resolve_language(name).code: weight for name, weight in given.items()}
+        for code in weights:
+            if code not in (ENGLISH, *self.languages):
+                raise UserError(
+                    f"The language {code} has a weight in align.consistency.language_weights but is not trained: add "
+                    "it to languages, or take its weight out."
+                )
+        term = self.align.consistency.model_copy(update={"language_weights": weights})
+        # The only way to a field of a frozen model from inside it.
+        object.__setattr__(self, "align", self.align.model_copy(update={"consistency": term}))
+        return self
+
     @property
     def languages_label(self) -> str:
         """The languages in short, for names of runs."""
@@ -78,6 +95,7 @@ class PipelineConfig(Settings):
             "centring": term.center if term.center == "none" else f"{term.center}, {term.center_scope}",
             "layer": f"{term.layer:g}" if isinstance(term.layer, float) else str(term.layer),
             "pool": term.pool,
+            "language weights": _weights_in_words(term.language_weights),
             "extractor": "none" if term.dim is None else f"linear, {term.dim}",
             "control": term.control,
         }
@@ -87,11 +105,16 @@ PATH_KEYS = (
     ("prompts", "path"),
     ("policy", "model"),
     ("translator", "model"),
+    ("align", "teacher"),
     ("evaluation", "validation"),
     ("evaluation", "test"),
     ("evaluation", "references"),
 )
 """Where a configuration names files; relative ones start from the configuration's own folder."""
+
+
+def _weights_in_words(weights: Mapping[str, float] | None) -> str:
+    return "equal" if not weights else ", ".join(f"{code} {weight:g}" for code, weight in sorted(weights.items()))
 
 
 def _model_name(location: str) -> str:

@@ -31,13 +31,14 @@ class Server:
 
 
 def quiet_environment() -> dict[str, str]:
-    """Variables that keep Prefect and MLflow from calling home and from writing to the terminal."""
+    """Variables that keep Prefect, MLflow and TRL from calling home and from writing to the terminal."""
     return {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_CLI_PROMPT": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         # Threads that spin while they wait slow a machine several times that the server and others use too.
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_LOGGING_LEVEL": "ERROR",

@@ -16,7 +16,9 @@ from tasks.running import current_run
 from tasks.settings import PolicySettings
 from tasks.stage import Stage, produce, stage_task
 
-STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets"))
+STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
+NOT_IN_KEY = {"teacher"}
+"""Settings that enter through the models."""
 
 
 @stage_task("align", "align · {role} · seed {seed}")
@@ -37,13 +39,16 @@ def align_model(
         The folder ``checkpoint`` (as ``save_pretrained`` writes it) and ``training_log.jsonl``.
     """
     source = resolve_model(policy.model, revision=policy.revision)
-    parts = STAGE.parts(settings.model_dump(mode="json"), {"examples": examples}, {"policy": source.identity}, seed)
+    teacher = resolve_model(settings.teacher) if settings.teacher else None
+    models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
+    facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY)
+    parts = STAGE.parts(facts, {"examples": examples}, models, seed)
 
     def write(draft: Draft) -> None:
         import torch
 
         from mlc.models.loading import load_policy, save_policy
-        from mlc.training.trainer import LOG_FILE, align
+        from mlc.training.align import LOG_FILE, align
 
         run = current_run()
         rows = _rows(run.store.folder(examples))
@@ -55,10 +60,18 @@ def align_model(
             scratch = draft.path / "trainer"
             scratch.mkdir()
             try:
-                align(trained, rows, settings, seed=seed, folder=scratch, on_step=lambda step, figures: moved(1))
+                align(
+                    trained,
+                    rows,
+                    settings,
+                    seed=seed,
+                    folder=scratch,
+                    teacher=load_policy(teacher, device=policy.device) if teacher else None,
+                    on_step=lambda step, figures: moved(1),
+                )
             except ValueError as problem:
                 raise UserError(
-                    f"The training set cannot be used: {problem} Raise align.max_prompt_tokens, or shorten the prompts."
+                    f"The training set cannot be used: {problem} Change the settings under align, or the prompts."
                 ) from None
             save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)

@@ -1,12 +1,14 @@
 """Configuration of the alignment."""
 
+import math
 from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlc.settings import Settings
 
 Form = Literal["cosine", "contrastive", "released", "paper"]
+Carrier = Literal["sft", "dpo", "simpo", "orpo", "kl"]
 Control = Literal["none", "shuffled", "shuffled_within_class"]
 
 FORM_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -18,8 +20,11 @@ FORM_DEFAULTS: dict[str, dict[str, Any]] = {
 """What each form stands for where a configuration names nothing else: ``cosine`` and ``contrastive`` are the anchored,
 centred, sign-aware terms of this project, ``released`` and ``paper`` are the published method."""
 
+BETA_DEFAULTS: dict[str, float] = {"dpo": 0.1, "simpo": 2.0, "orpo": 0.1}
+"""``beta`` of each carrier that has one, as its paper or the released settings have it."""
 
-class ConsistencySettings(Settings):
+
+class ConsistencyConfig(Settings):
     """The consistency term beside the English loss.
 
     Left unset, ``anchor``, ``center``, ``layer`` and ``dim`` follow the form, see :data:`FORM_DEFAULTS`.
@@ -27,12 +32,16 @@ class ConsistencySettings(Settings):
 
     weight: float = Field(default=1.0, ge=0)
     """Lambda, the weight of the term; 0 leaves it out and computes nothing for it."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimiser steps over which the weight rises linearly from 0 (in the first step) to its full value."""
+    every: int = Field(default=1, ge=1)
+    """The term enters one optimiser step in so many, the first one included; in the others nothing is computed."""
     form: Form = "cosine"
     """Which loss, see :func:`mlc.losses.consistency_loss`."""
     signed: bool = False
     """Whether the spectral forms count opposite vectors as inconsistent."""
     temperature: float = Field(default=0.2, gt=0)
-    """Temperature of the spectral forms."""
+    """Temperature of the spectral and the contrastive forms."""
     anchor: Literal["none", "english"]
     """``english`` moves the other languages towards English and leaves English where it is."""
     center: Literal["none", "batch", "running"]
@@ -45,8 +54,13 @@ class ConsistencySettings(Settings):
     """Which tokens stand for a prompt, see :func:`mlc.models.states.prompt_states`."""
     dim: int | None = Field(ge=1)
     """Size of the linear extractor; none = the states themselves."""
-    prompts_per_step: int = Field(default=4, ge=1)
-    """Prompts of each batch whose translations enter the term."""
+    prompts_per_step: int | None = Field(default=None, ge=1)
+    """Prompts of each optimiser step whose translations enter the term; none = all of them."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Variants with more tokens, chat template included, count as missing."""
+    language_weights: dict[str, float] | None = None
+    """Weight of languages in the term, by the name that the data gives them, such as ``{swh_Latn: 2.0}``; 1 for
+    others. See :func:`mlc.losses.consistency_loss`."""
     control: Control = "none"
     """``shuffled`` gives each prompt the translations of another prompt, ``shuffled_within_class`` of another one with
     the same label: controls that show what exact parallelism is worth."""
@@ -62,8 +76,12 @@ class ConsistencySettings(Settings):
         return values
 
     @model_validator(mode="after")
-    def _has_something_to_learn_from(self) -> "ConsistencySettings":
+    def _has_something_to_learn_from(self) -> "ConsistencyConfig":
         alone = self.prompts_per_step == 1 and self.weight > 0
+        if alone and self.form == "contrastive":
+            raise ValueError(
+                "with prompts_per_step 1 the form contrastive has no other prompt to contrast with; take at least 2"
+            )
         if alone and self.center == "batch" and self.center_scope == "english":
             raise ValueError(
                 "with prompts_per_step 1 the mean of the batch's English rows is the English row itself, so nothing "
@@ -71,20 +89,48 @@ class ConsistencySettings(Settings):
             )
         return self
 
+    @field_validator("language_weights")
+    @classmethod
+    def _weights_are_weights(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        for language, weight in (weights or {}).items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"the weight of {language} must be finite and at least 0, not {weight}")
+        return weights
 
-def _default_consistency() -> ConsistencySettings:
-    return ConsistencySettings.model_validate({})
+    def weight_at(self, step: int) -> float:
+        """Lambda in an optimiser step, counted from 0; 0 where the term is off.
+
+        Args:
+            step: Optimiser steps done before this one.
+        """
+        if step % self.every:
+            return 0.0
+        return self.weight * min(1.0, step / self.warmup_steps) if self.warmup_steps else self.weight
+
+
+def _default_consistency() -> ConsistencyConfig:
+    return ConsistencyConfig.model_validate({})
 
 
 class AlignSettings(Settings):
     """One alignment: an English loss, and the consistency term over the translations."""
 
-    carrier: Literal["sft"] = "sft"
-    """The English loss: ``sft`` is the cross-entropy of the chosen answer's tokens."""
+    carrier: Carrier = "sft"
+    """The English loss: ``sft`` is the cross-entropy of the chosen answers, ``kl`` the divergence from a frozen
+    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones."""
+    beta: float | None = Field(default=None, gt=0)
+    """Strength of the preference (``dpo``, ``simpo``) or of the odds ratio (``orpo``); none = by carrier: 0.1, 2.0,
+    0.1."""
+    simpo_gamma: float = Field(default=0.5, ge=0)
+    """Margin by which ``simpo`` wants the chosen answer to win."""
+    teacher: str | None = None
+    """The safe model of the carrier ``kl``, frozen, with the policy's vocabulary; as in ``policy.model``."""
     steps: int = Field(default=36, ge=1)
     """Optimiser steps."""
     batch_size: int = Field(default=8, ge=1)
-    """Prompts in a step."""
+    """Prompts in a forward pass of the English loss."""
+    accumulation: int = Field(default=1, ge=1)
+    """Batches in a step."""
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate of AdamW; all weights are trained."""
     warmup_share: float = Field(default=0.1, ge=0, le=1)
@@ -95,6 +141,8 @@ class AlignSettings(Settings):
     """Longer prompts are left out of training and counted."""
     max_answer_tokens: int = Field(default=96, ge=1)
     """Longer answers are cut."""
+    gradient_checkpointing: bool = False
+    """Computes activations twice instead of keeping them: less memory, more time."""
     training_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates."""
     autocast: Literal["none", "bfloat16"] = "none"
@@ -102,12 +150,25 @@ class AlignSettings(Settings):
     GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
     saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
-    consistency: ConsistencySettings = Field(default_factory=_default_consistency)
+    consistency: ConsistencyConfig = Field(default_factory=_default_consistency)
     """The term."""
+
+    @model_validator(mode="after")
+    def _teacher_fits_the_carrier(self) -> "AlignSettings":
+        if self.carrier == "kl" and self.teacher is None:
+            raise ValueError("the carrier kl needs a teacher: name a safe model with the policy's vocabulary")
+        if self.carrier != "kl" and self.teacher is not None:
+            raise ValueError(f"a teacher is for the carrier kl only, not for {self.carrier}; take it out")
+        return self
+
+    @property
+    def strength(self) -> float | None:
+        """``beta``, or the default of the carrier; None for carriers without one."""
+        return BETA_DEFAULTS.get(self.carrier) if self.beta is None else self.beta
 
     def without_consistency(self) -> "AlignSettings":
         """The English-only baseline of this alignment: the same with the term left out.
 
         Nothing of the term stays in it, so that baselines of different terms are one and the same.
         """
-        return self.model_copy(update={"consistency": ConsistencySettings.model_validate({"weight": 0})})
+        return self.model_copy(update={"consistency": ConsistencyConfig.model_validate({"weight": 0})})

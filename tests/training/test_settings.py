@@ -1,28 +1,31 @@
 import pytest
 from pydantic import ValidationError
 
-from mlc.training.settings import AlignSettings, ConsistencySettings
+from mlc.training.settings import AlignSettings, ConsistencyConfig
 
 
 def term(**values):
-    return ConsistencySettings.model_validate(values)
+    return ConsistencyConfig.model_validate(values)
+
+
+# What each form stands for.
 
 
 @pytest.mark.parametrize("form", ["released", "paper"])
 def test_the_published_forms_stand_for_the_published_method(form):
-    settings = term(form=form)
-    assert (settings.anchor, settings.center, settings.layer, settings.dim) == ("none", "none", -1, 512)
-    assert (settings.temperature, settings.signed, settings.pool) == (0.2, False, "last")
+    config = term(form=form)
+    assert (config.anchor, config.center, config.layer, config.dim) == ("none", "none", -1, 512)
+    assert (config.temperature, config.signed, config.pool) == (0.2, False, "last")
 
 
-@pytest.mark.parametrize("values", [{}, {"form": "cosine"}])
-def test_the_default_form_is_anchored_centred_and_in_the_middle(values):
-    settings = term(**values)
-    assert settings.form == "cosine"
-    assert (settings.anchor, settings.center, settings.layer, settings.dim) == ("english", "batch", 0.5, None)
+@pytest.mark.parametrize(("values", "form"), [({}, "cosine"), ({"form": "contrastive"}, "contrastive")])
+def test_our_forms_are_anchored_centred_and_in_the_middle(values, form):
+    config = term(**values)
+    assert config.form == form
+    assert (config.anchor, config.center, config.layer, config.dim) == ("english", "batch", 0.5, None)
 
 
-@pytest.mark.parametrize("form", ["cosine", "released", "paper"])
+@pytest.mark.parametrize("form", ["cosine", "contrastive", "released", "paper"])
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -48,8 +51,29 @@ def test_an_index_and_a_fraction_stay_apart():
     assert isinstance(term(layer=1.0).layer, float)
 
 
+# Lambda by hand.
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"weight": 0}, [0, 0, 0, 0, 0, 0]),
+        ({"weight": 0.8}, [0.8] * 6),
+        ({"weight": 0.8, "every": 2}, [0.8, 0, 0.8, 0, 0.8, 0]),
+        ({"weight": 2.0, "warmup_steps": 4}, [0, 0.5, 1.0, 1.5, 2.0, 2.0]),
+        ({"weight": 2.0, "warmup_steps": 4, "every": 3}, [0, 0, 0, 1.5, 0, 0]),
+        ({"weight": 2.0, "warmup_steps": 1}, [0, 2.0, 2.0, 2.0, 2.0, 2.0]),
+    ],
+)
+def test_lambda_of_each_step(values, expected):
+    assert [term(**values).weight_at(step) for step in range(6)] == pytest.approx(expected)
+
+
+# The whole alignment.
+
+
 def test_settings_survive_a_round_trip():
-    settings = AlignSettings(consistency=term(form="released", dim=None, layer=3))
+    settings = AlignSettings(consistency=term(form="released", dim=None, layer=3, language_weights={"swh_Latn": 2.0}))
     assert AlignSettings.model_validate(settings.model_dump()) == settings
     assert AlignSettings.model_validate_json(settings.model_dump_json()) == settings
 
@@ -57,9 +81,10 @@ def test_settings_survive_a_round_trip():
 def test_baselines_of_different_terms_are_one():
     terms = [
         term(),
-        term(weight=3.0),
+        term(weight=3.0, warmup_steps=2, every=2),
         term(form="released", dim=64),
         term(form="paper", signed=True, temperature=1.0),
+        term(form="contrastive", language_weights={"swh_Latn": 2.0}),
         term(control="shuffled", prompts_per_step=2, pool="mean", center_scope="per_language"),
     ]
     baselines = [AlignSettings(consistency=one).without_consistency() for one in terms]
@@ -69,10 +94,22 @@ def test_baselines_of_different_terms_are_one():
 
 
 def test_the_baseline_keeps_the_rest_of_the_alignment():
-    settings = AlignSettings(steps=7, batch_size=3, learning_rate=1e-3, max_prompt_tokens=50)
+    settings = AlignSettings(carrier="dpo", steps=7, batch_size=3, learning_rate=1e-3, max_prompt_tokens=50)
     baseline = settings.without_consistency()
     assert baseline.model_dump(exclude={"consistency"}) == settings.model_dump(exclude={"consistency"})
     assert settings.consistency.weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("carrier", "strength"), [("sft", None), ("kl", None), ("dpo", 0.1), ("simpo", 2.0), ("orpo", 0.1)]
+)
+def test_the_strength_follows_the_carrier(carrier, strength):
+    teacher = "shipped:tiny" if carrier == "kl" else None
+    assert AlignSettings(carrier=carrier, teacher=teacher).strength == strength
+    assert AlignSettings(carrier=carrier, teacher=teacher, beta=0.3).strength == 0.3
+
+
+# Mistakes.
 
 
 @pytest.mark.parametrize(
@@ -82,13 +119,19 @@ def test_the_baseline_keeps_the_rest_of_the_alignment():
         ({"form": ["paper"]}, "form"),
         ({"form": None}, "form"),
         ({"weight": -0.1}, "weight"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"every": 0}, "every"),
         ({"temperature": 0}, "temperature"),
         ({"anchor": "first"}, "anchor"),
         ({"center": "median"}, "center"),
         ({"dim": 0}, "dim"),
         ({"pool": "first"}, "pool"),
         ({"prompts_per_step": 0}, "prompts_per_step"),
+        ({"max_tokens": 0}, "max_tokens"),
         ({"control": "random"}, "control"),
+        ({"language_weights": {"swh_Latn": -1.0}}, "language_weights"),
+        ({"language_weights": {"swh_Latn": float("nan")}}, "language_weights"),
+        ({"language_weights": {"swh_Latn": float("inf")}}, "language_weights"),
         ({"lambda": 1.0}, "lambda"),
     ],
 )
@@ -98,14 +141,44 @@ def test_mistakes_name_the_key(values, name):
     assert {place["loc"][0] for place in error.value.errors()} == {name}
 
 
+def test_a_negative_weight_names_its_language():
+    with pytest.raises(ValidationError, match=r"the weight of yor_Latn must be finite and at least 0, not -1\.0"):
+        term(language_weights={"swh_Latn": 2.0, "yor_Latn": -1.0})
+
+
 @pytest.mark.parametrize(
     "values",
-    [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"warmup_share": 1.1}, {"carrier": "dpo"}, {"step": 3}],
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"accumulation": 0},
+        {"learning_rate": 0},
+        {"warmup_share": 1.1},
+        {"carrier": "ppo"},
+        {"beta": 0},
+        {"simpo_gamma": -1},
+        {"max_answer_tokens": 0},
+        {"step": 3},
+    ],
 )
 def test_mistakes_in_the_alignment(values):
     with pytest.raises(ValidationError) as error:
         AlignSettings.model_validate(values)
     assert [place["loc"] for place in error.value.errors()] == [tuple(values)]
+
+
+def test_a_teacher_is_for_kl_and_kl_needs_one():
+    with pytest.raises(ValidationError, match="the carrier kl needs a teacher"):
+        AlignSettings(carrier="kl")
+    with pytest.raises(ValidationError, match="a teacher is for the carrier kl only, not for sft"):
+        AlignSettings(carrier="sft", teacher="shipped:tiny")
+    assert AlignSettings(carrier="kl", teacher="shipped:tiny").teacher == "shipped:tiny"
+
+
+def test_one_prompt_has_nothing_to_contrast_with():
+    with pytest.raises(ValidationError, match="the form contrastive has no other prompt"):
+        term(form="contrastive", prompts_per_step=1, center="none")
+    assert term(form="contrastive", prompts_per_step=2).prompts_per_step == 2
 
 
 def test_a_batch_mean_of_one_prompt_leaves_nothing_to_learn():
@@ -116,6 +189,6 @@ def test_a_batch_mean_of_one_prompt_leaves_nothing_to_learn():
 
 
 def test_settings_do_not_change():
-    settings = term()
+    config = term()
     with pytest.raises(ValidationError):
-        settings.weight = 2.0
+        config.weight = 2.0

@@ -1,200 +1,134 @@
-import copy
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mlc.errors import UserError
 from mlc.models.prompts import EncodedPrompt
-from mlc.training.variants import AlignmentCollator, Example, build_examples, shuffle_variants
+from mlc.training.mixin import BATCH_KEY, VariantCollator
+from mlc.training.variants import Variants, batch_variants, encode_variants
 
 
 def prompt(*tokens):
     return EncodedPrompt(tokens, (True,) * len(tokens))
 
 
-EXAMPLES = [
-    Example(prompt(5, 6), (7, 2), (prompt(5, 6), prompt(8), prompt(9, 10, 11))),
-    Example(prompt(3), (4, 4, 2), (prompt(3), None, None)),
-    Example(prompt(12, 13, 14), (2,), (prompt(12, 13, 14), None, prompt(15))),
-]
+FULL = Variants((prompt(5, 6), prompt(8), prompt(9, 10, 11)))
+ENGLISH_ONLY = Variants((prompt(3), None, None))
+GAP = Variants((prompt(12, 13, 14), None, prompt(15)))
+
+
+# Batches.
 
 
 def test_a_batch_by_hand():
-    batch = AlignmentCollator(0, 4)(EXAMPLES)
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 2], [3, 4, 4, 2], [12, 13, 14, 2]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1]] * 3
-    assert batch["labels"].tolist() == [[-100, -100, 7, 2], [-100, 4, 4, 2], [-100, -100, -100, 2]]
-    variants = batch["variants"]
+    batch = batch_variants([FULL, ENGLISH_ONLY, GAP], 0)
     # The second prompt has no translation, so it does not take part.
-    assert variants.mask.tolist() == [[True, True, True], [True, False, True]]
-    assert variants.prompts.input_ids.tolist() == [[0, 5, 6], [0, 0, 8], [9, 10, 11], [12, 13, 14], [0, 0, 15]]
-    assert variants.prompts.attention_mask.tolist() == [[0, 1, 1], [0, 0, 1], [1, 1, 1], [1, 1, 1], [0, 0, 1]]
-    assert variants.prompts.content_mask.tolist() == variants.prompts.attention_mask.bool().tolist()
+    assert batch.mask.tolist() == [[True, True, True], [True, False, True]]
+    assert batch.prompts.input_ids.tolist() == [[0, 5, 6], [0, 0, 8], [9, 10, 11], [12, 13, 14], [0, 0, 15]]
+    assert batch.prompts.attention_mask.tolist() == [[0, 1, 1], [0, 0, 1], [1, 1, 1], [1, 1, 1], [0, 0, 1]]
+    assert batch.prompts.content_mask.tolist() == batch.prompts.attention_mask.bool().tolist()
+    assert batch.weights is None
 
 
-def test_answers_end_together_and_padding_is_no_label():
-    batch = AlignmentCollator(99, 0)([Example(prompt(5), (6, 2), ()), Example(prompt(5, 5, 5), (7, 7, 2), ())])
-    assert batch["input_ids"].tolist() == [[99, 99, 99, 5, 6, 2], [5, 5, 5, 7, 7, 2]]
-    assert batch["attention_mask"].tolist() == [[0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
-    assert batch["labels"].tolist() == [[-100, -100, -100, -100, 6, 2], [-100, -100, -100, 7, 7, 2]]
-    assert "variants" not in batch
+def test_padding_on_the_right():
+    batch = batch_variants([GAP], 99, side="right")
+    assert batch.prompts.input_ids.tolist() == [[12, 13, 14], [15, 99, 99]]
+    assert batch.prompts.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_a_label_may_equal_the_padding():
-    batch = AlignmentCollator(2, 0)([Example(prompt(5), (2,), ()), Example(prompt(5, 5), (6, 2), ())])
-    assert batch["labels"].tolist() == [[-100, -100, -100, 2], [-100, -100, 6, 2]]
+@pytest.mark.parametrize(("limit", "prompts"), [(1, 1), (2, 2), (9, 2), (None, 2)])
+def test_only_so_many_prompts_with_a_translation(limit, prompts):
+    assert len(batch_variants([ENGLISH_ONLY, FULL, GAP], 0, limit=limit).mask) == prompts
 
 
-@pytest.mark.parametrize(("limit", "prompts"), [(0, 0), (1, 1), (2, 2), (9, 2)])
-def test_only_so_many_prompts_bring_their_variants(limit, prompts):
-    batch = AlignmentCollator(0, limit)(EXAMPLES)
-    assert batch["labels"].shape[0] == 3
-    assert (len(batch["variants"].mask) if prompts else 0) == prompts
-    assert ("variants" in batch) == (prompts > 0)
+@pytest.mark.parametrize("variants", [[], [ENGLISH_ONLY], [Variants((None, prompt(4), prompt(5)))]])
+def test_nobody_with_english_and_a_translation(variants):
+    assert batch_variants(variants, 0) is None
 
 
-def test_a_batch_in_which_nobody_has_a_variant():
-    assert "variants" not in AlignmentCollator(0, 4)([EXAMPLES[1], EXAMPLES[1]])
-
-
-def test_long_answers_do_not_pad_the_variants():
-    long = Example(prompt(5), (6,) * 50, (prompt(5), prompt(7)))
-    batch = AlignmentCollator(0, 4)([long])
-    assert batch["input_ids"].shape == (1, 51)
-    assert batch["variants"].prompts.input_ids.shape == (2, 1)
-
-
-# Examples.
-
-
-def build(rows, tokenizer, **changes):
-    options = {"max_prompt_tokens": 256, "max_answer_tokens": 96, "with_variants": True, **changes}
-    return build_examples(rows, tokenizer, 2, **options)
-
-
-def test_examples_hold_prompt_answer_and_variants(rows, tiny_policy):
-    tokenizer = tiny_policy.tokenizer
-    examples = build(rows, tokenizer)
-    assert (len(examples), examples.left_out) == (6, 0)
-    for row, example in zip(rows, examples, strict=True):
-        assert tokenizer.decode(example.prompt.input_ids) == (
-            f"<|start|>user\n{row['prompt']}<|end|>\n<|start|>assistant\n"
-        )
-        assert example.answer[-1] == 2
-        assert tokenizer.decode(example.answer[:-1]) == row["chosen"]
-        assert example.variants[0] == example.prompt
-        contents = [
-            tokenizer.decode([t for t, own in zip(one.input_ids, one.content, strict=True) if own])
-            for one in example.variants
-        ]
-        assert contents == row["variants"]
-
-
-def test_a_masked_variant_is_missing(rows, tiny_policy):
-    rows[0]["mask"] = [True, False, True]
-    rows[0]["variants"][1] = None
-    first = build(rows, tiny_policy.tokenizer)[0]
-    assert [variant is not None for variant in first.variants] == [True, False, True]
-
-
-def test_long_prompts_are_left_out_and_counted(rows, tiny_policy):
-    tokenizer = tiny_policy.tokenizer
-    rows[1]["prompt"] = rows[3]["prompt"] = "word " * 100
-    length = len(build(rows, tokenizer)[1].prompt.input_ids)
-    assert [build(rows, tokenizer, max_prompt_tokens=limit).left_out for limit in (length, length - 1)] == [0, 2]
-    kept = build(rows, tokenizer, max_prompt_tokens=length - 1)
-    assert [example.prompt for example in kept] == [build([rows[n]], tokenizer)[0].prompt for n in (0, 2, 4, 5)]
-
-
-def test_a_long_variant_is_missing_and_its_prompt_stays(rows, tiny_policy):
-    rows[0]["variants"][2] = "beta " * 200
-    examples = build(rows, tiny_policy.tokenizer, max_prompt_tokens=128)
-    assert (len(examples), examples.left_out) == (6, 0)
-    assert [variant is not None for variant in examples[0].variants] == [True, True, False]
-
-
-@pytest.mark.parametrize("limit", [1, 2, 5])
-def test_long_answers_are_cut_and_still_end(rows, tiny_policy, limit):
-    whole, cut = build(rows, tiny_policy.tokenizer), build(rows, tiny_policy.tokenizer, max_answer_tokens=limit)
-    for long, short in zip(whole, cut, strict=True):
-        assert short.answer == (*long.answer[: limit - 1], 2)
-
-
-def test_without_variants_none_are_encoded(rows, tiny_policy):
-    for row in rows:
-        row["variants"] = None
-    assert all(
-        example.variants == (example.prompt,) for example in build(rows, tiny_policy.tokenizer, with_variants=False)
-    )
-
-
-# Controls.
-
-
-def table(labels):
-    return [
-        {
-            "label": label,
-            "variants": [f"en {index}", f"x {index}", f"y {index}" if index % 2 else None],
-            "mask": [True, True, bool(index % 2)],
-        }
-        for index, label in enumerate(labels)
-    ]
-
-
-def owner(row):
-    return int(row["variants"][1].split()[1])
-
-
-labels_lists = st.lists(st.sampled_from(["harmful", "harmless"]), min_size=1, max_size=12)
-
-
-@given(labels_lists, st.integers(0, 5), st.sampled_from(["shuffled", "shuffled_within_class"]))
-def test_shuffled_rows(labels, seed, control):
-    rows = table(labels)
-    before = copy.deepcopy(rows)
-    shuffled = shuffle_variants(rows, control, seed)
-    assert rows == before
-    owners = [owner(row) for row in shuffled]
-    assert sorted(owners) == list(range(len(rows)))
-    for index, row in enumerate(shuffled):
-        group = labels.count(labels[index]) if control == "shuffled_within_class" else len(rows)
-        assert (owners[index] == index) == (group == 1)
-        if control == "shuffled_within_class":
-            assert labels[owners[index]] == labels[index]
-        # English stays; the others come together, with their mask.
-        assert row["variants"] == [f"en {index}", *before[owners[index]]["variants"][1:]]
-        assert row["mask"] == [True, *before[owners[index]]["mask"][1:]]
-        assert row["label"] == labels[index]
-
-
-def test_within_class_differs_from_overall():
-    rows = table(["harmful", "harmless"] * 6)
-    crossed = [rows[owner(row)]["label"] != row["label"] for row in shuffle_variants(rows, "shuffled", 0)]
-    assert any(crossed)
-
-
-def test_classes_need_labels():
-    rows = table(["harmful", None])
-    with pytest.raises(UserError, match="'shuffled_within_class' needs a label for every prompt"):
-        shuffle_variants(rows, "shuffled_within_class", 0)
-    assert [owner(row) for row in shuffle_variants(rows, "shuffled", 0)] == [1, 0]
-
-
-def test_no_control_changes_nothing():
-    rows = table(["harmful", "harmless"])
-    assert shuffle_variants(rows, "none", 0) == rows
-
-
-def test_the_seed_decides():
-    rows = table(["harmful"] * 10)
-    first, again, other = (shuffle_variants(rows, "shuffled", seed) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
+def test_weights_are_one_where_nothing_is_said():
+    weighted = Variants(FULL.prompts, (1.0, 0.5, 0.25))
+    assert batch_variants([weighted, GAP], 0).weights.tolist() == [[1.0, 0.5, 0.25], [1.0, 1.0, 1.0]]
 
 
 def test_batches_move_between_devices():
-    variants = AlignmentCollator(0, 4)(EXAMPLES)["variants"].to("meta")
-    assert variants.mask.device == variants.prompts.input_ids.device == torch.device("meta")
+    batch = batch_variants([Variants(FULL.prompts, (1.0, 0.5, 0.25))], 0).to("meta")
+    assert batch.mask.device == batch.weights.device == batch.prompts.input_ids.device == torch.device("meta")
+
+
+# Texts to tokens.
+
+
+def test_bare_texts_become_turns_of_the_template(tiny_policy):
+    encoded = encode_variants(tiny_policy.tokenizer, ["Hello", "Jambo"], max_tokens=64)
+    assert [tiny_policy.tokenizer.decode(one.input_ids) for one in encoded.prompts] == [
+        f"<|start|>user\n{text}<|end|>\n<|start|>assistant\n" for text in ("Hello", "Jambo")
+    ]
+
+
+def test_bare_texts_may_stay_bare(tiny_policy):
+    encoded = encode_variants(tiny_policy.tokenizer, ["Hello", "Jambo"], chat=False, max_tokens=64)
+    assert [tiny_policy.tokenizer.decode(one.input_ids) for one in encoded.prompts] == ["Hello", "Jambo"]
+    assert all(all(one.content) for one in encoded.prompts)
+
+
+def test_messages_go_through_the_template_whatever_the_texts_do(tiny_policy):
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+    encoded = encode_variants(tiny_policy.tokenizer, [messages, "Jambo"], chat=False, max_tokens=64)
+    english = encoded.prompts[0]
+    assert tiny_policy.tokenizer.decode(english.input_ids) == (
+        "<|start|>system\nBe kind.<|end|>\n<|start|>user\nHello<|end|>\n<|start|>assistant\n"
+    )
+    own = [token for token, counts in zip(english.input_ids, english.content, strict=True) if counts]
+    assert tiny_policy.tokenizer.decode(own) == "Hello"
+
+
+@pytest.mark.parametrize("missing", [None, "", []])
+def test_missing_texts(tiny_policy, missing):
+    encoded = encode_variants(tiny_policy.tokenizer, ["Hello", missing], max_tokens=64)
+    assert encoded.prompts[1] is None
+    assert not encoded.usable
+
+
+def test_long_texts_count_as_missing(tiny_policy):
+    texts = ["Hello", "word " * 20]
+    length = len(encode_variants(tiny_policy.tokenizer, texts, max_tokens=999).prompts[1].input_ids)
+    for limit, kept in ((length, True), (length - 1, False)):
+        encoded = encode_variants(tiny_policy.tokenizer, texts, max_tokens=limit)
+        assert (encoded.prompts[1] is not None) == kept
+
+
+# The collator.
+
+
+def example(number, **more):
+    return {
+        "input_ids": [number],
+        "variant_ids": [[number], [number + 10]],
+        "variant_content": [[True], [False]],
+        **more,
+    }
+
+
+def pair(number, weights=None):
+    prompts = EncodedPrompt((number,), (True,)), EncodedPrompt((number + 10,), (False,))
+    return Variants(prompts, weights)
+
+
+def test_the_carriers_collator_sees_its_own_columns_only():
+    seen = []
+    collator = VariantCollator(lambda examples: seen.extend(examples) or {"input_ids": torch.zeros(2)})
+    batch = collator([example(1, variant_weights=[1, 0.5]), example(2, variant_weights=None)])
+    assert seen == [{"input_ids": [1]}, {"input_ids": [2]}]
+    assert batch[BATCH_KEY] == [pair(1, (1.0, 0.5)), pair(2)]
+
+
+def test_rows_of_trainers_that_sample_come_back_as_rows():
+    rows = VariantCollator(lambda examples: examples)([example(1), example(1), example(2)])
+    assert [row["input_ids"] for row in rows] == [[1], [1], [2]]
+    assert [BATCH_KEY in row for row in rows] == [True, False, False]
+    # A prompt that is there twice enters once.
+    assert rows[0][BATCH_KEY] == [pair(1), pair(2)]
+
+
+@pytest.mark.parametrize("examples", [[], [{"input_ids": [1]}]])
+def test_rows_without_variants_pass_as_they_are(examples):
+    assert VariantCollator(lambda given: {"given": given})(examples) == {"given": examples}

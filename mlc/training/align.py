@@ -1,0 +1,237 @@
+"""Alignment of a policy as the pipeline does it: rows in, trained weights and a log out."""
+
+import copy
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import DPOConfig, SFTConfig
+from trl.experimental.cpo import CPOConfig
+from trl.experimental.orpo import ORPOConfig
+
+from mlc.models.loading import Policy
+from mlc.models.prompts import encode_prompt
+from mlc.training.carriers import (
+    ConsistencyCPOTrainer,
+    ConsistencyDPOTrainer,
+    ConsistencyKLTrainer,
+    ConsistencyORPOTrainer,
+    ConsistencySFTTrainer,
+)
+from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
+from mlc.training.settings import AlignSettings
+
+LOG_FILE = "training_log.jsonl"
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+def align(
+    policy: Policy,
+    rows: Sequence[Row],
+    settings: AlignSettings,
+    *,
+    seed: int,
+    folder: Path,
+    teacher: Policy | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Aligns a policy in place.
+
+    Args:
+        policy: Model and tokenizer, weights in ``training_dtype``.
+        rows: Training rows with ``prompt`` and ``chosen``; ``rejected`` for the carriers that compare; ``variants``
+            (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
+            the term.
+        settings: The alignment.
+        seed: Seed of the order of prompts, the extractor and a control's permutation.
+        folder: Folder for the Trainer's own files and the log.
+        teacher: The safe model of the carrier ``kl``.
+        on_step: Called after each step with its number and figures.
+
+    Returns:
+        One entry per step: step, loss and its parts, learning rate, gradient norm, and what the carrier logs.
+
+    Raises:
+        ValueError: No row can be trained on, or ``rejected`` is missing.
+    """
+    dataset = build_dataset(policy, rows, settings)
+    log: list[dict[str, float]] = []
+
+    def record(step: int, figures: dict[str, float]) -> None:
+        # Without the term the loss is the carrier's alone.
+        figures = {"alignment_loss": figures["loss"], **figures}
+        log.append({"step": step, **{name: value for name, value in figures.items() if name != "epoch"}})
+        if on_step:
+            on_step(step, figures)
+
+    with _own_random_state(policy.model.device):
+        trainer = _trainer(policy, teacher, dataset, settings, seed=seed, folder=folder)
+        trainer.add_callback(_Report(record))
+        for noisy in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(noisy)
+        trainer.train()
+    policy.model.eval()
+    (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
+    return log
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Gives the caller the random states back that every Trainer sets to its seed."""
+    before, before_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(before)
+            np.random.set_state(before_numpy)
+
+
+def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
+    """The rows as the trainers of TRL read them.
+
+    Prompts that are too long are left out with a warning, answers that are too long are cut.
+
+    Args:
+        policy: Whose tokenizer counts, and whose chat template is used if there is one.
+        rows: As in :func:`align`.
+        settings: The alignment.
+
+    Raises:
+        ValueError: No row can be trained on, or ``rejected`` is missing.
+    """
+    compares = settings.carrier in ("dpo", "simpo", "orpo")
+    if compares:
+        lacking = sum(not row.get("rejected") for row in rows)
+        if lacking == len(rows):
+            raise ValueError(f"the carrier {settings.carrier} needs rejected answers, and no row has one.")
+        _tell(lacking, len(rows), "have no rejected answer")
+        rows = [row for row in rows if row.get("rejected")]
+    tokenizer, limit = policy.tokenizer, settings.max_prompt_tokens
+    kept = [row for row in rows if len(encode_prompt(tokenizer, row["prompt"]).input_ids) <= limit]
+    if not kept:
+        raise ValueError(f"none of the {len(rows)} prompts has at most {limit} tokens.")
+    _tell(len(rows) - len(kept), len(rows), f"are longer than {limit} tokens")
+    chat = tokenizer.chat_template is not None
+    answers = {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
+
+    def message(role: str, text: str) -> Any:
+        return [{"role": role, "content": text}] if chat else text
+
+    return Dataset.from_list(
+        [
+            {
+                "prompt": message("user", row["prompt"]),
+                **{
+                    column: message("assistant", _cut(tokenizer, row[name], settings.max_answer_tokens))
+                    for name, column in answers.items()
+                },
+                **_for_the_term(row, settings),
+            }
+            for row in kept
+        ]
+    )
+
+
+def _for_the_term(row: Row, settings: AlignSettings) -> Row:
+    if settings.consistency.weight == 0:
+        return {}
+    # A column named label has a meaning of its own in TRL.
+    columns = {"variants": TEXTS, "languages": NAMES, "label": LABEL, "variant_weights": WEIGHTS}
+    return {column: row[name] for name, column in columns.items() if row.get(name) is not None}
+
+
+def _cut(tokenizer: Any, text: str, tokens: int) -> str:
+    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(places) <= tokens else text[: places[tokens - 1][1]]
+
+
+def _tell(left_out: int, count: int, why: str) -> None:
+    if left_out:
+        logger.warning("%d of %d prompts %s and are left out of training.", left_out, count, why)
+
+
+class _Report(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, on_step: Callable[[int, dict[str, float]], None]) -> None:
+        self.on_step = on_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.on_step(state.global_step, logs)
+
+
+def _trainer(
+    policy: Policy, teacher: Policy | None, dataset: Dataset, settings: AlignSettings, *, seed: int, folder: Path
+) -> Any:
+    common: dict[str, Any] = {
+        "model": policy.model,
+        "train_dataset": dataset,
+        "processing_class": policy.tokenizer,
+        "consistency": settings.consistency,
+    }
+    options = _options(policy, settings, seed, folder)
+
+    def config(kind: type[Any], **more: Any) -> Any:
+        arguments = kind(**options, **more)
+        # Several visible GPUs would make the Trainer split each batch among copies of the model, past the term.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+        return arguments
+
+    beta = settings.strength
+    match settings.carrier:
+        case "sft":
+            return ConsistencySFTTrainer(args=config(SFTConfig), **common)
+        case "kl":
+            if teacher is None:
+                raise ValueError("the carrier kl needs a teacher.")
+            return ConsistencyKLTrainer(args=config(SFTConfig), teacher_model=teacher.model, **common)
+        case "dpo":
+            # Left to itself, TRL would load the reference anew from where the policy came from.
+            reference = copy.deepcopy(policy.model)
+            return ConsistencyDPOTrainer(args=config(DPOConfig, beta=beta), ref_model=reference, **common)
+        case "simpo":
+            gamma = settings.simpo_gamma
+            simpo = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": gamma, "remove_unused_columns": False}
+            preference = config(CPOConfig, beta=beta, **simpo)
+            return ConsistencyCPOTrainer(args=preference, **common)
+        case "orpo":
+            return ConsistencyORPOTrainer(args=config(ORPOConfig, beta=beta, remove_unused_columns=False), **common)
+
+
+def _options(policy: Policy, settings: AlignSettings, seed: int, folder: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder),
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": round(settings.warmup_share * settings.steps),
+        "lr_scheduler_type": "cosine",
+        "max_grad_norm": settings.max_gradient_norm,
+        "weight_decay": 0.0,
+        # Prompts and answers were measured and cut before.
+        "max_length": 2 * (settings.max_prompt_tokens + settings.max_answer_tokens),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": [],
+        "seed": seed,
+        "data_seed": seed,
+        "disable_tqdm": True,
+        "use_cpu": policy.model.device.type == "cpu",
+        "bf16": settings.autocast == "bfloat16",
+        "dataloader_pin_memory": False,
+    }

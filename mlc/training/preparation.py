@@ -1,0 +1,182 @@
+"""From a dataset with texts in several languages to columns of tokens, and back from examples to variants.
+
+The column ``variants`` of a dataset holds, for each prompt, either a list of texts with English first, named by the
+column ``languages`` if there is one (the same in every row), or a mapping from language to text. Missing texts are
+None or empty. A text may also be a list of messages. Optional: ``variant_weights``, in the same order, and
+``variant_label`` (or ``label``), the class of a prompt, for the control within classes.
+"""
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlc.errors import UserError
+from mlc.models.prompts import EncodedPrompt
+from mlc.training.settings import ConsistencyConfig, Control
+from mlc.training.variants import Variants, encode_variants
+
+TEXTS, WEIGHTS, NAMES, LABEL = "variants", "variant_weights", "languages", "variant_label"
+TOKENS, CONTENT = "variant_ids", "variant_content"
+COLUMNS = (TOKENS, CONTENT, WEIGHTS)
+"""Columns that the trainers carry to the collator."""
+ENGLISH_NAMES = ("eng_Latn", "en", "eng", "english")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A dataset whose variants are tokens."""
+
+    dataset: Any
+    """A ``datasets.Dataset`` without the texts of the variants, with the columns of :data:`COLUMNS`."""
+    languages: tuple[str, ...]
+    """[L] names, English first."""
+
+
+def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *, seed: int) -> PreparedDataset:
+    """Encodes the variants of a dataset and applies the control.
+
+    Args:
+        dataset: A ``datasets.Dataset`` with a column ``variants``; see the module.
+        tokenizer: Fast tokenizer of the policy.
+        config: The term.
+        seed: Seed of a control's permutation.
+
+    Raises:
+        ValueError: The column is missing or has another shape, or English is not in it.
+        UserError: The control needs labels that are not there.
+    """
+    if dataset.column_names is None or TEXTS not in dataset.column_names:
+        raise ValueError(
+            f"the training set needs a column {TEXTS!r} (a list of texts with English first, or a mapping from "
+            f"language to text); it has {', '.join(dataset.column_names or [])}."
+        )
+    first = next(iter(dataset))
+    languages = _languages(first)
+    # Prompts that are bare texts are read bare by the trainers of TRL, so their variants are too.
+    chat = not isinstance(first.get("prompt"), str)
+
+    def encode(row: dict[str, Any]) -> dict[str, Any]:
+        texts = _in_order(row[TEXTS], languages)
+        _check_row(row, languages)
+        encoded = encode_variants(tokenizer, texts, chat=chat, max_tokens=config.max_tokens).prompts
+        return {
+            TOKENS: [list(prompt.input_ids) if prompt else [] for prompt in encoded],
+            CONTENT: [list(prompt.content) if prompt else [] for prompt in encoded],
+        }
+
+    named = [TEXTS, *(column for column in (NAMES, "mask") if column in dataset.column_names)]
+    tokens = dataset.map(encode, remove_columns=named)
+    _tell_of_long_ones(dataset, tokens, languages, config.max_tokens)
+    controlled = _controlled(tokens, config.control, seed)
+    return PreparedDataset(
+        controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled, languages
+    )
+
+
+def variants_of(example: Mapping[str, Any]) -> Variants:
+    """The variants of a row that :func:`prepare_variants` wrote.
+
+    Args:
+        example: A row with the columns of :data:`COLUMNS`.
+    """
+    prompts = [
+        EncodedPrompt(tuple(ids), tuple(map(bool, content))) if ids else None
+        for ids, content in zip(example[TOKENS], example[CONTENT], strict=True)
+    ]
+    weights = example.get(WEIGHTS)
+    return Variants(tuple(prompts), None if weights is None else tuple(map(float, weights)))
+
+
+def _languages(row: Mapping[str, Any]) -> tuple[str, ...]:
+    texts = row[TEXTS]
+    if isinstance(texts, Mapping):
+        english = [name for name in texts if name.lower() in {known.lower() for known in ENGLISH_NAMES}]
+        if len(english) != 1:
+            raise ValueError(
+                f"{TEXTS} must name English once, as one of {', '.join(ENGLISH_NAMES)}; it names {', '.join(texts)}."
+            )
+        return (english[0], *(name for name in texts if name != english[0]))
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+        raise ValueError(f"{TEXTS} must be a list of texts or a mapping, not {type(texts).__name__}.")
+    names = row.get(NAMES)
+    if names is not None and len(names) != len(texts):
+        raise ValueError(f"{NAMES} names {len(names)} languages, {TEXTS} has {len(texts)} texts.")
+    return tuple(names) if names is not None else tuple(str(place) for place in range(len(texts)))
+
+
+def _in_order(texts: Any, languages: Sequence[str]) -> list[Any]:
+    ordered = [texts.get(name) for name in languages] if isinstance(texts, Mapping) else list(texts)
+    if len(ordered) != len(languages):
+        raise ValueError(f"{TEXTS} has {len(ordered)} texts in one row and {len(languages)} in the first.")
+    return ordered
+
+
+def _check_row(row: Mapping[str, Any], languages: Sequence[str]) -> None:
+    names, weights = row.get(NAMES), row.get(WEIGHTS)
+    if names is not None and not isinstance(row[TEXTS], Mapping) and tuple(names) != tuple(languages):
+        raise ValueError(
+            f"{NAMES} must be the same in every row: one has {', '.join(names)}, the first has {', '.join(languages)}."
+        )
+    if weights is not None and len(weights) != len(languages):
+        raise ValueError(f"{WEIGHTS} has {len(weights)} weights in one row, {TEXTS} has {len(languages)} texts.")
+
+
+def _tell_of_long_ones(texts: Any, tokens: Any, languages: Sequence[str], max_tokens: int) -> None:
+    given = sum(bool(text) for row in texts[TEXTS] for text in _in_order(row, languages))
+    kept = sum(bool(ids) for row in tokens[TOKENS] for ids in row)
+    if kept < given:
+        logger.warning(
+            "%d of %d variants are longer than %d tokens and count as missing.", given - kept, given, max_tokens
+        )
+
+
+def _controlled(dataset: Any, control: Control, seed: int) -> Any:
+    if control == "none":
+        return dataset
+    label = next((name for name in (LABEL, "label") if name in dataset.column_names), None)
+    givers = permutation(dataset[label] if label else [None] * len(dataset), control, seed)
+    columns = [column for column in COLUMNS if column in dataset.column_names]
+    given = {column: dataset[column] for column in columns}
+
+    def receive(_row: dict[str, Any], index: int) -> dict[str, Any]:
+        return {column: [rows[index][0], *rows[givers[index]][1:]] for column, rows in given.items()}
+
+    return dataset.map(receive, with_indices=True)
+
+
+def permutation(labels: Sequence[str | None], control: Control, seed: int) -> list[int]:
+    """Which row gives its translations to which, for controls.
+
+    Args:
+        labels: Class of each row.
+        control: ``shuffled`` over all rows, or ``shuffled_within_class`` over rows of equal label.
+        seed: Seed of the permutation.
+
+    Raises:
+        UserError: A row has no label, and classes are asked for.
+
+    Returns:
+        For each row the row whose translations it receives: another one, except in a class of one row.
+    """
+    within = control == "shuffled_within_class"
+    if within and any(label is None for label in labels):
+        raise UserError(
+            "The control 'shuffled_within_class' needs a label for every prompt: add the column label (harmful or "
+            "harmless), or use the control 'shuffled'."
+        )
+    groups: dict[str | None, list[int]] = {}
+    for index, label in enumerate(labels):
+        groups.setdefault(label if within else None, []).append(index)
+    givers = list(range(len(labels)))
+    generator = random.Random(seed)
+    for members in groups.values():
+        order = list(members)
+        generator.shuffle(order)
+        # A rotation of a shuffled order leaves nobody with its own translations.
+        for receiver, giver in zip(order, order[1:] + order[:1], strict=True):
+            givers[receiver] = giver
+    return givers

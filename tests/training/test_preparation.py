@@ -1,0 +1,233 @@
+import copy
+import logging
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlc.errors import UserError
+from mlc.training.preparation import permutation, prepare_variants, variants_of
+from mlc.training.settings import ConsistencyConfig
+
+
+def prepare(rows, tokenizer, seed=0, **config):
+    return prepare_variants(Dataset.from_list(rows), tokenizer, ConsistencyConfig.model_validate(config), seed=seed)
+
+
+def texts(prepared, tokenizer):
+    """What the variants of each row say; None where one is missing."""
+    return [
+        [None if one is None else tokenizer.decode(one.input_ids) for one in variants_of(row).prompts]
+        for row in prepared.dataset
+    ]
+
+
+def turn(text):
+    return f"<|start|>user\n{text}<|end|>\n<|start|>assistant\n"
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+# Shapes of the column.
+
+
+def test_a_list_with_english_first(tiny_policy):
+    prepared = prepare([{"variants": ["Hello", "Jambo"]}, {"variants": ["Thanks", "Asante"]}], tiny_policy.tokenizer)
+    assert texts(prepared, tiny_policy.tokenizer) == [
+        [turn("Hello"), turn("Jambo")],
+        [turn("Thanks"), turn("Asante")],
+    ]
+    assert prepared.languages == ("0", "1")
+    assert "variants" not in prepared.dataset.column_names
+
+
+@pytest.mark.parametrize("english", ["eng_Latn", "en", "eng", "English"])
+def test_a_mapping_has_english_wherever_it_stands(tiny_policy, english):
+    rows = [{"variants": {"swh_Latn": "Jambo", english: "Hello", "yor_Latn": None}}]
+    prepared = prepare(rows, tiny_policy.tokenizer)
+    assert prepared.languages == (english, "swh_Latn", "yor_Latn")
+    assert texts(prepared, tiny_policy.tokenizer) == [[turn("Hello"), turn("Jambo"), None]]
+
+
+def test_a_column_names_the_languages_of_a_list(tiny_policy):
+    rows = [{"variants": ["Hello", "Jambo"], "languages": ["eng_Latn", "swh_Latn"]}]
+    prepared = prepare(rows, tiny_policy.tokenizer)
+    assert prepared.languages == ("eng_Latn", "swh_Latn")
+    assert "languages" not in prepared.dataset.column_names
+
+
+def test_other_columns_stay(tiny_policy):
+    rows = [{"variants": ["Hello", "Jambo"], "prompt": user("Hello"), "completion": user("Hi"), "label": "harmless"}]
+    prepared = prepare(rows, tiny_policy.tokenizer)
+    assert {"prompt", "completion", "label"} <= set(prepared.dataset.column_names)
+    assert prepared.dataset[0]["prompt"] == rows[0]["prompt"]
+
+
+# What becomes of a text.
+
+
+def test_messages_go_through_the_template(tiny_policy):
+    rows = [{"prompt": user("Hello"), "variants": [user("Hello"), user("Jambo"), None]}]
+    assert texts(prepare(rows, tiny_policy.tokenizer), tiny_policy.tokenizer) == [[turn("Hello"), turn("Jambo"), None]]
+
+
+def test_texts_become_turns_beside_a_conversation(tiny_policy):
+    rows = [{"prompt": user("Hello"), "variants": ["Hello", "Jambo"]}]
+    assert texts(prepare(rows, tiny_policy.tokenizer), tiny_policy.tokenizer) == [[turn("Hello"), turn("Jambo")]]
+
+
+def test_texts_stay_bare_beside_a_bare_prompt(tiny_policy):
+    rows = [{"prompt": "Hello", "completion": " Hi", "variants": ["Hello", "Jambo"]}]
+    assert texts(prepare(rows, tiny_policy.tokenizer), tiny_policy.tokenizer) == [["Hello", "Jambo"]]
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_missing_text_is_masked(tiny_policy, missing):
+    prepared = prepare([{"variants": ["Hello", missing, "Ẹ káàsán"]}], tiny_policy.tokenizer)
+    assert texts(prepared, tiny_policy.tokenizer) == [[turn("Hello"), None, turn("Ẹ káàsán")]]
+
+
+def test_long_texts_are_masked_and_counted_but_never_told(tiny_policy, caplog, capfd):
+    rows = [{"variants": ["Hello", "forbidden " * 40, None]}, {"variants": ["forbidden " * 40, "Asante", "Ẹ ṣé"]}]
+    with caplog.at_level(logging.DEBUG):
+        prepared = prepare(rows, tiny_policy.tokenizer, max_tokens=60)
+    assert texts(prepared, tiny_policy.tokenizer) == [[turn("Hello"), None, None], [None, turn("Asante"), turn("Ẹ ṣé")]]
+    assert "2 of 5 variants are longer than 60 tokens and count as missing." in caplog.text
+    assert "forbidden" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_without_long_texts_nothing_is_told(tiny_policy, caplog):
+    with caplog.at_level(logging.WARNING):
+        prepare([{"variants": ["Hello", "", None]}], tiny_policy.tokenizer)
+    assert not caplog.records
+
+
+def test_weights_come_along(tiny_policy):
+    rows = [
+        {"variants": ["Hello", "Jambo"], "variant_weights": [1.0, 0.25]},
+        {"variants": ["Thanks", "Asante"], "variant_weights": None},
+    ]
+    prepared = prepare(rows, tiny_policy.tokenizer)
+    assert [variants_of(row).weights for row in prepared.dataset] == [(1.0, 0.25), None]
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": "Hello", "completion": "Hi"}], "needs a column 'variants' .*; it has prompt, completion"),
+        ([{"variants": "Hello"}], "variants must be a list of texts or a mapping, not str"),
+        ([{"variants": {"swh_Latn": "Jambo"}}], "variants must name English once, .* it names swh_Latn"),
+        ([{"variants": {"en": "Hello", "eng_Latn": "Hello"}}], "variants must name English once"),
+        (
+            [{"variants": ["Hello", "Jambo"]}, {"variants": ["Thanks"]}],
+            "variants has 1 texts in one row and 2 in the first",
+        ),
+        (
+            [{"variants": ["Hello", "Jambo"], "languages": ["eng_Latn"]}],
+            "languages names 1 languages, variants has 2 texts",
+        ),
+        (
+            [
+                {"variants": ["Hello", "Jambo", "Ẹ káàsán"], "languages": ["eng_Latn", "swh_Latn", "yor_Latn"]},
+                {"variants": ["Thanks", "Ẹ ṣé", "Asante"], "languages": ["eng_Latn", "yor_Latn", "swh_Latn"]},
+            ],
+            "languages must be the same in every row",
+        ),
+        (
+            [{"variants": ["Hello", "Jambo"], "variant_weights": [1.0]}],
+            "variant_weights has 1 weights in one row, variants has 2 texts",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_training(tiny_policy, rows, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(rows, tiny_policy.tokenizer)
+
+
+# Controls.
+
+CONTROLS = ["shuffled", "shuffled_within_class"]
+
+
+@settings(deadline=None)
+@given(
+    labels=st.lists(st.sampled_from(["harmful", "harmless", "unknown"]), min_size=1, max_size=12),
+    seed=st.integers(0, 5),
+    control=st.sampled_from(CONTROLS),
+)
+def test_nobody_keeps_its_own_translations(labels, seed, control):
+    givers = permutation(labels, control, seed)
+    assert sorted(givers) == list(range(len(labels)))
+    for index, giver in enumerate(givers):
+        group = labels.count(labels[index]) if control == "shuffled_within_class" else len(labels)
+        assert (giver == index) == (group == 1)
+        if control == "shuffled_within_class":
+            assert labels[giver] == labels[index]
+
+
+def table(labels, column="variant_label"):
+    return [
+        {
+            column: label,
+            "variants": [f"en {index}", f"x {index}", f"y {index}" if index % 2 else None],
+            "variant_weights": [1.0, float(index), 0.5],
+        }
+        for index, label in enumerate(labels)
+    ]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from(["harmful", "harmless"]), min_size=1, max_size=6),
+    seed=st.integers(0, 5),
+    control=st.sampled_from(CONTROLS),
+    column=st.sampled_from(["variant_label", "label"]),
+)
+def test_translations_move_together_and_english_stays(tiny_policy, labels, seed, control, column):
+    rows = table(labels, column)
+    before = copy.deepcopy(rows)
+    prepared = prepare(rows, tiny_policy.tokenizer, seed=seed, control=control)
+    assert rows == before
+    for index, giver in enumerate(permutation(labels, control, seed)):
+        assert texts(prepared, tiny_policy.tokenizer)[index] == [
+            turn(f"en {index}"),
+            turn(f"x {giver}"),
+            turn(f"y {giver}") if giver % 2 else None,
+        ]
+        assert variants_of(prepared.dataset[index]).weights == (1.0, float(giver), 0.5)
+    # The class under our own name is for the control alone; TRL would not know what to do with it.
+    assert "variant_label" not in prepared.dataset.column_names
+
+
+def test_our_own_label_goes_before_trls(tiny_policy):
+    rows = [row | {"label": "same"} for row in table(["harmful", "harmless", "harmful", "harmless"])]
+    prepared = prepare(rows, tiny_policy.tokenizer, control="shuffled_within_class")
+    assert [row[1] for row in texts(prepared, tiny_policy.tokenizer)] == [turn(f"x {giver}") for giver in (2, 3, 0, 1)]
+
+
+def test_within_class_differs_from_overall():
+    labels = ["harmful", "harmless"] * 6
+    assert any(labels[giver] != labels[index] for index, giver in enumerate(permutation(labels, "shuffled", 0)))
+
+
+@pytest.mark.parametrize("labels", [["harmful", None], None])
+def test_classes_need_labels(tiny_policy, labels):
+    rows = [{"variants": ["Hello", "Jambo"]}, {"variants": ["Thanks", "Asante"]}]
+    if labels:
+        rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
+    with pytest.raises(UserError, match="'shuffled_within_class' needs a label for every prompt"):
+        prepare(rows, tiny_policy.tokenizer, control="shuffled_within_class")
+    crossed = texts(prepare(rows, tiny_policy.tokenizer, control="shuffled"), tiny_policy.tokenizer)
+    assert [row[1] for row in crossed] == [turn("Asante"), turn("Jambo")]
+
+
+def test_the_seed_decides():
+    first, again, other = (permutation(["harmful"] * 10, "shuffled", seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
