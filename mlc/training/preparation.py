@@ -46,7 +46,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *,
         seed: Seed of a control's permutation.
 
     Raises:
-        ValueError: The column is missing or has another shape, or English is not in it.
+        ValueError: The column is missing or has another shape, English is not in it, or no variant can be used.
         UserError: The control needs labels that are not there.
     """
     if dataset.column_names is None or TEXTS not in dataset.column_names:
@@ -62,7 +62,9 @@ def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *,
     def encode(row: dict[str, Any]) -> dict[str, Any]:
         texts = _in_order(row[TEXTS], languages)
         _check_row(row, languages)
-        encoded = encode_variants(tokenizer, texts, chat=chat, max_tokens=config.max_tokens).prompts
+        encoded = encode_variants(
+            tokenizer, texts, chat=chat, max_tokens=config.max_tokens, with_content=config.needs_content
+        ).prompts
         return {
             TOKENS: [list(prompt.input_ids) if prompt else [] for prompt in encoded],
             CONTENT: [list(prompt.content) if prompt else [] for prompt in encoded],
@@ -70,7 +72,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *,
 
     named = [TEXTS, *(column for column in (NAMES, "mask") if column in dataset.column_names)]
     tokens = dataset.map(encode, remove_columns=named)
-    _tell_of_long_ones(dataset, tokens, languages, config.max_tokens)
+    _tell_of_left_out(dataset, tokens, languages, config)
     controlled = _controlled(tokens, config.control, seed)
     return PreparedDataset(
         controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled, languages
@@ -125,13 +127,16 @@ def _check_row(row: Mapping[str, Any], languages: Sequence[str]) -> None:
         raise ValueError(f"{WEIGHTS} has {len(weights)} weights in one row, {TEXTS} has {len(languages)} texts.")
 
 
-def _tell_of_long_ones(texts: Any, tokens: Any, languages: Sequence[str], max_tokens: int) -> None:
+def _tell_of_left_out(texts: Any, tokens: Any, languages: Sequence[str], config: ConsistencyConfig) -> None:
     given = sum(bool(text) for row in texts[TEXTS] for text in _in_order(row, languages))
     kept = sum(bool(ids) for row in tokens[TOKENS] for ids in row)
+    why = f"longer than {config.max_tokens} tokens"
+    if config.needs_content:
+        why += ", or blank, or changed by the chat template (see pool)"
+    if given and not kept:
+        raise ValueError(f"none of the {given} variants can be used: they are {why}.")
     if kept < given:
-        logger.warning(
-            "%d of %d variants are longer than %d tokens and count as missing.", given - kept, given, max_tokens
-        )
+        logger.warning("%d of %d variants count as missing: they are %s.", given - kept, given, why)
 
 
 def _controlled(dataset: Any, control: Control, seed: int) -> Any:

@@ -12,10 +12,10 @@ Carrier = Literal["sft", "dpo", "simpo", "orpo", "kl"]
 Control = Literal["none", "shuffled", "shuffled_within_class"]
 
 FORM_DEFAULTS: dict[str, dict[str, Any]] = {
-    "cosine": {"anchor": "english", "center": "batch", "layer": 0.5, "dim": None},
-    "contrastive": {"anchor": "english", "center": "batch", "layer": 0.5, "dim": None},
-    "released": {"anchor": "none", "center": "none", "layer": -1, "dim": 512},
-    "paper": {"anchor": "none", "center": "none", "layer": -1, "dim": 512},
+    "cosine": {"anchor": "english", "center": "batch", "layer": 0.5, "pool": "last_content", "dim": None},
+    "contrastive": {"anchor": "english", "center": "batch", "layer": 0.5, "pool": "last", "dim": None},
+    "released": {"anchor": "none", "center": "none", "layer": -1, "pool": "last", "dim": 512},
+    "paper": {"anchor": "none", "center": "none", "layer": -1, "pool": "last", "dim": 512},
 }
 """What each form stands for where a configuration names nothing else: ``cosine`` and ``contrastive`` are the anchored,
 centred, sign-aware terms of this project, ``released`` and ``paper`` are the published method."""
@@ -27,7 +27,7 @@ BETA_DEFAULTS: dict[str, float] = {"dpo": 0.1, "simpo": 2.0, "orpo": 0.1}
 class ConsistencyConfig(Settings):
     """The consistency term beside the English loss.
 
-    Left unset, ``anchor``, ``center``, ``layer`` and ``dim`` follow the form, see :data:`FORM_DEFAULTS`.
+    Left unset, ``anchor``, ``center``, ``layer``, ``pool`` and ``dim`` follow the form, see :data:`FORM_DEFAULTS`.
     """
 
     weight: float = Field(default=1.0, ge=0)
@@ -50,7 +50,7 @@ class ConsistencyConfig(Settings):
     """Whose rows make that mean."""
     layer: int | float
     """Index of the hidden state (0 = embeddings, negative from the end), or a fraction of the depth."""
-    pool: Literal["last", "last_content", "mean"] = "last"
+    pool: Literal["last", "last_content", "mean"]
     """Which tokens stand for a prompt, see :func:`mlc.models.states.prompt_states`."""
     dim: int | None = Field(ge=1)
     """Size of the linear extractor; none = the states themselves."""
@@ -96,6 +96,11 @@ class ConsistencyConfig(Settings):
             if not 0 <= weight < math.inf:
                 raise ValueError(f"the weight of {language} must be finite and at least 0, not {weight}")
         return weights
+
+    @property
+    def needs_content(self) -> bool:
+        """Whether the pooling asks which tokens are the person's own text."""
+        return self.pool != "last"
 
     def weight_at(self, step: int) -> float:
         """Lambda in an optimiser step, counted from 0; 0 where the term is off.

@@ -120,8 +120,12 @@ class ConsistencyTerm(nn.Module):
         Returns:
             None if no prompt has a translation.
         """
-        variants = [encode_variants(tokenizer, row, max_tokens=self.config.max_tokens) for row in texts]
-        return batch_variants(variants, tokenizer.pad_token_id or 0, limit=self.config.prompts_per_step)
+        config = self.config
+        variants = [
+            encode_variants(tokenizer, row, max_tokens=config.max_tokens, with_content=config.needs_content)
+            for row in texts
+        ]
+        return batch_variants(variants, tokenizer.pad_token_id or 0, limit=config.prompts_per_step)
 
     def take_part(self) -> None:
         """What a process without prompts has to call in place of the term: the means over all processes wait for it."""

@@ -48,7 +48,9 @@ class VariantBatch:
         return VariantBatch(self.prompts.to(device), self.mask.to(device), weights)
 
 
-def encode_variants(tokenizer: Any, texts: Sequence[Text | None], *, chat: bool = True, max_tokens: int) -> Variants:
+def encode_variants(
+    tokenizer: Any, texts: Sequence[Text | None], *, chat: bool = True, max_tokens: int, with_content: bool = False
+) -> Variants:
     """Encodes one prompt in its languages.
 
     Args:
@@ -56,11 +58,14 @@ def encode_variants(tokenizer: Any, texts: Sequence[Text | None], *, chat: bool 
         texts: [L] the prompt in each language, English first; None or an empty text where it is missing.
         chat: Whether bare texts become turns of the chat template.
         max_tokens: Longer variants count as missing.
+        with_content: So do those without a token that is the person's own text, which only some poolings need.
     """
 
     def encoded(text: Text | None) -> EncodedPrompt | None:
         prompt = encode_prompt(tokenizer, text, chat=chat) if text else None
-        return prompt if prompt and 0 < len(prompt.input_ids) <= max_tokens else None
+        if prompt is None or not 0 < len(prompt.input_ids) <= max_tokens:
+            return None
+        return prompt if any(prompt.content) or not with_content else None
 
     return Variants(tuple(encoded(text) for text in texts))
 

@@ -144,7 +144,7 @@ def test_code_digest(first, second, same):
 
 def test_facts_of_the_project():
     align = sources.module_closure("tasks.align")
-    assert {"mlc.losses.consistency", "mlc.training.trainer", "mlc.models.states", "tasks.align"} <= align.keys()
+    assert {"mlc.losses.consistency", "mlc.training.mixin", "mlc.models.states", "tasks.align"} <= align.keys()
     assert not any(name.startswith(("mlc.report", "mlc.evaluation.metrics", "flows")) for name in align)
     assert "mlc.losses.consistency" not in sources.module_closure("tasks.translate")
 

@@ -95,8 +95,25 @@ def test_long_texts_are_masked_and_counted_but_never_told(tiny_policy, caplog, c
     with caplog.at_level(logging.DEBUG):
         prepared = prepare(rows, tiny_policy.tokenizer, max_tokens=60)
     assert texts(prepared, tiny_policy.tokenizer) == [[turn("Hello"), None, None], [None, turn("Asante"), turn("Ẹ ṣé")]]
-    assert "2 of 5 variants are longer than 60 tokens and count as missing." in caplog.text
+    assert "2 of 5 variants count as missing: they are longer than 60 tokens" in caplog.text
     assert "forbidden" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_blank_text_counts_only_where_no_text_of_its_own_is_asked_for(tiny_policy):
+    rows = [{"variants": ["Hello", "  ", "Asante"]}]
+    assert texts(prepare(rows, tiny_policy.tokenizer, pool="last_content"), tiny_policy.tokenizer)[0][1] is None
+    assert texts(prepare(rows, tiny_policy.tokenizer, pool="last"), tiny_policy.tokenizer)[0][1] == turn("  ")
+
+
+def test_variants_of_which_none_can_be_used(tiny_policy):
+    changing = copy.deepcopy(tiny_policy.tokenizer)
+    changing.chat_template = "{{ messages[0]['content'] | upper }}!"
+    rows = [{"variants": ["hello", "habari"]}]
+    with pytest.raises(ValueError, match=r"none of the 2 variants can be used.*changed by the chat template"):
+        prepare(rows, changing, pool="last_content")
+    assert all(texts(prepare(rows, changing, pool="last"), changing)[0])
+    with pytest.raises(ValueError, match="none of the 2 variants can be used: they are longer than 3 tokens"):
+        prepare(rows, tiny_policy.tokenizer, pool="last", max_tokens=3)
 
 
 def test_without_long_texts_nothing_is_told(tiny_policy, caplog):

@@ -18,9 +18,12 @@ def test_the_published_forms_stand_for_the_published_method(form):
     assert (config.temperature, config.signed, config.pool) == (0.2, False, "last")
 
 
-@pytest.mark.parametrize(("values", "form"), [({}, "cosine"), ({"form": "contrastive"}, "contrastive")])
-def test_our_forms_are_anchored_centred_and_in_the_middle(values, form):
+@pytest.mark.parametrize(
+    ("values", "form", "pool"), [({}, "cosine", "last_content"), ({"form": "contrastive"}, "contrastive", "last")]
+)
+def test_our_forms_are_anchored_centred_and_in_the_middle(values, form, pool):
     config = term(**values)
+    assert config.pool == pool
     assert config.form == form
     assert (config.anchor, config.center, config.layer, config.dim) == ("english", "batch", 0.5, None)
 

@@ -16,7 +16,7 @@ LAYER = 2
 
 
 def config(**values):
-    return ConsistencyConfig.model_validate({"center": "none", "dim": None, "layer": LAYER, **values})
+    return ConsistencyConfig.model_validate({"center": "none", "dim": None, "layer": LAYER, "pool": "last", **values})
 
 
 def term_of(languages=LANGUAGES, **values):
