@@ -5,29 +5,50 @@ import pytest
 import torch
 
 from mlc.errors import UserError
-from mlc.translation.engine import MAX_SOURCE_TOKENS, NllbTranslator
+from mlc.translation.engines import load_engine
+from mlc.translation.engines.nllb import NllbEngine
+from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS
 from mlc.translation.settings import TranslatorSettings
+from mlc.translation.translator import Translator
 
 
 def translate(translator, texts, **kwargs):
     return translator.translate(texts, **{"source": "eng_Latn", "target": "deu_Latn", **kwargs})
 
 
-def by_batches_of(size, translator):
-    return NllbTranslator(
-        translator.model, translator.tokenizer, max_new_tokens=translator.max_new_tokens, batch_size=size
-    )
+def with_settings(translator, **settings):
+    engine = translator.engine
+    settings = {"max_new_tokens": engine.max_new_tokens, **settings}
+    return Translator(NllbEngine(engine.model, engine.tokens.tokenizer, **settings))
+
+
+class Noting(NllbEngine):
+    """Keeps what it was asked for."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.batches = []
+
+    def _translate_batch(self, batch, source, targets):
+        self.batches.append((list(batch), tuple(targets)))
+        return super()._translate_batch(batch, source, targets)
+
+
+def noting(translator, memory=None, **settings):
+    engine = translator.engine
+    settings = {"max_new_tokens": engine.max_new_tokens, **settings}
+    return Translator(Noting(engine.model, engine.tokens.tokenizer, **settings), memory)
 
 
 def greedy_by_hand(translator, sentence, source, target, steps):
     """Greedy search written out: the ids after the language token, and the log-probability of each."""
-    tokenizer = translator.tokenizer
+    tokenizer = translator.engine.tokens.tokenizer
     words = tokenizer(sentence, add_special_tokens=False)["input_ids"]
     ids = torch.tensor([[tokenizer.convert_tokens_to_ids(source), *words, 2]])
     row, logprobs = [2, tokenizer.convert_tokens_to_ids(target)], []
     with torch.no_grad():
         while len(row) < steps + 1 and row[2:][-1:] != [2]:
-            logits = translator.model(input_ids=ids, decoder_input_ids=torch.tensor([row])).logits[0, -1]
+            logits = translator.engine.model(input_ids=ids, decoder_input_ids=torch.tensor([row])).logits[0, -1]
             row.append(int(logits.argmax()))
             logprobs.append(float(logits.log_softmax(-1)[row[-1]]))
     return row[2:], logprobs
@@ -37,9 +58,9 @@ def greedy_by_hand(translator, sentence, source, target, steps):
 def test_equals_greedy_search_by_hand(name, request):
     translator = request.getfixturevalue(name)
     sentence = "How can I boil potatoes for a salad?"
-    ids, logprobs = greedy_by_hand(translator, sentence, "eng_Latn", "swh_Latn", translator.max_new_tokens)
+    ids, logprobs = greedy_by_hand(translator, sentence, "eng_Latn", "swh_Latn", translator.engine.max_new_tokens)
     (translation,) = translate(translator, [sentence], target="swh_Latn")
-    assert translation.text == translator.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert translation.text == translator.engine.tokens.tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert translation.logprob == pytest.approx(sum(logprobs) / len(logprobs), abs=1e-4)
     assert translation.finished == (ids[-1] == 2)
 
@@ -54,23 +75,17 @@ def test_a_batch_changes_nothing(name, request):
         "This topic is new to me. Give me a simple guide on how to fry fish.",
         "🙂",
     ] * 2
-    singly, together = (translate(by_batches_of(size, translator), texts) for size in (1, 8))
+    singly, together = (translate(with_settings(translator, batch_tokens=size), texts) for size in (1, 400))
     assert [row.text for row in singly] == [row.text for row in together]
     assert [row.finished for row in singly] == [row.finished for row in together]
     assert [row.logprob for row in singly] == pytest.approx([row.logprob for row in together], abs=1e-4)
 
 
-def test_order_is_kept_and_repeats_are_translated_once(nano, monkeypatch):
-    seen = []
-    original = NllbTranslator._translate_batch
-    monkeypatch.setattr(
-        NllbTranslator,
-        "_translate_batch",
-        lambda self, batch, *rest: seen.extend(batch) or original(self, batch, *rest),
-    )
+def test_order_is_kept_and_repeats_are_translated_once(nano):
+    translator = noting(nano)
     first, second = "This topic is new to me.", "I have a quick question."
-    rows = translate(nano, [second, first, second, f"{first} {second}"])
-    assert sorted(seen) == sorted([first, second])
+    rows = translate(translator, [second, first, second, f"{first} {second}"])
+    assert sorted(sentence for batch, _ in translator.engine.batches for sentence in batch) == sorted([first, second])
     assert rows[0] == rows[2]
     assert rows[3].text == f"{rows[1].text} {rows[0].text}"
     assert (rows[3].sentences_in, rows[3].sentences_out) == (2, 2)
@@ -109,7 +124,7 @@ def test_odd_characters(tiny, odd):
 
 
 def test_a_translation_cut_short_is_not_finished(nano):
-    short = NllbTranslator(nano.model, nano.tokenizer, max_new_tokens=4)
+    short = with_settings(nano, max_new_tokens=4)
     sentence = "I could not find anything useful on the internet."
     assert translate(nano, [sentence])[0].finished
     assert not translate(short, [sentence])[0].finished
@@ -117,14 +132,15 @@ def test_a_translation_cut_short_is_not_finished(nano):
 
 
 def test_a_sentence_too_long_to_read_is_not_finished(tiny):
-    words = "good " * (MAX_SOURCE_TOKENS + 50)
-    (row,) = translate(tiny, [words])
+    word = "good" * (MAX_SOURCE_TOKENS + 50)
+    (row,) = translate(tiny, [word])
+    assert row.sentences_in == 1
     assert not row.finished
     assert math.isfinite(row.logprob)
 
 
 def test_beam_search(nano):
-    beam = NllbTranslator(nano.model, nano.tokenizer, num_beams=3, max_new_tokens=64)
+    beam = with_settings(nano, num_beams=3, max_new_tokens=64)
     sentences = ["This topic is new to me.", "I have a quick question."]
     for row, greedy in zip(translate(beam, sentences), translate(nano, sentences), strict=True):
         assert row.finished
@@ -135,7 +151,7 @@ def test_beam_search(nano):
 def test_progress_adds_up_to_the_texts(tiny):
     calls = []
     texts = ["One thing.", "", "Two things. One thing.", "Three.", " "]
-    translate(by_batches_of(1, tiny), texts, on_progress=calls.append)
+    translate(with_settings(tiny, batch_tokens=1), texts, on_progress=calls.append)
     assert sum(calls) == len(texts)
     assert len(calls) > 2
     assert all(call > 0 for call in calls)
@@ -152,7 +168,7 @@ def test_unknown_languages(tiny, codes):
 
 
 def test_languages_of_the_checkpoint(nano):
-    assert nano.languages == (
+    assert nano.engine.languages == (
         "arb_Arab",
         "deu_Latn",
         "eng_Latn",
@@ -165,11 +181,11 @@ def test_languages_of_the_checkpoint(nano):
 
 def test_the_configuration_reaches_the_translator(tiny_nllb_folder):
     settings = TranslatorSettings(
-        model=str(tiny_nllb_folder), num_beams=2, max_new_tokens=7, batch_size=3, device="cpu"
+        model=str(tiny_nllb_folder), num_beams=2, max_new_tokens=7, batch_tokens=3, device="cpu"
     )
-    translator = NllbTranslator.from_settings(settings)
-    assert (translator.num_beams, translator.max_new_tokens, translator.batch_size) == (2, 7, 3)
-    assert next(translator.model.parameters()).dtype == torch.float32
+    engine = load_engine(settings)
+    assert (engine.num_beams, engine.max_new_tokens, engine.batch_tokens) == (2, 7, 3)
+    assert next(engine.model.parameters()).dtype == torch.float32
 
 
 def test_the_source_language_reaches_the_model(tiny):
@@ -192,24 +208,24 @@ def test_threads_may_share_a_translator(tiny):
 @pytest.mark.parametrize("location", ["./nowhere", "/nowhere/at/all", "a/b/c"])
 def test_a_folder_that_does_not_exist(location):
     with pytest.raises(UserError, match=r"is not a folder; give a hub id .* a local folder .* shipped:nano"):
-        NllbTranslator.from_folder_or_hub(location, device="cpu")
+        NllbEngine.from_folder_or_hub(location, device="cpu")
 
 
 def test_shipped_data_that_does_not_exist():
     with pytest.raises(UserError, match="large"):
-        NllbTranslator.from_folder_or_hub("shipped:large", device="cpu")
+        NllbEngine.from_folder_or_hub("shipped:large", device="cpu")
 
 
 def test_a_hub_id_out_of_reach(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"'nobody/nothing' cannot be loaded .*shipped:nano\.$") as caught:
-        NllbTranslator.from_folder_or_hub("nobody/nothing", device="cpu")
+        NllbEngine.from_folder_or_hub("nobody/nothing", device="cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match="cannot be loaded"):
-        NllbTranslator.from_folder_or_hub(tmp_path, device="cpu")
+        NllbEngine.from_folder_or_hub(tmp_path, device="cpu")
 
 
 def test_a_checkpoint_of_another_kind(tmp_path):
@@ -217,7 +233,7 @@ def test_a_checkpoint_of_another_kind(tmp_path):
 
     GPT2Config().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is a gpt2 checkpoint, not one of NLLB"):
-        NllbTranslator.from_folder_or_hub(tmp_path, device="cpu")
+        NllbEngine.from_folder_or_hub(tmp_path, device="cpu")
 
 
 def test_broken_weights(tiny_nllb_folder, tmp_path):
@@ -225,10 +241,10 @@ def test_broken_weights(tiny_nllb_folder, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be loaded"):
-        NllbTranslator.from_folder_or_hub(tmp_path, device="cpu")
+        NllbEngine.from_folder_or_hub(tmp_path, device="cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_device_that_is_missing(tiny_nllb_folder):
     with pytest.raises(UserError, match="'cuda' is not available"):
-        NllbTranslator.from_folder_or_hub(tiny_nllb_folder, device="cuda")
+        NllbEngine.from_folder_or_hub(tiny_nllb_folder, device="cuda")
