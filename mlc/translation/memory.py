@@ -140,14 +140,12 @@ class TranslationMemory:
         """Makes one part of many small ones; whoever reads meanwhile sees each sentence once."""
         with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):
             parts = _intact_parts(folder)
-            dead = _part_names(folder) - {part.name for part in parts}
             small = [part for part in parts if len(part.table) < SMALL_PART]
             if len(small) > 1:
                 merged = _distinct(pa.concat_tables([part.table.replace_schema_metadata() for part in small]))
                 _write_part(folder, merged, replaces=[part.name for part in small])
-                dead |= {part.name for part in small}
-            for name in dead:
-                (folder / name).unlink(missing_ok=True)
+                for part in small:
+                    (folder / part.name).unlink(missing_ok=True)
             for path in folder.glob(".*.tmp"):
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
@@ -159,13 +157,18 @@ def _part_names(folder: Path) -> set[str]:
 
 
 def _intact_parts(folder: Path) -> list[_Part]:
-    """Parts that can be read and are not replaced by another, oldest first; damaged ones are set aside."""
+    """Parts that can be read and are not replaced by another, oldest first.
+
+    Damaged ones are set aside, and replaced ones, which a merge that was killed has left, are removed.
+    """
     while True:
         try:
             parts = [part for name in sorted(_part_names(folder)) if (part := _read(folder / name))]
         except FileNotFoundError:  # another process has merged it meanwhile
             continue
         replaced = frozenset().union(*(part.replaces for part in parts))
+        for name in replaced:
+            (folder / name).unlink(missing_ok=True)
         return [part for part in parts if part.name not in replaced]
 
 
