@@ -35,7 +35,9 @@ def rows(root):
     """Rows of each language as they lie on the disk, with their repeats."""
     found = {}
     for path in root.glob("*/*/*/*.parquet"):
-        found.setdefault(path.parent.name, []).extend(map(tuple, (row.values() for row in pq.read_table(path).to_pylist())))
+        found.setdefault(path.parent.name, []).extend(
+            map(tuple, (row.values() for row in pq.read_table(path).to_pylist()))
+        )
     return found
 
 

@@ -1,4 +1,5 @@
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from mlc.errors import UserError
 from mlc.translation.engines import load_engine
 from mlc.translation.engines.nllb import NllbEngine
-from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS
+from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, batches
+from mlc.translation.memory import TranslationMemory
 from mlc.translation.settings import TranslatorSettings
 from mlc.translation.translator import Translator
 
@@ -248,3 +250,220 @@ def test_broken_weights(tiny_nllb_folder, tmp_path):
 def test_a_device_that_is_missing(tiny_nllb_folder):
     with pytest.raises(UserError, match="'cuda' is not available"):
         NllbEngine.from_folder_or_hub(tiny_nllb_folder, device="cuda")
+
+
+TARGETS = ("deu_Latn", "fra_Latn", "swh_Latn")
+SENTENCES = ["This topic is new to me.", "I have a quick question.", "How can I boil potatoes for a salad?"]
+
+
+def test_the_encoder_reads_each_sentence_once_for_all_languages(nano):
+    lengths = []
+    hook = nano.engine.model.get_encoder().register_forward_hook(
+        lambda module, arguments, output: lengths.append(len(output.last_hidden_state))
+    )
+    try:
+        together = list(nano.stream(SENTENCES, source="eng_Latn", targets=TARGETS))
+    finally:
+        hook.remove()
+    assert sum(lengths) == len(SENTENCES)
+    for target in TARGETS:
+        for row, alone in zip(together, translate(nano, SENTENCES, target=target), strict=True):
+            assert (row[target].text, row[target].finished) == (alone.text, alone.finished)
+            assert row[target].logprob == pytest.approx(alone.logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("max_new_tokens", [2, 9, 128])
+def test_equals_generate(nano, max_new_tokens):
+    """Of transformers, one sentence and one language at a time."""
+    engine, tokenizer = nano.engine, nano.engine.tokens.tokenizer
+    ours = with_settings(nano, max_new_tokens=max_new_tokens)
+    rows = list(ours.stream(SENTENCES, source="eng_Latn", targets=TARGETS))
+    tokenizer.src_lang = "eng_Latn"
+    for sentence, row in zip(SENTENCES, rows, strict=True):
+        inputs = tokenizer(sentence, return_tensors="pt")
+        for target in TARGETS:
+            code = tokenizer.convert_tokens_to_ids(target)
+            ids = engine.model.generate(
+                **inputs, forced_bos_token_id=code, num_beams=1, do_sample=False, max_new_tokens=max_new_tokens
+            )[0]
+            assert row[target].text == tokenizer.decode(ids, skip_special_tokens=True).strip()
+            assert row[target].finished == (2 in ids[2:])
+
+
+def test_a_checkpoint_that_asks_for_more_than_the_likeliest_token_gets_it(tiny_nllb_folder):
+    engine = NllbEngine.from_folder_or_hub(tiny_nllb_folder, device="cpu", max_new_tokens=12)
+    (before,) = translate(Translator(engine), ["good morning"])
+    del engine._chooses_freely
+    engine.model.generation_config.no_repeat_ngram_size = 1
+    (after,) = translate(Translator(engine), ["good morning"])
+    words = after.text.split()
+    assert before.text != after.text
+    assert len(set(words)) == len(words)
+
+
+def test_batches_depend_on_the_sentences_alone():
+    lengths = {f"{number:02}": 3 + number * 7 % 20 for number in range(40)}
+    shuffled = dict(sorted(lengths.items(), key=lambda item: hash(item[0])))
+    made = list(batches(lengths, targets=4, budget=300))
+    assert made == list(batches(shuffled, targets=4, budget=300))
+    assert sorted(sentence for batch in made for sentence in batch) == sorted(lengths)
+    assert all(max(lengths[name] for name in batch) * len(batch) * 4 <= 300 for batch in made)
+    assert [lengths[name] for batch in made for name in batch] == sorted(lengths.values(), reverse=True)
+    assert list(batches({"long": 10_000, "b": 1}, targets=2, budget=10)) == [["long"], ["b"]]
+    assert list(batches({}, targets=2, budget=10)) == []
+
+
+class Cramped(NllbEngine):
+    """On a device with room for so many rows."""
+
+    room = 4
+
+    def _translate_batch(self, batch, source, targets):
+        if len(batch) * len(targets) > self.room:
+            raise torch.OutOfMemoryError
+        return super()._translate_batch(batch, source, targets)
+
+
+@pytest.mark.parametrize("room", [1, 4])
+def test_halves_the_batch_where_memory_does_not_suffice(nano, room):
+    engine = Cramped(nano.engine.model, nano.engine.tokens.tokenizer, max_new_tokens=128)
+    engine.room = room
+    rows = list(Translator(engine).stream(SENTENCES, source="eng_Latn", targets=TARGETS))
+    expected = list(nano.stream(SENTENCES, source="eng_Latn", targets=TARGETS))
+    assert [[row[target].text for target in TARGETS] for row in rows] == [
+        [row[target].text for target in TARGETS] for row in expected
+    ]
+    engine.room = 0
+    with pytest.raises(UserError, match=r"does not suffice for one sentence of .* tokens") as caught:
+        translate(Translator(engine), SENTENCES)
+    assert "potatoes" not in str(caught.value)
+
+
+def test_sampling_is_the_same_in_every_batch_and_another_with_another_seed(nano):
+    def sampled(**settings):
+        translator = with_settings(nano, temperature=1.5, max_new_tokens=20, **settings)
+        return [row.text for row in translate(translator, SENTENCES)]
+
+    assert sampled(seed=1) == sampled(seed=1, batch_tokens=1)
+    assert sampled(seed=1) != sampled(seed=2)
+    assert [row.text for row in translate(with_settings(nano, temperature=1e-6), SENTENCES)] == [
+        row.text for row in translate(nano, SENTENCES)
+    ]
+
+
+@pytest.fixture
+def remembering(nano, tmp_path):
+    def make(**settings):
+        translator = noting(nano, **settings)
+        engine = translator.engine
+        return Translator(engine, TranslationMemory(tmp_path, engine.identity, engine.facts))
+
+    return make
+
+
+def test_new_prompts_cost_only_themselves(remembering):
+    first = remembering()
+    before = list(first.stream(SENTENCES[:2], source="eng_Latn", targets=TARGETS[:2]))
+    again = remembering()
+    assert list(again.stream(SENTENCES[:2], source="eng_Latn", targets=TARGETS[:2])) == before
+    assert again.engine.batches == []
+    list(again.stream([*SENTENCES, f"{SENTENCES[2]} {SENTENCES[0]}"], source="eng_Latn", targets=TARGETS))
+    assert sorted(again.engine.batches) == [
+        (sorted(SENTENCES[:2]), TARGETS[2:]) if batch == sorted(SENTENCES[:2]) else (batch, targets)
+        for batch, targets in sorted(again.engine.batches)
+    ]
+    asked = [(sentence, target) for batch, targets in again.engine.batches for sentence in batch for target in targets]
+    assert sorted(asked) == sorted(
+        [(SENTENCES[2], target) for target in TARGETS] + [(sentence, TARGETS[2]) for sentence in SENTENCES[:2]]
+    )
+
+
+@pytest.mark.parametrize("change", [{"num_beams": 2}, {"max_new_tokens": 64}, {"temperature": 1.0}])
+def test_other_settings_are_another_memory(remembering, change):
+    translate(remembering(), SENTENCES[:1])
+    other = remembering(**change)
+    translate(other, SENTENCES[:1])
+    assert len(other.engine.batches) == 1
+
+
+def test_another_batch_size_is_the_same_memory(remembering):
+    translate(remembering(), SENTENCES)
+    other = remembering(batch_tokens=1)
+    translate(other, SENTENCES)
+    assert other.engine.batches == []
+
+
+def test_windows_change_nothing(remembering, monkeypatch):
+    texts = [*SENTENCES, "", SENTENCES[0], f"{SENTENCES[1]}\n- {SENTENCES[2]}"]
+    calls = []
+    expected = translate(remembering(), texts)
+    monkeypatch.setattr("mlc.translation.translator.WINDOW", 2)
+    other = remembering(max_new_tokens=127)
+    assert [row.text for row in translate(other, texts, on_progress=calls.append)] == [row.text for row in expected]
+    assert sum(calls) == len(texts)
+    seen = [sentence for batch, _ in other.engine.batches for sentence in batch]
+    assert sorted(seen) == sorted(SENTENCES)
+
+
+def test_what_is_protected_stays_in_its_place(nano):
+    sentence = SENTENCES[0]
+    (alone,) = translate(nano, [sentence])
+    text = f"# {sentence}\n```\ncode. More {{x}}\n```\n  1) <p>{sentence}</p>\nhttps://a.b/c?d=1\n\n"
+    (row,) = translate(nano, [text])
+    assert row.text == text.replace(sentence, alone.text)
+    assert (row.sentences_in, row.sentences_out, row.lost, row.repaired) == (2, 2, (), 0)
+
+
+def test_only_protected_parts(nano):
+    (row,) = translate(nano, ["https://a.b/c "])
+    assert (row.text, row.sentences_in, row.finished) == ("https://a.b/c ", 0, True)
+
+
+def test_protected_parts_that_the_model_breaks_are_put_back(nano):
+    (row,) = translate(nano, ["Please help me {name} bake a cake at https://a.b/c?d=1."])
+    assert "{name}" in row.text
+    assert "https://a.b/c?d=1" in row.text
+    assert row.repaired == 1
+    assert (row.sentences_in, row.sentences_out) == (1, 1)
+    assert "url" not in row.lost
+
+
+def test_a_lost_number_is_told(tiny):
+    (row,) = translate(tiny, ["I have 1984 reasons."])
+    assert row.lost == ("number",)
+
+
+def test_a_long_sentence_is_split_and_read_to_its_end(tiny):
+    clause = "good morning to all of you"
+    text = ", ".join([clause] * 60)
+    (row,) = translate(tiny, [text])
+    limit = tiny.engine.longest_sentence
+    assert row.sentences_in > 1
+    parts = tiny._split([text], "eng_Latn")[0]
+    assert all(length <= limit for length in tiny.engine.lengths(parts.sentences, source="eng_Latn"))
+    assert parts.rejoin(parts.sentences, target="eng_Latn") == text
+    assert all(part.endswith(("you,", "you")) for part in parts.sentences)
+
+
+def test_round_trip(nano):
+    for trip in nano.round_trip(SENTENCES[:2], source="eng_Latn", target="swh_Latn"):
+        assert trip.there.text
+        assert trip.back == translate(nano, [trip.there.text], source="swh_Latn", target="eng_Latn")[0]
+
+
+def test_logprobs_of_sentences(nano):
+    first, second = translate(nano, SENTENCES[:2])
+    (joined,) = translate(nano, [" ".join(SENTENCES[:2])])
+    assert joined.logprobs == pytest.approx([*first.logprobs, *second.logprobs], abs=1e-3)
+
+
+def test_identity_is_that_of_the_content(tiny_nllb_folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_nllb_folder, copy)
+    load = {"device": "cpu"}
+    ours, same = (NllbEngine.from_folder_or_hub(folder, **load) for folder in (tiny_nllb_folder, copy))
+    assert ours.identity == same.identity
+    assert NllbEngine(ours.model, ours.tokens.tokenizer).facts["model"].startswith("memory:")
+    config = copy / "generation_config.json"
+    config.write_text(config.read_text().replace("{", '{"length_penalty": 2.0,', 1))
+    assert NllbEngine.from_folder_or_hub(copy, **load).identity != ours.identity

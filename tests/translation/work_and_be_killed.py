@@ -9,11 +9,32 @@ from mlc.translation.translator import Translator
 
 CHECKPOINT = "MLC_TEST_CHECKPOINT"
 TARGETS = ("deu_Latn", "fra_Latn", "swh_Latn")
-WORDS = "good morning to all of you what is this guten Morgen euch allen habari za asubuhi kwenu nyote".split()
+WORDS = [
+    "good",
+    "morning",
+    "to",
+    "all",
+    "of",
+    "you",
+    "what",
+    "is",
+    "this",
+    "guten",
+    "Morgen",
+    "euch",
+    "allen",
+    "habari",
+    "za",
+    "asubuhi",
+    "kwenu",
+    "nyote",
+]
 
 
 def texts(count):
-    sentences = [" ".join(WORDS[(number * step) % len(WORDS)] for step in range(1, 4 + number % 5)) for number in range(count)]
+    sentences = [
+        " ".join(WORDS[(number * step) % len(WORDS)] for step in range(1, 4 + number % 5)) for number in range(count)
+    ]
     return [f"{sentence.capitalize()} {number}. Good {number % 7}." for number, sentence in enumerate(sentences)]
 
 
