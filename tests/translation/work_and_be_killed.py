@@ -9,26 +9,7 @@ from mlc.translation.translator import Translator
 
 CHECKPOINT = "MLC_TEST_CHECKPOINT"
 TARGETS = ("deu_Latn", "fra_Latn", "swh_Latn")
-WORDS = [
-    "good",
-    "morning",
-    "to",
-    "all",
-    "of",
-    "you",
-    "what",
-    "is",
-    "this",
-    "guten",
-    "Morgen",
-    "euch",
-    "allen",
-    "habari",
-    "za",
-    "asubuhi",
-    "kwenu",
-    "nyote",
-]
+WORDS = [word for text in ("good morning to all of you", "guten Morgen euch allen") for word in text.split()]
 
 
 def texts(count):
