@@ -65,11 +65,11 @@ class HeldOut:
 
 def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
-    require_translatable(config.translator.model, resolve_path(config.translator.model, Path.cwd()), config.languages)
+    require_translatable(config.translator, config.languages)
     prompts = ingest(config.prompts)
     held_out = ingest_held_out(config)
 
-    translations = {language: translate.submit(prompts, language, config.translator) for language in config.languages}
+    translations = translate_all(config, prompts, config.languages)
     verdicts = {
         language: filter_translations.submit(translations[language], language, config.quality)
         for language in config.languages
@@ -104,13 +104,21 @@ def ingest_held_out(config: PipelineConfig) -> dict[str, HeldOut]:
     english = ingest_suite.submit(config.evaluation, ENGLISH)
     held_out = {ENGLISH: HeldOut(english, english)}
     references = human_references(config)
-    for language in config.languages:
-        if language in references:
-            texts = ingest_suite.submit(config.evaluation, language)
-        else:
-            texts = translate.submit(english, language, config.translator, subject="held-out")
-        held_out[language] = HeldOut(english, texts)
-    return held_out
+    human = tuple(language for language in config.languages if language in references)
+    machine = tuple(language for language in config.languages if language not in references)
+    texts = {language: ingest_suite.submit(config.evaluation, language) for language in human}
+    texts |= translate_all(config, english, machine, subject="held-out")
+    return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
+
+
+def translate_all(
+    config: PipelineConfig, prompts: ArtifactRef | Future, languages: tuple[str, ...], subject: str = "prompts"
+) -> dict[str, Future]:
+    """One translation a language; whichever comes first reads the prompts for all of them."""
+    return {
+        language: translate.submit(prompts, language, config.translator, subject=subject, together=languages)
+        for language in languages
+    }
 
 
 def evaluate_everywhere(

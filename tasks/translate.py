@@ -1,29 +1,39 @@
 """Stage ``translate``: English prompts into one language."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.languages import ENGLISH, resolve_language
-from mlc.models.sources import ModelSource, resolve_model
-from mlc.store import ArtifactRef, Draft
+from mlc.models.sources import resolve_model
+from mlc.store import ArtifactRef, Draft, KeyParts
+from mlc.store.hashing import canonical_json
+from mlc.translation.identity import facts_of
 from mlc.translation.settings import TranslatorSettings
 from tasks.compute import loaded
 from tasks.files import PROMPTS_FILE, TRANSLATIONS_FILE
-from tasks.running import current_run
+from tasks.running import Run, current_run
 from tasks.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
-    from mlc.translation.engine import NllbTranslator
+    from mlc.translation.translator import Translation, Translator
 
-STAGE = Stage("translate", version=1, module=__name__, libraries=("torch", "transformers", "sentencex"))
+STAGE = Stage("translate", version=2, module=__name__, libraries=("torch", "transformers", "sentencex"))
+MEMORY_FOLDER = "memory"
+"""Folder of the translation memories, below the workspace. What is in it decides how long a stage takes, and nothing
+else, so it has no place in the key."""
 
 
 @stage_task("translate", "translate · {language}")
 def translate(
-    prompts: ArtifactRef, language: str, settings: TranslatorSettings, subject: str = "prompts"
+    prompts: ArtifactRef,
+    language: str,
+    settings: TranslatorSettings,
+    subject: str = "prompts",
+    together: Sequence[str] = (),
 ) -> ArtifactRef:
     """Translates prompts.
 
@@ -32,53 +42,81 @@ def translate(
         language: NLLB code of the target.
         settings: The translator.
         subject: ``prompts`` or ``held-out``, for the display.
+        together: NLLB codes that the same run translates these prompts into. Those of them whose artifact is not there
+            are translated too, so that the translator reads each sentence once for all; they wait in the translation
+            memory.
 
     Returns:
-        ``translations.parquet``: id, source, translation, source_language, target_language, logprob (mean per token),
-        finished, sentences_in, sentences_out; one row a prompt, in the order of the prompts.
+        ``translations.parquet``, one row a prompt, in the order of the prompts: id, source, translation,
+        source_language, target_language, logprob (mean per token), finished, sentences_in, sentences_out,
+        sentence_logprobs, lost (kinds of protected parts), repaired, translator (identity of the model), decoding
+        (settings, as JSON).
     """
-    source = resolve_model(settings.model, revision=settings.revision)
-    parts = STAGE.parts(
-        {
-            "language": asdict(resolve_language(language)),
-            "num_beams": settings.num_beams,
-            "max_new_tokens": settings.max_new_tokens,
-        },
-        {"prompts": prompts},
-        models={"translator": source.identity},
-    )
+    facts = facts_of(settings)
+    run = current_run()
 
     def write(draft: Draft) -> None:
-        run = current_run()
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
         moved = run.display.bar(f"translate · {language}", len(rows))
         texts = rows["prompt"].to_pylist()
-        with loaded(
-            f"translator:{source.identity}:{settings.model_dump_json()}", lambda: _load(source, settings)
-        ) as translator:
-            done = translator.translate(texts, source=ENGLISH, target=language, on_progress=moved)
-        table = pa.table(
-            {
-                "id": rows["id"],
-                "source": rows["prompt"],
-                "translation": pa.array([item.text for item in done], pa.string()),
-                "source_language": pa.array([ENGLISH] * len(done), pa.string()),
-                "target_language": pa.array([language] * len(done), pa.string()),
-                "logprob": pa.array([item.logprob for item in done], pa.float64()),
-                "finished": pa.array([item.finished for item in done], pa.bool_()),
-                "sentences_in": pa.array([item.sentences_in for item in done], pa.int64()),
-                "sentences_out": pa.array([item.sentences_out for item in done], pa.int64()),
-            }
-        )
+        key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
+        with loaded(key, lambda: _load(settings, run)) as translator:
+            others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
+            if others:
+                # The bar belongs to one language, but here all of them are done at once.
+                translator.fill(texts, source=ENGLISH, targets=(language, *others), on_progress=moved)
+            done = translator.translate(texts, source=ENGLISH, target=language, on_progress=None if others else moved)
+        table = _table(rows, done, language, facts)
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(table)
 
+    parts = _parts(language, facts, prompts)
     return produce(STAGE, parts, write, language=language, subject=None if subject == "prompts" else subject)
 
 
-def _load(source: ModelSource, settings: TranslatorSettings) -> "NllbTranslator":
-    from mlc.translation.engine import NllbTranslator
+def _parts(language: str, facts: dict[str, Any], prompts: ArtifactRef) -> KeyParts:
+    return STAGE.parts(
+        {
+            "language": asdict(resolve_language(language)),
+            "engine": facts["engine"],
+            **facts["decoding"],
+        },
+        {"prompts": prompts},
+        models={"translator": facts["model"]},
+    )
 
-    # The very commit that the key names, not whatever a branch points to by now.
-    exact = settings.model_copy(update={"model": source.target, "revision": source.revision})
-    return NllbTranslator.from_settings(exact)
+
+def _waits(run: Run, language: str, facts: dict[str, Any], prompts: ArtifactRef) -> bool:
+    return run.store.find(STAGE.name, _parts(language, facts, prompts).key) is None
+
+
+def _load(settings: TranslatorSettings, run: Run) -> "Translator":
+    from mlc.translation.translator import Translator
+
+    if settings.engine in ("transformers", "ctranslate2"):
+        # The very commit that the key names, not whatever a branch points to by now.
+        source = resolve_model(settings.model, revision=settings.revision)
+        settings = settings.model_copy(update={"model": source.target, "revision": source.revision})
+    return Translator.from_settings(settings, run.workspace / MEMORY_FOLDER)
+
+
+def _table(rows: pa.Table, done: "Sequence[Translation]", language: str, facts: dict[str, Any]) -> pa.Table:
+    count = len(done)
+    return pa.table(
+        {
+            "id": rows["id"],
+            "source": rows["prompt"],
+            "translation": pa.array([item.text for item in done], pa.string()),
+            "source_language": pa.array([ENGLISH] * count, pa.string()),
+            "target_language": pa.array([language] * count, pa.string()),
+            "logprob": pa.array([item.logprob for item in done], pa.float64()),
+            "finished": pa.array([item.finished for item in done], pa.bool_()),
+            "sentences_in": pa.array([item.sentences_in for item in done], pa.int64()),
+            "sentences_out": pa.array([item.sentences_out for item in done], pa.int64()),
+            "sentence_logprobs": pa.array([item.logprobs for item in done], pa.list_(pa.float64())),
+            "lost": pa.array([item.lost for item in done], pa.list_(pa.string())),
+            "repaired": pa.array([item.repaired for item in done], pa.int64()),
+            "translator": pa.array([f"{facts['engine']}:{facts['model']}"] * count, pa.string()),
+            "decoding": pa.array([canonical_json(facts["decoding"])] * count, pa.string()),
+        }
+    )

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 from mlc.errors import UserError
+from mlc.shipped import resolve_path
+from mlc.translation.settings import TranslatorSettings
 
 _LANGUAGE_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
@@ -23,18 +25,21 @@ def checkpoint_languages(folder: Path) -> frozenset[str] | None:
     return codes or None
 
 
-def require_translatable(model: str, folder: Path, languages: tuple[str, ...]) -> None:
+def require_translatable(settings: TranslatorSettings, languages: tuple[str, ...]) -> None:
     """Checks target languages before any work is spent on them.
 
     Args:
-        model: The translator as the configuration names it.
-        folder: Its folder; a checkpoint that is not there is left to the stage that loads it.
+        settings: The translator; a checkpoint that is not there is left to the stage that loads it, and an engine
+            without a checkpoint knows its languages itself.
         languages: NLLB codes.
 
     Raises:
         UserError: The checkpoint has no token for a language.
     """
-    known = checkpoint_languages(folder)
+    if settings.engine not in ("transformers", "ctranslate2"):
+        return
+    model = settings.model
+    known = checkpoint_languages(resolve_path(model, Path.cwd()))
     missing = [code for code in languages if known is not None and code not in known]
     if known is not None and missing:
         raise UserError(

@@ -5,11 +5,12 @@ NLLB was trained on single sentences and drops some when it is given several, so
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlc.errors import UserError
 from mlc.languages import resolve_language
+from mlc.translation.protection import CODE_BLOCK, LIST_MARKER, has_words, masked, outer_tags
 
 UNSPACED_SCRIPTS = frozenset({"Hans", "Hant", "Jpan"})
 """Scripts that write no space between sentences."""
@@ -24,6 +25,8 @@ ORDINARY_WORDS = {
 as in "This is new to me. Write it down."."""
 
 _WIDE_SPACE = re.compile(r"[^\S \t\r\n]")
+_CLAUSE_END = re.compile(r"[;:,،؛—–](?=\s)|[、，；：]")
+_WORD_END = re.compile(r"\S(?=\s)")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class SplitText:
     sentences: tuple[str, ...]
     """The sentences, without white space at their ends; none is blank."""
     separators: tuple[str, ...]
-    """White space before, between and after the sentences: one more than there are sentences."""
+    """White space, and whatever else is not translated, before, between and after the sentences: one more than there
+    are sentences."""
 
     def rejoin(self, translations: Mapping[str, str] | Sequence[str], *, target: str) -> str:
         """Puts translated sentences where the originals stood.
@@ -70,6 +74,87 @@ def split_sentences(text: str, language: str) -> SplitText:
         sentences.append(core)
         separators.append(segment[start + len(core) :])
     return SplitText(tuple(sentences), tuple(separators))
+
+
+def split_text(text: str, language: str) -> SplitText:
+    """Splits a text into the sentences to translate and all else, such as code blocks, list markers and outer tags.
+
+    The sentences and separators together are exactly the text. No sentence ends inside an address, a placeholder, a
+    tag or inline code.
+
+    Args:
+        text: Any text.
+        language: NLLB code of the language of the text.
+    """
+    parts = _Parts()
+    end = 0
+    for block in CODE_BLOCK.finditer(text):
+        _split_lines(text[end : block.start()], language, parts)
+        parts.keep(block.group())
+        end = block.end()
+    _split_lines(text[end:], language, parts)
+    return SplitText(tuple(parts.sentences), tuple(parts.separators))
+
+
+def split_clauses(sentence: str, fits: Callable[[str], bool]) -> SplitText:
+    """Splits a sentence that is too long, at ends of clauses where there are some, else between words.
+
+    Args:
+        sentence: The sentence.
+        fits: Tells whether a part is short enough.
+
+    Returns:
+        The parts as sentences. A part that cannot be split stays too long.
+    """
+    middle = None if fits(sentence) else _middle_bound(masked(sentence))
+    if middle is None:
+        return SplitText((sentence,), ("", ""))
+    left, right = (split_clauses(half.strip(), fits) for half in (sentence[:middle], sentence[middle:]))
+    space = sentence[middle : len(sentence) - len(sentence[middle:].lstrip())]
+    return SplitText((*left.sentences, *right.sentences), (*left.separators[:-1], space, *right.separators[1:]))
+
+
+def _middle_bound(sentence: str) -> int | None:
+    """The bound of clauses, or of words, that is nearest to the middle."""
+    for pattern in (_CLAUSE_END, _WORD_END):
+        bounds = [match.end() for match in pattern.finditer(sentence) if sentence[match.end() :].strip()]
+        if bounds:
+            return min(bounds, key=lambda bound: abs(bound - len(sentence) / 2))
+    return None
+
+
+class _Parts:
+    """Sentences and separators in the making."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.separators = [""]
+
+    def keep(self, text: str) -> None:
+        self.separators[-1] += text
+
+    def translate(self, sentence: str) -> None:
+        before, core, after = outer_tags(sentence)
+        if not has_words(core):
+            self.keep(sentence)
+            return
+        self.keep(before)
+        self.sentences.append(core)
+        self.separators.append(after)
+
+
+def _split_lines(text: str, language: str, parts: _Parts) -> None:
+    for line in text.splitlines(keepends=True):
+        marker = LIST_MARKER.match(line)
+        body = line[marker.end() :] if marker else line
+        parts.keep(marker.group() if marker else "")
+        split = split_sentences(masked(body), language)
+        parts.keep(split.separators[0])
+        end = len(split.separators[0])
+        for sentence, separator in zip(split.sentences, split.separators[1:], strict=True):
+            parts.translate(body[end : end + len(sentence)])
+            parts.keep(separator)
+            end += len(sentence) + len(separator)
 
 
 def _segments(text: str, language: str) -> Iterator[str]:

@@ -1,27 +1,58 @@
 """Configuration of the translator. Light to import: no torch, no transformers."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlc.settings import Settings
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
+EngineName = Literal["transformers", "ctranslate2", "http", "given"]
 
 
 class TranslatorSettings(Settings):
-    """Which NLLB checkpoint translates the prompts, and how."""
+    """What translates the prompts, and how."""
 
+    engine: EngineName = "transformers"
+    """``transformers`` and ``ctranslate2`` compute an NLLB checkpoint, ``http`` asks an endpoint that speaks OpenAI's
+    protocol, ``given`` looks up a table of translations that people made."""
     model: str = "shipped:nano"
     """``shipped:nano`` (a toy for the quickstart's domain), a hub id such as ``facebook/nllb-200-distilled-600M``,
-    or a local folder."""
+    or a local folder. For ``http`` the name of the model there, for ``given`` the file of the table."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; the newest if not given."""
     num_beams: int = Field(default=1, ge=1, le=32)
     """Width of the beam; 1 is greedy search."""
     max_new_tokens: int = Field(default=256, ge=2, le=1024)
     """Longest translation of one sentence, in tokens, the language token counted."""
-    batch_size: int = Field(default=16, ge=1)
-    """Sentences translated at once; does not change the translations."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """Above 0 the translation is sampled at this temperature, reproducibly; 0 takes the likeliest."""
+    seed: int = 0
+    """Seed of the sampling; without sampling only ``http`` hands it on."""
+    batch_tokens: int = Field(default=4096, ge=1)
+    """Longest sentence in tokens, times sentences, times target languages, that are translated at once; does not change
+    the translations."""
     device: Device = "auto"
     """Where to compute; ``auto`` takes an accelerator if there is one."""
+    precision: Precision = "auto"
+    """Numbers to compute with; ``auto`` is float32 on a CPU, float16 on a GPU, and int8 with ``ctranslate2`` on a
+    CPU."""
+    endpoint: str | None = None
+    """Base address for ``http``, such as ``http://127.0.0.1:8000/v1``."""
+    api_key_variable: str = "MLC_TRANSLATOR_KEY"
+    """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
+    concurrency: int = Field(default=4, ge=1, le=256)
+    """Requests to the endpoint at once."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.temperature and self.num_beams > 1:
+            raise ValueError("temperature and num_beams exclude each other: set num_beams to 1, or temperature to 0")
+        if self.temperature and self.engine == "ctranslate2":
+            raise ValueError("the engine ctranslate2 does not sample: set temperature to 0, or engine to transformers")
+        if self.precision == "int8" and self.engine != "ctranslate2":
+            raise ValueError("int8 needs the engine ctranslate2: set engine to ctranslate2, or precision to auto")
+        if (self.endpoint is None) == (self.engine == "http"):
+            raise ValueError("endpoint belongs to the engine http and to no other: set both, or neither")
+        return self

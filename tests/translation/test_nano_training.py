@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from mlc.languages import ENGLISH
-from mlc.translation.engine import NllbTranslator
+from mlc.translation.engines.nllb import NllbEngine
 from mlc.translation.grammar import LANGUAGES, Grammar
 from mlc.translation.nano import training
 from mlc.translation.nano.corpus import TARGETS, Composition, Corpus, vocabulary_sentences
 from mlc.translation.nano.recipe import NanoRecipe
 from mlc.translation.nano.tokenizer import build_tokenizer
 from mlc.translation.quickstart import used_pairs
+from mlc.translation.translator import Translator
 
 RECIPE = NanoRecipe(
     vocab_size=600,
@@ -140,10 +141,10 @@ def test_training_writes_a_checkpoint_that_loads(corpus, tokenizer, tmp_path):
     assert summary["target_tokens"] > 0
     assert not torch.equal(before, model.model.shared.weight)
     assert model.dtype == torch.float32
-    translator = NllbTranslator.from_folder_or_hub(tmp_path, device="cpu", max_new_tokens=8)
-    assert translator.languages == tuple(sorted(LANGUAGES))
-    assert len(translator.translate(["What is this?"], source=ENGLISH, target="arb_Arab")) == 1
-    stored = translator.model.model.shared.weight
+    engine = NllbEngine.from_folder_or_hub(tmp_path, device="cpu", max_new_tokens=8)
+    assert engine.languages == tuple(sorted(LANGUAGES))
+    assert len(Translator(engine).translate(["What is this?"], source=ENGLISH, target="arb_Arab")) == 1
+    stored = engine.model.model.shared.weight
     assert torch.allclose(stored, model.model.shared.weight, atol=1e-3)
 
 

@@ -24,13 +24,14 @@ def main(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from mlc.translation.engine import NllbTranslator
+    from mlc.translation.engines.nllb import NllbEngine
     from mlc.translation.grammar import Grammar
     from mlc.translation.nano import report
     from mlc.translation.nano.corpus import Corpus, vocabulary_sentences
     from mlc.translation.nano.tokenizer import build_tokenizer
     from mlc.translation.nano.training import build_model, train
     from mlc.translation.quickstart import used_pairs
+    from mlc.translation.translator import Translator
 
     recipe = NanoRecipe(steps=steps, seed=seed)
     folder = output or shipped_data("quickstart").parent / "nano"
@@ -52,7 +53,7 @@ def main(
             lambda step, loss: progress.update(task, completed=step, description=f"loss {loss:.3f}"),
         )
 
-    translator = NllbTranslator.from_folder_or_hub(folder, device="cpu")
+    translator = Translator(NllbEngine.from_folder_or_hub(folder, device="cpu"))
     unseen = corpus.unseen(recipe.evaluation_size, recipe.seed)
     from_english = report.chrf_by_language(translator, unseen)
     into_english = report.chrf_by_language(translator, unseen, into_english=True)

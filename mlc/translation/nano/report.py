@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from mlc.languages import ENGLISH
-from mlc.translation.engine import NllbTranslator
 from mlc.translation.nano.corpus import TARGETS, Composition
 from mlc.translation.nano.recipe import NanoRecipe
+from mlc.translation.translator import Translator
 
 REQUIRED_CHRF = 70.0
 
 
 def chrf_by_language(
-    translator: NllbTranslator, compositions: Sequence[Composition], *, into_english: bool = False
+    translator: Translator, compositions: Sequence[Composition], *, into_english: bool = False
 ) -> dict[str, float]:
     """Corpus chrF, 0 to 100, of each language of the grammar against the wordings that people wrote.
 

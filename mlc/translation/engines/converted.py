@@ -1,0 +1,178 @@
+"""The engine ``ctranslate2``: the same NLLB checkpoints, converted once and computed by CTranslate2."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlc.errors import UserError
+from mlc.models.sources import cache_folder, resolve_model
+from mlc.translation.engines.loading import folder_or_hub_id, load_tokenizer, pick_device, told_to_the_user
+from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of, require_languages
+from mlc.translation.engines.tokens import LONGEST_SENTENCE, MAX_SOURCE_TOKENS, NllbTokens, batches, cut
+from mlc.translation.identity import converted_precision, nllb_facts
+from mlc.translation.settings import TranslatorSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+END = "</s>"
+
+
+class ConvertedEngine:
+    """Translates sentences with a checkpoint that was converted for CTranslate2.
+
+    CTranslate2 reads a sentence once for every target language: it cannot hand on what its encoder has made.
+
+    Args:
+        folder: The converted checkpoint.
+        tokenizer: Tokenizer of the original.
+        settings: The configuration.
+        model_identity: Identity of the original.
+
+    Raises:
+        UserError: The converted checkpoint cannot be loaded.
+    """
+
+    whole_texts = False
+    longest_sentence = LONGEST_SENTENCE
+
+    def __init__(
+        self, folder: Path, tokenizer: "PreTrainedTokenizerBase", settings: TranslatorSettings, model_identity: str
+    ) -> None:
+        import ctranslate2
+
+        self.settings = settings
+        self.tokens = NllbTokens(tokenizer)
+        self._model_identity = model_identity
+        self._end = tokenizer.eos_token_id
+        device = "cuda" if pick_device(settings.device) == "cuda" else "cpu"
+        with told_to_the_user(settings.model):
+            self._translator = ctranslate2.Translator(
+                str(folder),
+                device=device,
+                compute_type=converted_precision(settings),
+                intra_threads=_threads(),
+            )
+
+    @classmethod
+    def from_settings(cls, settings: TranslatorSettings) -> "ConvertedEngine":
+        """Loads the checkpoint that the configuration names, and converts it if that was not done before.
+
+        Raises:
+            UserError: CTranslate2 is not installed, or the checkpoint cannot be converted or loaded.
+        """
+        _require_installed()
+        tokenizer = load_tokenizer(settings.model, settings.revision)
+        source = resolve_model(settings.model, revision=settings.revision)
+        folder = converted_folder(settings, source.identity)
+        return cls(folder, tokenizer, settings, source.identity)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        return nllb_facts(
+            "ctranslate2",
+            self._model_identity,
+            num_beams=self.settings.num_beams,
+            max_new_tokens=self.settings.max_new_tokens,
+            precision=converted_precision(self.settings),
+        )
+
+    @cached_property
+    def identity(self) -> str:
+        return identity_of(self.facts)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return self.tokens.languages
+
+    def lengths(self, sentences: Sequence[str], *, source: str) -> list[int]:
+        return list(map(len, self.tokens.encode(sentences, source)))
+
+    def translate(
+        self, sentences: Sequence[str], *, source: str, targets: Sequence[str]
+    ) -> Iterator[tuple[str, Batch]]:
+        require_languages(self.settings.model, self.languages, (source, *targets))
+        encoded = dict(zip(sentences, self.tokens.encode(sentences, source), strict=True))
+        lengths = {sentence: len(ids) for sentence, ids in encoded.items()}
+        for batch in batches(lengths, targets=len(targets), budget=self.settings.batch_tokens):
+            yield from self._translate_batch({sentence: encoded[sentence] for sentence in batch}, targets).items()
+
+    def _translate_batch(self, batch: Mapping[str, list[int]], targets: Sequence[str]) -> dict[str, Batch]:
+        to_tokens = self.tokens.tokenizer.convert_ids_to_tokens
+        rows = [to_tokens(cut(ids)) for ids in batch.values() for _ in targets]
+        results = self._translator.translate_batch(
+            rows,
+            target_prefix=[[target] for _ in batch for target in targets],
+            beam_size=self.settings.num_beams,
+            max_decoding_length=self.settings.max_new_tokens,
+            max_input_length=0,
+            # Scores are then plain sums.
+            length_penalty=0,
+            return_scores=True,
+            return_end_token=True,
+        )
+        done: dict[str, Batch] = {target: {} for target in targets}
+        remaining = iter(results)
+        for sentence, ids in batch.items():
+            for target in targets:
+                result = next(remaining)
+                done[target][sentence] = self._read(result, whole=len(ids) <= MAX_SOURCE_TOKENS)
+        return done
+
+    def _read(self, result: Any, *, whole: bool) -> SentenceTranslation:
+        generated = self.tokens.tokenizer.convert_tokens_to_ids(result.hypotheses[0][1:])
+        ended = generated[-1:] == [self._end]
+        text = self.tokens.decode(generated)
+        return SentenceTranslation(text, float(result.scores[0]), len(generated), ended and whole)
+
+
+def converted_folder(settings: TranslatorSettings, identity: str) -> Path:
+    """Folder of the converted checkpoint; converts it at the first call.
+
+    Args:
+        settings: Names the checkpoint.
+        identity: Its identity.
+
+    Raises:
+        UserError: The checkpoint cannot be converted.
+    """
+    from ctranslate2.converters import TransformersConverter
+
+    precision = converted_precision(settings)
+    safe = "".join(character if character.isalnum() else "-" for character in identity)
+    folder = cache_folder() / "ctranslate2" / f"{safe}-{precision}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        with told_to_the_user(settings.model):
+            converter = TransformersConverter(folder_or_hub_id(settings.model), revision=settings.revision)
+            converter.convert(str(draft), quantization=precision)
+        # Another process may have been faster; its result is as good.
+        with contextlib.suppress(OSError):
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _threads() -> int:
+    import torch
+
+    return min(torch.get_num_threads(), os.cpu_count() or 1)
+
+
+def _require_installed() -> None:
+    try:
+        import ctranslate2  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "The engine 'ctranslate2' is not installed: run `pip install ctranslate2`, or set translator.engine to "
+            "transformers."
+        ) from None

@@ -1,0 +1,83 @@
+"""Finding and loading NLLB checkpoints, with every failure told in one sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlc.errors import UserError
+from mlc.shipped import resolve_path
+from mlc.translation.settings import Device, Precision
+
+MODEL_TYPES = ("m2m_100", "nllb-moe")
+"""Architectures of NLLB-200 as transformers calls them."""
+THREE_WAYS = (
+    "give a hub id such as facebook/nllb-200-distilled-600M, a local folder with an NLLB checkpoint, or shipped:nano."
+)
+
+
+@contextmanager
+def told_to_the_user(location: str | Path) -> Iterator[None]:
+    """Turns whatever goes wrong in loading into one sentence; the libraries below raise errors of many kinds."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UserError(f"The translator {str(location)!r} cannot be loaded ({reason}); {THREE_WAYS}") from error
+
+
+def folder_or_hub_id(location: str | Path) -> str:
+    """What transformers can load a checkpoint from.
+
+    Raises:
+        UserError: It is a path with no folder there.
+    """
+    folder = resolve_path(str(location), Path.cwd())
+    if folder.is_dir():
+        return str(folder)
+    looks_like_path = isinstance(location, Path) or location.startswith((".", "/", "~")) or location.count("/") > 1
+    if looks_like_path or folder.exists():
+        raise UserError(f"The translator {str(location)!r} is not a folder; {THREE_WAYS}")
+    return str(location)
+
+
+def load_tokenizer(location: str | Path, revision: str | None) -> Any:
+    """The tokenizer of a checkpoint, once its architecture is known to be that of NLLB.
+
+    Raises:
+        UserError: It cannot be loaded, or is another architecture.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = folder_or_hub_id(location)
+    with told_to_the_user(location):
+        config = AutoConfig.from_pretrained(source, revision=revision)
+    if config.model_type not in MODEL_TYPES:
+        raise UserError(
+            f"The translator {str(location)!r} is a {config.model_type} checkpoint, not one of NLLB; {THREE_WAYS}"
+        )
+    with told_to_the_user(location):
+        return AutoTokenizer.from_pretrained(source, revision=revision)
+
+
+def pick_device(device: Device) -> str:
+    """The device to compute on.
+
+    Raises:
+        UserError: It is not there.
+    """
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, there in available.items() if there)
+    if not available[device]:
+        raise UserError(f"The device {device!r} is not available here; use auto or cpu.")
+    return device
+
+
+def pick_precision(precision: Precision, device: Device) -> Precision:
+    """What ``auto`` means on a device."""
+    if precision != "auto":
+        return precision
+    return "float16" if pick_device(device) == "cuda" else "float32"

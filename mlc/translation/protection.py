@@ -1,0 +1,125 @@
+"""What must come through a translation unharmed: code, addresses, placeholders, tags, numbers."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CODE_BLOCK = re.compile(r"```.*?```|~~~.*?~~~", re.DOTALL)
+"""Fenced code; it is never translated."""
+LIST_MARKER = re.compile(r"[ \t]*(?:(?:[-*+•‣◦]|\d{1,3}[.)]|[A-Za-z]\)|#{1,6}|>)[ \t]+)+")
+"""What begins a line of a list, a heading or a quotation; it is never translated."""
+
+_SPAN = re.compile(
+    r"""
+      (?P<code>`[^`\n]+`)
+    | (?P<url>(?:https?|ftp)://[^\s<>"']+|www\.[^\s<>"']+)
+    | (?P<email>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+    | (?P<placeholder>\{\{[^{}\n]*\}\}|\$?\{[^{}\s][^{}\n]*\}|%\(\w+\)[sd]|%[sd]\b)
+    | (?P<tag></?[A-Za-z][^<>\n]*>)
+    | (?P<number>\d+(?:[.,:/]\d+)*)
+    """,
+    re.VERBOSE,
+)
+_AFTER_ADDRESS = ".,;:!?)]}'\"»”。，！？"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a text that must stay as it is."""
+
+    kind: str
+    """``code``, ``url``, ``email``, ``placeholder``, ``tag`` or ``number``."""
+    text: str
+    start: int
+    end: int
+
+
+def protected_spans(text: str) -> list[Span]:
+    """Finds the protected parts of a text, in order, without overlap."""
+    return list(_spans(text))
+
+
+def _spans(text: str) -> Iterator[Span]:
+    for match in _SPAN.finditer(text):
+        kind = str(match.lastgroup)
+        found = match.group()
+        if kind == "url":
+            found = found.rstrip(_AFTER_ADDRESS)
+        yield Span(kind, found, match.start(), match.start() + len(found))
+
+
+def masked(text: str) -> str:
+    """The text with a letter in place of every character of a protected part, numbers excepted.
+
+    Whoever looks for the end of a sentence or clause finds none inside.
+    """
+    pieces, end = [], 0
+    for span in _spans(text):
+        if span.kind != "number":
+            pieces += [text[end : span.start], "x" * len(span.text)]
+            end = span.end
+    return "".join([*pieces, text[end:]])
+
+
+def has_words(text: str) -> bool:
+    """Whether there is anything to translate outside the protected parts; a text with no such part counts too."""
+    spans = protected_spans(text)
+    if not spans:
+        return True
+    rest = list(text)
+    for span in spans:
+        rest[span.start : span.end] = " " * (span.end - span.start)
+    return any(unicodedata.category(character)[0] in "LMS" for character in rest)
+
+
+def outer_tags(sentence: str) -> tuple[str, str, str]:
+    """Cuts tags and the white space beside them off both ends; what begins or ends inside stays."""
+    start, end = 0, len(sentence)
+    spans = [span for span in _spans(sentence) if span.kind == "tag"]
+    for span in spans:
+        if not sentence[start : span.start].strip():
+            start = span.end
+    for span in reversed(spans):
+        if span.start >= start and not sentence[span.end : end].strip():
+            end = span.start
+    core = sentence[start:end].strip()
+    if not core:
+        return "", sentence, ""
+    start = sentence.index(core, start)
+    return sentence[:start], core, sentence[start + len(core) :]
+
+
+def lost_kinds(source: str, translation: str) -> tuple[str, ...]:
+    """Kinds of protected parts of which the translation lacks some.
+
+    Numbers may be written in other digits, and with other separators.
+
+    Args:
+        source: The sentence.
+        translation: Its translation.
+
+    Returns:
+        Kinds, sorted; empty where everything came through.
+    """
+    spans = protected_spans(source)
+    exact = Counter((span.kind, span.text) for span in spans if span.kind != "number")
+    lost = {kind for (kind, text), count in exact.items() if translation.count(text) < count}
+    there = Counter(_digits(span.text) for span in _spans(translation) if span.kind == "number")
+    wanted = Counter(_digits(span.text) for span in spans if span.kind == "number")
+    return tuple(sorted(lost | ({"number"} if wanted - there else set())))
+
+
+def around_spans(sentence: str) -> list[tuple[bool, str]]:
+    """Cuts a sentence into its protected parts (True) and what stands around them (False); numbers are not cut out."""
+    pieces, end = [], 0
+    for span in _spans(sentence):
+        if span.kind != "number":
+            pieces += [(False, sentence[end : span.start]), (True, span.text)]
+            end = span.end
+    return [(kept, text) for kept, text in [*pieces, (False, sentence[end:])] if text]
+
+
+def _digits(number: str) -> str:
+    return "".join(str(unicodedata.digit(character)) for character in number if character.isdigit())

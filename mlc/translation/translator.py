@@ -1,0 +1,316 @@
+"""Texts in, translations out: split, look up, translate what is missing, remember, join."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlc.translation.engines import load_engine
+from mlc.translation.engines.protocol import Batch, Engine, SentenceTranslation
+from mlc.translation.memory import TranslationMemory
+from mlc.translation.protection import around_spans, lost_kinds
+from mlc.translation.sentences import SplitText, split_clauses, split_text
+from mlc.translation.settings import TranslatorSettings
+
+WINDOW = 10_000
+"""Texts that are in memory at once where a translation memory holds the others."""
+
+Known = dict[str, Batch]
+"""Translations of sentences by target language."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The translation of one text."""
+
+    text: str
+    """Empty if a part of it has no translation."""
+    logprob: float | None
+    """Mean natural log-probability of a generated token over the whole text, ``</s>`` counted and the forced language
+    token not; 0 if nothing was generated, None if the engine does not tell."""
+    finished: bool
+    """Whether every sentence was read to its end and its translation ended by itself. If not, part of the text is lost
+    or the model ran into a loop."""
+    sentences_in: int
+    sentences_out: int
+    """Sentences that got a translation that is not blank."""
+    logprobs: tuple[float | None, ...] = ()
+    """Sum of the log-probabilities of each sentence."""
+    lost: tuple[str, ...] = ()
+    """Kinds of protected parts of which some did not come through, such as ``number``; see
+    :mod:`mlc.translation.protection`."""
+    repaired: int = 0
+    """Sentences that were translated around a protected part, because it did not survive in the whole."""
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """A text translated there and back again."""
+
+    there: Translation
+    back: Translation
+
+
+class Translator:
+    """Translates texts, sentence by sentence, each distinct sentence once.
+
+    Args:
+        engine: What translates sentences.
+        memory: Where sentences are remembered and looked up; nothing is kept between calls without one. An engine that
+            takes whole texts uses none.
+    """
+
+    def __init__(self, engine: Engine, memory: TranslationMemory | None = None) -> None:
+        self.engine = engine
+        self.memory = None if engine.whole_texts else memory
+
+    @classmethod
+    def from_settings(cls, settings: TranslatorSettings, memory: Path | None = None) -> "Translator":
+        """Loads the translator that the configuration names.
+
+        Args:
+            settings: The configuration.
+            memory: Folder of all translation memories.
+
+        Raises:
+            UserError: It cannot be loaded, or the folder cannot be written.
+        """
+        engine = load_engine(settings)
+        return cls(engine, TranslationMemory(memory, engine.identity, engine.facts) if memory else None)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Engine, model identity and decoding settings."""
+        return self.engine.facts
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        source: str,
+        target: str,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[Translation]:
+        """Translates texts into one language; see :meth:`stream`.
+
+        Returns:
+            One translation for each text, in order.
+        """
+        stream = self.stream(texts, source=source, targets=(target,), on_progress=on_progress)
+        return [row[target] for row in stream]
+
+    def stream(
+        self,
+        texts: Iterable[str],
+        *,
+        source: str,
+        targets: Sequence[str],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Iterator[dict[str, Translation]]:
+        """Translates texts into several languages, which share the reading of each sentence.
+
+        With a memory, what is held at once does not grow with the number of texts.
+
+        Args:
+            texts: Texts in the source language. A blank one comes back as an empty text.
+            source: NLLB code of their language.
+            targets: NLLB codes to translate into.
+            on_progress: Called after each batch with the number of texts that are now translated into all languages.
+
+        Yields:
+            The translations of each text by language, in the order of the texts.
+
+        Raises:
+            UserError: The engine does not know a language, or fails for good.
+        """
+        # An engine checks the languages when it is asked, even for nothing.
+        for _ in self.engine.translate([], source=source, targets=targets):
+            pass
+        for window in _windows(texts, WINDOW if self.memory else None):
+            yield from self._translate_window(window, source, tuple(targets), on_progress or (lambda completed: None))
+
+    def fill(
+        self,
+        texts: Iterable[str],
+        *,
+        source: str,
+        targets: Sequence[str],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Translates texts for the memory alone; arguments as in :meth:`stream`."""
+        for _ in self.stream(texts, source=source, targets=targets, on_progress=on_progress):
+            pass
+
+    def round_trip(self, texts: Sequence[str], *, source: str, target: str) -> list[RoundTrip]:
+        """Translates texts into a language and back with the same engine.
+
+        Args:
+            texts: Texts in the source language.
+            source: NLLB code.
+            target: NLLB code of the language in between.
+        """
+        there = self.translate(texts, source=source, target=target)
+        back = self.translate([row.text for row in there], source=target, target=source)
+        return list(itertools.starmap(RoundTrip, zip(there, back, strict=True)))
+
+    def _translate_window(
+        self, texts: Sequence[str], source: str, targets: tuple[str, ...], report: Callable[[int], None]
+    ) -> Iterator[dict[str, Translation]]:
+        split = self._split(texts, source)
+        progress = _Progress(split, targets, report)
+        known: Known = {target: {} for target in targets}
+        self._complete((sentence for parts in split for sentence in parts.sentences), source, known, progress.done)
+        repaired = {} if self.engine.whole_texts else self._repair(source, known)
+        progress.end()
+        for parts in split:
+            yield {target: _assemble(parts, known[target], repaired.get(target, {}), target) for target in targets}
+
+    def _split(self, texts: Sequence[str], source: str) -> list[SplitText]:
+        if self.engine.whole_texts:
+            return [SplitText((text,), ("", "")) if text.strip() else SplitText((), (text,)) for text in texts]
+        return [self._split_long(split_text(text, source), source) for text in texts]
+
+    def _split_long(self, parts: SplitText, source: str) -> SplitText:
+        limit = self.engine.longest_sentence
+
+        def fits(sentence: str) -> bool:
+            # No tokenizer makes more tokens than bytes, besides the language and the end.
+            if limit is None or len(sentence.encode("utf-8", "surrogatepass")) + 2 <= limit:
+                return True
+            return self.engine.lengths([sentence], source=source)[0] <= limit
+
+        if all(map(fits, parts.sentences)):
+            return parts
+        sentences: list[str] = []
+        separators = [parts.separators[0]]
+        for sentence, separator in zip(parts.sentences, parts.separators[1:], strict=True):
+            clauses = split_clauses(sentence, fits)
+            sentences += clauses.sentences
+            separators += [*clauses.separators[1:-1], separator]
+        return SplitText(tuple(sentences), tuple(separators))
+
+    def _complete(
+        self, sentences: Iterable[str], source: str, known: Known, done: Callable[[str, Iterable[str]], None]
+    ) -> None:
+        """Adds to ``known`` the translations of sentences, from the memory or the engine."""
+        wanted = list(dict.fromkeys(sentences))
+        missing: dict[str, list[str]] = {sentence: [] for sentence in wanted}
+        for target, batch in known.items():
+            if self.memory:
+                batch.update(self.memory.lookup(wanted, source=source, target=target))
+            done(target, [sentence for sentence in wanted if sentence in batch])
+            for sentence in wanted:
+                if sentence not in batch:
+                    missing[sentence].append(target)
+        # After a kill some languages may be further than others.
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for sentence, targets in missing.items():
+            groups.setdefault(tuple(targets), []).append(sentence)
+        for group, members in groups.items():
+            for target, batch in self.engine.translate(members, source=source, targets=group) if group else ():
+                if self.memory:
+                    self.memory.store(batch, source=source, target=target)
+                known[target].update(batch)
+                done(target, batch)
+
+    def _repair(self, source: str, known: Known) -> Known:
+        """Translates sentences that lost a protected part in pieces around it, and puts the part itself between.
+
+        Returns:
+            The repaired translations by language; a number that was lost is not repaired.
+        """
+        broken = {
+            target: [sentence for sentence, row in batch.items() if set(lost_kinds(sentence, row.text)) - {"number"}]
+            for target, batch in known.items()
+        }
+        repaired: Known = {target: {} for target in known}
+        for target, sentences in broken.items():
+            pieces = {sentence: _pieces(sentence) for sentence in sentences}
+            own: Known = {target: {}}
+            words = (text for parts in pieces.values() for kept, text in parts if not kept)
+            self._complete(words, source, own, lambda target, done: None)
+            for sentence, parts in pieces.items():
+                repaired[target][sentence] = _join(parts, own[target], known[target][sentence])
+        return repaired
+
+
+def _pieces(sentence: str) -> list[tuple[bool, str]]:
+    """Protected parts, white space and lone punctuation (True), and the words between (False)."""
+    pieces: list[tuple[bool, str]] = []
+    for kept, text in around_spans(sentence):
+        core = text.strip()
+        if kept or not any(map(str.isalnum, core)):
+            pieces.append((True, text))
+            continue
+        start = text.index(core)
+        pieces += [(True, text[:start]), (False, core), (True, text[start + len(core) :])]
+    return pieces
+
+
+def _join(pieces: Sequence[tuple[bool, str]], done: Batch, whole: SentenceTranslation) -> SentenceTranslation:
+    words = [done[text] for kept, text in pieces if not kept]
+    sums = [row.logprob_sum for row in words]
+    return SentenceTranslation(
+        text="".join(text if kept else done[text].text for kept, text in pieces),
+        logprob_sum=sum(value for value in sums if value is not None) if None not in sums else None,
+        tokens=sum(row.tokens for row in words),
+        finished=all(row.finished for row in words) if words else whole.finished,
+    )
+
+
+def _windows(texts: Iterable[str], size: int | None) -> Iterator[list[str]]:
+    remaining = iter(texts)
+    while window := list(itertools.islice(remaining, size)):
+        yield window
+
+
+class _Progress:
+    """Counts the texts that have all their sentences in all languages."""
+
+    def __init__(self, split: Sequence[SplitText], targets: Sequence[str], report: Callable[[int], None]) -> None:
+        self._report = report
+        self._texts: dict[str, list[int]] = {}
+        self._left: dict[int, int] = {}
+        for index, parts in enumerate(split):
+            distinct = dict.fromkeys(parts.sentences)
+            for sentence in distinct:
+                self._texts.setdefault(sentence, []).append(index)
+            if distinct:
+                self._left[index] = len(distinct) * len(targets)
+        if len(self._left) < len(split):
+            report(len(split) - len(self._left))
+
+    def done(self, target: str, sentences: Iterable[str]) -> None:
+        before = len(self._left)
+        for sentence in sentences:
+            for index in self._texts.get(sentence, ()):
+                self._left[index] -= 1
+                if not self._left[index]:
+                    del self._left[index]
+        if before > len(self._left):
+            self._report(before - len(self._left))
+
+    def end(self) -> None:
+        """Texts without a translation are done too."""
+        if self._left:
+            self._report(len(self._left))
+
+
+def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> Translation:
+    rows = [repaired.get(sentence) or known.get(sentence) for sentence in parts.sentences]
+    found = [row for row in rows if row is not None]
+    sums = tuple(row.logprob_sum if row else None for row in rows)
+    tokens = sum(row.tokens for row in found)
+    text = parts.rejoin([row.text for row in found], target=target) if len(found) == len(rows) else ""
+    lost = (lost_kinds(sentence, row.text) for sentence, row in zip(parts.sentences, rows, strict=True) if row)
+    return Translation(
+        text=text if rows else "".join(parts.separators) if "".join(parts.separators).strip() else "",
+        logprob=None if None in sums else sum(filter(None, sums)) / tokens if tokens else 0.0,
+        finished=len(found) == len(rows) and all(row.finished for row in found),
+        sentences_in=len(rows),
+        sentences_out=sum(bool(row.text) for row in found),
+        logprobs=sums,
+        lost=tuple(sorted(set(itertools.chain.from_iterable(lost)))),
+        repaired=sum(sentence in repaired for sentence in parts.sentences),
+    )

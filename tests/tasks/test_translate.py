@@ -1,0 +1,90 @@
+"""Stage ``translate``: what languages share, and what a changed prompt file costs."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.translation.settings import TranslatorSettings
+from tasks.compute import release
+from tasks.files import PROMPTS_FILE, TRANSLATIONS_FILE
+from tasks.running import Run, running
+from tasks.translate import MEMORY_FOLDER, translate
+
+SETTINGS = TranslatorSettings(device="cpu")
+TEXTS = ["This topic is new to me.", "I have a quick question. This topic is new to me.", ""]
+LANGUAGES = ("deu_Latn", "swh_Latn")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    release()
+    with running(Run(ArtifactStore(tmp_path))) as run:
+        yield run
+    release()
+
+
+def ingested(run: Run, texts: list[str]) -> ArtifactRef:
+    parts = KeyParts("ingest", 1, settings={"texts": texts})
+    with run.store.writing("ingest", parts) as draft:
+        table = pa.table({"id": [str(number) for number in range(len(texts))], "prompt": texts})
+        pq.write_table(table, draft.path / PROMPTS_FILE)
+    return run.store.reference("ingest", parts.key)
+
+
+def translated(run: Run, prompts: ArtifactRef, language: str, **kwargs: Any) -> list[dict[str, Any]]:
+    done = translate.fn(prompts, language, SETTINGS, **kwargs)
+    ref = done if isinstance(done, ArtifactRef) else done.data
+    rows: list[dict[str, Any]] = pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE).to_pylist()
+    return rows
+
+
+def remembered(run: Run, language: str) -> list[str]:
+    folder = run.workspace / MEMORY_FOLDER
+    return [
+        sentence
+        for path in sorted(folder.glob(f"*/eng_Latn/{language}/*.parquet"))
+        for sentence in pq.read_table(path)["sentence"].to_pylist()
+    ]
+
+
+def test_rows_say_where_they_come_from(run: Run) -> None:
+    rows = translated(run, ingested(run, TEXTS), "deu_Latn")
+    assert [row["source"] for row in rows] == TEXTS
+    assert [(row["sentences_in"], row["sentences_out"], row["finished"]) for row in rows] == [
+        (1, 1, True), (2, 2, True), (0, 0, True)
+    ]  # fmt: skip
+    assert rows[1]["translation"].endswith(rows[0]["translation"])
+    assert [len(row["sentence_logprobs"]) for row in rows] == [1, 2, 0]
+    assert {row["decoding"] for row in rows} == {'{"max_new_tokens":256,"num_beams":1,"precision":"float32"}'}
+    assert len({row["translator"] for row in rows}) == 1
+    assert all(row["lost"] == [] and row["repaired"] == 0 for row in rows)
+
+
+def test_the_first_language_reads_the_prompts_for_all(run: Run) -> None:
+    prompts = ingested(run, TEXTS)
+    translated(run, prompts, "deu_Latn", together=LANGUAGES)
+    before = remembered(run, "swh_Latn")
+    assert sorted(before) == sorted(["This topic is new to me.", "I have a quick question."])
+    rows = translated(run, prompts, "swh_Latn", together=LANGUAGES)
+    assert remembered(run, "swh_Latn") == before
+    assert all(row["translation"] for row in rows[:2])
+
+
+def test_a_language_whose_artifact_is_there_is_left_alone(run: Run) -> None:
+    prompts = ingested(run, TEXTS)
+    translated(run, prompts, "swh_Latn")
+    for path in (run.workspace / MEMORY_FOLDER).rglob("*.parquet"):
+        path.unlink()
+    translated(run, prompts, "deu_Latn", together=LANGUAGES)
+    assert remembered(run, "swh_Latn") == []
+
+
+def test_a_new_prompt_file_costs_only_new_sentences(run: Run) -> None:
+    translated(run, ingested(run, TEXTS), "deu_Latn")
+    before = remembered(run, "deu_Latn")
+    translated(run, ingested(run, [*TEXTS, "I could not find anything useful on the internet."]), "deu_Latn")
+    assert len(remembered(run, "deu_Latn")) == len(before) + 1
