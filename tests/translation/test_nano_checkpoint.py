@@ -61,24 +61,24 @@ def test_no_word_of_the_domain_is_unknown(nano):
         *grammar.adjuncts.values(),
         *grammar.openers.values(),
     ]
-    unknown = nano.tokenizer.unk_token_id
+    unknown = nano.engine.tokens.tokenizer.unk_token_id
     assert unknown == 3
     for language in LANGUAGES:
-        encoded = nano.tokenizer([forms[language] for forms in parts])["input_ids"]
+        encoded = nano.engine.tokens.tokenizer([forms[language] for forms in parts])["input_ids"]
         assert not sum(ids.count(unknown) for ids in encoded), language
 
 
 def test_has_the_conventions_of_nllb(nano):
-    nano.tokenizer.src_lang = "swh_Latn"
-    ids = nano.tokenizer("habari")["input_ids"]
-    tokens = nano.tokenizer.convert_ids_to_tokens(ids)
+    nano.engine.tokens.tokenizer.src_lang = "swh_Latn"
+    ids = nano.engine.tokens.tokenizer("habari")["input_ids"]
+    tokens = nano.engine.tokens.tokenizer.convert_ids_to_tokens(ids)
     assert tokens[0] == "swh_Latn"
     assert tokens[-1] == "</s>"
-    assert nano.tokenizer.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<unk>"]) == [0, 1, 2, 3]
-    assert type(nano.tokenizer).__name__ == "NllbTokenizer"
-    assert type(nano.model).__name__ == "M2M100ForConditionalGeneration"
-    assert nano.model.config.decoder_start_token_id == 2
-    assert nano.model.lm_head.weight.data_ptr() == nano.model.model.shared.weight.data_ptr()
+    assert nano.engine.tokens.tokenizer.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<unk>"]) == [0, 1, 2, 3]
+    assert type(nano.engine.tokens.tokenizer).__name__ == "NllbTokenizer"
+    assert type(nano.engine.model).__name__ == "M2M100ForConditionalGeneration"
+    assert nano.engine.model.config.decoder_start_token_id == 2
+    assert nano.engine.model.lm_head.weight.data_ptr() == nano.engine.model.model.shared.weight.data_ptr()
 
 
 def test_is_small_and_described(quickstart_folder):
