@@ -12,6 +12,20 @@ from mlc.languages import resolve_language
 from tasks.running import Outcome
 
 
+def new_progress(console: Console) -> Progress:
+    """Bars that vanish when the work is done, and that only a terminal shows."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class TerminalDisplay:
     """Progress on a terminal; in a log file or CI only the lines.
 
@@ -21,16 +35,7 @@ class TerminalDisplay:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.progress = new_progress(console)
         self._bars: dict[str, TaskID] = {}
         self._lock = threading.Lock()
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.display import new_progress
 from flows.server import quiet_environment
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
@@ -156,16 +156,7 @@ def _usable(device: str) -> str:
 
 @contextmanager
 def _bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    with new_progress(console) as progress:
 
         def bar(name: str, total: int) -> Callable[[int], None]:
             task = progress.add_task(name, total=total)

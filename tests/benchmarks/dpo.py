@@ -4,8 +4,6 @@ The straightforward way forwards every variant through all layers and the head, 
 the longest response, and keeps every hidden state (../shared/methods.md, section 1).
 """
 
-import random
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -18,11 +16,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlc.losses import consistency_loss
-from mlc.models.prompts import EncodedPrompt, pad_prompts
+from mlc.models.prompts import pad_prompts
 from mlc.models.states import layer_index
-from mlc.training import ConsistencyConfig, Variants
+from mlc.training import ConsistencyConfig
 from tests.benchmarks.measuring import Figure, Turns, alternate, ratio, require_agreement
-from tests.benchmarks.models import random_llama, random_tokens
+from tests.benchmarks.models import dpo_trainer, preference_batch, random_llama
 
 PAD = 0
 LAYER = 0.5
@@ -143,47 +141,13 @@ class Bench:
     """
 
     def __init__(self, size: Size) -> None:
-        from datasets import Dataset
-        from transformers import AutoTokenizer
-        from trl import DPOConfig
-
-        from mlc.shipped import shipped_data
-        from mlc.training import ConsistencyDPOTrainer
-
         self.size = size
-        self.model = random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary)
-        # One row, so that there is a trainer; the batch below is made by hand, to the token.
-        row = {"prompt": "a", "chosen": "b", "rejected": "c", "variants": ["a"] * size.languages}
-        with tempfile.TemporaryDirectory() as folder:
-            self.trainer = ConsistencyDPOTrainer(
-                model=self.model,
-                ref_model=random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary),
-                args=DPOConfig(output_dir=folder, report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False),
-                train_dataset=Dataset.from_list([row]),
-                processing_class=AutoTokenizer.from_pretrained(shipped_data("tiny")),
-                consistency=CONFIG,
-            )
-        self.reference = self.trainer.ref_model
-        self.model.train()
-        self.trainer.current_gradient_accumulation_steps = 1
-        generator = random.Random(0)
-
-        def tokens(count: int) -> tuple[int, ...]:
-            return random_tokens(generator, count, count, size.vocabulary)
-
-        prompts = [tokens(size.prompt_tokens) for _ in range(size.prompts)]
-        rows = [prompt + tokens(size.response_tokens) for _ in range(2) for prompt in prompts]
-        answered = torch.arange(len(rows[0])) >= size.prompt_tokens
-        self.batch = {
-            "input_ids": torch.tensor(rows),
-            "attention_mask": torch.ones(len(rows), len(rows[0]), dtype=torch.long),
-            "completion_mask": answered.long().expand(len(rows), -1),
-        }
-        others = [[tokens(size.prompt_tokens) for _ in range(size.languages - 1)] for _ in prompts]
-        self.variants = [
-            Variants(tuple(EncodedPrompt(row, (True,) * len(row)) for row in (prompt, *rest)))
-            for prompt, rest in zip(prompts, others, strict=True)
-        ]
+        self.model, self.reference = (
+            random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary) for _ in range(2)
+        )
+        self.trainer = dpo_trainer(self.model, self.reference, size.languages, CONFIG, on_cpu=True)
+        batch = preference_batch(size)
+        self.batch, self.variants = batch.inputs, batch.variants
 
     def carrier(self) -> Tensor:
         """The DPO loss alone."""

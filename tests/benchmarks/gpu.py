@@ -3,8 +3,6 @@
 Weights and tokens are random. Without a GPU there is nothing to measure, and nothing is printed.
 """
 
-import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,10 +10,9 @@ from typing import Any
 
 import torch
 
-from mlc.models.prompts import EncodedPrompt
-from mlc.training import ConsistencyConfig, Variants
+from mlc.training import ConsistencyConfig
 from tests.benchmarks.measuring import Figure, progress
-from tests.benchmarks.models import random_tokens
+from tests.benchmarks.models import dpo_trainer, preference_batch
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,7 @@ def run(*, quick: bool) -> Iterator[Figure]:
 
 
 def _step(size: Size, device: str) -> Callable[[bool], None]:
-    from datasets import Dataset
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
-    from trl import DPOConfig
-
-    from mlc.shipped import shipped_data
-    from mlc.training import ConsistencyDPOTrainer
+    from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=size.vocabulary,
@@ -92,42 +84,15 @@ def _step(size: Size, device: str) -> Callable[[bool], None]:
         with torch.device(device):
             return Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16)
 
-    model = random_model().train()
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = ConsistencyDPOTrainer(
-            model=model,
-            ref_model=random_model(),
-            args=DPOConfig(folder, report_to=[], bf16=False, gradient_checkpointing=False, use_cpu=device == "cpu"),
-            train_dataset=Dataset.from_list(
-                [{"prompt": "a", "chosen": "b", "rejected": "c", "variants": ["a"] * size.languages}]
-            ),
-            processing_class=AutoTokenizer.from_pretrained(shipped_data("tiny")),
-            consistency=ConsistencyConfig.model_validate({}),
-        )
-    trainer.current_gradient_accumulation_steps = 1
-    generator = random.Random(0)
-
-    def tokens(count: int) -> tuple[int, ...]:
-        return random_tokens(generator, count, count, size.vocabulary)
-
-    prompts = [tokens(size.prompt_tokens) for _ in range(size.prompts)]
-    rows = [prompt + tokens(size.response_tokens) for _ in range(2) for prompt in prompts]
-    mask = torch.arange(len(rows[0]), device=device) >= size.prompt_tokens
-    batch = {
-        "input_ids": torch.tensor(rows, device=device),
-        "attention_mask": torch.ones(len(rows), len(rows[0]), dtype=torch.long, device=device),
-        "completion_mask": mask.long().expand(len(rows), -1),
-    }
-    others = [[tokens(size.prompt_tokens) for _ in range(size.languages - 1)] for _ in prompts]
-    variants = [
-        Variants(tuple(EncodedPrompt(row, (True,) * len(row)) for row in (prompt, *rest)))
-        for prompt, rest in zip(prompts, others, strict=True)
-    ]
+    model, reference = random_model(), random_model()
+    term = ConsistencyConfig.model_validate({})
+    trainer = dpo_trainer(model, reference, size.languages, term, on_cpu=device == "cpu")
+    batch = preference_batch(size, device)
 
     def step(on: bool) -> None:
         model.zero_grad(set_to_none=True)
-        trainer._variants = list(variants) if on else None
-        trainer.compute_loss(model, dict(batch)).backward()
+        trainer._variants = list(batch.variants) if on else None
+        trainer.compute_loss(model, dict(batch.inputs)).backward()
 
     return step
 
