@@ -144,6 +144,59 @@ def ui(
 
 
 @app.command()
+def translate(
+    file: Annotated[str, typer.Argument(help="JSON Lines, CSV, TSV, Parquet or plain lines (.txt); - for input.")],
+    to: Annotated[list[str], typer.Option("--to", "-t", help="Languages to translate into: es,sw.")],
+    source: Annotated[str, typer.Option("--from", "-f", help="Language of the texts.")] = "eng_Latn",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; standard output if left out.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of the texts; source, prompt, text or sentence if left out.")
+    ] = None,
+    read_as: Annotated[
+        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
+        typer.Option("--input-format", help="By the ending of the file if left out."),
+    ] = None,
+    write_as: Annotated[
+        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
+        typer.Option("--output-format", help="By the ending of --out if left out, else that of the input."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="NLLB, M2M100 or Marian: hub id, folder or shipped:nano.")
+    ] = None,
+    back: Annotated[bool, typer.Option("--back", help="Translate the translations back, too.")] = False,
+    memory: Annotated[
+        Path | None, typer.Option(help="Folder of the translation memory; one in the user's cache if left out.")
+    ] = None,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Remember nothing.")] = False,
+    config: Annotated[str | None, typer.Option(help="Configuration whose translator is used.")] = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Translate a file; every row of it is accounted for."""
+    with plain_errors():
+        from flows.translate import default_memory, translate_file
+
+        if as_json and out is None:
+            raise UserError("--json and the translations both want standard output: name a file with --out.")
+        overrides = [*(settings or []), *([f"translator.model={model}"] if model else [])]
+        told = translate_file(
+            file,
+            targets=to,
+            source=source,
+            out=out,
+            column=column,
+            read_as=read_as,
+            write_as=write_as,
+            settings=_load(config or "quickstart", None, None, overrides).translator,
+            memory=None if no_memory else memory or default_memory(),
+            back=back,
+            console=terminal,
+        )
+        if as_json:
+            print(json.dumps(told, ensure_ascii=False))
+
+
+@app.command()
 def layers(
     model: Annotated[str, typer.Argument(help="A folder, a hub id, package:NAME or shipped:NAME.")],
     prompts: Annotated[
@@ -246,6 +299,9 @@ def _run(config: Any, *, port: int | None, wait: float) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of the command."""
+    if not terminal.is_terminal:
+        # Bars of downloads and of loading are for people; in a log they are noise.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
         code = 0

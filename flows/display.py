@@ -1,15 +1,31 @@
 """What a person sees of a run in the terminal: bars while it works, a line for every task that is done."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from mlc.languages import resolve_language
 from tasks.running import Outcome
+
+if TYPE_CHECKING:
+    from mlc.translation.translator import Step
 
 
 def new_progress(console: Console) -> Progress:
@@ -76,6 +92,75 @@ class TerminalDisplay:
     def note(self, sentence: str) -> None:
         """Prints a sentence."""
         self.progress.console.print(f"[yellow]![/] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+class TranslationBars:
+    """One bar a language: sentences, tokens a second, time left. Only a terminal shows them.
+
+    Args:
+        console: Where to write.
+        languages: NLLB codes. Of the last one the bar counts the way back, if there is one.
+        texts: Number of texts of which the sentences are.
+    """
+
+    def __init__(self, console: Console, languages: Sequence[str], texts: int) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("sentences"),
+            _TokenRate(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._texts = texts
+        self._split = self._planned = self._planned_back = 0
+        self._bars = {
+            code: self.progress.add_task(resolve_language(code).english_name, total=None, tokens=0)
+            for code in languages
+        }
+        self._back = self._bars[languages[-1]]
+
+    def __enter__(self) -> "TranslationBars":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def step(self, step: "Step") -> None:
+        """Counts what was translated."""
+        if step.planned:
+            self._split += step.split
+            self._planned += step.planned
+            # The sentences of texts that are not split yet can only be guessed.
+            total = round(self._planned * self._texts / self._split)
+            for bar in self._bars.values():
+                self.progress.update(bar, total=total)
+        if step.target in self._bars:
+            self._advance(self._bars[step.target], step)
+
+    def step_back(self, step: "Step") -> None:
+        """Counts what was translated back."""
+        if step.planned:
+            self._planned_back += step.planned
+            self.progress.update(self._back, total=max(self._planned_back, self._planned * (len(self._bars) - 1)))
+        if step.target:
+            self._advance(self._back, step)
+
+    def _advance(self, bar: TaskID, step: "Step") -> None:
+        tokens = self.progress.tasks[self.progress.task_ids.index(bar)].fields["tokens"] + step.tokens
+        self.progress.update(bar, advance=step.sentences, tokens=tokens)
+
+
+class _TokenRate(ProgressColumn):
+    """Generated tokens a second."""
+
+    def render(self, task: Task) -> Text:
+        tokens, seconds = task.fields["tokens"], task.elapsed or 0.0
+        return Text(f"{tokens / seconds:,.0f} tokens/s" if tokens and seconds else "", style="cyan")
 
 
 def outcome_table(outcomes: list[dict[str, object]]) -> Table:

@@ -19,7 +19,7 @@ from tasks.running import Run, current_run
 from tasks.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
-    from mlc.translation.translator import Translation, Translator
+    from mlc.translation.translator import Step, Translation, Translator
 
 STAGE = Stage("translate", version=2, module=__name__, libraries=("torch", "transformers", "sentencex"))
 MEMORY_FOLDER = "memory"
@@ -57,7 +57,11 @@ def translate(
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
-        moved = run.display.bar(f"translate · {language}", len(rows))
+        advance = run.display.bar(f"translate · {language}", len(rows))
+
+        def moved(step: "Step") -> None:
+            advance(step.texts)
+
         texts = rows["prompt"].to_pylist()
         key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
         with loaded(key, lambda: _load(settings, run)) as translator:

@@ -103,7 +103,10 @@ def test_a_line_separator_inside_a_json_text_is_text(read):
     assert [row["prompt"] for row in rows] == ["one\u2028two", "three\r\nfour"]
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text.strip()), min_size=1))
+any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(lambda text: text.strip())
+
+
+@given(st.lists(any_text, min_size=1))
 def test_any_text_survives_json_lines(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("any") / "x.jsonl"
     write_rows(path, [{"prompt": text} for text in texts])
@@ -176,6 +179,46 @@ def test_the_id_of_a_rejected_row_is_free(read):
     assert rejected == [(1, "no text in prompt")]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.jsonl", f'{{"prompt": "{SECRET}"\n{{"prompt": "x"}}\n', "not a JSON object"),
+        ("x.jsonl", f'\n\n["{SECRET}"]\n{{"prompt": "x"}}\n', "not a JSON object"),
+        ("x.jsonl", "[" * 100_000 + '\n{"prompt": "x"}\n', "not a JSON object"),
+        ("x.jsonl", f'{{"prompt": "{SECRET} \\ud800"}}\n{{"prompt": "x"}}\n', "half a surrogate pair in prompt"),
+        ("x.jsonl", f'{{"prompt": "{SECRET} \\u0000"}}\n{{"prompt": "x"}}\n', "a NUL character in prompt"),
+        ("x.jsonl", f'{{"prompt": ["{SECRET}"]}}\n{{"prompt": "x"}}\n', "not a text in prompt"),
+        (
+            "x.jsonl",
+            f'{{"prompt": "{SECRET} é"}}\n{{"prompt": "x"}}\n'.encode("latin-1"),
+            "bytes that are not UTF-8 in prompt",
+        ),
+        ("x.csv", f"prompt\n{SECRET} é\nx\n".encode("latin-1"), "bytes that are not UTF-8 in prompt"),
+        ("x.csv", f"prompt,tag\n{SECRET},more,most\nx,y\n", "3 fields where the header has 2"),
+        ("x.csv", f'prompt,tag\n"{SECRET},y\nx,y\n', "a quotation mark out of place"),
+        ("x.csv", f'prompt,tag\n"{SECRET}" and,y\nx,y\n', "a quotation mark out of place"),
+        ("x.tsv", f"prompt\ttag\n{SECRET}\nx\ty\n", "1 field where the header has 2"),
+        ("x.parquet", pa.table({"prompt": [SECRET.encode() + b"\xff", b"x"]}), "bytes that are not UTF-8 in prompt"),
+    ],
+)
+def test_a_bad_row_takes_no_other_with_it(read, name, content, reason):
+    rows, rejected = read(name, content)
+    assert [row["prompt"] for row in rows] == ["x"]
+    assert rejected == [(1, reason)]
+
+
+def test_a_quotation_mark_that_is_never_closed_costs_its_own_line(read):
+    content = 'id,prompt\n1,one\n2,"two\n3,three\n4,"four\nand more"\n5,"five\n6,six\n'
+    rows, rejected = read("x.csv", content)
+    assert [(row["id"], row["prompt"]) for row in rows] == [
+        ("1", "one"),
+        ("3", "three"),
+        ("4", "four\nand more"),
+        ("6", "six"),
+    ]
+    assert rejected == [(2, "a quotation mark out of place"), (5, "a quotation mark out of place")]
+
+
 def test_unknown_labels(read):
     content = "prompt,label\none,harmful\ntwo,Harmful\nthree,bad\nfour,harmless\nfive,\n"
     rows, rejected = read("x.csv", content)
@@ -199,17 +242,10 @@ def test_a_required_label_must_be_there(read):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.jsonl", f'{{"prompt": "{SECRET}"}}\n{{"prompt": "{SECRET}"\n', "Line 2 of .* is not a JSON object"),
-        ("x.jsonl", f'\n\n["{SECRET}"]\n', "Line 3 of .* is not a JSON object"),
-        ("x.jsonl", f"{SECRET}\n", "Line 1 of .* is not a JSON object"),
-        ("x.jsonl", f'{{"prompt": "{SECRET} \\ud800"}}\n', "is not valid jsonl"),
-        ("x.jsonl", f'{{"prompt": "{SECRET} é"}}\n'.encode("latin-1"), "is not valid jsonl"),
-        ("x.csv", f"prompt\n{SECRET} é\n".encode("latin-1"), "is not valid csv"),
-        ("x.csv", f"id,prompt\n1,{SECRET},more\n2,x\n", "is not valid csv"),
-        ("x.csv", "", "is not valid csv"),
-        ("x.tsv", f"id\tprompt\n{SECRET}\n", "is not valid tsv"),
+        ("x.jsonl", f"{SECRET}\n", r"holds no usable prompt \(set aside: not a JSON object\)"),
+        ("x.jsonl", f'{{"prompt": "{SECRET}"}}\n'.encode("utf-16"), "is not UTF-8 but UTF-16"),
+        ("x.csv", "", "holds no usable prompt"),
         ("x.parquet", f"{SECRET}", "is not valid parquet"),
-        ("x.parquet", pa.table({"prompt": [SECRET.encode() + b"\xff"]}), "is not valid parquet"),
         ("x.txt", SECRET, r"ends in '\.txt': use one of \.jsonl, \.csv, \.tsv, \.parquet"),
         ("x.jsonl", "", "holds no usable prompt: give at least one row"),
         ("x.jsonl", "\n \n", "holds no usable prompt"),

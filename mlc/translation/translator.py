@@ -45,6 +45,27 @@ class Translation:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What has just been done, for people who wait."""
+
+    texts: int = 0
+    """Texts that now have their translations into all languages."""
+    split: int = 0
+    """Texts that were split into sentences."""
+    planned: int = 0
+    """Distinct sentences that were found in them; each is to be translated into every language."""
+    target: str = ""
+    """The language of the sentences below."""
+    sentences: int = 0
+    """Sentences that now have a translation."""
+    tokens: int = 0
+    """Tokens that were generated for them; 0 if they were known before."""
+
+
+OnProgress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
 class RoundTrip:
     """A text translated there and back again."""
 
@@ -90,7 +111,7 @@ class Translator:
         *,
         source: str,
         target: str,
-        on_progress: Callable[[int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[Translation]:
         """Translates texts into one language; see :meth:`stream`.
 
@@ -106,7 +127,7 @@ class Translator:
         *,
         source: str,
         targets: Sequence[str],
-        on_progress: Callable[[int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Iterator[dict[str, Translation]]:
         """Translates texts into several languages, which share the reading of each sentence.
 
@@ -116,7 +137,7 @@ class Translator:
             texts: Texts in the source language. A blank one comes back as an empty text.
             source: NLLB code of their language.
             targets: NLLB codes to translate into.
-            on_progress: Called after each batch with the number of texts that are now translated into all languages.
+            on_progress: Called when texts are split, and after each batch.
 
         Yields:
             The translations of each text by language, in the order of the texts.
@@ -128,7 +149,7 @@ class Translator:
         for _ in self.engine.translate([], source=source, targets=targets):
             pass
         for window in _windows(texts, WINDOW if self.memory else None):
-            yield from self._translate_window(window, source, tuple(targets), on_progress or (lambda completed: None))
+            yield from self._translate_window(window, source, tuple(targets), on_progress or (lambda step: None))
 
     def fill(
         self,
@@ -136,7 +157,7 @@ class Translator:
         *,
         source: str,
         targets: Sequence[str],
-        on_progress: Callable[[int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """Translates texts for the memory alone; arguments as in :meth:`stream`."""
         for _ in self.stream(texts, source=source, targets=targets, on_progress=on_progress):
@@ -155,7 +176,7 @@ class Translator:
         return list(itertools.starmap(RoundTrip, zip(there, back, strict=True)))
 
     def _translate_window(
-        self, texts: Sequence[str], source: str, targets: tuple[str, ...], report: Callable[[int], None]
+        self, texts: Sequence[str], source: str, targets: tuple[str, ...], report: OnProgress
     ) -> Iterator[dict[str, Translation]]:
         split = self._split(texts, source)
         progress = _Progress(split, targets, report)
@@ -191,7 +212,7 @@ class Translator:
         return SplitText(tuple(sentences), tuple(separators))
 
     def _complete(
-        self, sentences: Iterable[str], source: str, known: Known, done: Callable[[str, Iterable[str]], None]
+        self, sentences: Iterable[str], source: str, known: Known, done: Callable[[str, Batch, bool], None]
     ) -> None:
         """Adds to ``known`` the translations of sentences, from the memory or the engine."""
         wanted = list(dict.fromkeys(sentences))
@@ -199,7 +220,7 @@ class Translator:
         for target, batch in known.items():
             if self.memory:
                 batch.update(self.memory.lookup(wanted, source=source, target=target))
-            done(target, [sentence for sentence in wanted if sentence in batch])
+            done(target, batch, True)
             for sentence in wanted:
                 if sentence not in batch:
                     missing[sentence].append(target)
@@ -212,7 +233,7 @@ class Translator:
                 if self.memory:
                     self.memory.store(batch, source=source, target=target)
                 known[target].update(batch)
-                done(target, batch)
+                done(target, batch, False)
 
     def _repair(self, source: str, known: Known) -> Known:
         """Translates sentences that lost a protected part in pieces around it, and puts the part itself between.
@@ -229,7 +250,7 @@ class Translator:
             pieces = {sentence: _pieces(sentence) for sentence in sentences}
             own: Known = {target: {}}
             words = (text for parts in pieces.values() for kept, text in parts if not kept)
-            self._complete(words, source, own, lambda target, done: None)
+            self._complete(words, source, own, lambda target, batch, remembered: None)
             for sentence, parts in pieces.items():
                 repaired[target][sentence] = _join(parts, own[target], known[target][sentence])
         return repaired
@@ -266,9 +287,9 @@ def _windows(texts: Iterable[str], size: int | None) -> Iterator[list[str]]:
 
 
 class _Progress:
-    """Counts the texts that have all their sentences in all languages."""
+    """Counts the sentences, and the texts that have all their sentences in all languages."""
 
-    def __init__(self, split: Sequence[SplitText], targets: Sequence[str], report: Callable[[int], None]) -> None:
+    def __init__(self, split: Sequence[SplitText], targets: Sequence[str], report: OnProgress) -> None:
         self._report = report
         self._texts: dict[str, list[int]] = {}
         self._left: dict[int, int] = {}
@@ -278,23 +299,24 @@ class _Progress:
                 self._texts.setdefault(sentence, []).append(index)
             if distinct:
                 self._left[index] = len(distinct) * len(targets)
-        if len(self._left) < len(split):
-            report(len(split) - len(self._left))
+        report(Step(texts=len(split) - len(self._left), split=len(split), planned=len(self._texts)))
 
-    def done(self, target: str, sentences: Iterable[str]) -> None:
+    def done(self, target: str, batch: Batch, remembered: bool) -> None:
+        if not batch:
+            return
         before = len(self._left)
-        for sentence in sentences:
+        for sentence in batch:
             for index in self._texts.get(sentence, ()):
                 self._left[index] -= 1
                 if not self._left[index]:
                     del self._left[index]
-        if before > len(self._left):
-            self._report(before - len(self._left))
+        tokens = 0 if remembered else sum(row.tokens for row in batch.values())
+        self._report(Step(texts=before - len(self._left), target=target, sentences=len(batch), tokens=tokens))
 
     def end(self) -> None:
         """Texts without a translation are done too."""
         if self._left:
-            self._report(len(self._left))
+            self._report(Step(texts=len(self._left)))
 
 
 def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> Translation:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlc.translation.protection import around_spans, has_words, lost_kinds, outer_tags, protected_spans
+from mlc.translation.protection import around_spans, has_words, lost_kinds, masked, outer_tags, protected_spans
 from mlc.translation.sentences import split_clauses, split_text
 
 
@@ -144,3 +144,10 @@ def test_clauses_lose_nothing(text, limit):
         assert not separator.strip()
         joined += part + separator
     assert joined == sentence
+
+
+@pytest.mark.parametrize("unit", ["a", "a.", "1,", "<a", "{a", "@a", "a@"])
+def test_a_million_characters_come_back(unit):
+    """A pattern that looks at a long word again from each of its characters would take an hour over it."""
+    text = unit * (1_000_000 // len(unit))
+    assert len(masked(text)) == len(text)

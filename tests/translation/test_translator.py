@@ -151,12 +151,26 @@ def test_beam_search(nano):
 
 
 def test_progress_adds_up_to_the_texts(tiny):
-    calls = []
+    steps = []
     texts = ["One thing.", "", "Two things. One thing.", "Three.", " "]
-    translate(with_settings(tiny, batch_tokens=1), texts, on_progress=calls.append)
-    assert sum(calls) == len(texts)
-    assert len(calls) > 2
-    assert all(call > 0 for call in calls)
+    translate(with_settings(tiny, batch_tokens=1), texts, on_progress=steps.append)
+    assert (steps[0].texts, steps[0].planned) == (2, 3)
+    assert sum(step.texts for step in steps) == len(texts)
+    assert [(step.target, step.sentences) for step in steps[1:]] == [("deu_Latn", 1)] * 3
+    assert all(step.tokens > 0 for step in steps[1:])
+
+
+def test_progress_tells_what_was_known(tiny, tmp_path):
+    engine = tiny.engine
+    translator = Translator(engine, TranslationMemory(tmp_path, engine.identity, engine.facts))
+    translate(translator, ["One thing."])
+    steps = []
+    translate(translator, ["One thing. Two things."], on_progress=steps.append)
+    assert [(step.planned, step.sentences, step.tokens > 0) for step in steps] == [
+        (2, 0, False),
+        (0, 1, False),
+        (0, 1, True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +414,7 @@ def test_windows_change_nothing(remembering, monkeypatch):
     monkeypatch.setattr("mlc.translation.translator.WINDOW", 2)
     other = remembering(max_new_tokens=127)
     assert [row.text for row in translate(other, texts, on_progress=calls.append)] == [row.text for row in expected]
-    assert sum(calls) == len(texts)
+    assert sum(step.texts for step in calls) == len(texts)
     seen = [sentence for batch, _ in other.engine.batches for sentence in batch]
     assert sorted(seen) == sorted(SENTENCES)
 

@@ -3,21 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.shipped import resolve_path
 from mlc.store.hashing import digest_file
+from mlc.tables import TableFile
 from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of, require_languages
 from mlc.translation.settings import TranslatorSettings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 VERSION = 1
 """Raised when the same table would give other translations than before."""
 COLUMNS = ("source", "target_language", "translation")
+FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 _FORM = (
     "a .parquet, .csv, .tsv or .jsonl file with the columns source, target_language and translation, and perhaps "
     "source_language"
@@ -58,10 +57,15 @@ class GivenEngine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._given: dict[tuple[str, str], dict[str, str]] = {}
-        table = _read(path)
-        rows = zip(*(table[name].to_pylist() for name in (*COLUMNS, "source_language")), strict=True)
-        for number, (text, target, translation, source) in enumerate(rows, start=1):
-            self._add(number, text, target, translation, source)
+        file = TableFile(path, formats=FORMATS, what="table of given translations")
+        file.require(COLUMNS)
+        for row in file:
+            if row.problem:
+                raise UserError(
+                    f"Row {row.number} of the given translations {str(path)!r} cannot be read ({row.problem}): "
+                    "mend it, or take the row out."
+                )
+            self._add(row.number, *(row.values.get(name) for name in (*COLUMNS, "source_language")))
 
     @classmethod
     def from_settings(cls, settings: TranslatorSettings) -> "GivenEngine":
@@ -111,45 +115,3 @@ class GivenEngine:
                 f"Row {number} of the given translations {str(self._path)!r} gives another translation into {pair[1]} "
                 "of a text that stands above it: keep one of the two."
             )
-
-
-def _read(path: Path) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
-
-    readers = {
-        ".parquet": pa.parquet.read_table,
-        ".csv": _read_separated(","),
-        ".tsv": _read_separated("\t"),
-        ".jsonl": pa.json.read_json,
-    }
-    if path.suffix not in readers:
-        raise UserError(f"The given translations {str(path)!r} are of no kind that is known: give {_FORM}.")
-    try:
-        table = readers[path.suffix](path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        # What Arrow says can hold pieces of the table.
-        raise UserError(
-            f"The given translations {str(path)!r} cannot be read ({type(error).__name__}): give {_FORM}."
-        ) from None
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise UserError(f"The given translations {str(path)!r} have no column {', '.join(missing)}: give {_FORM}.")
-    if "source_language" not in table.column_names:
-        table = table.append_column("source_language", pa.nulls(len(table), pa.string()))
-    return table
-
-
-def _read_separated(separator: str) -> Any:
-    import pyarrow.csv as csv
-
-    def read(path: Path) -> "pa.Table":
-        return csv.read_csv(
-            path,
-            parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(strings_can_be_null=True),
-        )
-
-    return read
