@@ -20,6 +20,8 @@ from mlc.errors import UserError
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+TABLE_WIDTH = 132
+"""Of tables that no terminal limits."""
 app = typer.Typer(
     name="mlc",
     help="Make a language model that is safe in English safe in other languages.",
@@ -254,10 +256,21 @@ def languages(
             print(json.dumps([vars(language) for language in found], ensure_ascii=False))
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("code", "name", "own name", "tag", "script"):
-            table.add_column(column, no_wrap=True)
+        for column in ("code", "name", "own name", "tag", "script", "direction"):
+            named = column.endswith("name")
+            table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=None if named else len(column))
+        table.columns[0].min_width = max(len(language.code) for language in found)
         for language in found:
-            table.add_row(language.code, language.english_name, language.own_name, language.bcp47, language.script)
+            table.add_row(
+                language.code,
+                language.english_name,
+                language.own_name,
+                language.bcp47,
+                language.script,
+                language.direction,
+            )
+        if not results.is_terminal:
+            results.width = max(results.width, TABLE_WIDTH)
         results.print(table)
 
 

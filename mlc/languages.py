@@ -78,8 +78,9 @@ def resolve_language(text: str) -> Language:
         choices = " or ".join(f"{language.code} ({language.english_name})" for language in found)
         raise UserError(f"The language {text!r} is ambiguous: write {choices}.")
     near = difflib.get_close_matches(wanted, table, n=8, cutoff=0.5)
-    codes = list(dict.fromkeys(table[name][0].code for name in near))[:3]
-    hint = f"did you mean {', '.join(codes)}?" if codes else "see `mlc languages` for the list."
+    nearest = list(dict.fromkeys(table[name][0] for name in near))[:3]
+    named = [f"{language.code} ({language.english_name})" for language in nearest]
+    hint = f"did you mean {', '.join(named)}?" if named else "see `mlc languages` for the list."
     raise UserError(f"The language {text!r} is unknown: {hint}")
 
 

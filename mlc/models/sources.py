@@ -15,7 +15,9 @@ from mlc.store.hashing import digest_data, digest_file, folder_files
 PACKAGE_PREFIX = "package:"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.\-]*/[\w.\-]+$")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
-_DECISIVE = (".safetensors", ".json", ".model", ".jinja")
+_DECISIVE = (".safetensors", ".json", ".model", ".spm", ".jinja")
+_OLD_WEIGHTS = "pytorch_model*.bin"
+"""What checkpoints from before safetensors hold, such as those of NLLB-200 on the hub."""
 _VOCABULARIES = ("merges.txt", "vocab.txt")
 _WAYS = (
     "give a folder made by save_pretrained, a hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct' "
@@ -68,7 +70,7 @@ def artifact_model(folder: Path, sha256: str) -> ModelSource:
 def _folder_model(location: str, folder: Path) -> ModelSource:
     if not (folder / "config.json").is_file():
         raise UserError(f"The folder {location!r} holds no model (no config.json in it): {_WAYS}.")
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob(_OLD_WEIGHTS)):
         raise UserError(f"The folder {location!r} holds no weights (no .safetensors file in it): {_WAYS}.")
     return ModelSource(location, "folder", str(folder.resolve()), _weights_digest(folder.resolve()))
 
@@ -126,7 +128,11 @@ def _file_digest(path: Path) -> str:
 
 def _weights_digest(folder: Path) -> str:
     # Model cards and training logs beside the weights do not change what the model computes.
-    decisive = [path for path in folder_files(folder) if path.suffix in _DECISIVE or path.name in _VOCABULARIES]
+    decisive = [
+        path
+        for path in folder_files(folder)
+        if path.suffix in _DECISIVE or path.name in _VOCABULARIES or path.match(_OLD_WEIGHTS)
+    ]
     return digest_data({path.relative_to(folder).as_posix(): _file_digest(path) for path in decisive})
 
 

@@ -219,3 +219,19 @@ def test_what_looks_like_a_special_token_is_text(family, text, request):
     unknown = engine.tokens.tokenizer.unk_token_id
     inner = ids[:-1] if family == "one_pair" else ids[1:-1]
     assert not (special - {None, unknown}) & set(inner)
+
+
+def test_weights_from_before_safetensors(tiny_nllb_folder, tmp_path):
+    """NLLB-200 on the hub has its weights as pytorch_model.bin."""
+    from safetensors.torch import load_file
+
+    for file in tiny_nllb_folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tiny_nllb_folder / "model.safetensors")
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    engine = load(tmp_path)
+    assert every(engine, SENTENCES, GERMAN) == every(load(tiny_nllb_folder), SENTENCES, GERMAN)
+    before = engine.identity
+    torch.save({name: tensor + 1 for name, tensor in weights.items()}, tmp_path / "pytorch_model.bin")
+    assert load(tmp_path).identity != before
