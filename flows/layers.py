@@ -18,6 +18,7 @@ from rich.table import Table
 
 from flows.display import new_progress
 from flows.server import quiet_environment
+from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
@@ -89,7 +90,7 @@ def show_layers(
     )
     chosen, dropped = choose_prompts(everything, limit)
     source = resolve_model(model)
-    policy = load_policy(source, device=_usable(device))
+    policy = load_policy(source, device=pick_device(device))
     folder = _writable(out or Path(f"layers-{_short_name(model)}"))
     entries = policy.model.config.get_text_config().num_hidden_layers + 1
     pools: tuple[Pool, ...] = tuple(one for one in POOLS if pool in ("all", one))
@@ -137,21 +138,6 @@ def _writable(folder: Path) -> Path:
     if reason:
         raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
     return folder
-
-
-def _usable(device: str) -> str:
-    import torch
-
-    from mlc.models.loading import pick_device
-
-    picked = pick_device(device)
-    try:
-        torch.zeros(1, device=picked)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(
-            f"The device {device!r} is not there: use auto, cpu, or one that torch has on this machine."
-        ) from None
-    return picked
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import ModelSource, cache_folder
 
@@ -38,15 +39,6 @@ class Policy:
         return self.stop_token
 
 
-def pick_device(device: str = "auto") -> str:
-    """``auto`` becomes ``cuda`` where a GPU is there, else ``cpu``."""
-    import torch
-
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, device: str = "auto") -> Policy:
     """Loads a causal language model in evaluation mode.
 
@@ -56,7 +48,7 @@ def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, devi
         device: ``auto``, ``cpu``, ``cuda`` or any device of torch.
 
     Raises:
-        UserError: It cannot be loaded as a causal language model.
+        UserError: It cannot be loaded as a causal language model, or the device is not there.
     """
     import torch
     from safetensors import SafetensorError

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from mlc.devices import pick_device
 from mlc.models.sources import resolve_model
 from mlc.translation.engines.endpoint import http_facts
 from mlc.translation.engines.given import given_facts, given_file
-from mlc.translation.engines.loading import pick_device, pick_precision
+from mlc.translation.engines.loading import pick_precision
 from mlc.translation.settings import Precision, TranslatorSettings
 
 VERSIONS = {"transformers": 2, "ctranslate2": 2}

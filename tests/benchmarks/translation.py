@@ -96,16 +96,16 @@ def _engines(size: Size, folder: Path) -> Iterator[Figure]:
     texts: dict[str, Texts] = {}
     works: dict[str, Any] = {
         "plain": partial(plain_way, engine, sentences),
-        "transformers": partial(_translate, engine, sentences),
+        "transformers": partial(by_engine, engine, sentences),
     }
     if importlib.util.find_spec("ctranslate2"):
-        works["ctranslate2"] = partial(_translate, _converted(checkpoint, size, folder), sentences)
+        works["ctranslate2"] = partial(by_engine, _converted(checkpoint, size, folder), sentences)
 
     def keep(name: str) -> None:
         texts[name] = works[name]()
 
     plain, own, *converted = alternate([partial(keep, name) for name in works], rounds=size.rounds)
-    same = _same_share(texts["plain"], texts["transformers"])
+    same = same_share(texts["plain"], texts["transformers"])
     # With random weights two tokens may be as good as equally likely; then rounding decides.
     require_agreement("shares of equal texts", 1 - same, 0.002)
     facts = {
@@ -117,7 +117,7 @@ def _engines(size: Size, folder: Path) -> Iterator[Figure]:
     means = "plain way / engine transformers"
     yield ratio("translation", "speed-up", means, plain, own, same_texts=same, **facts)
     for turns in converted:
-        same = _same_share(texts["plain"], texts["ctranslate2"])
+        same = same_share(texts["plain"], texts["ctranslate2"])
         means = "plain way / engine ctranslate2, int8"
         yield ratio("translation", "speed-up of ctranslate2", means, plain, turns, same_texts=same, **facts)
 
@@ -136,7 +136,7 @@ def plain_way(engine: Seq2SeqEngine, sentences: list[str]) -> Texts:
         for start in range(0, len(sentences), PLAIN_BATCH):
             inputs = tokenizer(sentences[start : start + PLAIN_BATCH], return_tensors="pt", padding=True)
             rows = model.generate(
-                **inputs,
+                **inputs.to(model.device),
                 forced_bos_token_id=tokenizer.convert_tokens_to_ids(target),
                 num_beams=1,
                 do_sample=False,
@@ -146,7 +146,8 @@ def plain_way(engine: Seq2SeqEngine, sentences: list[str]) -> Texts:
     return texts
 
 
-def _translate(engine: Engine, sentences: list[str]) -> Texts:
+def by_engine(engine: Engine, sentences: list[str]) -> Texts:
+    """The same by an engine."""
     done: dict[str, dict[str, SentenceTranslation]] = {target: {} for target in TARGETS}
     for target, batch in engine.translate(sentences, source=ENGLISH, targets=TARGETS):
         done[target].update(batch)
@@ -169,7 +170,8 @@ def _converted(checkpoint: Path, size: Size, folder: Path) -> Engine:
             os.environ["MLC_CACHE"] = before
 
 
-def _same_share(left: Texts, right: Texts) -> float:
+def same_share(left: Texts, right: Texts) -> float:
+    """Share of the texts that two ways agree on."""
     same = [a == b for target in TARGETS for a, b in zip(left[target], right[target], strict=True)]
     return sum(same) / len(same)
 

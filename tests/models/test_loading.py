@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from mlc.errors import UserError
-from mlc.models.loading import load_policy, pick_device, save_policy
+from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 
 IDS = torch.tensor([[1, 20, 30, 40, 2]])
@@ -136,8 +136,3 @@ def test_padding_falls_back_to_the_stop_token(load_tiny):
     assert policy.pad_token == 0
     policy.model.config.pad_token_id = None
     assert policy.pad_token == policy.stop_token
-
-
-def test_pick_device():
-    assert pick_device("cpu") == "cpu"
-    assert pick_device() == ("cuda" if torch.cuda.is_available() else "cpu")

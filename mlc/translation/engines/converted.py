@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import cache_folder, resolve_model
 from mlc.translation.engines.checkpoint import CheckpointEngine
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
     load_tokenizer,
-    pick_device,
     require_tokens,
     told_to_the_user,
 )

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.shipped import resolve_path
 from mlc.translation.engines.tokens import CheckpointTokens, tokens_of
@@ -73,22 +74,6 @@ def require_tokens(name: str, tokenizer: Any, model_type: str = MODEL_TYPES[0]) 
     if tokens is None or model_type not in MODEL_TYPES:
         raise UserError(f"The checkpoint {name!r} ({model_type}) has no tokens of languages; {THREE_WAYS}")
     return tokens
-
-
-def pick_device(device: Device) -> str:
-    """The device to compute on.
-
-    Raises:
-        UserError: It is not there.
-    """
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, there in available.items() if there)
-    if not available[device]:
-        raise UserError(f"The device {device!r} is not available here; use auto or cpu.")
-    return device
 
 
 def pick_precision(precision: Precision, device: Device) -> Precision:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
 from mlc.translation.engines.checkpoint import CheckpointEngine
@@ -13,7 +14,6 @@ from mlc.translation.engines.greedy import Generated, decode_rows
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
     load_tokenizer,
-    pick_device,
     pick_precision,
     require_tokens,
     told_to_the_user,

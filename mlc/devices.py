@@ -1,0 +1,27 @@
+"""Where to compute."""
+
+from mlc.errors import UserError
+
+
+def pick_device(device: str = "auto") -> str:
+    """A device of torch that is there.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or any other name of torch; ``auto`` is the accelerator if there
+            is one, else the CPU.
+
+    Raises:
+        UserError: It is not there.
+    """
+    import torch
+
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator.type if accelerator else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(
+            f"The device {device!r} is not available here: use auto, cpu, or one that torch has on this machine."
+        ) from None
+    return device
