@@ -9,7 +9,8 @@ N rows, T tokens in the padded batch, G packs, W tokens in a pack.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,9 @@ def can_pack(body: Any, width: int) -> bool:
     )
 
 
-def pack_rows(body: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None = None) -> PackedBatch | None:
+def pack_rows(
+    body: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None = None, branch: Tensor | None = None
+) -> PackedBatch | None:
     """Lays the rows of a padded batch one behind the other.
 
     Args:
@@ -103,6 +106,8 @@ def pack_rows(body: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor 
         attention_mask: [N, T], 1 for real tokens.
         own: [N, T] bool; what comes before the first True of each row may be shared, and the token right before it
             may not. None = everything but the last token of a row may be.
+        branch: [N, T] int64, for rows that end in several continuations which do not see one another: 0 for the row
+            itself, which comes first, then the number of the continuation. None = 0 everywhere.
 
     Returns:
         None where the decoder does not compute the same for packs, see :func:`can_pack`.
@@ -110,24 +115,50 @@ def pack_rows(body: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor 
     if not can_pack(body, input_ids.shape[1]):
         return None
     shared = shared_length(input_ids, attention_mask, own) if len(input_ids) > 1 else 0
-    flat = torch.arange(input_ids.numel()).view_as(input_ids)
-    rows = [places[real] for places, real in zip(flat, attention_mask.bool().cpu(), strict=True)]
-    hidden = body.config.get_text_config().hidden_size
-    packs = _groups([len(row) - shared for row in rows], shared, hidden)
-    laid = [_laid_out(pack, rows, shared) for pack in packs]
-    source, positions, owner = (_filled(list(parts)) for parts in zip(*laid, strict=True))
+    real = attention_mask.bool().cpu()
+    branch = torch.zeros_like(real, dtype=torch.long) if branch is None else branch.cpu()
+    rows = [places[kept] for places, kept in zip(torch.arange(real.numel()).view_as(real), real, strict=True)]
+    packs = _groups([len(row) - shared for row in rows], shared, body.config.get_text_config().hidden_size)
+    source = _filled([torch.cat([rows[0][:shared], *(rows[row][shared:] for row in pack)]) for pack in packs])
+    there = source.clamp(min=0)
+    # 0 owns what all rows share, so that a row's number begins at 1.
+    owner = torch.where(source == FILLER, FILLER, there // real.shape[1] + 1)
+    owner[:, :shared] = 0
     device = input_ids.device
-    ids = input_ids.flatten()[source.clamp(min=0).to(device)]
-    return PackedBatch(ids, positions.clamp(min=0).to(device), _visible(owner).to(device), source.to(device))
+    return PackedBatch(
+        input_ids.flatten()[there.to(device)],
+        _positions(real, branch).flatten()[there].to(device),
+        _visible(owner, branch.flatten()[there]).to(device),
+        source.to(device),
+    )
 
 
-def _laid_out(pack: Sequence[int], rows: Sequence[Tensor], shared: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each token of a pack stood, its place in its row, and whose it is: 0 for all rows, or a row from 1 on."""
-    source = [rows[0][:shared], *(rows[row][shared:] for row in pack)]
-    lengths = [len(part) for part in source]
-    positions = [torch.arange(shared), *(torch.arange(shared, shared + length) for length in lengths[1:])]
-    owner = torch.tensor([0, *(row + 1 for row in pack)]).repeat_interleave(torch.tensor(lengths))
-    return torch.cat(source), torch.cat(positions), owner
+@contextmanager
+def head_only_at(model: Any, places: Tensor) -> Iterator[None]:
+    """Runs the head of a model at some places only, so that its logits are [places, vocabulary].
+
+    Args:
+        model: A causal language model without wrappers.
+        places: [G, W] bool.
+    """
+
+    def choose(_head: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (given[0][places], *given[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _positions(real: Tensor, branch: Tensor) -> Tensor:
+    """[N, T] the place of each token in its row; every continuation goes on where the row itself ends."""
+    order = real.long().cumsum(dim=1) - 1
+    stem = (real & (branch == 0)).sum(dim=1, keepdim=True)
+    begins = branch != branch.roll(1, dims=1)
+    start = torch.where(begins, order, 0).cummax(dim=1).values
+    return torch.where(branch == 0, order, stem + order - start).clamp(min=0)
 
 
 def _filled(packs: list[Tensor]) -> Tensor:
@@ -135,11 +166,12 @@ def _filled(packs: list[Tensor]) -> Tensor:
     return nn.utils.rnn.pad_sequence(packs, batch_first=True, padding_value=FILLER)
 
 
-def _visible(owner: Tensor) -> Tensor:
-    """[G, 1, W, W] bool from the [G, W] owners of the tokens: causal, and within a row and what it shares."""
-    seen, seeing = owner.unsqueeze(1), owner.unsqueeze(2)
+def _visible(owner: Tensor, branch: Tensor) -> Tensor:
+    """[G, 1, W, W] bool: causal, and within a row, what it shares, and a continuation."""
     earlier = torch.ones(owner.shape[1], owner.shape[1], dtype=torch.bool).tril()
-    allowed = earlier & ((seen == seeing) | (seen == 0))
+    alike = owner.unsqueeze(1) == owner.unsqueeze(2)
+    along = (branch.unsqueeze(1) == 0) | (branch.unsqueeze(1) == branch.unsqueeze(2))
+    allowed = earlier & ((alike & along) | (owner.unsqueeze(1) == 0))
     return allowed.unsqueeze(1)
 
 

@@ -1,14 +1,12 @@
 """Supervised fine-tuning as TRL does it, with less to compute on a CPU."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from trl import SFTTrainer
 
-from mlc.models.packing import pack_rows
+from mlc.models.packing import head_only_at, pack_rows
 from mlc.models.states import known_decoder, without_wrappers
 
 _COLUMNS = {"input_ids", "attention_mask", "labels"}
@@ -47,7 +45,7 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
         telling = torch.zeros_like(labels, dtype=torch.bool)
         telling[:, :-1] = labels[:, 1:] != -100
         targets = labels[labels != -100]
-        with _head_only_at(model, telling):
+        with head_only_at(without_wrappers(model), telling):
             logits = model(**packed.inputs(body)).logits
         log_probabilities = logits.float().log_softmax(dim=-1)
         told = log_probabilities.gather(-1, targets.unsqueeze(-1))
@@ -88,17 +86,3 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _over_processes(self, figure: Tensor) -> Any:
         return self.accelerator.gather_for_metrics(figure).sum().item()
-
-
-@contextmanager
-def _head_only_at(model: nn.Module, telling: Tensor) -> Iterator[None]:
-    """Gives the head of the model the states at some places only, [G, W] bool."""
-
-    def choose(_head: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (given[0][telling], *given[1:])
-
-    handle = without_wrappers(model).get_output_embeddings().register_forward_pre_hook(choose)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -92,6 +92,19 @@ def test_there_and_back():
     assert torch.equal(back, torch.where(own, ids, 0))
 
 
+def test_continuations_do_not_see_one_another():
+    ids, mask = padded([[*SHARED, 5, 6, 7, 8], [*SHARED, 9, 6, 7, 8]], "right")
+    branch = torch.tensor([[0] * 9 + [1, 1, 2]] * 2)
+    batch = pack_rows(body(), ids, mask, branch > 0, branch)
+    assert batch.input_ids.tolist() == [[*SHARED, 5, 6, 7, 8, 9, 6, 7, 8]]
+    # Both continuations begin where the row itself ends.
+    assert batch.position_ids[0, 8:].tolist() == [8, 9, 10, 9] * 2
+    one = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 1]]
+    nothing = [0, 0, 0, 0]
+    expected = [row + nothing for row in one] + [nothing + row for row in one]
+    assert batch.visible[0, 0, 8:].int().tolist() == [[1] * 8 + row for row in expected]
+
+
 def test_packs_are_short_where_attention_would_cost_more():
     generator = random.Random(0)
     rows = [[*SHARED, *(generator.randrange(1, 30) for _ in range(length))] for length in (30, 10, 20, 20)]

@@ -157,4 +157,4 @@ def test_outputs_are_trls(tmp_path):
     with pytest.warns(FutureWarning, match="return_outputs"):
         loss, outputs = trainer.compute_loss(trainer.model, dict(batch), return_outputs=True)
     assert outputs.logits.shape[:2] == batch["input_ids"].shape
-    assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(float(loss), rel=1e-5)
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(float(loss.detach()), rel=1e-5)
