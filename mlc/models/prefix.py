@@ -2,7 +2,7 @@
 
 A chat template puts the same tokens before every prompt, often more than the prompt itself holds. Their keys and
 values are the same in every row, so one row of them serves all. The result is that of the plain computation,
-gradient included.
+gradient included. Where a decoder takes any attention mask, :mod:`mlc.models.packing` does the same without a cache.
 
 N rows, W tokens in the padded batch, P shared tokens.
 """
