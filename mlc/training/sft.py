@@ -35,13 +35,16 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
         body = None if return_outputs or not self._is_plain(inputs) else known_decoder(model)
         packed = None
         if body is not None:
-            packed = pack_rows(body, inputs["input_ids"], inputs["attention_mask"], inputs["labels"] != -100)
+            labels = inputs["labels"].clone()
+            # Nothing stands before a first token that could tell its label.
+            labels[:, 0] = -100
+            packed = pack_rows(body, inputs["input_ids"], inputs["attention_mask"], labels != -100)
         if packed is None:
             return super().compute_loss(
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
-        labels = packed.take(inputs["labels"], -100)
-        # A label is told by the token before it, which is its neighbour in the pack too: no first token has a label.
+        labels = packed.take(labels, -100)
+        # What tells a label stands right before it in the pack too.
         telling = torch.zeros_like(labels, dtype=torch.bool)
         telling[:, :-1] = labels[:, 1:] != -100
         targets = labels[labels != -100]
@@ -61,6 +64,7 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
         return (
             self.args.device.type == "cpu"
             and inputs.keys() == _COLUMNS
+            and _is_padded_right(inputs)
             and self.args.loss_type == "nll"
             and self.compute_loss_func is None
             and self.label_smoother is None
@@ -86,3 +90,11 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _over_processes(self, figure: Tensor) -> Any:
         return self.accelerator.gather_for_metrics(figure).sum().item()
+
+
+def _is_padded_right(inputs: dict[str, Any]) -> bool:
+    """Whether rows are as TRL's collator pads them: each from the first place on, and without labels on padding."""
+    mask = inputs["attention_mask"].bool()
+    lengths = mask.sum(dim=1, keepdim=True)
+    ordered = torch.arange(mask.shape[1], device=mask.device) < lengths
+    return bool((mask == ordered).all() and (lengths > 0).all() and (inputs["labels"][~mask] == -100).all())

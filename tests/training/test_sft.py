@@ -4,7 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
+from trl import SFTTrainer
 
 from tests.training.conftest import SYSTEM
 from tests.training.runs import close, dataset, make_rows, same, tiny, train, trainer_of
@@ -78,6 +80,35 @@ def test_loss_gradients_and_log_are_trls(tmp_path, options):
     for ours, theirs in zip(lean.log, stock.log, strict=True):
         assert ours.keys() == theirs.keys() >= {"loss", "entropy", "mean_token_accuracy", "num_tokens", "grad_norm"}
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_whole_texts_are_trls(tmp_path):
+    # Each token has a label then, the first one too, which nothing tells.
+    texts = Dataset.from_list([{"text": f"{row['prompt']} {row['chosen']}"} for row in uneven()])
+    stock, lean = both(tmp_path, more={"train_dataset": texts})
+    close(lean.gradients, stock.gradients, 1e-5)
+    for ours, theirs in zip(lean.log, stock.log, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("change", ["padded on the left", "labels on padding", "a hole", "an empty row", "positions"])
+def test_batches_of_other_collators_are_trls_to_the_last_bit(tmp_path, change):
+    trainer = trainer_of("lean_sft", tmp_path, None, rows=uneven(), loaded=load())
+    batch = next(iter(trainer.get_train_dataloader()))
+    shortest = int(batch["attention_mask"].sum(dim=1).argmin())
+    if change == "padded on the left":
+        batch = {name: tensor.flip(1) for name, tensor in batch.items()}
+    elif change == "labels on padding":
+        batch["labels"][shortest, -1] = 5
+    elif change == "a hole":
+        batch["attention_mask"][shortest, 2] = 0
+    elif change == "an empty row":
+        batch["attention_mask"][shortest] = 0
+        batch["labels"][shortest] = -100
+    else:
+        batch["position_ids"] = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"]) + 1
+    ours = trainer.compute_loss(trainer.model, dict(batch))
+    assert torch.equal(ours, SFTTrainer.compute_loss(trainer, trainer.model, dict(batch)))
 
 
 def test_evaluation_is_trls(tmp_path):
