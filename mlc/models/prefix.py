@@ -2,7 +2,7 @@
 
 A chat template puts the same tokens before every prompt, often more than the prompt itself holds. Their keys and
 values are the same in every row, so one row of them serves all. The result is that of the plain computation,
-gradient included.
+gradient included. Where a decoder takes any attention mask, :mod:`mlc.models.packing` does the same without a cache.
 
 N rows, W tokens in the padded batch, P shared tokens.
 """
@@ -73,10 +73,8 @@ def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Ten
             may not. None = everything but the last token of a row may be.
     """
     bare = unwrapped(model)
-    inexact = _recomputes(bare) or _sees_ahead(bare) or _has_window(bare, input_ids.shape[1])
-    length = 0 if len(input_ids) < 2 or inexact else _shared_length(input_ids, attention_mask, own)
-    if length < MIN_SHARED:
-        length = 0
+    inexact = _recomputes(bare) or sees_ahead(bare) or has_window(bare, input_ids.shape[1])
+    length = 0 if len(input_ids) < 2 or inexact else shared_length(input_ids, attention_mask, own)
     order = attention_mask.long().cumsum(dim=1)
     start = int(attention_mask[0].long().argmax())
     rest = attention_mask * (order > length)
@@ -88,12 +86,23 @@ def _recomputes(model: Any) -> bool:
     return bool(getattr(model, "training", False) and getattr(model, "is_gradient_checkpointing", False))
 
 
-def _sees_ahead(model: Any) -> bool:
+def sees_ahead(model: Any) -> bool:
+    """Whether a token sees those after it.
+
+    Args:
+        model: A decoder, or a whole model.
+    """
     # What follows the shared tokens then changes their keys and values.
     return bool(getattr(getattr(model, "config", None), "use_bidirectional_attention", False))
 
 
-def _has_window(model: Any, width: int) -> bool:
+def has_window(model: Any, width: int) -> bool:
+    """Whether attention of the model may not reach over a batch.
+
+    Args:
+        model: A decoder, or a whole model.
+        width: W.
+    """
     # Padding on the left then stands between the shared tokens and the rest, and a window counts it as distance.
     # Twice the width leaves room for what may follow the prompts.
     config = getattr(model, "config", None)
@@ -102,7 +111,14 @@ def _has_window(model: Any, width: int) -> bool:
     return any(window is not None and window < 2 * width for window in windows)
 
 
-def _shared_length(input_ids: Tensor, attention_mask: Tensor, own: Tensor | None) -> int:
+def shared_length(input_ids: Tensor, attention_mask: Tensor, own: Tensor | None) -> int:
+    """How many tokens all rows begin with; 0 where they are fewer than :data:`MIN_SHARED`.
+
+    Args:
+        input_ids: [N, W] int64, padded on either side.
+        attention_mask: [N, W], 1 for real tokens.
+        own: As in :func:`split_shared`.
+    """
     mask = attention_mask.long()
     free = mask.sum(dim=1) - 1
     if own is not None:
@@ -114,7 +130,8 @@ def _shared_length(input_ids: Tensor, attention_mask: Tensor, own: Tensor | None
     places = mask.argmax(dim=1, keepdim=True) + torch.arange(length, device=input_ids.device)
     tokens = input_ids.gather(1, places)
     equal = (tokens == tokens[:1]).all(dim=0)
-    return int(equal.long().cumprod(dim=0).sum())
+    length = int(equal.long().cumprod(dim=0).sum())
+    return length if length >= MIN_SHARED else 0
 
 
 def _copies(model: Any, prefix: Tensor, rows: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from mlc.models.packing import pack_rows
 from mlc.models.prefix import split_shared, unwrapped
 
 Pool = Literal["last", "last_content", "mean"]
@@ -123,11 +124,17 @@ def prompt_states(
             of which the layers alone know nothing, such as prompt tuning, or it returns no hidden states.
     """
     mask = _pool_mask(input_ids, attention_mask, pool, content_mask)
-    bare = _without_wrappers(model)
+    bare = without_wrappers(model)
     stack = _stack(bare)
     if stack.layers is not None and not stack.is_encoder:
         index = layer_index(layer, len(stack.layers))
-        batch = split_shared(stack.body, input_ids, attention_mask, None if pool == "last" else mask)
+        own = None if pool == "last" else mask
+        packed = pack_rows(stack.body, input_ids, attention_mask, own)
+        if packed is not None:
+            with _stopping(stack.body, stack.layers, index) as run:
+                hidden = packed.give_back(run(**packed.inputs(stack.body)), input_ids.shape)
+            return _pooled(hidden, mask, pool)
+        batch = split_shared(stack.body, input_ids, attention_mask, own)
         with _stopping(stack.body, stack.layers, index) as run:
             hidden = run(**batch.inputs(run))
         # No pooling asks for the shared tokens.
@@ -185,7 +192,21 @@ def _pooled(hidden: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
-def _without_wrappers(model: Any) -> Any:
+def known_decoder(model: Any) -> Any:
+    """The decoder of a model whose family is in :data:`DECODERS`; None for others.
+
+    Args:
+        model: A model of transformers, wrapped or not, with adapters or not.
+    """
+    try:
+        bare = without_wrappers(model)
+    except ValueError:
+        return None
+    stack = _stack(bare)
+    return None if stack.layers is None or stack.is_encoder else stack.body
+
+
+def without_wrappers(model: Any) -> Any:
     """The model itself; raises ValueError for an adapter that acts outside its layers."""
     model = unwrapped(model)
     peft: Any = sys.modules.get("peft")
@@ -196,7 +217,7 @@ def _without_wrappers(model: Any) -> Any:
         for adapter in adapters:
             _check_adapter(adapter)
     takes_model_itself = any(adapter.is_prompt_learning for adapter in adapters)
-    return _without_wrappers(model.base_model if takes_model_itself else model.base_model.model)
+    return without_wrappers(model.base_model if takes_model_itself else model.base_model.model)
 
 
 def _check_adapter(adapter: Any) -> None:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         ConsistencyDPOTrainer,
         ConsistencyGRPOTrainer,
         ConsistencyKLTrainer,
+        ConsistencyLeanSFTTrainer,
         ConsistencyORPOTrainer,
         ConsistencySeq2SeqKLTrainer,
         ConsistencySeq2SeqTrainer,
         ConsistencySFTTrainer,
     )
     from mlc.training.mixin import ConsistencyMixin
+    from mlc.training.sft import LeanSFTTrainer
     from mlc.training.term import ConsistencyTerm, TermOutput
     from mlc.training.variants import VariantBatch, Variants, batch_variants, encode_variants
 
@@ -32,6 +34,7 @@ _CARRIERS = (
     "ConsistencyDPOTrainer",
     "ConsistencyGRPOTrainer",
     "ConsistencyKLTrainer",
+    "ConsistencyLeanSFTTrainer",
     "ConsistencyORPOTrainer",
     "ConsistencySFTTrainer",
     "ConsistencySeq2SeqKLTrainer",
@@ -40,6 +43,7 @@ _CARRIERS = (
 _VARIANTS = ("VariantBatch", "Variants", "batch_variants", "encode_variants")
 _LAZY = {
     "ConsistencyMixin": "mlc.training.mixin",
+    "LeanSFTTrainer": "mlc.training.sft",
     "ConsistencyTerm": "mlc.training.term",
     "TermOutput": "mlc.training.term",
     **dict.fromkeys(_CARRIERS, "mlc.training.carriers"),
@@ -53,12 +57,14 @@ __all__ = [
     "ConsistencyDPOTrainer",
     "ConsistencyGRPOTrainer",
     "ConsistencyKLTrainer",
+    "ConsistencyLeanSFTTrainer",
     "ConsistencyMixin",
     "ConsistencyORPOTrainer",
     "ConsistencySFTTrainer",
     "ConsistencySeq2SeqKLTrainer",
     "ConsistencySeq2SeqTrainer",
     "ConsistencyTerm",
+    "LeanSFTTrainer",
     "TermOutput",
     "VariantBatch",
     "Variants",

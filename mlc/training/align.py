@@ -24,8 +24,8 @@ from mlc.training.carriers import (
     ConsistencyCPOTrainer,
     ConsistencyDPOTrainer,
     ConsistencyKLTrainer,
+    ConsistencyLeanSFTTrainer,
     ConsistencyORPOTrainer,
-    ConsistencySFTTrainer,
 )
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
@@ -192,7 +192,7 @@ def _trainer(
     beta = settings.strength
     match settings.carrier:
         case "sft":
-            return ConsistencySFTTrainer(args=config(SFTConfig), **common)
+            return ConsistencyLeanSFTTrainer(args=config(SFTConfig), **common)
         case "kl":
             if teacher is None:
                 raise ValueError("the carrier kl needs a teacher.")

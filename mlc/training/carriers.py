@@ -12,10 +12,15 @@ from trl.experimental.orpo import ORPOTrainer
 
 from mlc.training.kl import KLTrainer, Seq2SeqKLTrainer
 from mlc.training.mixin import ConsistencyMixin
+from mlc.training.sft import LeanSFTTrainer
 
 
 class ConsistencySFTTrainer(ConsistencyMixin, SFTTrainer):  # type: ignore[misc]
     """Supervised fine-tuning on English answers, and the term."""
+
+
+class ConsistencyLeanSFTTrainer(ConsistencyMixin, LeanSFTTrainer):
+    """The same with less to compute on a CPU; what the pipeline trains with."""
 
 
 class ConsistencyDPOTrainer(ConsistencyMixin, DPOTrainer):  # type: ignore[misc]

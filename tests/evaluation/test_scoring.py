@@ -85,6 +85,29 @@ def test_margins_equal_the_plain_computation(policy, refusal, compliance):
     np.testing.assert_allclose(score(policy, TEXTS, refusal, compliance).margins, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [0, 2, -1])
+def test_rows_that_cannot_be_packed_have_the_same_scores(policy, monkeypatch, layer):
+    packed = score(policy, layer=layer)
+    monkeypatch.setattr("mlc.evaluation.scoring.pack_rows", lambda *_: None)
+    cached = score(policy, layer=layer)
+    np.testing.assert_allclose(packed.margins, cached.margins, atol=1e-5)
+    np.testing.assert_allclose(packed.states, cached.states, atol=1e-4)
+
+
+@pytest.mark.parametrize(("refusal", "compliance"), [(REFUSAL, COMPLIANCE), (ONE_TOKEN[:1], ONE_TOKEN[1:])])
+def test_the_head_runs_where_an_opening_is_told(policy, refusal, compliance):
+    rows = []
+    head = policy.model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _module, given, _out: rows.append(given[0].shape[:-1].numel()))
+    try:
+        score(policy, refusal=refusal, compliance=compliance, batch_size=len(TEXTS))
+    finally:
+        handle.remove()
+    lengths = [len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (*refusal, *compliance)]
+    # At the last token of the prompt for all openings, then at each token of an opening but its last.
+    assert rows == [len(TEXTS) * (1 + sum(lengths) - len(lengths))]
+
+
 def test_the_short_openings_are_one_token(policy):
     assert all(len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1 for text in ONE_TOKEN)
     assert all(len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) > 1 for text in REFUSAL)

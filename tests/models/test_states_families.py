@@ -285,7 +285,24 @@ def test_a_shared_opening_is_computed_once(model, family):
     finally:
         handle.remove()
     shares = family not in SHARES_NOTHING | ENCODERS
-    assert sizes == ([[1, len(SHARED)], [4, 7]] if shares else [[4, len(SHARED) + 7]])
+    # Then the rows stand one behind the other, without padding.
+    assert sizes == ([[1, len(SHARED) + sum(map(len, PROMPTS))]] if shares else [[4, len(SHARED) + 7]])
+
+
+@pytest.mark.parametrize("opening", PREFIXES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_where_rows_cannot_be_packed_the_states_are_the_same(model, monkeypatch, opening, attention):
+    before = model.config._attn_implementation
+    model.set_attn_implementation(attention)
+    try:
+        ids, mask, content = padded("left", opening)
+        packed = prompt_states(model, ids, mask, layer=2, pool="mean", content_mask=content)
+        monkeypatch.setattr("mlc.models.states.pack_rows", lambda *_: None)
+        plain = prompt_states(model, ids, mask, layer=2, pool="mean", content_mask=content)
+    finally:
+        model.set_attn_implementation(before)
+    torch.testing.assert_close(packed, plain, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

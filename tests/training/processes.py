@@ -22,6 +22,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "options": {"logging_steps": 2, "max_steps": 4},
     },
     "kl": {"carrier": "kl", "term": {}},
+    "lean": {"carrier": "lean_sft", "term": {}},
+    "lean, accumulated": {
+        "carrier": "lean_sft",
+        "term": RELEASED,
+        "options": {"gradient_accumulation_steps": 2, "max_steps": 4},
+    },
     "accumulated, every second step": {
         "term": {**RELEASED, "every": 2},
         "options": {"gradient_accumulation_steps": 2, "max_steps": 4},

@@ -27,6 +27,7 @@ from mlc.models.sources import resolve_model
 from mlc.shipped import shipped_data
 from mlc.training import ConsistencyConfig
 from mlc.training.kl import KLTrainer, Seq2SeqKLTrainer
+from mlc.training.sft import LeanSFTTrainer
 from mlc.training.variants import VariantBatch
 
 LANGUAGES = ("eng_Latn", "swh_Latn", "yor_Latn")
@@ -135,6 +136,7 @@ def _collator(model: Any, tokenizer: Any) -> dict[str, Any]:
 
 CARRIERS = {
     "sft": Carrier(SFTTrainer, training.ConsistencySFTTrainer, SFTConfig, _answered),
+    "lean_sft": Carrier(LeanSFTTrainer, training.ConsistencyLeanSFTTrainer, SFTConfig, _answered),
     "kl": Carrier(
         KLTrainer,
         training.ConsistencyKLTrainer,
