@@ -36,7 +36,7 @@ def python(*arguments, folder, **options):
         "MPLCONFIGDIR": str(folder / "matplotlib"),
     }
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, **options
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, **options
     )
 
 
