@@ -21,9 +21,6 @@ from mlc.quality.length_table import visible_length
 UNSPACED_SCRIPTS = frozenset({"Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
 """Scripts that put no space between sentences or words."""
 
-BOILERPLATE_EVERY = 10
-"""One row in so many gets the boilerplate: a text that comes back for many sources can only be seen among others."""
-
 BOILERPLATES = 3
 """Different boilerplate texts in a language."""
 
@@ -232,10 +229,9 @@ def _control_characters(case: Case) -> Damaged | None:
 
 
 def _boilerplate(case: Case) -> Damaged | None:
-    if case.row % BOILERPLATE_EVERY:
-        return None
+    """Without its first word, so that it is nobody's right translation."""
     rows = Random(case.language).sample(range(len(case.corpus.sources)), BOILERPLATES)
-    return _same_pair(case, case.translation_of(case.random.choice(rows)))
+    return _same_pair(case, case.together(case.pieces(case.translation_of(case.random.choice(rows)))[1:]))
 
 
 def _other_translation(case: Case) -> Damaged | None:
@@ -306,7 +302,7 @@ CORRUPTIONS: tuple[Corruption, ...] = (
         "control_characters", "One to three control, replacement or private characters.", True, _control_characters
     ),
     Corruption("lines_joined", "Two lines made one.", True, _lines_joined),
-    Corruption("boilerplate", "One of three texts, in one row of ten.", True, _boilerplate),
+    Corruption("boilerplate", "One of three texts, whatever the source.", True, _boilerplate),
     Corruption("caps_noise", "A random Latin capital for every letter.", True, _caps_noise),
     Corruption("empty", "Nothing, spaces, invisible characters, dots.", True, _empty),
     Corruption("pair_shuffled", "The translation of another row.", False, _pair_shuffled),
@@ -320,6 +316,17 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     Corruption("letters_shuffled", "The letters in any order.", False, _letters_shuffled),
 )
 """Every kind of damage."""
+
+SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("source", pa.string()),
+        ("translation", pa.string()),
+        ("clean", pa.string()),
+        ("source_language", pa.string()),
+        ("target_language", pa.string()),
+    ]
+)
 
 
 def corrupt(corruption: Corruption, corpus: Corpus, *, seed: int) -> pa.Table:
@@ -345,16 +352,36 @@ def corrupt(corruption: Corruption, corpus: Corpus, *, seed: int) -> pa.Table:
     )
 
 
-SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("source", pa.string()),
-        ("translation", pa.string()),
-        ("clean", pa.string()),
-        ("source_language", pa.string()),
-        ("target_language", pa.string()),
-    ]
-)
+def batches(corpus: Corpus, *, seed: int, corruptions: Sequence[Corruption] = CORRUPTIONS) -> Iterator[pa.Table]:
+    """Mixes all kinds into batches as a filter would meet them.
+
+    Some signals compare a row with the others of its batch, and a batch of nothing but cut translations would look
+    as if translations were usually that short. So in each batch every row of the corpus has one kind of damage, all
+    kinds in turn, and half of the pairs are clean: each damaged pair stands beside its clean one. Over all batches
+    every row has had every kind once.
+
+    Args:
+        corpus: Clean pairs.
+        seed: Seed of everything that is drawn.
+        corruptions: The kinds; there are as many batches.
+
+    Returns:
+        ``kind``, ``row``, ``damaged`` (bool), the required columns of the filter.
+    """
+    tables = [(corruption.name, corrupt(corruption, corpus, seed=seed)) for corruption in corruptions]
+    for turn in range(len(tables)):
+        parts = []
+        for place, (kind, table) in enumerate(tables):
+            rows = [(row + place) % len(tables) == turn for row in table["row"].to_pylist()]
+            chosen = table.filter(pa.array(rows, pa.bool_()))
+            for damaged in (False, True):
+                pair = chosen if damaged else chosen.set_column(2, "translation", chosen["clean"])
+                parts.append(
+                    pair.drop_columns(["clean"])
+                    .add_column(0, "kind", pa.array([kind] * pair.num_rows, pa.string()))
+                    .append_column("damaged", pa.array([damaged] * pair.num_rows, pa.bool_()))
+                )
+        yield pa.concat_tables(parts)
 
 
 def _damaged_rows(corruption: Corruption, corpus: Corpus, language: str, seed: int) -> Iterator[tuple[int, Damaged]]:
