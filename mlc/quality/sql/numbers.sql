@@ -2,6 +2,7 @@
 -- decimals go; zeros at either end go too, because languages scale differently (1.2 million, 12 lakh, 120万).
 -- Each pair is compared twice, with decimals as one number and as two, and the better counts: 7.30 may become
 -- 07:30 or 7h30, and 2-1 may become 2:1.
+-- Comparing multisets is quadratic, so the first 200 numbers of a text decide.
 -- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
 -- a number that is merely written out in words is missing and is not replaced by another.
 CREATE TEMP MACRO ascii_digits(content) AS
@@ -18,14 +19,14 @@ CREATE TEMP MACRO whole_numbers(content) AS
     list_transform(
         regexp_extract_all(
             content, '[0-9]{1,3}(?:[.,''’٬\x{A0}\x{202F}\x{2009} ][0-9]{3})+(?:[.,٫][0-9]+)?\b|[0-9]+[.,٫][0-9]+|[0-9]+'
-        ),
+        )[:200],
         lambda number: significant(number)
     );
 
 CREATE TEMP MACRO digit_runs(content) AS
     list_transform(
         -- 5 o'clock may become 5:00.
-        list_filter(regexp_extract_all(content, '[0-9]+'), lambda number: number <> '00'),
+        list_filter(regexp_extract_all(content, '[0-9]+')[:200], lambda number: number <> '00'),
         lambda number: significant(number)
     );
 
@@ -45,7 +46,7 @@ WITH
 digits AS (
     SELECT row, ascii_digits(plain_source) AS source, ascii_digits(plain_translation) AS translation
     FROM texts
-    WHERE translation IS NOT NULL
+    WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\p{Nd}')
 ),
 found AS (
     SELECT row, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
