@@ -70,8 +70,8 @@ def decide(signals: pa.Table, settings: QualitySettings, *, rules: Iterable[str]
             signals in any case.
 
     Returns:
-        The input with ``quality`` (calibrated, 0 to 1), ``keep`` (bool), ``reason`` (the first failing rule in the order of ``RULES``, NULL when
-        kept) and ``reasons`` (all of them); such columns that were there are replaced.
+        The input with ``quality`` (calibrated, 0 to 1), ``keep`` (bool), ``reason`` (the first failing rule in the
+        order of ``RULES``, NULL when kept) and ``reasons`` (all of them); such columns that were there are replaced.
 
     Raises:
         UserError: A signal that a rule needs is missing, or ``target_language`` is.

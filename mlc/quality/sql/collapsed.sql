@@ -1,7 +1,7 @@
 -- What is compared to find translations that several sources share; how many, needs all rows: sql/collapse.sql.
--- Letters and digits count, capitals do not.
-SELECT
-    row,
-    CASE WHEN translation IS NOT NULL THEN hash(lower(tidy_source)) END AS source_key,
-    CASE WHEN translation_letters > 0 THEN hash(lower(letters_of_translation)) END AS translation_key
+-- Without capitals, spaces and the most frequent punctuation: a source that only ends in another way is no other one.
+CREATE TEMP MACRO comparison_key(content) AS
+    CASE WHEN content IS NOT NULL THEN hash(translate(lower(content), ' .,!?;:''"…。，！？؟،।-', '')) END;
+
+SELECT row, comparison_key(tidy_source) AS source_key, comparison_key(tidy_translation) AS translation_key
 FROM texts
