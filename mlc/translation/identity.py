@@ -8,8 +8,8 @@ from mlc.translation.engines.given import given_facts, given_file
 from mlc.translation.engines.loading import pick_device, pick_precision
 from mlc.translation.settings import Precision, TranslatorSettings
 
-VERSIONS = {"transformers": 1, "ctranslate2": 1}
-"""Of the engines that compute an NLLB checkpoint; raised when the same model and settings would give other translations
+VERSIONS = {"transformers": 2, "ctranslate2": 2}
+"""Of the engines that compute a checkpoint; raised when the same model and settings would give other translations
 than before."""
 
 
@@ -26,7 +26,7 @@ def facts_of(settings: TranslatorSettings) -> dict[str, Any]:
     precision = pick_precision(settings.precision, settings.device)
     if settings.engine == "ctranslate2":
         precision = converted_precision(settings)
-    return nllb_facts(
+    return checkpoint_facts(
         settings.engine,
         resolve_model(settings.model, revision=settings.revision).identity,
         num_beams=settings.num_beams,
@@ -37,7 +37,7 @@ def facts_of(settings: TranslatorSettings) -> dict[str, Any]:
     )
 
 
-def nllb_facts(
+def checkpoint_facts(
     engine: str,
     model: str,
     *,
@@ -47,7 +47,7 @@ def nllb_facts(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The facts of an engine that computes an NLLB checkpoint."""
+    """The facts of an engine that computes a checkpoint."""
     decoding: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "precision": precision}
     if temperature:
         decoding |= {"temperature": temperature, "seed": seed}

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import torch
 
 from mlc.shipped import shipped_data
-from mlc.translation.engines.nllb import NllbEngine
 from mlc.translation.engines.protocol import Engine, SentenceTranslation
+from mlc.translation.engines.seq2seq import Seq2SeqEngine
 from mlc.translation.memory import TranslationMemory
 from mlc.translation.settings import TranslatorSettings
 from mlc.translation.translator import Translator
@@ -92,7 +92,7 @@ def _engines(size: Size, folder: Path) -> Iterator[Figure]:
     checkpoint = folder / "checkpoint"
     parameters = random_checkpoint(checkpoint, size)
     sentences = random_sentences(size)
-    engine = NllbEngine.from_folder_or_hub(checkpoint, device="cpu", max_new_tokens=size.max_new_tokens)
+    engine = Seq2SeqEngine.from_folder_or_hub(checkpoint, device="cpu", max_new_tokens=size.max_new_tokens)
     texts: dict[str, Texts] = {}
     works: dict[str, Any] = {
         "plain": partial(plain_way, engine, sentences),
@@ -123,7 +123,7 @@ def _engines(size: Size, folder: Path) -> Iterator[Figure]:
 
 
 @torch.inference_mode()
-def plain_way(engine: NllbEngine, sentences: list[str]) -> Texts:
+def plain_way(engine: Seq2SeqEngine, sentences: list[str]) -> Texts:
     """One language after the other, sentences in the order of the file, the encoder every time.
 
     Returns:
@@ -276,7 +276,7 @@ def main() -> None:
     """Translates numbered sentences with a memory and prints the peak memory in KiB."""
     checkpoint, root, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    engine = NllbEngine.from_folder_or_hub(checkpoint, device="cpu", max_new_tokens=4, batch_tokens=16_384)
+    engine = Seq2SeqEngine.from_folder_or_hub(checkpoint, device="cpu", max_new_tokens=4, batch_tokens=16_384)
     translator = Translator(engine, TranslationMemory(root, engine.identity, engine.facts))
     translator.fill(
         (f"This is sentence {number} of many" for number in range(count)), source=ENGLISH, targets=TARGETS[:2]

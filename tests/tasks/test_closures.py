@@ -8,7 +8,11 @@ from mlc.store.sources import source_digests
 @pytest.mark.parametrize(
     ("stage", "needs", "spared"),
     [
-        ("translate", "mlc.translation.engines.nllb", ("mlc.quality", "mlc.training", "mlc.evaluation", "mlc.report")),
+        (
+            "translate",
+            "mlc.translation.engines.seq2seq",
+            ("mlc.quality", "mlc.training", "mlc.evaluation", "mlc.report"),
+        ),
         ("filter", "mlc.quality.filtering", ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")),
         ("dataset", "tasks.dataset", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
         ("align", "mlc.losses.consistency", ("mlc.quality", "mlc.translation", "mlc.evaluation", "mlc.report")),

@@ -1,7 +1,7 @@
 import pytest
 
 from mlc.shipped import shipped_data
-from mlc.translation.engines.nllb import NllbEngine
+from mlc.translation.engines.seq2seq import Seq2SeqEngine
 from mlc.translation.translator import Translator
 
 WORDS = ["good morning to all of you", "guten Morgen euch allen", "habari za asubuhi kwenu nyote", "what is this"]
@@ -49,12 +49,12 @@ def tiny_nllb_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_nllb_folder):
-    return Translator(NllbEngine.from_folder_or_hub(tiny_nllb_folder, device="cpu", max_new_tokens=12))
+    return Translator(Seq2SeqEngine.from_folder_or_hub(tiny_nllb_folder, device="cpu", max_new_tokens=12))
 
 
 @pytest.fixture(scope="session")
 def nano():
-    return Translator(NllbEngine.from_folder_or_hub("shipped:nano", device="cpu", max_new_tokens=128))
+    return Translator(Seq2SeqEngine.from_folder_or_hub("shipped:nano", device="cpu", max_new_tokens=128))
 
 
 @pytest.fixture(scope="session")

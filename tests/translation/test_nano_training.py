@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mlc.languages import ENGLISH
-from mlc.translation.engines.nllb import NllbEngine
+from mlc.translation.engines.seq2seq import Seq2SeqEngine
 from mlc.translation.grammar import LANGUAGES, Grammar
 from mlc.translation.nano import training
 from mlc.translation.nano.corpus import TARGETS, Composition, Corpus, vocabulary_sentences
@@ -141,7 +141,7 @@ def test_training_writes_a_checkpoint_that_loads(corpus, tokenizer, tmp_path):
     assert summary["target_tokens"] > 0
     assert not torch.equal(before, model.model.shared.weight)
     assert model.dtype == torch.float32
-    engine = NllbEngine.from_folder_or_hub(tmp_path, device="cpu", max_new_tokens=8)
+    engine = Seq2SeqEngine.from_folder_or_hub(tmp_path, device="cpu", max_new_tokens=8)
     assert engine.languages == tuple(sorted(LANGUAGES))
     assert len(Translator(engine).translate(["What is this?"], source=ENGLISH, target="arb_Arab")) == 1
     stored = engine.model.model.shared.weight

@@ -7,7 +7,7 @@ import torch
 
 from mlc.errors import UserError
 from mlc.translation.engines import load_engine
-from mlc.translation.engines.nllb import NllbEngine
+from mlc.translation.engines.seq2seq import Seq2SeqEngine
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, batches
 from mlc.translation.memory import TranslationMemory
 from mlc.translation.settings import TranslatorSettings
@@ -21,10 +21,10 @@ def translate(translator, texts, **kwargs):
 def with_settings(translator, **settings):
     engine = translator.engine
     settings = {"max_new_tokens": engine.max_new_tokens, **settings}
-    return Translator(NllbEngine(engine.model, engine.tokens.tokenizer, **settings))
+    return Translator(Seq2SeqEngine(engine.model, engine.tokens.tokenizer, **settings))
 
 
-class Noting(NllbEngine):
+class Noting(Seq2SeqEngine):
     """Keeps what it was asked for."""
 
     def __init__(self, *args, **kwargs):
@@ -210,32 +210,32 @@ def test_threads_may_share_a_translator(tiny):
 @pytest.mark.parametrize("location", ["./nowhere", "/nowhere/at/all", "a/b/c"])
 def test_a_folder_that_does_not_exist(location):
     with pytest.raises(UserError, match=r"is not a folder; give a hub id .* a local folder .* shipped:nano"):
-        NllbEngine.from_folder_or_hub(location, device="cpu")
+        Seq2SeqEngine.from_folder_or_hub(location, device="cpu")
 
 
 def test_shipped_data_that_does_not_exist():
     with pytest.raises(UserError, match="large"):
-        NllbEngine.from_folder_or_hub("shipped:large", device="cpu")
+        Seq2SeqEngine.from_folder_or_hub("shipped:large", device="cpu")
 
 
 def test_a_hub_id_out_of_reach(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"'nobody/nothing' cannot be loaded .*shipped:nano\.$") as caught:
-        NllbEngine.from_folder_or_hub("nobody/nothing", device="cpu")
+        Seq2SeqEngine.from_folder_or_hub("nobody/nothing", device="cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match="cannot be loaded"):
-        NllbEngine.from_folder_or_hub(tmp_path, device="cpu")
+        Seq2SeqEngine.from_folder_or_hub(tmp_path, device="cpu")
 
 
 def test_a_checkpoint_of_another_kind(tmp_path):
     from transformers import GPT2Config
 
     GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a gpt2 checkpoint, not one of NLLB"):
-        NllbEngine.from_folder_or_hub(tmp_path, device="cpu")
+    with pytest.raises(UserError, match="is a gpt2 checkpoint, which does not translate"):
+        Seq2SeqEngine.from_folder_or_hub(tmp_path, device="cpu")
 
 
 def test_broken_weights(tiny_nllb_folder, tmp_path):
@@ -243,13 +243,13 @@ def test_broken_weights(tiny_nllb_folder, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be loaded"):
-        NllbEngine.from_folder_or_hub(tmp_path, device="cpu")
+        Seq2SeqEngine.from_folder_or_hub(tmp_path, device="cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_device_that_is_missing(tiny_nllb_folder):
     with pytest.raises(UserError, match="'cuda' is not available"):
-        NllbEngine.from_folder_or_hub(tiny_nllb_folder, device="cuda")
+        Seq2SeqEngine.from_folder_or_hub(tiny_nllb_folder, device="cuda")
 
 
 TARGETS = ("deu_Latn", "fra_Latn", "swh_Latn")
@@ -291,7 +291,7 @@ def test_equals_generate(nano, max_new_tokens):
 
 
 def test_a_checkpoint_that_asks_for_more_than_the_likeliest_token_gets_it(tiny_nllb_folder):
-    engine = NllbEngine.from_folder_or_hub(tiny_nllb_folder, device="cpu", max_new_tokens=12)
+    engine = Seq2SeqEngine.from_folder_or_hub(tiny_nllb_folder, device="cpu", max_new_tokens=12)
     (before,) = translate(Translator(engine), ["good morning"])
     del engine._chooses_freely
     engine.model.generation_config.no_repeat_ngram_size = 1
@@ -313,7 +313,7 @@ def test_batches_depend_on_the_sentences_alone():
     assert list(batches({}, targets=2, budget=10)) == []
 
 
-class Cramped(NllbEngine):
+class Cramped(Seq2SeqEngine):
     """On a device with room for so many rows."""
 
     room = 4
@@ -461,9 +461,9 @@ def test_identity_is_that_of_the_content(tiny_nllb_folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_nllb_folder, copy)
     load = {"device": "cpu"}
-    ours, same = (NllbEngine.from_folder_or_hub(folder, **load) for folder in (tiny_nllb_folder, copy))
+    ours, same = (Seq2SeqEngine.from_folder_or_hub(folder, **load) for folder in (tiny_nllb_folder, copy))
     assert ours.identity == same.identity
-    assert NllbEngine(ours.model, ours.tokens.tokenizer).facts["model"].startswith("memory:")
+    assert Seq2SeqEngine(ours.model, ours.tokens.tokenizer).facts["model"].startswith("memory:")
     config = copy / "generation_config.json"
     config.write_text(config.read_text().replace("{", '{"length_penalty": 2.0,', 1))
-    assert NllbEngine.from_folder_or_hub(copy, **load).identity != ours.identity
+    assert Seq2SeqEngine.from_folder_or_hub(copy, **load).identity != ours.identity

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mlc.translation.engines.nllb import NllbEngine
+from mlc.translation.engines.seq2seq import Seq2SeqEngine
 from mlc.translation.memory import TranslationMemory
 from mlc.translation.translator import Translator
 
@@ -19,7 +19,7 @@ def texts(count):
     return [f"{sentence.capitalize()} {number}. Good {number % 7}." for number, sentence in enumerate(sentences)]
 
 
-class Noting(NllbEngine):
+class Noting(Seq2SeqEngine):
     notes: Path
 
     def _translate_batch(self, batch, source, targets):

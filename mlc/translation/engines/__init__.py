@@ -9,9 +9,9 @@ __all__ = ["ENGINES", "Engine", "SentenceTranslation", "load_engine"]
 
 
 def _transformers(settings: TranslatorSettings) -> Engine:
-    from mlc.translation.engines.nllb import NllbEngine
+    from mlc.translation.engines.seq2seq import Seq2SeqEngine
 
-    return NllbEngine.from_settings(settings)
+    return Seq2SeqEngine.from_settings(settings)
 
 
 def _ctranslate2(settings: TranslatorSettings) -> Engine:

@@ -1,4 +1,4 @@
-"""The engine ``ctranslate2``: the same NLLB checkpoints, converted once and computed by CTranslate2."""
+"""The engine ``ctranslate2``: the same checkpoints, converted once and computed by CTranslate2."""
 
 import contextlib
 import os
@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.models.sources import cache_folder, resolve_model
-from mlc.translation.engines.loading import folder_or_hub_id, load_tokenizer, pick_device, told_to_the_user
-from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of, require_languages
-from mlc.translation.engines.tokens import LONGEST_SENTENCE, MAX_SOURCE_TOKENS, NllbTokens, batches, cut
-from mlc.translation.identity import converted_precision, nllb_facts
+from mlc.translation.engines.checkpoint import CheckpointEngine
+from mlc.translation.engines.loading import (
+    folder_or_hub_id,
+    load_tokenizer,
+    pick_device,
+    require_tokens,
+    told_to_the_user,
+)
+from mlc.translation.engines.protocol import Batch, SentenceTranslation
+from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
+from mlc.translation.identity import checkpoint_facts, converted_precision
 from mlc.translation.settings import TranslatorSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-END = "</s>"
 
-
-class ConvertedEngine:
+class ConvertedEngine(CheckpointEngine):
     """Translates sentences with a checkpoint that was converted for CTranslate2.
 
     CTranslate2 reads a sentence once for every target language: it cannot hand on what its encoder has made.
@@ -38,16 +43,13 @@ class ConvertedEngine:
         UserError: The converted checkpoint cannot be loaded.
     """
 
-    whole_texts = False
-    longest_sentence = LONGEST_SENTENCE
-
     def __init__(
         self, folder: Path, tokenizer: "PreTrainedTokenizerBase", settings: TranslatorSettings, model_identity: str
     ) -> None:
         import ctranslate2
 
+        super().__init__(settings.model, require_tokens(settings.model, tokenizer), settings.batch_tokens)
         self.settings = settings
-        self.tokens = NllbTokens(tokenizer)
         self._model_identity = model_identity
         self._end = tokenizer.eos_token_id
         device = "cuda" if pick_device(settings.device) == "cuda" else "cpu"
@@ -68,13 +70,19 @@ class ConvertedEngine:
         """
         _require_installed()
         tokenizer = load_tokenizer(settings.model, settings.revision)
+        if hasattr(tokenizer, "lang_code_to_token"):
+            # Its converter misses the tokens of the languages, which transformers 5 keeps in another place.
+            raise UserError(
+                f"The checkpoint {settings.model!r} is one of M2M100, which CTranslate2 does not convert: set "
+                "translator.engine to transformers."
+            )
         source = resolve_model(settings.model, revision=settings.revision)
         folder = converted_folder(settings, source.identity)
         return cls(folder, tokenizer, settings, source.identity)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        return nllb_facts(
+        return checkpoint_facts(
             "ctranslate2",
             self._model_identity,
             num_beams=self.settings.num_beams,
@@ -82,32 +90,19 @@ class ConvertedEngine:
             precision=converted_precision(self.settings),
         )
 
-    @cached_property
-    def identity(self) -> str:
-        return identity_of(self.facts)
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        return self.tokens.languages
-
-    def lengths(self, sentences: Sequence[str], *, source: str) -> list[int]:
-        return list(map(len, self.tokens.encode(sentences, source)))
-
-    def translate(
-        self, sentences: Sequence[str], *, source: str, targets: Sequence[str]
+    def _translate_ids(
+        self, batch: Mapping[str, list[int]], source: str, targets: Sequence[str]
     ) -> Iterator[tuple[str, Batch]]:
-        require_languages(self.settings.model, self.languages, (source, *targets))
-        encoded = dict(zip(sentences, self.tokens.encode(sentences, source), strict=True))
-        lengths = {sentence: len(ids) for sentence, ids in encoded.items()}
-        for batch in batches(lengths, targets=len(targets), budget=self.settings.batch_tokens):
-            yield from self._translate_batch({sentence: encoded[sentence] for sentence in batch}, targets).items()
+        yield from self._translate_batch(batch, targets).items()
 
     def _translate_batch(self, batch: Mapping[str, list[int]], targets: Sequence[str]) -> dict[str, Batch]:
         to_tokens = self.tokens.tokenizer.convert_ids_to_tokens
         rows = [to_tokens(cut(ids)) for ids in batch.values() for _ in targets]
+        starts = [self.tokens.start(target) for target in targets]
+        prefixes = [to_tokens([] if start is None else [start]) for start in starts]
         results = self._translator.translate_batch(
             rows,
-            target_prefix=[[target] for _ in batch for target in targets],
+            target_prefix=prefixes * len(batch),
             beam_size=self.settings.num_beams,
             max_decoding_length=self.settings.max_new_tokens,
             max_input_length=0,
@@ -119,13 +114,13 @@ class ConvertedEngine:
         done: dict[str, Batch] = {target: {} for target in targets}
         remaining = iter(results)
         for sentence, ids in batch.items():
-            for target in targets:
+            for target, prefix in zip(targets, prefixes, strict=True):
                 result = next(remaining)
-                done[target][sentence] = self._read(result, whole=len(ids) <= MAX_SOURCE_TOKENS)
+                done[target][sentence] = self._read(result, len(prefix), whole=len(ids) <= MAX_SOURCE_TOKENS)
         return done
 
-    def _read(self, result: Any, *, whole: bool) -> SentenceTranslation:
-        generated = self.tokens.tokenizer.convert_tokens_to_ids(result.hypotheses[0][1:])
+    def _read(self, result: Any, given: int, *, whole: bool) -> SentenceTranslation:
+        generated = self.tokens.tokenizer.convert_tokens_to_ids(result.hypotheses[0][given:])
         ended = generated[-1:] == [self._end]
         text = self.tokens.decode(generated)
         return SentenceTranslation(text, float(result.scores[0]), len(generated), ended and whole)

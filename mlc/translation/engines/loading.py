@@ -1,4 +1,4 @@
-"""Finding and loading NLLB checkpoints, with every failure told in one sentence."""
+"""Finding and loading translation checkpoints, with every failure told in one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,14 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.shipped import resolve_path
+from mlc.translation.engines.tokens import CheckpointTokens, tokens_of
 from mlc.translation.settings import Device, Precision
 
-MODEL_TYPES = ("m2m_100", "nllb-moe")
-"""Architectures of NLLB-200 as transformers calls them."""
+MODEL_TYPES = ("m2m_100", "nllb-moe", "marian")
+"""Architectures of NLLB-200, M2M100 and Marian as transformers calls them."""
 THREE_WAYS = (
-    "give a hub id such as facebook/nllb-200-distilled-600M, a local folder with an NLLB checkpoint, or shipped:nano."
+    "give a hub id such as facebook/nllb-200-distilled-600M, a local folder with an NLLB, M2M100 or Marian checkpoint, "
+    "or shipped:nano."
 )
 
 
@@ -42,7 +44,7 @@ def folder_or_hub_id(location: str | Path) -> str:
 
 
 def load_tokenizer(location: str | Path, revision: str | None) -> Any:
-    """The tokenizer of a checkpoint, once its architecture is known to be that of NLLB.
+    """The tokenizer of a checkpoint, once its architecture is known to be one of :data:`MODEL_TYPES`.
 
     Raises:
         UserError: It cannot be loaded, or is another architecture.
@@ -54,10 +56,23 @@ def load_tokenizer(location: str | Path, revision: str | None) -> Any:
         config = AutoConfig.from_pretrained(source, revision=revision)
     if config.model_type not in MODEL_TYPES:
         raise UserError(
-            f"The translator {str(location)!r} is a {config.model_type} checkpoint, not one of NLLB; {THREE_WAYS}"
+            f"The translator {str(location)!r} is a {config.model_type} checkpoint, which does not translate; "
+            f"{THREE_WAYS}"
         )
     with told_to_the_user(location):
         return AutoTokenizer.from_pretrained(source, revision=revision)
+
+
+def require_tokens(name: str, tokenizer: Any, model_type: str = MODEL_TYPES[0]) -> CheckpointTokens:
+    """Wraps the tokenizer of a checkpoint.
+
+    Raises:
+        UserError: The tokenizer knows no languages, or the architecture is none of :data:`MODEL_TYPES`.
+    """
+    tokens = tokens_of(tokenizer)
+    if tokens is None or model_type not in MODEL_TYPES:
+        raise UserError(f"The checkpoint {name!r} ({model_type}) has no tokens of languages; {THREE_WAYS}")
+    return tokens
 
 
 def pick_device(device: Device) -> str:

@@ -24,7 +24,7 @@ def main(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from mlc.translation.engines.nllb import NllbEngine
+    from mlc.translation.engines.seq2seq import Seq2SeqEngine
     from mlc.translation.grammar import Grammar
     from mlc.translation.nano import report
     from mlc.translation.nano.corpus import Corpus, vocabulary_sentences
@@ -53,7 +53,7 @@ def main(
             lambda step, loss: progress.update(task, completed=step, description=f"loss {loss:.3f}"),
         )
 
-    translator = Translator(NllbEngine.from_folder_or_hub(folder, device="cpu"))
+    translator = Translator(Seq2SeqEngine.from_folder_or_hub(folder, device="cpu"))
     unseen = corpus.unseen(recipe.evaluation_size, recipe.seed)
     from_english = report.chrf_by_language(translator, unseen)
     into_english = report.chrf_by_language(translator, unseen, into_english=True)

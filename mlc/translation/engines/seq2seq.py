@@ -1,4 +1,4 @@
-"""The engine ``transformers``: an NLLB checkpoint, computed with torch."""
+"""The engine ``transformers``: an encoder-decoder checkpoint, computed with torch."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
+from mlc.translation.engines.checkpoint import CheckpointEngine
 from mlc.translation.engines.greedy import Generated, decode_rows
 from mlc.translation.engines.loading import (
-    MODEL_TYPES,
-    THREE_WAYS,
     folder_or_hub_id,
     load_tokenizer,
     pick_device,
     pick_precision,
+    require_tokens,
     told_to_the_user,
 )
-from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of, require_languages
-from mlc.translation.engines.tokens import LONGEST_SENTENCE, MAX_SOURCE_TOKENS, NllbTokens, batches, cut
-from mlc.translation.identity import nllb_facts
+from mlc.translation.engines.protocol import Batch, SentenceTranslation
+from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
+from mlc.translation.identity import checkpoint_facts
 from mlc.translation.settings import Device, Precision, TranslatorSettings
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ _CHANGES_SCORES = {
 """What a checkpoint may say of generation that changes the choice of tokens, and the values that change nothing."""
 
 
-class NllbEngine:
-    """Translates sentences with an NLLB checkpoint; the encoder reads each sentence once for all languages.
+class Seq2SeqEngine(CheckpointEngine):
+    """Translates sentences with an NLLB, M2M100 or Marian checkpoint.
+
+    The encoder reads each sentence once for all languages, except with Marian, whose source holds the target.
 
     Args:
-        model: Encoder-decoder model of the NLLB architecture.
-        tokenizer: Its tokenizer, with NLLB language codes.
+        model: Encoder-decoder model.
+        tokenizer: Its tokenizer, which knows the languages.
         model_identity: Finds what identifies the content of the model; a digest of its weights if not given.
         num_beams: Width of the beam; 1 is greedy search.
         max_new_tokens: Longest translation of one sentence, in tokens, the language token counted.
@@ -61,11 +63,8 @@ class NllbEngine:
         seed: Seed of the sampling; each sentence and language has its own stream.
 
     Raises:
-        UserError: The model or the tokenizer is not one of NLLB.
+        UserError: The model or the tokenizer is of no family that is known, or the translations may be too long for it.
     """
-
-    whole_texts = False
-    longest_sentence = LONGEST_SENTENCE
 
     def __init__(
         self,
@@ -79,29 +78,25 @@ class NllbEngine:
         temperature: float = _DEFAULTS.temperature,
         seed: int = _DEFAULTS.seed,
     ) -> None:
+        name = str(model.config._name_or_path)
+        super().__init__(name, require_tokens(name, tokenizer, model.config.model_type), batch_tokens)
         self.model: Any = model.eval()
-        self.tokens = NllbTokens(tokenizer)
         self.num_beams = num_beams
         self.max_new_tokens = max_new_tokens
-        self.batch_tokens = batch_tokens
         self.temperature = temperature
         self.seed = seed
         self._model_identity = model_identity or self._weights_digest
-        if (
-            model.config.model_type not in MODEL_TYPES
-            or not self.tokens.language_ids
-            or not hasattr(tokenizer, "src_lang")
-        ):
+        if model.config.model_type == "marian" and max_new_tokens > model.config.max_position_embeddings:
             raise UserError(
-                f"The checkpoint {model.config._name_or_path!r} ({model.config.model_type}) is no NLLB model; "
-                + THREE_WAYS
+                f"The translator {name!r} writes at most {model.config.max_position_embeddings} tokens, and "
+                f"max_new_tokens is {max_new_tokens}: set translator.max_new_tokens to less."
             )
         # NLLB's own limit of 200 tokens would be named in a warning beside ours; nothing may force an ending.
         model.generation_config.max_length = None
         model.generation_config.forced_eos_token_id = None
 
     @classmethod
-    def from_settings(cls, settings: TranslatorSettings) -> "NllbEngine":
+    def from_settings(cls, settings: TranslatorSettings) -> "Seq2SeqEngine":
         """Loads the checkpoint that the configuration names; see :meth:`from_folder_or_hub`."""
         return cls.from_folder_or_hub(
             settings.model,
@@ -124,7 +119,7 @@ class NllbEngine:
         device: Device = _DEFAULTS.device,
         precision: Precision = _DEFAULTS.precision,
         **settings: Any,
-    ) -> "NllbEngine":
+    ) -> "Seq2SeqEngine":
         """Loads a checkpoint.
 
         Args:
@@ -135,7 +130,7 @@ class NllbEngine:
             **settings: The keyword arguments of the class.
 
         Raises:
-            UserError: The checkpoint cannot be loaded, is no NLLB checkpoint, or the device is missing.
+            UserError: The checkpoint cannot be loaded, is of no family that is known, or the device is missing.
         """
         import torch
         from transformers import AutoModelForSeq2SeqLM
@@ -153,7 +148,7 @@ class NllbEngine:
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        return nllb_facts(
+        return checkpoint_facts(
             "transformers",
             self._model_identity(),
             num_beams=self.num_beams,
@@ -163,25 +158,10 @@ class NllbEngine:
             seed=self.seed,
         )
 
-    @cached_property
-    def identity(self) -> str:
-        return identity_of(self.facts)
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        return self.tokens.languages
-
-    def lengths(self, sentences: Sequence[str], *, source: str) -> list[int]:
-        return list(map(len, self.tokens.encode(sentences, source)))
-
-    def translate(
-        self, sentences: Sequence[str], *, source: str, targets: Sequence[str]
+    def _translate_ids(
+        self, batch: Mapping[str, list[int]], source: str, targets: Sequence[str]
     ) -> Iterator[tuple[str, Batch]]:
-        require_languages(self.model.config._name_or_path, self.languages, (source, *targets))
-        encoded = dict(zip(sentences, self.tokens.encode(sentences, source), strict=True))
-        lengths = {sentence: len(ids) for sentence, ids in encoded.items()}
-        for batch in batches(lengths, targets=len(targets), budget=self.batch_tokens):
-            yield from self._halving({sentence: encoded[sentence] for sentence in batch}, source, targets)
+        yield from self._halving(batch, source, targets)
 
     def _halving(
         self, batch: Mapping[str, list[int]], source: str, targets: Sequence[str]
@@ -230,10 +210,12 @@ class NllbEngine:
         with torch.inference_mode():
             ids_SP, mask_SP = self._pad([cut(ids) for ids in batch.values()])
             states_SPD = self.model.get_encoder()(input_ids=ids_SP, attention_mask=mask_SP).last_hidden_state
-            if self.num_beams == 1 and self._chooses_freely:
-                rows = self._decode_together(list(batch), states_SPD, mask_SP, source, targets)
+            starts = [token for target in targets if (token := self.tokens.start(target)) is not None]
+            if self.num_beams == 1 and self._chooses_freely and starts:
+                draws_RT = self._draws(list(batch), source, targets) if self.temperature else None
+                rows = self._decode_together(states_SPD, mask_SP, starts, draws_RT)
             else:
-                rows = self._generate_each(states_SPD, mask_SP, targets)
+                rows = self._generate_each(states_SPD, mask_SP, starts or [None])
         done: dict[str, Batch] = {target: {} for target in targets}
         for number, (sentence, ids) in enumerate(batch.items()):
             for row, target in zip(rows[number * len(targets) :], targets, strict=False):
@@ -259,21 +241,16 @@ class NllbEngine:
         return ids_SP, mask_SP
 
     def _decode_together(
-        self,
-        sentences: Sequence[str],
-        states_SPD: "Tensor",
-        mask_SP: "Tensor",
-        source: str,
-        targets: Sequence[str],
+        self, states_SPD: "Tensor", mask_SP: "Tensor", starts: Sequence[int], draws_RT: "Tensor | None"
     ) -> list[Generated]:
         return decode_rows(
             self.model,
             states_SPD,
             mask_SP,
-            [self.tokens.language_ids[target] for target in targets],
+            starts,
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
-            draws_RT=self._draws(sentences, source, targets) if self.temperature else None,
+            draws_RT=draws_RT,
         )
 
     def _draws(self, sentences: Sequence[str], source: str, targets: Sequence[str]) -> "Tensor":
@@ -289,30 +266,33 @@ class NllbEngine:
                 rows.append(torch.rand(self.max_new_tokens - 1, generator=generator, dtype=torch.float64))
         return torch.stack(rows).to(self.model.device)
 
-    def _generate_each(self, states_SPD: "Tensor", mask_SP: "Tensor", targets: Sequence[str]) -> list[Generated]:
+    def _generate_each(self, states_SPD: "Tensor", mask_SP: "Tensor", starts: Sequence[int | None]) -> list[Generated]:
         """Beam search, or whatever else the checkpoint asks for, one language after the other."""
-        by_target = [self._generate(states_SPD, mask_SP, self.tokens.language_ids[target]) for target in targets]
+        by_target = [self._generate(states_SPD, mask_SP, start) for start in starts]
         return [row for rows in zip(*by_target, strict=True) for row in rows]
 
-    def _generate(self, states_SPD: "Tensor", mask_SP: "Tensor", language: int) -> list[Generated]:
+    def _generate(self, states_SPD: "Tensor", mask_SP: "Tensor", start: int | None) -> list[Generated]:
         from transformers.modeling_outputs import BaseModelOutput
 
         encoded = BaseModelOutput(last_hidden_state=states_SPD)
         rows_ST = self.model.generate(
             encoder_outputs=encoded,
             attention_mask=mask_SP,
-            forced_bos_token_id=language,
+            forced_bos_token_id=start,
             num_beams=self.num_beams,
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
         )
-        logprobs_ST = self._logprobs(states_SPD, mask_SP, rows_ST)
+        # Rows begin with the token that every row begins with, and perhaps one of the language.
+        given = 1 if start is None else 2
+        logprobs_ST = self._logprobs(states_SPD, mask_SP, rows_ST, given)
         return [
-            self._read_row(row, logprobs) for row, logprobs in zip(rows_ST.tolist(), logprobs_ST.tolist(), strict=True)
+            self._read_row(row, logprobs)
+            for row, logprobs in zip(rows_ST[:, given:].tolist(), logprobs_ST.tolist(), strict=True)
         ]
 
-    def _logprobs(self, states_SPD: "Tensor", mask_SP: "Tensor", rows_ST: "Tensor") -> "torch.Tensor":
-        """Returns the log-probability [S, T-2] of each token after the language, given those before it.
+    def _logprobs(self, states_SPD: "Tensor", mask_SP: "Tensor", rows_ST: "Tensor", given: int) -> "torch.Tensor":
+        """Returns the log-probability [S, T - given] of each token after the given ones, given those before it.
 
         One more pass, because the scores of ``generate`` are those of whole beams, or changed by its forcing.
         """
@@ -324,15 +304,14 @@ class NllbEngine:
             attention_mask=mask_SP,
             decoder_input_ids=rows_ST[:, :-1],
             use_cache=False,
-        ).logits[:, 1:]
-        return torch.log_softmax(logits_STV.float(), dim=-1).gather(-1, rows_ST[:, 2:, None]).squeeze(-1).double()
+        ).logits[:, given - 1 :]
+        return torch.log_softmax(logits_STV.float(), dim=-1).gather(-1, rows_ST[:, given:, None]).squeeze(-1).double()
 
-    def _read_row(self, row: Sequence[int], logprobs: Sequence[float]) -> Generated:
-        generated = list(row[2:])
+    def _read_row(self, generated: Sequence[int], logprobs: Sequence[float]) -> Generated:
         end = self.model.config.eos_token_id
         ended = end in generated
         count = generated.index(end) + 1 if ended else len(generated)
-        return Generated(generated[:count], sum(logprobs[:count]), ended)
+        return Generated(list(generated[:count]), sum(logprobs[:count]), ended)
 
     def _weights_digest(self) -> str:
         state = hashlib.sha256()
