@@ -224,7 +224,7 @@ def _control_characters(case: Case) -> Damaged | None:
     text = case.translation
     for _ in range(case.random.randint(1, 3)):
         position = case.random.randrange(len(text))
-        text = text[:position] + case.random.choice("\x01\x07\x08\x1b\x7f\x85\x9d\ufffd\ue000") + text[position:]
+        text = text[:position] + case.random.choice("\x01\x07\x08\x1b\x7f\x9d\ufffd\ue000") + text[position:]
     return _same_pair(case, text)
 
 
@@ -352,36 +352,67 @@ def corrupt(corruption: Corruption, corpus: Corpus, *, seed: int) -> pa.Table:
     )
 
 
-def batches(corpus: Corpus, *, seed: int, corruptions: Sequence[Corruption] = CORRUPTIONS) -> Iterator[pa.Table]:
+def batches(
+    corpus: Corpus, *, seed: int, around: Corpus | None = None, corruptions: Sequence[Corruption] = CORRUPTIONS
+) -> Iterator[pa.Table]:
     """Mixes all kinds into batches as a filter would meet them.
 
     Some signals compare a row with the others of its batch, and a batch of nothing but cut translations would look
-    as if translations were usually that short. So in each batch every row of the corpus has one kind of damage, all
-    kinds in turn, and half of the pairs are clean: each damaged pair stands beside its clean one. Over all batches
-    every row has had every kind once.
+    as if translations were usually that short. So in each batch one half of the corpus is clean and the other half
+    damaged, every row by one kind, and the kinds take turns. The halves do not mix: a text that was taken from
+    another row would make that row look like a copy. Over all batches every row has had every kind, and its clean
+    pair as made suitable for it.
 
     Args:
-        corpus: Clean pairs.
+        corpus: Clean pairs to report on.
         seed: Seed of everything that is drawn.
-        corruptions: The kinds; there are as many batches.
+        around: Clean pairs that are added to each batch, to be left out of the count.
+        corruptions: The kinds.
 
     Returns:
-        ``kind``, ``row``, ``damaged`` (bool), the required columns of the filter.
+        ``kind`` (``around`` for those pairs), ``row``, ``damaged`` (bool) and the required columns of the filter;
+        twice as many batches as kinds.
     """
-    tables = [(corruption.name, corrupt(corruption, corpus, seed=seed)) for corruption in corruptions]
-    for turn in range(len(tables)):
-        parts = []
-        for place, (kind, table) in enumerate(tables):
-            rows = [(row + place) % len(tables) == turn for row in table["row"].to_pylist()]
-            chosen = table.filter(pa.array(rows, pa.bool_()))
-            for damaged in (False, True):
-                pair = chosen if damaged else chosen.set_column(2, "translation", chosen["clean"])
-                parts.append(
-                    pair.drop_columns(["clean"])
-                    .add_column(0, "kind", pa.array([kind] * pair.num_rows, pa.string()))
-                    .append_column("damaged", pa.array([damaged] * pair.num_rows, pa.bool_()))
-                )
-        yield pa.concat_tables(parts)
+    halves = [_by_turn(corpus.rows(start, 2), seed, corruptions) for start in (0, 1)]
+    added = [] if around is None else [_labelled("around", corrupt(_UNDAMAGED, around, seed=seed), damaged=False)]
+    for turn in range(len(corruptions)):
+        for clean, damaged in (halves, halves[::-1]):
+            parts = [
+                _labelled(kind, tables[turn], damaged=side is damaged)
+                for side in (clean, damaged)
+                for kind, tables in side.items()
+            ]
+            yield pa.concat_tables([*parts, *added])
+
+
+def _by_turn(corpus: Corpus, seed: int, corruptions: Sequence[Corruption]) -> dict[str, list[pa.Table]]:
+    """For each kind its damaged rows, divided over the turns so that a row has another kind in each."""
+    count = len(corruptions)
+    first = [Random(f"{seed} {row}").sample(range(count), count) for row in range(len(corpus.sources))]
+    divided = {}
+    for place, corruption in enumerate(corruptions):
+        table = corrupt(corruption, corpus, seed=seed)
+        turns = [first[row][place] for row in table["row"].to_pylist()]
+        divided[corruption.name] = [
+            table.filter(pa.array([turn == chosen for turn in turns], pa.bool_())) for chosen in range(count)
+        ]
+    return divided
+
+
+def _labelled(kind: str, table: pa.Table, *, damaged: bool) -> pa.Table:
+    pairs = (
+        table if damaged else table.set_column(table.column_names.index("translation"), "translation", table["clean"])
+    )
+    return (
+        pairs.drop_columns(["clean"])
+        .add_column(0, "kind", pa.array([kind] * table.num_rows, pa.string()))
+        .append_column("damaged", pa.array([damaged] * table.num_rows, pa.bool_()))
+    )
+
+
+_UNDAMAGED = Corruption(
+    "undamaged", "The clean pair.", True, lambda case: Damaged(case.source, case.translation, case.translation)
+)
 
 
 def _damaged_rows(corruption: Corruption, corpus: Corpus, language: str, seed: int) -> Iterator[tuple[int, Damaged]]:

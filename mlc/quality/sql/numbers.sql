@@ -4,7 +4,8 @@
 -- 07:30 or 7h30, and 2-1 may become 2:1.
 -- Comparing multisets is quadratic, so the first 200 numbers of a text decide.
 -- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
--- a number that is merely written out in words is missing and is not replaced by another.
+-- a number that is merely written out in words is missing and is not replaced by another, and one with an imperial
+-- unit may be converted.
 CREATE TEMP MACRO ascii_digits(content) AS
     CASE
         WHEN regexp_matches(content, '[^\P{Nd}0-9]')
@@ -42,6 +43,24 @@ CREATE TEMP MACRO retold_numbers(content) AS
         )
     );
 
+-- How many numbers of the source have a unit of the imperial system: 4 inches may become 10 cm, 80 degrees 27.
+-- Both ends of a range count (2 to 4 inches).
+CREATE TEMP MACRO convertible_numbers(content) AS
+    coalesce(
+        list_sum(
+            list_transform(
+                regexp_extract_all(
+                    content,
+                    '(?i)(?:[0-9][0-9.,]*(?:\s?(?:to|and|or|-|–|—)\s?|\s))?[0-9][0-9.,]*[\s\x{A0}-]?'
+                    || '(?:(?:inch|foot|feet|yard|mile|pound|lb|ounce|gallon|acre|pint|degree)(?:e?s)?'
+                    || '|square (?:feet|foot|miles?)|sq\.? ft|mph|fahrenheit|°\s?F)\b'
+                ),
+                lambda phrase: len(regexp_extract_all(phrase, '[0-9][0-9.,]*'))
+            )
+        ),
+        0
+    );
+
 WITH
 digits AS (
     SELECT row, ascii_digits(plain_source) AS source, ascii_digits(plain_translation) AS translation
@@ -58,12 +77,14 @@ compared AS (
         row,
         len(wanted) AS wanted,
         shared_members(wanted, got) AS kept,
-        greatest(len(got) - kept - shared_members(retold_numbers(source), got), 0) AS appeared
+        greatest(len(got) - kept - shared_members(retold_numbers(source), got), 0) AS appeared,
+        convertible_numbers(source) AS convertible
     FROM found
 )
 SELECT
     row,
     max(kept / nullif(wanted, 0))::DOUBLE AS signal_numbers_kept,
-    min(CASE WHEN wanted > 0 THEN least(wanted - kept, appeared) END)::BIGINT AS signal_numbers_changed
+    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept, appeared) - convertible, 0) END)::BIGINT
+        AS signal_numbers_changed
 FROM compared
 GROUP BY row
