@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -166,6 +166,32 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
         raise UserError(_explain(error)) from None
 
 
+def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
+    """Loads the thresholds of the filter by themselves.
+
+    Args:
+        path: A YAML file with the keys of ``quality``, or a whole configuration; the defaults if None.
+        overrides: Values by dotted key below ``quality``, such as ``{"default.length_z": 3}``.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise UserError(f"There is no file of thresholds {path!r}: give a YAML file with the keys of quality.")
+        values = _read_yaml(file)
+        whole = values.get("quality") if set(values) & set(PipelineConfig.model_fields) else values
+        values = whole if isinstance(whole, dict) else {}
+    for key, value in (overrides or {}).items():
+        _set(values, key.removeprefix("quality."), value)
+    try:
+        return QualitySettings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, "quality")) from None
+
+
 def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[str]:
     """Applies a person's choice of languages to the configured ones.
 
@@ -265,14 +291,15 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, *sections: str) -> str:
     first = error.errors()[0]
+    location = (*sections, *first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return str(cause)
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
-        return _unknown_key(first["loc"])
+        return _unknown_key(location)
     if first["type"] == "missing":
         return f"The configuration lacks {key!r}: add it, as in the shipped configurations."
     value = repr(first["input"])
@@ -283,7 +310,14 @@ def _explain(error: ValidationError) -> str:
 
 def _unknown_key(location: tuple[int | str, ...]) -> str:
     model: type[BaseModel] | None = PipelineConfig
+    keyed = False
     for part in location[:-1]:
+        if keyed:
+            # A language, a script or the like: what is below it is described by the mapping's values.
+            keyed = False
+            continue
+        field = model.model_fields.get(str(part)) if model else None
+        keyed = field is not None and get_origin(field.annotation) is dict
         model = _inner_model(model, str(part)) if model else None
     known = sorted(model.model_fields) if model else []
     prefix = ".".join(str(part) for part in location[:-1])

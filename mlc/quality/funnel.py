@@ -66,3 +66,26 @@ def _low_yield(worst: dict[str, object], rows: list[dict[str, object]], others: 
         f"most were dropped for {reasons}: look at the dropped rows and use a better translator, loosen these "
         f"thresholds under quality.languages.{language}, leave the language out, or set quality.allow_low_yield."
     )
+
+
+def coverage(verdicts: pa.Table) -> pa.Table:
+    """Counts for how many rows each signal has a value: what is not applicable is NULL, and counted here.
+
+    Args:
+        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+
+    Returns:
+        ``target_language``, ``signal``, ``measured`` and ``not_applicable`` rows, one row for each language and column.
+    """
+    signals = [name for name in verdicts.column_names if name.startswith("signal_")]
+    with duckdb.connect() as connection:
+        connection.register("verdicts", verdicts.select(["target_language", *signals]))
+        counts = ", ".join(f"count({name}) AS {name}" for name in signals)
+        return connection.sql(
+            f"""
+            WITH counted AS (SELECT target_language, count(*) AS rows, {counts} FROM verdicts GROUP BY ALL)
+            SELECT target_language, signal, measured, rows - measured AS not_applicable
+            FROM (UNPIVOT counted ON {", ".join(signals)} INTO NAME signal VALUE measured)
+            ORDER BY ALL
+            """
+        ).to_arrow_table()

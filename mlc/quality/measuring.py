@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlc.languages import all_languages
 from mlc.quality.signals import SIGNALS, Scope, Signal
@@ -88,7 +89,7 @@ class _Measurer:
         self.connection.execute(sql("macros"))
 
     def measure(self, chunk: pa.Table, signals: Sequence[Signal]) -> pa.Table:
-        self.connection.register("pairs", chunk.select(PAIRS.names))
+        self.connection.register("pairs", _without_nul(chunk.select(PAIRS.names)))
         self.connection.execute(sql("prepare"))
         columns: dict[str, pa.ChunkedArray] = {}
         for signal in signals:
@@ -114,6 +115,14 @@ class _Measurer:
                 "ORDER BY texts.row"
             )
         return self.queries[signal.name]
+
+
+def _without_nul(chunk: pa.Table) -> pa.Table:
+    """NUL as U+FFFD, because some functions of DuckDB stop reading at it."""
+    for place, name in enumerate(chunk.column_names):
+        if name in ("source", "translation") and pc.any(pc.match_substring(chunk[name], "\0")).as_py():
+            chunk = chunk.set_column(place, name, pc.replace_substring(chunk[name], "\0", "\ufffd"))
+    return chunk
 
 
 def add_length_table(connection: duckdb.DuckDBPyConnection) -> None:

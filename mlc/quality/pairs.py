@@ -1,8 +1,9 @@
 """Pairs of source and translation in files of any size: read in chunks, whatever is wrong with some rows."""
 
+import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ from mlc.tables import FORMATS, Format, Row, TableFile, format_of, plain_text
 
 ENDINGS = tuple(ending for ending, format in FORMATS.items() if format != "lines")
 """Files that can hold pairs."""
+TEXTS = (*REQUIRED_COLUMNS, "back_translation")
+"""Columns that hold text whatever the format."""
 WHAT = "file of translations"
 
 
@@ -48,6 +51,12 @@ class PairFile:
         required = [pa.field(name, pa.string()) for name in REQUIRED_COLUMNS]
         order = {name: place for place, name in enumerate(self.table.columns)}
         return pa.schema(sorted([*required, *fields], key=lambda field: order.get(field.name, len(order))))
+
+    @property
+    def json_columns(self) -> frozenset[str]:
+        """Columns whose values are JSON, so that a number stays one in JSON Lines."""
+        names = self.schema.names if self.table.format == "jsonl" else ()
+        return frozenset(name for name in names if name not in TEXTS)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -96,11 +105,14 @@ class PairFile:
             or next((problem for name in REQUIRED_COLUMNS if (problem := _not_text(row.values.get(name)))), None)
             for row in rows
         ]
+        as_json = self.json_columns
         columns = {
-            field.name: pa.array([plain_text(row.values.get(field.name)) for row in rows], pa.string())
-            for field in self.schema
+            name: [(_json if name in as_json else plain_text)(row.values.get(name)) for row in rows]
+            for name in self.schema.names
         }
-        return pa.table(columns), pa.array(problems, pa.string())
+        return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()}), pa.array(
+            problems, pa.string()
+        )
 
 
 def coded(chunk: pa.Table, problems: pa.Array, first: int) -> pa.Table:
@@ -140,13 +152,15 @@ class VerdictWriter:
     Args:
         path: JSON Lines, CSV, TSV or Parquet, by its ending.
         schema: Columns of the tables.
+        json_columns: Columns whose values are JSON.
 
     Raises:
         UserError: The file cannot be written.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, json_columns: Collection[str] = ()) -> None:
         self.path = path
+        self.json_columns = tuple(name for name in schema.names if name in json_columns)
         self.format: Format = format_of(path, formats=ENDINGS, what="file of verdicts")
         self.schema = schema
         self._draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -183,7 +197,7 @@ class VerdictWriter:
         """
         with self._told():
             if self.format == "parquet":
-                self._parquet.write_table(table.cast(self.schema))
+                self._parquet.write_table(self._plain(table).cast(self.schema))
             else:
                 self._append(table)
         self._started = True
@@ -195,15 +209,26 @@ class VerdictWriter:
             "tsv": f"FORMAT csv, DELIMITER '\t', HEADER {not self._started}",
         }
         with duckdb.connect(config={"threads": 1}) as connection:
-            lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
-            # One field of a CSV holds one text.
-            joined = ", ".join(f"array_to_string({name}, ' ') AS {name}" for name in lists)
-            chosen = f"* REPLACE ({joined})" if joined and self.format != "jsonl" else "*"
+            if self.format == "jsonl":
+                changed = [f"{_name(name)}::JSON AS {_name(name)}" for name in self.json_columns]
+            else:
+                table = self._plain(table)
+                # One field of a CSV holds one text.
+                lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+                changed = [f"array_to_string({_name(name)}, ' ') AS {_name(name)}" for name in lists]
+            chosen = f"* REPLACE ({', '.join(changed)})" if changed else "*"
             connection.register("rows", table)
             connection.execute(f"COPY (SELECT {chosen} FROM rows) TO '{_quoted(self._part)}' ({kinds[self.format]})")
         with self._part.open("rb") as part:
             while block := part.read(1 << 20):
                 self._handle.write(block)
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """A table with texts in place of JSON."""
+        for name in self.json_columns:
+            values = [None if text is None else plain_text(json.loads(text)) for text in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
+        return table
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -218,6 +243,14 @@ class VerdictWriter:
 
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else plain_text(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _not_text(value: object) -> str | None:

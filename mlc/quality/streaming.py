@@ -138,7 +138,10 @@ def filter_file(
                 for table in _in_order(pool, threads, job.measure, job.read()):
                     writer.write_table(table)
                     told("measured", len(table))
-            with job.look_at_all(work, Path(folder), threads), VerdictWriter(verdicts, job.schema) as output:
+            with (
+                job.look_at_all(work, Path(folder), threads),
+                VerdictWriter(verdicts, job.schema, job.pairs.json_columns) as output,
+            ):
                 for table in _in_order(pool, threads, job.judge, job.read_back(work)):
                     output.write(job.finished(table))
                     told("judged", len(table))

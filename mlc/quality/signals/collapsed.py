@@ -8,8 +8,8 @@ COLLAPSED = Signal(
         Column(
             "signal_collapsed_sources",
             Direction.HIGHER_IS_WORSE,
-            "Different sources among all rows that have this translation into this language, compared without capitals, "
-            "spaces and punctuation; 1 where nothing collapses.",
+            "Different sources among all rows that have this translation into this language, compared without "
+            "capitals, spaces and punctuation; 1 where nothing collapses.",
             1,
             kind="BIGINT",
         ),
