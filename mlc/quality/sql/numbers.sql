@@ -5,7 +5,7 @@
 -- Comparing multisets is quadratic, so the first 200 numbers of a text decide.
 -- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
 -- a number that is merely written out in words is missing and is not replaced by another, and one with an imperial
--- unit may be converted.
+-- unit may be converted (10 inches, 25 cm).
 CREATE TEMP MACRO ascii_digits(content) AS
     CASE
         WHEN regexp_matches(content, '[^\P{Nd}0-9]')
@@ -43,22 +43,54 @@ CREATE TEMP MACRO retold_numbers(content) AS
         )
     );
 
--- How many numbers of the source have a unit of the imperial system: 4 inches may become 10 cm, 80 degrees 27.
--- Both ends of a range count (2 to 4 inches).
-CREATE TEMP MACRO convertible_numbers(content) AS
-    coalesce(
-        list_sum(
-            list_transform(
-                regexp_extract_all(
-                    content,
-                    '(?i)(?:[0-9][0-9.,]*(?:\s?(?:to|and|or|-|–|—)\s?|\s))?[0-9][0-9.,]*[\s\x{A0}-]?'
-                    || '(?:(?:inch|foot|feet|yard|mile|pound|lb|ounce|gallon|acre|pint|degree)(?:e?s)?'
-                    || '|square (?:feet|foot|miles?)|sq\.? ft|mph|fahrenheit|°\s?F)\b'
-                ),
-                lambda phrase: len(regexp_extract_all(phrase, '[0-9][0-9.,]*'))
+CREATE TEMP MACRO metric(number, phrase) AS
+    CASE
+        WHEN contains(phrase, 'inch') THEN [number * 2.54]
+        WHEN contains(phrase, 'foot') OR contains(phrase, 'feet') THEN [number * 0.3048]
+        WHEN contains(phrase, 'yard') THEN [number * 0.9144]
+        WHEN contains(phrase, 'mile') OR contains(phrase, 'mph') THEN [number * 1.609]
+        WHEN contains(phrase, 'pound') OR contains(phrase, 'lb') THEN [number * 0.4536]
+        WHEN contains(phrase, 'ounce') THEN [number * 28.35]
+        WHEN contains(phrase, 'gallon') THEN [number * 3.785]
+        WHEN contains(phrase, 'acre') THEN [number * 0.4047]
+        ELSE [(number - 32) / 1.8, number / 1.8]
+    END;
+
+-- Numbers of the source with a unit of the imperial system, and what they are in metric units: 4 inches are 10 cm.
+-- Both ends of a range count (2 to 4 inches). Degrees may be a temperature or a difference.
+CREATE TEMP MACRO imperial_numbers(content) AS
+    flatten(
+        list_transform(
+            regexp_extract_all(
+                content,
+                '(?i)(?:[0-9][0-9.,]*(?:\s?(?:to|and|or|-|–|—)\s?|\s))?[0-9][0-9.,]*[\s\x{A0}-]?'
+                || '(?:(?:inch|foot|feet|yard|mile|pound|lb|ounce|gallon|acre|degree)(?:e?s)?|mph|fahrenheit|°\s?F)\b'
+            )[:20],
+            lambda phrase: list_transform(
+                regexp_extract_all(phrase, '[0-9][0-9.,]*[0-9]|[0-9]'),
+                lambda number: {
+                    'number': significant(number),
+                    'metric': metric(TRY_CAST(replace(number, ',', '') AS DOUBLE), lower(phrase))
+                }
             )
-        ),
-        0
+        )
+    );
+
+-- Within a tenth, whatever the power of ten: numbers are compared without the zeros at their ends.
+CREATE TEMP MACRO about_equal(number, other) AS
+    number > 0 AND other > 0 AND abs(log10(number / other) - round(log10(number / other))) < 0.04;
+
+CREATE TEMP MACRO converted_numbers(content, got) AS
+    len(
+        list_filter(
+            imperial_numbers(content),
+            lambda imperial: NOT list_contains(got, imperial.number) AND len(
+                list_filter(
+                    got,
+                    lambda other: len(list_filter(imperial.metric, lambda one: about_equal(one, TRY_CAST(other AS DOUBLE)))) > 0
+                )
+            ) > 0
+        )
     );
 
 WITH
@@ -78,13 +110,13 @@ compared AS (
         len(wanted) AS wanted,
         shared_members(wanted, got) AS kept,
         greatest(len(got) - kept - shared_members(retold_numbers(source), got), 0) AS appeared,
-        convertible_numbers(source) AS convertible
+        converted_numbers(source, got) AS converted
     FROM found
 )
 SELECT
     row,
     max(kept / nullif(wanted, 0))::DOUBLE AS signal_numbers_kept,
-    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept, appeared) - convertible, 0) END)::BIGINT
+    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept, appeared) - converted, 0) END)::BIGINT
         AS signal_numbers_changed
 FROM compared
 GROUP BY row
