@@ -12,7 +12,7 @@ from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
-from mlc.quality.settings import QualitySettings
+from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.training.settings import AlignSettings
@@ -72,6 +72,17 @@ class PipelineConfig(Settings):
         term = self.align.consistency.model_copy(update={"language_weights": weights})
         # The only way to a field of a frozen model from inside it.
         object.__setattr__(self, "align", self.align.model_copy(update={"consistency": term}))
+        return self
+
+    @model_validator(mode="after")
+    def _thresholds_are_measured(self) -> "PipelineConfig":
+        for signal, thresholds in MODEL_THRESHOLDS.items():
+            for threshold in thresholds:
+                if getattr(self.quality.default, threshold) is not None and signal not in self.quality.model_signals:
+                    raise UserError(
+                        f"The threshold quality.default.{threshold} is set, but the signal {signal!r} is not measured: "
+                        "add it to quality.model_signals, or take the threshold out."
+                    )
         return self
 
     @property

@@ -16,7 +16,7 @@ from flows.config import load_quality, parse_overrides
 from flows.display import new_progress
 from flows.server import quiet_environment
 from mlc.errors import UserError
-from mlc.quality.settings import QualitySettings
+from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
 
 if TYPE_CHECKING:
     from mlc.quality.models import PairModel
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 TOP_REASONS = 3
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
-MODEL_THRESHOLDS = {
-    "reverse": ("reverse_logprob", "dual_cross_entropy"),
-    "round_trip": ("round_trip_chrf",),
-    "meaning": ("similarity", "embedding_similarity"),
-}
-"""Thresholds that do nothing without their signal."""
 
 
 def show_filter(
@@ -141,7 +135,7 @@ def _load_model(names: Sequence[str], translator: str | None, embedding: str | N
     from mlc.translation.translator import Translator
 
     loaded = Translator.from_settings(TranslatorSettings(model=translator)) if translator else None
-    return PairModel(wanted, loaded, SentenceEncoder.load(embedding) if embedding else None)  # type: ignore[arg-type]
+    return PairModel(wanted, loaded, SentenceEncoder.load(embedding) if embedding else None)
 
 
 def _show(summary: "Summary", out: Path, seconds: float, console: Console) -> None:

@@ -89,3 +89,30 @@ def coverage(verdicts: pa.Table) -> pa.Table:
             ORDER BY ALL
             """
         ).to_arrow_table()
+
+
+def sample_rejects(verdicts: pa.Table, each: int = 5) -> list[dict[str, object]]:
+    """Rows to look at: some rejected ones of each reason, evenly spread over the table, without their texts.
+
+    Args:
+        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+        each: Rows of each reason at most.
+
+    Returns:
+        ``reason``, ``rows`` (numbers from 0, in ascending order) and ``count`` of all rows with that reason.
+    """
+    by_reason: dict[str, list[int]] = {}
+    for number, reason in enumerate(verdicts["reason"].to_pylist()):
+        if reason is not None:
+            by_reason.setdefault(reason, []).append(number)
+    ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        {
+            "reason": reason,
+            "rows": ", ".join(str(numbers[place * len(numbers) // each]) for place in range(each))
+            if len(numbers) > each
+            else ", ".join(map(str, numbers)),
+            "count": len(numbers),
+        }
+        for reason, numbers in ordered
+    ]
