@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mlc.languages import ENGLISH
 from mlc.quality.calibration import QUALITY_MODEL, Confidence, Guard, QualityModel, Term, quality_of
-from mlc.quality.corruptions import CORRUPTIONS, Corpus, corrupt
+from mlc.quality.corruptions import CORRUPTIONS, Corpus, batches
 from mlc.quality.filtering import REQUIRED_COLUMNS, compute_signals
 from mlc.quality.length_table import MLQE_GOOD, NTREX_LANGUAGES
 from mlc.quality.reliability import plot_reliability
@@ -45,6 +45,7 @@ PENALTY = 3e-5
 """Weight of half the sum of squared steps beside the mean log loss."""
 
 COPIED_GUARD = Guard(column="signal_source_letters", least=12)
+SHORT_GUARD = Guard(column="signal_translation_letters", least=12)
 LANGUAGE_GUARD = Guard(column="signal_translation_letters", least=20)
 
 
@@ -70,6 +71,10 @@ SHAPES = (
     Shape("signal_numbers_changed", (0.0, 1.0, 3.0)),
     Shape("signal_length_z", (-6.0, -4.0, -2.75, -2.0, -1.0, 0.0, 1.0, 2.0, 2.75, 4.0, 6.0)),
     Shape("signal_sentences", (0.25, 0.5, 0.75, 1.0)),
+    Shape("signal_garbled", (0.0, 1.0, 3.0)),
+    Shape("signal_caps", (0.0, 0.2, 0.5, 1.0), SHORT_GUARD),
+    Shape("signal_lines", (0.0, 0.5, 1.0)),
+    Shape("signal_collapsed_sources", (1.0, 3.0, 10.0), SHORT_GUARD),
 )
 CONFIDENCE = Shape("signal_logprob", (-1.2, -0.6, -0.3, -0.1))
 
@@ -156,20 +161,20 @@ def text_rows(judged: pa.Table, corpus: Corpus, *, seed: int) -> Rows:
         corpus: Clean pairs.
         seed: Seed of the damage.
     """
-    clean = compute_signals(clean_pairs(corpus))
-    parts = [
-        (without_model(judged), is_good(judged), SHARES["judged"]),
-        (clean, np.ones(clean.num_rows), SHARES["clean"]),
-    ]
-    for corruption in CORRUPTIONS:
-        damaged = corrupt(corruption, corpus, seed=seed)
-        signals = compute_signals(damaged.select(REQUIRED_COLUMNS))
-        parts.append((signals, np.zeros(damaged.num_rows), SHARES["damaged"] / len(CORRUPTIONS)))
     columns = ["signal_empty", *_columns()]
+    mixed = list(batches(corpus, seed=seed))
+    measured = pa.concat_tables([compute_signals(batch.select(REQUIRED_COLUMNS)).select(columns) for batch in mixed])
+    damaged = np.concatenate([np.array(batch["damaged"].to_pylist()) for batch in mixed])
+    kind = np.concatenate([np.array(batch["kind"].to_pylist()) for batch in mixed])
+    weight = np.zeros(len(kind))
+    weight[~damaged] = SHARES["clean"] / (~damaged).sum()
+    for name in sorted(set(kind)):
+        chosen = damaged & (kind == name)
+        weight[chosen] = SHARES["damaged"] / len(CORRUPTIONS) / chosen.sum()
     return Rows(
-        pa.concat_tables([signals.select(columns) for signals, _, _ in parts]),
-        np.concatenate([good for _, good, _ in parts]),
-        np.concatenate([np.full(signals.num_rows, share / signals.num_rows) for signals, _, share in parts]),
+        pa.concat_tables([without_model(judged).select(columns), measured]),
+        np.concatenate([is_good(judged), (~damaged).astype(np.float64)]),
+        np.concatenate([np.full(judged.num_rows, SHARES["judged"] / judged.num_rows), weight]),
     )
 
 

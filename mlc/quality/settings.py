@@ -19,13 +19,6 @@ Count = Annotated[int, Field(ge=0)]
 ModelSignal = Literal["reverse", "round_trip", "meaning"]
 """Signals that need a translator or an embedding model."""
 
-MODEL_THRESHOLDS: dict[ModelSignal, tuple[str, ...]] = {
-    "reverse": ("reverse_logprob", "dual_cross_entropy"),
-    "round_trip": ("round_trip_chrf",),
-    "meaning": ("similarity", "embedding_similarity"),
-}
-"""Thresholds that do nothing unless their signal is measured."""
-
 SCRIPT_GROUPS: dict[str, tuple[str, ...]] = {
     "cjk": ("Hang", "Hani", "Hans", "Hant", "Jpan", "Kore"),
     "indic": ("Beng", "Deva", "Gujr", "Guru", "Knda", "Mlym", "Mtei", "Olck", "Orya", "Sinh", "Taml", "Telu"),
@@ -68,7 +61,7 @@ class Thresholds(Settings):
     repetition_share: Level = 0.25
     """Dropped at or above: share of repeated n-grams beyond the source's, 0 to 1. Above 1 switches the rule off."""
 
-    repetition_loop: Level = 0.15
+    repetition_loop: Level = 0.1
     """Dropped at or above: share of characters in a loop beyond the source's, 0 to 1. Above 1 switches it off."""
 
     cut_off_z: Deviations = 1.0
