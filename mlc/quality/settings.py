@@ -19,6 +19,13 @@ Count = Annotated[int, Field(ge=0)]
 ModelSignal = Literal["reverse", "round_trip", "meaning"]
 """Signals that need a translator or an embedding model."""
 
+MODEL_THRESHOLDS: dict[ModelSignal, tuple[str, ...]] = {
+    "reverse": ("reverse_logprob", "dual_cross_entropy"),
+    "round_trip": ("round_trip_chrf",),
+    "meaning": ("similarity", "embedding_similarity"),
+}
+"""Thresholds that do nothing unless their signal is measured."""
+
 SCRIPT_GROUPS: dict[str, tuple[str, ...]] = {
     "cjk": ("Hang", "Hani", "Hans", "Hant", "Jpan", "Kore"),
     "indic": ("Beng", "Deva", "Gujr", "Guru", "Knda", "Mlym", "Mtei", "Olck", "Orya", "Sinh", "Taml", "Telu"),
