@@ -140,7 +140,7 @@ def filter_file(
                     told("measured", len(table))
             with (
                 job.look_at_all(work, Path(folder), threads),
-                VerdictWriter(verdicts, job.schema, job.pairs.json_columns) as output,
+                VerdictWriter(verdicts, job.schema, job.json_columns) as output,
             ):
                 for table in _in_order(pool, threads, job.judge, job.read_back(work)):
                     output.write(job.finished(table))
@@ -176,6 +176,7 @@ class _Job:
         self.batch: Batch | None = None
         kept = [item for item in pairs.schema if item.name not in (*SIGNAL_COLUMNS, *VERDICT_COLUMNS)]
         self.given = pa.schema(kept)
+        self.json_columns = pairs.json_columns & set(self.given.names)
         own = [pa.field(column.name, ARROW[column.kind]) for column in self.text_columns]
         own += [pa.field(name, pa.float64()) for name in self.model_columns]
         verdict = [
