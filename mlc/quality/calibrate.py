@@ -346,8 +346,8 @@ def main() -> None:
         held_out = compute_signals(judged.half(1))
         plot_reliability(
             {
-                "from the text": (quality_of(without_model(held_out), model).to_numpy(), is_good(held_out)),
-                "with the translator's log-probability": (quality_of(held_out, model).to_numpy(), is_good(held_out)),
+                "text": (quality_of(without_model(held_out), model).to_numpy(), is_good(held_out)),
+                "text and log-probability": (quality_of(held_out, model).to_numpy(), is_good(held_out)),
             },
             options.plot,
         )

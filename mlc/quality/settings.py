@@ -71,7 +71,7 @@ class Thresholds(Settings):
     repetition_loop: Level = 0.1
     """Dropped at or above: share of characters in a loop beyond the source's, 0 to 1. Above 1 switches it off."""
 
-    cut_off_z: Deviations = 1.0
+    cut_off_z: Deviations = 0.5
     """Dropped when the final punctuation is missing and the translation is shorter than usual by more than this
     many robust standard deviations. A translator that reports no end is dropped in any case."""
 
@@ -93,7 +93,7 @@ class Thresholds(Settings):
     sentences_share: Share = 0.5
     """Dropped below: share of sentences kept, 0 to 1. 0 switches the rule off."""
 
-    sentences_z: Deviations = 1.0
+    sentences_z: Deviations = 0.5
     """Dropped when a sentence is missing and the translation is shorter than usual by more than this many robust
     standard deviations."""
 

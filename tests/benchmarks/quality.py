@@ -110,10 +110,12 @@ def judged(folder: Path) -> Iterator[Figure]:
             figure = bootstrapped(_auroc_of, good[chosen], score[chosen])
             yield _interval("AUROC", name, code, "human score of 70 or more against less", figure)
         if name != "model alone":
+            means = "expected calibration error, 10 bins of equal size"
+            levels = {
+                code: [rounded(score[pair == code].mean()), rounded(good[pair == code].mean())] for code in MLQE_PAIRS
+            }
             figure = bootstrapped(_error_of, good, score)
-            yield _interval(
-                "calibration error", name, "all", "expected calibration error, 10 bins of equal size", figure
-            )
+            yield _interval("calibration error", name, "all", means, figure, mean_and_share_good=levels)
 
 
 def identification(folder: Path) -> Iterator[Figure]:
@@ -252,9 +254,9 @@ def _share(name: str, means: str, tally: Tally, **more: object) -> Figure:
     return Figure("quality", name, rounded(whole.value), "share", {**detail, "share_and_n": languages})
 
 
-def _interval(figure: str, score: str, pair: str, means: str, found: Estimate) -> Figure:
+def _interval(figure: str, score: str, pair: str, means: str, found: Estimate, **more: object) -> Figure:
     progress(f"  {figure:17s} {score:15s} {pair:5s} {found.value:6.3f} [{found.low:.3f}, {found.high:.3f}] n {found.n}")
-    detail = {"means": means, "min": rounded(found.low), "max": rounded(found.high), "n": found.n}
+    detail = {"means": means, "min": rounded(found.low), "max": rounded(found.high), "n": found.n, **more}
     return Figure("quality", f"{figure}, {score}, {pair}", rounded(found.value), "score", detail)
 
 

@@ -43,6 +43,18 @@ CREATE TEMP MACRO retold_numbers(content) AS
         )
     );
 
+-- In East Africa the hours are counted from six o'clock: 3 p.m. is nine, 10:15 a quarter past four.
+CREATE TEMP MACRO hours_from_six(content, language) AS
+    CASE
+        WHEN language IN ('swh_Latn', 'lug_Latn', 'amh_Ethi', 'tir_Ethi', 'gaz_Latn') THEN list_transform(
+            regexp_extract_all(
+                content, '(?i)\b0?(1[0-2]|[1-9])(?:[:.][0-9]{2})?\s?[ap]\.?m\b|\b[012]?[0-9]:[0-9]{2}\b'
+            ),
+            lambda time: significant(((regexp_extract(time, '[0-9]+')::INTEGER + 5) % 12 + 1)::VARCHAR)
+        )
+        ELSE []::VARCHAR[]
+    END;
+
 CREATE TEMP MACRO metric(number, phrase) AS
     CASE
         WHEN contains(phrase, 'inch') THEN [number * 2.54]
@@ -95,21 +107,29 @@ CREATE TEMP MACRO converted_numbers(content, got) AS
 
 WITH
 digits AS (
-    SELECT row, ascii_digits(plain_source) AS source, ascii_digits(plain_translation) AS translation
+    SELECT
+        row,
+        target_code,
+        ascii_digits(plain_source) AS source,
+        ascii_digits(plain_translation) AS translation
     FROM texts
     WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\p{Nd}')
 ),
 found AS (
-    SELECT row, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
+    SELECT row, target_code, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
     UNION ALL
-    SELECT row, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
+    SELECT row, target_code, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
 ),
 compared AS (
     SELECT
         row,
         len(wanted) AS wanted,
         shared_members(wanted, got) AS kept,
-        greatest(len(got) - kept - shared_members(retold_numbers(source), got), 0) AS appeared,
+        greatest(
+            len(got) - kept
+            - shared_members(list_concat(retold_numbers(source), hours_from_six(source, target_code)), got),
+            0
+        ) AS appeared,
         converted_numbers(source, got) AS converted
     FROM found
 )
