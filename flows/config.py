@@ -193,8 +193,9 @@ def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -
         if not file.is_file():
             raise UserError(f"There is no file of thresholds {path!r}: give a YAML file with the keys of quality.")
         values = _read_yaml(file)
-        whole = values.get("quality") if set(values) & set(PipelineConfig.model_fields) else values
-        values = whole if isinstance(whole, dict) else {}
+        # A whole configuration names its prompts; thresholds and it both have a key `languages`.
+        if {"prompts", "quality"} & set(values):
+            values = values.get("quality") or {}
     for key, value in (overrides or {}).items():
         _set(values, key.removeprefix("quality."), value)
     try:
