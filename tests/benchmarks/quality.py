@@ -19,7 +19,7 @@ from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH, all_languages, resolve_language
 from mlc.quality.calibrate import MLQE_PAIRS, is_good, read_judged, read_ntrex, without_model
 from mlc.quality.calibration import quality_of
-from mlc.quality.corruptions import CORRUPTIONS, Corpus, batches
+from mlc.quality.corruptions import CORRUPTIONS, Corpus, Corruption, batches
 from mlc.quality.filtering import REQUIRED_COLUMNS, compute_signals, filter_pairs
 from mlc.quality.reliability import calibration_error, reliability_bins
 from mlc.quality.settings import QualitySettings
@@ -30,6 +30,7 @@ from tests.benchmarks.measuring import Figure, progress, rounded
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SEED = 0
 RESAMPLES = 1000
+QUICK_KINDS = 4
 AROUND_EVERY = 4
 """One NTREX row in so many, all with an even number, fills the batches."""
 FOREIGN_SENTENCES = 4
@@ -44,7 +45,7 @@ Scores = Mapping[str, np.ndarray]
 def run(*, quick: bool) -> Iterator[Figure]:
     """Quick is the damage alone, on references of the quickstart; the full size needs the test data."""
     if quick:
-        yield from detection(_quickstart(rows=6))
+        yield from detection(_quickstart(rows=6), corruptions=CORRUPTIONS[:QUICK_KINDS])
         return
     if not SHARED_DATA.is_dir():
         progress("  no test data beside the project: nothing to measure")
@@ -55,16 +56,19 @@ def run(*, quick: bool) -> Iterator[Figure]:
     yield from identification(SHARED_DATA / "language_id")
 
 
-def detection(corpus: Corpus, around: Corpus | None = None) -> Iterator[Figure]:
+def detection(
+    corpus: Corpus, around: Corpus | None = None, corruptions: Sequence[Corruption] = CORRUPTIONS
+) -> Iterator[Figure]:
     """The share of damaged pairs that the default thresholds drop, by kind and language, beside that of clean ones.
 
     Args:
         corpus: Clean pairs to damage.
         around: Clean pairs that fill the batches, enough for the filter to measure what is usual in them.
+        corruptions: The kinds of damage.
     """
     found: dict[tuple[str, bool], Tally] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     qualities: dict[tuple[str, bool], list[float]] = defaultdict(list)
-    for batch in batches(corpus, seed=SEED, around=around):
+    for batch in batches(corpus, seed=SEED, around=around, corruptions=corruptions):
         verdicts = filter_pairs(batch.select(REQUIRED_COLUMNS), QualitySettings())
         columns = (batch["kind"], batch["damaged"], batch["target_language"], verdicts["keep"], quality_of(verdicts))
         for kind, damaged, language, keep, quality in zip(*(column.to_pylist() for column in columns), strict=True):
@@ -77,7 +81,7 @@ def detection(corpus: Corpus, around: Corpus | None = None) -> Iterator[Figure]:
     clean = _added(tally for (_, damaged), tally in found.items() if not damaged)
     means = "dropped / all, default thresholds"
     yield _share("false rejects", means, clean)
-    for corruption in CORRUPTIONS:
+    for corruption in corruptions:
         if not found[corruption.name, True]:
             continue  # No row could be made suitable, as in a very small corpus.
         yield _share(
