@@ -6,7 +6,6 @@ import duckdb
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.quality.filtering import VERDICT_COLUMNS
 from mlc.quality.settings import QualitySettings
 
 KEPT = "kept"
@@ -26,7 +25,7 @@ def funnel(verdicts: pa.Table) -> pa.Table:
     Raises:
         UserError: The table has no verdicts.
     """
-    missing = [name for name in ("target_language", *VERDICT_COLUMNS) if name not in verdicts.column_names]
+    missing = [name for name in ("target_language", "keep", "reason") if name not in verdicts.column_names]
     if missing:
         raise UserError(f"The table of verdicts lacks {', '.join(missing)}: run the filter first.")
     query = (files("mlc.quality") / "sql" / "funnel.sql").read_text(encoding="utf-8")
