@@ -13,7 +13,18 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from mlc.errors import UserError
-from mlc.quality.calibrate import PENALTY, SHAPES, VERSION, Shape, fit_steps, is_good, read_judged, without_model
+from mlc.quality.calibrate import (
+    PENALTY,
+    SHAPES,
+    VERSION,
+    Rows,
+    Shape,
+    fit,
+    fit_steps,
+    is_good,
+    read_judged,
+    without_model,
+)
 from mlc.quality.calibrate import _steps as steps_of
 from mlc.quality.calibrate import _term as term_of
 from mlc.quality.calibration import (
@@ -204,6 +215,40 @@ def test_fit_agrees_with_an_independent_optimiser():
     assert intercept == pytest.approx(reference[0], abs=1e-3)
     assert sizes == pytest.approx(reference[2:], abs=1e-3)
     assert sizes[1] == 0  # It would rise, which is not allowed.
+
+
+def test_fit_finds_what_was_planted():
+    """Lost placeholders are always bad; a sure translator is better within a pair, and one pair is surer and worse."""
+    draw = np.random.default_rng(2)
+    count = 2000
+    pair = draw.integers(2, size=count)
+    sure = draw.normal(size=count)
+    good = draw.random(count) < 1 / (1 + np.exp(-(2 * sure - 2 * pair)))
+    lost = draw.random(count) < 0.2
+    columns = dict.fromkeys(quality_model().columns(), pa.nulls(count, pa.float64()))
+    table = pa.table(
+        {
+            **columns,
+            "signal_empty": pa.array([False] * count),
+            "signal_placeholders": np.where(lost, 0.0, 1.0),
+            "signal_logprob": np.clip(-0.6 + 0.15 * sure + 0.2 * pair, -1.2, -0.1),
+            "human": np.where(good & ~lost, 80.0, 40.0),
+            "pair": [f"pair {number}" for number in pair],
+        }
+    )
+    model = fit(Rows(table.select(list(columns)), is_good(table), np.ones(count)), table, "planted")
+    terms = {term.column: term.points for term in model.terms}
+    assert terms["signal_placeholders"][0][1] < -3
+    assert all(height == 0 for name, points in terms.items() if name != "signal_placeholders" for _, height in points)
+    heights = [height for _, height in model.confidence.term.points]
+    assert heights == sorted(heights)
+    assert heights[0] < -0.5
+    both = quality_of(table, model).to_numpy()
+    for number in (0, 1):
+        # Without lost placeholders the log-probability orders the rows of a pair.
+        chosen = (pair == number) & ~lost
+        assert spearmanr(both[chosen], sure[chosen])[0] > 0.9
+    assert calibration_error(reliability_bins(both, is_good(table))) < 0.1
 
 
 def test_a_file_without_coefficients_is_told(tmp_path):
