@@ -36,10 +36,13 @@ CREATE TEMP MACRO tidy(content) AS
 
 -- Letters of a known script only: \p{Common} and \p{Inherited} letters (the long-vowel mark of Japanese, the
 -- Arabic tatweel) belong to no script.
-CREATE TEMP MACRO letters(content) AS regexp_replace(content, '[\PL\p{Common}\p{Inherited}]+', '', 'g');
+CREATE TEMP MACRO letters(content) AS
+    -- Spaces first, by a cheaper way: then there is little left to match.
+    regexp_replace(replace(content, ' ', ''), '[\PL\p{Common}\p{Inherited}]+', '', 'g');
 
 -- Letters and digits only, without case and accents.
-CREATE TEMP MACRO bare(content) AS regexp_replace(strip_accents(lower(content)), '[^\pL\pN]+', '', 'g');
+CREATE TEMP MACRO bare(content) AS
+    regexp_replace(replace(strip_accents(lower(content)), ' ', ''), '[^\pL\pN]+', '', 'g');
 
 -- How many members of the multiset `wanted` are found in the multiset `found`.
 CREATE TEMP MACRO shared_members(wanted, found) AS
