@@ -80,7 +80,9 @@ def detection(
             qualities[kind, damaged].append(quality)
     clean = _added(tally for (_, damaged), tally in found.items() if not damaged)
     means = "dropped / all, default thresholds"
-    yield _share("false rejects", means, clean)
+    # Each clean pair was judged beside every kind: the interval is that of the pairs, not of the judgements.
+    distinct = sum(bool(text.strip()) for texts in corpus.translations.values() for text in texts)
+    yield _share("false rejects", means, clean, distinct=distinct)
     for corruption in corruptions:
         if not found[corruption.name, True]:
             continue  # No row could be made suitable, as in a very small corpus.
@@ -120,6 +122,14 @@ def judged(folder: Path) -> Iterator[Figure]:
             }
             figure = bootstrapped(_error_of, good, score)
             yield _interval("calibration error", name, "all", means, figure, mean_and_share_good=levels)
+
+    for code in MLQE_PAIRS:
+        chosen = pair == code
+        both = np.stack([scores["text and model"][chosen], scores["model alone"][chosen]], axis=1)
+        means = "rank correlation with human scores, text and model minus model alone, the same rows"
+        yield _interval(
+            "Spearman gained", "by the text", code, means, bootstrapped(_spearman_gained, human[chosen], both)
+        )
 
 
 def identification(folder: Path) -> Iterator[Figure]:
@@ -173,6 +183,10 @@ def bootstrapped(
     draws = np.random.default_rng(BOOTSTRAP_SEED).integers(len(outcome), size=(RESAMPLES, len(outcome)))
     low, high = np.quantile(statistic(outcome[draws], scores[draws]), [0.025, 0.975])
     return Estimate(float(statistic(outcome[None], scores[None])[0]), float(low), float(high), len(outcome))
+
+
+def _spearman_gained(human: np.ndarray, both: np.ndarray) -> np.ndarray:
+    return spearman(human, both[..., 0]) - spearman(human, both[..., 1])
 
 
 def _auroc_of(good: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -251,8 +265,10 @@ def _estimate(tally: Tally) -> Estimate:
     return wilson(sum(found for found, _ in tally.values()), sum(count for _, count in tally.values()))
 
 
-def _share(name: str, means: str, tally: Tally, **more: object) -> Figure:
+def _share(name: str, means: str, tally: Tally, *, distinct: int | None = None, **more: object) -> Figure:
     whole = _estimate(tally)
+    if distinct is not None:
+        whole = wilson(round(whole.value * distinct), distinct)
     languages = {language: [rounded(found / count), count] for language, (found, count) in tally.items() if count}
     detail = {"means": means, "min": rounded(whole.low), "max": rounded(whole.high), "n": whole.n, **more}
     return Figure("quality", name, rounded(whole.value), "share", {**detail, "share_and_n": languages})
