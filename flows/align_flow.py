@@ -24,6 +24,7 @@ from tasks.dataset import build_dataset
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
 from tasks.ingest import ingest, ingest_suite
+from tasks.measure import measure_translations
 from tasks.promote import promote
 from tasks.reading import read_decision, read_headline, report_page
 from tasks.register import register_model
@@ -70,12 +71,13 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     held_out = ingest_held_out(config)
 
     translations = translate_all(config, prompts, config.languages)
+    measured = measure_all(config, translations)
     verdicts = {
-        language: filter_translations.submit(translations[language], language, config.quality)
+        language: filter_translations.submit(measured[language], language, config.quality)
         for language in config.languages
     }
     base = evaluate_everywhere(config, config.policy, "base", None, held_out)
-    training_set = build_dataset(prompts, results_of(translations, verdicts), config.dataset)
+    training_set = build_dataset(prompts, results_of(translations, measured, verdicts), config.dataset)
 
     english_only = {
         seed: align_model.submit(prompts, config.policy, config.align.without_consistency(), "english-only", seed)
@@ -118,6 +120,16 @@ def translate_all(
     return {
         language: translate.submit(prompts, language, config.translator, subject=subject, together=languages)
         for language in languages
+    }
+
+
+def measure_all(config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
+    """The translations with the signals that need the translator, where the configuration asks for some."""
+    if not config.quality.model_signals:
+        return translations
+    return {
+        language: measure_translations.submit(future, language, config.quality, config.translator)
+        for language, future in translations.items()
     }
 
 

@@ -240,6 +240,52 @@ def layers(
         )
 
 
+@app.command("filter")
+def filter_pairs(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="JSONL, CSV, TSV or Parquet with the columns source, translation, source_language, target_language."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the verdicts; the ending names the format.")],
+    signals: Annotated[
+        str, typer.Option(help="text, all, or names of signals: length,copied. All needs a translator.")
+    ] = "text",
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A YAML file with the keys of quality, or a configuration.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A threshold, such as default.length_z=3; repeatable.")
+    ] = None,
+    translator: Annotated[
+        str | None, typer.Option(help="NLLB or M2M100 checkpoint for the signals that need one.")
+    ] = None,
+    embedding: Annotated[str | None, typer.Option(help="Sentence-embedding model for the signal meaning.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads; the result is the same for any number.")] = 2,
+    go_on: Annotated[bool, typer.Option("--go-on", help="Exit with 0 even if nothing is kept.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge translations: every signal, and whether to keep the pair."""
+    with plain_errors():
+        from flows.filtering import show_filter
+
+        show_filter(
+            pairs,
+            out,
+            signals=signals,
+            config=config,
+            settings=settings or [],
+            translator=translator,
+            embedding=embedding,
+            threads=threads,
+            go_on=go_on,
+            as_json=as_json,
+            console=results,
+            progress=terminal,
+        )
+
+
 @app.command()
 def languages(
     word: Annotated[str | None, typer.Argument(help="Part of a name or code.")] = None, as_json: JsonOption = False

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -12,7 +12,7 @@ from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
-from mlc.quality.settings import QualitySettings
+from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.training.settings import AlignSettings
@@ -72,6 +72,17 @@ class PipelineConfig(Settings):
         term = self.align.consistency.model_copy(update={"language_weights": weights})
         # The only way to a field of a frozen model from inside it.
         object.__setattr__(self, "align", self.align.model_copy(update={"consistency": term}))
+        return self
+
+    @model_validator(mode="after")
+    def _thresholds_are_measured(self) -> "PipelineConfig":
+        for signal, thresholds in MODEL_THRESHOLDS.items():
+            for threshold in thresholds:
+                if getattr(self.quality.default, threshold) is not None and signal not in self.quality.model_signals:
+                    raise UserError(
+                        f"The threshold quality.default.{threshold} is set, but the signal {signal!r} is not measured: "
+                        "add it to quality.model_signals, or take the threshold out."
+                    )
         return self
 
     @property
@@ -164,6 +175,33 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(_explain(error)) from None
+
+
+def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
+    """Loads the thresholds of the filter by themselves.
+
+    Args:
+        path: A YAML file with the keys of ``quality``, or a whole configuration; the defaults if None.
+        overrides: Values by dotted key below ``quality``, such as ``{"default.length_z": 3}``.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise UserError(f"There is no file of thresholds {path!r}: give a YAML file with the keys of quality.")
+        values = _read_yaml(file)
+        # A whole configuration names its prompts; thresholds and it both have a key `languages`.
+        if {"prompts", "quality"} & set(values):
+            values = values.get("quality") or {}
+    for key, value in (overrides or {}).items():
+        _set(values, key.removeprefix("quality."), value)
+    try:
+        return QualitySettings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, "quality")) from None
 
 
 def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[str]:
@@ -265,14 +303,15 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, *sections: str) -> str:
     first = error.errors()[0]
+    location = (*sections, *first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return str(cause)
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
-        return _unknown_key(first["loc"])
+        return _unknown_key(location)
     if first["type"] == "missing":
         return f"The configuration lacks {key!r}: add it, as in the shipped configurations."
     value = repr(first["input"])
@@ -283,7 +322,14 @@ def _explain(error: ValidationError) -> str:
 
 def _unknown_key(location: tuple[int | str, ...]) -> str:
     model: type[BaseModel] | None = PipelineConfig
+    keyed = False
     for part in location[:-1]:
+        if keyed:
+            # A language, a script or the like: what is below it is described by the mapping's values.
+            keyed = False
+            continue
+        field = model.model_fields.get(str(part)) if model else None
+        keyed = field is not None and get_origin(field.annotation) is dict
         model = _inner_model(model, str(part)) if model else None
     known = sorted(model.model_fields) if model else []
     prefix = ".".join(str(part) for part in location[:-1])

@@ -15,6 +15,7 @@ VIEWS = {
     "verdicts": ("filter", "verdicts.parquet"),
     "rejects": ("filter", "rejects.parquet"),
     "funnel": ("filter", "funnel.parquet"),
+    "coverage": ("filter", "coverage.parquet"),
     "margins": ("evaluate", "rows.parquet"),
 }
 """Name of each view, the stage that makes its rows, and the file that holds them."""

@@ -14,7 +14,11 @@ from tasks.running import current_run
 from tasks.settings import DatasetSettings
 from tasks.stage import Stage, produce, stage_task
 
-STAGE = Stage("dataset", version=1, module=__name__, libraries=("datasets", "pyarrow"))
+STAGE = Stage("dataset", version=2, module=__name__, libraries=("datasets", "pyarrow"))
+
+COLUMNS = ["id", "translation", "quality", "keep"]
+Kept = tuple[str, float]
+"""A translation and its quality."""
 
 
 @stage_task("dataset", "dataset")
@@ -23,8 +27,9 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
 
     Returns:
         The folder ``dataset``, which ``datasets.load_from_disk`` opens: the columns of the prompts, ``languages``
-        (English first), ``variants`` (the prompt in each of them, empty where it is missing) and ``mask`` (True where
-        it is there).
+        (English first), ``variants`` (the prompt in each of them, empty where it is missing), ``mask`` (True where
+        it is there), and with ``quality_weights`` also ``variant_weights`` (the quality of each, 1 for English and 0
+        where it is missing).
 
     Raises:
         UserError: ``min_languages`` leaves no prompt.
@@ -37,10 +42,10 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
         store = current_run().store
         rows = pq.read_table(store.folder(prompts) / PROMPTS_FILE).to_pylist()
         kept = {
-            language: _kept(pq.read_table(store.folder(ref) / VERDICTS_FILE, columns=["id", "translation", "keep"]))
+            language: _kept(pq.read_table(store.folder(ref) / VERDICTS_FILE, columns=COLUMNS))
             for language, ref in sorted(verdicts.items())
         }
-        joined = [_join(row, kept) for row in rows]
+        joined = [_join(row, kept, weighted=settings.quality_weights) for row in rows]
         usable = [row for row in joined if sum(row["mask"]) - 1 >= settings.min_languages]
         if not usable:
             raise UserError(
@@ -55,15 +60,18 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
     return produce(STAGE, parts, write)
 
 
-def _kept(verdicts: pa.Table) -> dict[str, str]:
-    return {row["id"]: row["translation"] for row in verdicts.to_pylist() if row["keep"]}
+def _kept(verdicts: pa.Table) -> dict[str, Kept]:
+    return {row["id"]: (row["translation"], row["quality"]) for row in verdicts.to_pylist() if row["keep"]}
 
 
-def _join(row: dict[str, Any], kept: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    texts = [translations.get(row["id"]) for translations in kept.values()]
-    return {
+def _join(row: dict[str, Any], kept: Mapping[str, Mapping[str, Kept]], *, weighted: bool) -> dict[str, Any]:
+    found = [translations.get(row["id"]) for translations in kept.values()]
+    joined = {
         **row,
         "languages": [ENGLISH, *kept],
-        "variants": [row["prompt"], *(text or "" for text in texts)],
-        "mask": [True, *(text is not None for text in texts)],
+        "variants": [row["prompt"], *(each[0] if each else "" for each in found)],
+        "mask": [True, *(each is not None for each in found)],
     }
+    if weighted:
+        joined["variant_weights"] = [1.0, *(each[1] if each else 0.0 for each in found)]
+    return joined

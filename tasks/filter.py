@@ -9,14 +9,14 @@ from prefect.artifacts import create_table_artifact
 
 from mlc.languages import resolve_language
 from mlc.quality.filtering import filter_pairs
-from mlc.quality.funnel import check_yield, funnel
+from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
-from tasks.files import FUNNEL_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
+from tasks.files import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.running import current_run
 from tasks.stage import Stage, produce, stage_task
 
-STAGE = Stage("filter", version=1, module=__name__, libraries=("duckdb", "py3langid"))
+STAGE = Stage("filter", version=2, module=__name__, libraries=("duckdb", "py3langid", "numpy", "scipy"))
 
 
 @stage_task("filter", "filter · {language}")
@@ -24,16 +24,14 @@ def filter_translations(translations: ArtifactRef, language: str, settings: Qual
     """Judges every translation of one language.
 
     Returns:
-        ``verdicts.parquet`` (all rows with their signals, ``keep``, ``reason``, ``reasons``), ``rejects.parquet`` and
-        ``funnel.parquet``.
+        ``verdicts.parquet`` (all rows with their signals, ``quality``, ``keep``, ``reason``, ``reasons``),
+        ``rejects.parquet``, ``funnel.parquet``, and ``coverage.parquet`` (for how many rows each signal has a value).
 
     Raises:
         UserError: So few translations are kept that training on the language makes no sense.
     """
     # Only what decides about this language: an override for another one changes nothing here.
-    own = settings.model_copy(
-        update={"languages": {code: override for code, override in settings.languages.items() if code == language}}
-    )
+    own = settings.only_for(language)
     facts = {"language": asdict(resolve_language(language)), **own.model_dump(mode="json")}
     parts = STAGE.parts(facts, {"translations": translations})
 
@@ -41,20 +39,32 @@ def filter_translations(translations: ArtifactRef, language: str, settings: Qual
         store = current_run().store
         verdicts = filter_pairs(pq.read_table(store.folder(translations) / TRANSLATIONS_FILE), own)
         counts = funnel(verdicts)
-        _show(counts, language)
+        measured = coverage(verdicts)
+        _show(counts, verdicts, language)
         check_yield(counts, own)
         pq.write_table(verdicts, draft.path / VERDICTS_FILE)
         pq.write_table(verdicts.filter(pc.invert(verdicts["keep"])), draft.path / REJECTS_FILE)
         pq.write_table(counts, draft.path / FUNNEL_FILE)
+        pq.write_table(measured, draft.path / COVERAGE_FILE)
         draft.rows = len(verdicts)
         draft.facts["kept"] = int(pc.sum(verdicts["keep"].cast(pa.int64())).as_py() or 0)
+        draft.facts["language_not_identified"] = sum(
+            row["not_applicable"] for row in measured.to_pylist() if row["signal"] == "signal_language_expected"
+        )
 
     return produce(STAGE, parts, write, language=language)
 
 
-def _show(counts: pa.Table, language: str) -> None:
+def _show(counts: pa.Table, verdicts: pa.Table, language: str) -> None:
+    key = language.lower().replace("_", "-")
     create_table_artifact(
-        key=f"filter-{language.lower().replace('_', '-')}",
+        key=f"filter-{key}",
         table=counts.to_pylist(),
         description=f"Translations into {language}: kept, and rejected by reason.",
+    )
+    create_table_artifact(
+        key=f"filter-rejects-{key}",
+        table=sample_rejects(verdicts),
+        description=f"Some rejected translations into {language} for each reason, by row number in verdicts.parquet, "
+        "counted from 0; their texts are in rejects.parquet.",
     )

@@ -1,9 +1,10 @@
 """Measures translations, then decides which to keep.
 
-The two are apart: signals are measured once and stored, and a changed threshold only needs :func:`decide`.
+The two are apart: signals are measured once and stored, and a changed threshold only needs :func:`decide`. This module
+takes tables that fit into memory; :mod:`mlc.quality.streaming` does the same to files of any size.
 """
 
-from importlib.resources import files
+from collections.abc import Iterable, Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -11,19 +12,33 @@ import pyarrow.compute as pc
 
 from mlc.errors import UserError
 from mlc.languages import all_languages
-from mlc.quality.settings import QualitySettings
-from mlc.quality.signals import SIGNAL_COLUMNS, SIGNALS, Signal
+from mlc.quality.batch import NEEDED, TYPES, Batch, batch_signals
+from mlc.quality.calibration import quality_expression
+from mlc.quality.measuring import PAIRS, chosen_signals, measure_rows, sql
+from mlc.quality.settings import QualitySettings, Thresholds
+from mlc.quality.signals import RULES, SIGNAL_COLUMNS, SIGNALS, TEXT_SIGNALS, Signal
 
 REQUIRED_COLUMNS = ("source", "translation", "source_language", "target_language")
-VERDICT_COLUMNS = ("keep", "reason", "reasons")
+VERDICT_COLUMNS = ("quality", "keep", "reason", "reasons")
+CHUNK_ROWS = 20_000
+"""Rows that are measured at once: enough to pay for the planning of the queries, few enough for the memory."""
+CHUNK_BYTES = 32_000_000
+"""Bytes of text that are measured at once, where rows are long."""
 
 
-def compute_signals(pairs: pa.Table) -> pa.Table:
-    """Measures every signal of every pair.
+def compute_signals(
+    pairs: pa.Table,
+    *,
+    signals: Sequence[Signal] = TEXT_SIGNALS,
+    batch_rows: int | None = QualitySettings.model_fields["length_batch_rows"].default,
+) -> pa.Table:
+    """Measures signals of every pair.
 
     Args:
         pairs: Columns ``source``, ``translation`` (may be NULL), ``source_language``, ``target_language`` (NLLB
             codes); optional ``finished`` (bool: generation ended by itself) and ``logprob`` (mean a token).
+        signals: What to measure; signals that need a model are not measured here.
+        batch_rows: ``QualitySettings.length_batch_rows``.
 
     Returns:
         The input, rows in the same order and other columns untouched, with one column a stored signal; signal
@@ -33,92 +48,139 @@ def compute_signals(pairs: pa.Table) -> pa.Table:
         UserError: A column is missing, a value other than ``translation`` is NULL, or a language is unknown.
     """
     _check_pairs(pairs)
-    with duckdb.connect() as connection:
-        _load_pairs(connection, pairs)
-        for signal in SIGNALS:
-            _measure(connection, signal)
-        joins = " ".join(f"LEFT JOIN signal_{signal.name} USING (row)" for signal in SIGNALS)
-        columns = ", ".join(SIGNAL_COLUMNS)
-        measured = connection.sql(f"SELECT {columns} FROM texts {joins} ORDER BY row").to_arrow_table()
-    return _with_columns(pairs, measured)
+    chunks = list(chunks_of(numbered_pairs(pairs)))
+    measured = pa.concat_tables([with_columns(chunk, measure_rows(chunk, signals)) for chunk in chunks])
+    with duckdb.connect(config={"threads": 1}) as connection:
+        needed = for_batch(measured)
+        connection.register("measured", needed)
+        batch = Batch.of(connection, batch_rows)
+        late = batch_signals(needed, batch.centres, batch.collapsed(0, len(pairs)))
+    names = [column.name for signal in signals for column in signal.columns]
+    return with_columns(pairs, with_columns(measured, late).select(names))
 
 
-def decide(signals: pa.Table, settings: QualitySettings) -> pa.Table:
+def decide(signals: pa.Table, settings: QualitySettings, *, rules: Iterable[str] | None = None) -> pa.Table:
     """Decides which rows to keep, from the stored signals alone.
 
     Args:
-        signals: Output of :func:`compute_signals`; of its other columns only ``target_language`` is read.
+        signals: Output of :func:`compute_signals`; of its other columns only ``target_language`` is read, and
+            ``source_language`` if it is there.
         settings: Thresholds.
+        rules: Names of the rules that may drop a row; if not given, all whose signals are there, and those of the text
+            signals in any case.
 
     Returns:
-        The input with ``keep`` (bool), ``reason`` (the first failing rule in the order of ``SIGNALS``, NULL when
-        kept) and ``reasons`` (all of them); such columns that were there are replaced.
+        The input with ``quality`` (calibrated, 0 to 1), ``keep`` (bool), ``reason`` (the first failing rule in the
+        order of ``RULES``, NULL when kept) and ``reasons`` (all of them); such columns that were there are replaced.
 
     Raises:
-        UserError: A signal or ``target_language`` is missing.
+        UserError: A signal that a rule needs is missing, or ``target_language`` is.
     """
-    _require(signals, ("target_language", *SIGNAL_COLUMNS), "run the filter again to measure them")
-    rules = ", ".join(f"CASE WHEN coalesce({signal.fails}, FALSE) THEN '{signal.name}' END" for signal in SIGNALS)
-    with duckdb.connect() as connection:
-        connection.register("signals", _numbered(signals.select(["target_language", *SIGNAL_COLUMNS])))
-        connection.register("limits", _limits(signals, settings))
-        verdicts = connection.sql(_sql("decide").replace("/* rules */", rules)).to_arrow_table()
-    return _with_columns(signals, verdicts)
+    needed = TEXT_SIGNALS if rules is None else chosen_signals(name for name in rules if name != "quality")
+    columns = tuple(column.name for signal in needed for column in signal.columns)
+    _require(signals, ("target_language", *columns), "run the filter again to measure them")
+    codes = {"target_code": signals["target_language"].cast(pa.string())}
+    has_source = "source_language" in signals.column_names
+    codes["source_code"] = (
+        signals["source_language"].cast(pa.string()) if has_source else pa.nulls(len(signals), pa.string())
+    )
+    stored = [name for name in SIGNAL_COLUMNS if name in signals.column_names]
+    table = numbered(with_columns(pa.table(codes), signals.select(stored)))
+    return with_columns(signals, judge(table, settings, RULES if rules is None else tuple(rules)))
 
 
 def filter_pairs(pairs: pa.Table, settings: QualitySettings) -> pa.Table:
     """Measures and decides: ``decide(compute_signals(pairs), settings)``."""
-    return decide(compute_signals(pairs), settings)
+    return decide(compute_signals(pairs, batch_rows=settings.length_batch_rows), settings)
 
 
-def _sql(name: str) -> str:
-    return (files("mlc.quality") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+def judge(chunk: pa.Table, settings: QualitySettings, rules: Sequence[str]) -> pa.Table:
+    """The columns ``VERDICT_COLUMNS`` of a chunk, in the order of its rows.
+
+    Args:
+        chunk: ``row``, ``source_code``, ``target_code`` and signals; those that are not there count as not applicable.
+        settings: Thresholds.
+        rules: Names of the rules that may drop a row.
+    """
+    absent = [
+        f"NULL::{column.kind} AS {column.name}"
+        for signal in SIGNALS
+        for column in signal.columns
+        if column.name not in chunk.column_names
+    ]
+    # What cannot be read has no quality, although nothing speaks against it.
+    quality = f"CASE WHEN signal_problem IS NULL THEN {quality_expression()} ELSE 0.0 END AS quality"
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("chunk", chunk)
+        connection.execute(
+            f"CREATE TEMP VIEW signals AS SELECT *, {quality} FROM (SELECT {', '.join(['*', *absent])} FROM chunk)"
+        )
+        connection.register("limits", _limits(chunk, settings))
+        return connection.sql(sql("decide"), params={"rules": list(rules)}).to_arrow_table()
 
 
-def _load_pairs(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> None:
-    optional = {"finished": pa.bool_(), "logprob": pa.float64()}
-    columns = {name: pairs[name].cast(pa.string()) for name in REQUIRED_COLUMNS}
-    for name, kind in optional.items():
-        present = name in pairs.column_names
-        columns[name] = pairs[name].cast(kind) if present else pa.nulls(pairs.num_rows, kind)
-    languages = [{"code": language.code, "script": language.script} for language in all_languages()]
-    connection.register("pairs", _numbered(pa.table(columns)))
-    connection.register("languages", pa.Table.from_pylist(languages))
-    connection.execute(_sql("prepare"))
+def numbered_pairs(pairs: pa.Table) -> pa.Table:
+    """The columns of ``PAIRS``, from pairs whose languages are NLLB codes."""
+    renamed = {"source_code": "source_language", "target_code": "target_language"}
+    columns = {}
+    for field in PAIRS:
+        name = renamed.get(field.name, field.name)
+        present = name in pairs.column_names and name not in ("row", "problem")
+        columns[field.name] = pairs[name].cast(field.type) if present else pa.nulls(len(pairs), field.type)
+    return numbered(pa.table(columns).drop_columns(["row"]))
 
 
-def _measure(connection: duckdb.DuckDBPyConnection, signal: Signal) -> None:
-    """Stores a signal in a table of its own: macros of its SQL file first, then its last statement, the query."""
-    if signal.prepare is not None:
-        signal.prepare(connection)
-    *macros, query = connection.extract_statements(_sql(signal.name))
-    for macro in macros:
-        connection.execute(macro)
-    connection.execute(f"CREATE TEMP TABLE signal_{signal.name} AS {query.query}")
+def numbered(table: pa.Table, first: int = 0) -> pa.Table:
+    """Adds the row number: DuckDB promises no order without one."""
+    return table.append_column("row", pa.array(range(first, first + table.num_rows), pa.int64()))
 
 
-def _limits(signals: pa.Table, settings: QualitySettings) -> pa.Table:
-    codes = sorted(code for code in pc.unique(signals["target_language"]).to_pylist() if code is not None)
-    rows = [{"target_language": code, **settings.thresholds(code).model_dump()} for code in codes]
-    names = ("target_language", *type(settings.default).model_fields)
+def chunks_of(table: pa.Table) -> Iterator[pa.Table]:
+    """Cuts a table into pieces of limited rows and bytes; one piece at least, even if it is empty."""
+    start = 0
+    while True:
+        chunk = table.slice(start, CHUNK_ROWS)
+        while chunk.nbytes > CHUNK_BYTES and len(chunk) > 1:
+            chunk = chunk.slice(0, (len(chunk) + 1) // 2)
+        yield chunk
+        start += len(chunk)
+        if start >= len(table):
+            return
+
+
+def for_batch(measured: pa.Table) -> pa.Table:
+    """The columns that :mod:`mlc.quality.batch` reads; NULL where their signal was not measured."""
+    types = {"BIGINT": pa.int64(), "UBIGINT": pa.uint64(), "DOUBLE": pa.float64(), "VARCHAR": pa.string()}
     return pa.table(
         {
-            name: pa.array([row[name] for row in rows], pa.string() if name == "target_language" else pa.float64())
-            for name in names
+            name: measured[name] if name in measured.column_names else pa.nulls(len(measured), types[TYPES[name]])
+            for name in NEEDED
         }
     )
 
 
-def _numbered(table: pa.Table) -> pa.Table:
-    """Adds the row number: DuckDB promises no order without one."""
-    return table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
-
-
-def _with_columns(table: pa.Table, added: pa.Table) -> pa.Table:
+def with_columns(table: pa.Table, added: pa.Table) -> pa.Table:
+    """A table with more columns; those that were there are replaced."""
     kept = table.drop_columns([name for name in table.column_names if name in added.column_names])
     for name in added.column_names:
         kept = kept.append_column(name, added[name])
     return kept
+
+
+def _limits(signals: pa.Table, settings: QualitySettings) -> pa.Table:
+    pairs = signals.select(["source_code", "target_code"]).group_by(["source_code", "target_code"]).aggregate([])
+    rows = sorted({(row["source_code"], row["target_code"]) for row in pairs.to_pylist()}, key=str)
+    thresholds = [settings.thresholds(target or "", *([source] if source else [])) for source, target in rows]
+    return pa.table(
+        {
+            "source_code": pa.array([source for source, _ in rows], pa.string()),
+            "target_code": pa.array([target for _, target in rows], pa.string()),
+            **{
+                name: pa.array([getattr(each, name) for each in thresholds], pa.float64())
+                for name in Thresholds.model_fields
+            },
+        }
+    )
 
 
 def _require(table: pa.Table, names: tuple[str, ...], remedy: str) -> None:

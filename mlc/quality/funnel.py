@@ -6,7 +6,6 @@ import duckdb
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.quality.filtering import VERDICT_COLUMNS
 from mlc.quality.settings import QualitySettings
 
 KEPT = "kept"
@@ -26,7 +25,7 @@ def funnel(verdicts: pa.Table) -> pa.Table:
     Raises:
         UserError: The table has no verdicts.
     """
-    missing = [name for name in ("target_language", *VERDICT_COLUMNS) if name not in verdicts.column_names]
+    missing = [name for name in ("target_language", "keep", "reason") if name not in verdicts.column_names]
     if missing:
         raise UserError(f"The table of verdicts lacks {', '.join(missing)}: run the filter first.")
     query = (files("mlc.quality") / "sql" / "funnel.sql").read_text(encoding="utf-8")
@@ -66,3 +65,53 @@ def _low_yield(worst: dict[str, object], rows: list[dict[str, object]], others: 
         f"most were dropped for {reasons}: look at the dropped rows and use a better translator, loosen these "
         f"thresholds under quality.languages.{language}, leave the language out, or set quality.allow_low_yield."
     )
+
+
+def coverage(verdicts: pa.Table) -> pa.Table:
+    """Counts for how many rows each signal has a value: what is not applicable is NULL, and counted here.
+
+    Args:
+        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+
+    Returns:
+        ``target_language``, ``signal``, ``measured`` and ``not_applicable`` rows, one row for each language and column.
+    """
+    signals = [name for name in verdicts.column_names if name.startswith("signal_")]
+    with duckdb.connect() as connection:
+        connection.register("verdicts", verdicts.select(["target_language", *signals]))
+        counts = ", ".join(f"count({name}) AS {name}" for name in signals)
+        return connection.sql(
+            f"""
+            WITH counted AS (SELECT target_language, count(*) AS rows, {counts} FROM verdicts GROUP BY ALL)
+            SELECT target_language, signal, measured, rows - measured AS not_applicable
+            FROM (UNPIVOT counted ON {", ".join(signals)} INTO NAME signal VALUE measured)
+            ORDER BY ALL
+            """
+        ).to_arrow_table()
+
+
+def sample_rejects(verdicts: pa.Table, each: int = 5) -> list[dict[str, object]]:
+    """Rows to look at: some rejected ones of each reason, evenly spread over the table, without their texts.
+
+    Args:
+        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+        each: Rows of each reason at most.
+
+    Returns:
+        ``reason``, ``rows`` (numbers from 0, in ascending order) and ``count`` of all rows with that reason.
+    """
+    by_reason: dict[str, list[int]] = {}
+    for number, reason in enumerate(verdicts["reason"].to_pylist()):
+        if reason is not None:
+            by_reason.setdefault(reason, []).append(number)
+    ordered = sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        {
+            "reason": reason,
+            "rows": ", ".join(str(numbers[place * len(numbers) // each]) for place in range(each))
+            if len(numbers) > each
+            else ", ".join(map(str, numbers)),
+            "count": len(numbers),
+        }
+        for reason, numbers in ordered
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.report.data import FunnelRow
 from mlc.report.wording import language_name
 
 ANSWER_KINDS = ("refusal", "answer", "invalid")
@@ -26,6 +27,15 @@ def results_csv(results: Sequence[EvaluationResult]) -> str:
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def funnel_csv(rows: Sequence[FunnelRow]) -> str:
+    """One row for each language and reason: ``language``, ``reason``, ``rows``, ``share``; lines end in a line feed."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(FunnelRow._fields)
+    writer.writerows((row.language, row.reason, row.rows, _text(row.share)) for row in sorted(rows))
     return buffer.getvalue()
 
 

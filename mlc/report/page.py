@@ -15,7 +15,7 @@ from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.languages import ENGLISH
 from mlc.report.data import ReportData
-from mlc.report.export import results_csv
+from mlc.report.export import funnel_csv, results_csv
 from mlc.report.plots import (
     LanguageRow,
     Pair,
@@ -32,14 +32,15 @@ from mlc.report.wording import language_name, setting
 
 PAGE_FILE = "report.html"
 RESULTS_FILE = "results.csv"
+FUNNEL_FILE = "funnel.csv"
 
 
 def render(data: ReportData, folder: Path) -> None:
     """Writes the report of a run.
 
     ``report.html`` is one self-contained page without scripts or links; the plots lie beside it as PNG, and
-    ``results.csv`` has one row for each model, seed and language. The same data gives the same bytes, in every
-    order of the results. Safe to call in threads.
+    ``results.csv`` has one row for each model, seed and language, ``funnel.csv`` one for each language and reason of
+    the filter. The same data gives the same bytes, in every order of the results. Safe to call in threads.
 
     Args:
         data: What to show.
@@ -58,6 +59,8 @@ def render(data: ReportData, folder: Path) -> None:
     for plot in plots:
         (folder / plot.file).write_bytes(plot.png)
     (folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8", newline="")
+    if data.funnel:
+        (folder / FUNNEL_FILE).write_text(funnel_csv(data.funnel), encoding="utf-8", newline="")
     page = _template().render(
         name=data.name,
         verdict=verdict(evaluations),

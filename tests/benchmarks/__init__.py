@@ -8,6 +8,7 @@ BENCHMARKS = (
     "gpu",
     "scoring",
     "filter",
+    "quality",
     "store",
     "translation",
     "translation_gpu",

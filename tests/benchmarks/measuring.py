@@ -94,13 +94,13 @@ def ratio(
     quotients = list(map(quotient, above.wall, below.wall))
     detail = {
         "means": means,
-        "min": _short(min(quotients)),
-        "max": _short(max(quotients)),
-        "cpu": _short(statistics.median(map(quotient, above.cpu, below.cpu))),
+        "min": rounded(min(quotients)),
+        "max": rounded(max(quotients)),
+        "cpu": rounded(statistics.median(map(quotient, above.cpu, below.cpu))),
         "rounds": len(quotients),
         **sizes,
     }
-    return Figure(benchmark, name, _short(statistics.median(quotients)), "ratio", detail)
+    return Figure(benchmark, name, rounded(statistics.median(quotients)), "ratio", detail)
 
 
 def require_agreement(what: str, difference: float, tolerance: float) -> None:
@@ -118,5 +118,6 @@ def require_agreement(what: str, difference: float, tolerance: float) -> None:
         raise RuntimeError(f"{what} differ by {difference:.3g} between the two ways, more than {tolerance:g}.")
 
 
-def _short(value: float) -> float:
+def rounded(value: float) -> float:
+    """Four digits, as figures are printed."""
     return float(f"{value:.4g}")

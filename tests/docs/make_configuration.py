@@ -44,12 +44,17 @@ BY_FORM = """\
 """
 
 OVERRIDES = """\
-`quality.languages` maps a language to thresholds that replace those of `quality.default` for it:
+`quality.scripts`, `quality.languages` and `quality.pairs` map a script or group of scripts, a target language, and a
+pair of languages to thresholds that replace those of `quality.default`; the most specific one counts:
 
 ```yaml
 quality:
+  scripts:
+    cjk: {{length_z: 3.5}}
   languages:
     sw: {{script_share: 0.8, length_z: 3.0}}
+  pairs:
+    en-sw: {{length_z: 2.5}}
 ```
 
 The keys are those of `quality.default`: {keys}.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mlc.errors import UserError
 from mlc.quality.filtering import compute_signals, decide, filter_pairs
 from mlc.quality.settings import QualitySettings
-from mlc.quality.signals import SIGNAL_COLUMNS, SIGNALS, Direction
+from mlc.quality.signals import RULES, SIGNAL_COLUMNS, SIGNALS, TEXT_COLUMNS, TEXT_SIGNALS, Direction
 
 DEFAULT = QualitySettings()
 ENGLISH = "The library is closed on Sunday morning."
@@ -31,7 +31,7 @@ def pairs(*rows, **columns):
 
 def test_declared_columns_are_the_ones_measured():
     table = compute_signals(pairs((ENGLISH, SPANISH)))
-    assert tuple(table.column_names[4:]) == SIGNAL_COLUMNS
+    assert tuple(table.column_names[4:]) == TEXT_COLUMNS
     assert len(set(SIGNAL_COLUMNS)) == len(SIGNAL_COLUMNS)
     assert all(name.startswith("signal_") for name in SIGNAL_COLUMNS)
     assert all(signal.source and column.meaning for signal in SIGNALS for column in signal.columns)
@@ -60,9 +60,9 @@ def test_kept_row_has_no_reason():
 
 def test_decision_needs_only_stored_signals():
     table = pairs((ENGLISH, SPANISH), (ENGLISH, ENGLISH), (ENGLISH, None), (ENGLISH, "Sí."))
-    stored = compute_signals(table).select(["target_language", *SIGNAL_COLUMNS])
+    stored = compute_signals(table).select(["source_language", "target_language", *TEXT_COLUMNS])
     strict = QualitySettings.model_validate({"default": {"length_z": 0.01}})
-    verdict = ["keep", "reason", "reasons"]
+    verdict = ["quality", "keep", "reason", "reasons"]
     for chosen in (DEFAULT, strict):
         assert decide(stored, chosen).select(verdict).equals(filter_pairs(table, chosen).select(verdict))
     assert decide(stored, strict)["reason"][0].as_py() == "length"
@@ -79,7 +79,7 @@ def test_override_holds_for_its_language_only():
 def test_empty_table():
     judged = filter_pairs(pairs(), DEFAULT)
     assert judged.num_rows == 0
-    assert judged.column_names[-3:] == ["keep", "reason", "reasons"]
+    assert judged.column_names[-4:] == ["quality", "keep", "reason", "reasons"]
 
 
 def test_empty_and_full_tables_have_the_same_types():
@@ -148,12 +148,12 @@ def test_properties(rows):
     before = table.select(["id", "source", "translation"])
     assert judged.select(before.column_names).equals(before)
     assert filter_pairs(judged, DEFAULT).equals(judged)
-    order = [signal.name for signal in SIGNALS]
+    order = list(RULES)
     for row in judged.to_pylist():
         assert row["keep"] == (row["reasons"] == [])
         assert row["reason"] == (row["reasons"][0] if row["reasons"] else None)
         assert row["reasons"] == sorted(row["reasons"], key=order.index)
-        for signal in SIGNALS:
+        for signal in TEXT_SIGNALS:
             for column in signal.columns:
                 value = row[column.name]
                 if value is not None:

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from mlc.errors import UserError
-from mlc.quality.funnel import check_yield, funnel
+from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 
 
@@ -71,3 +71,27 @@ def test_exactly_the_minimum_is_enough():
 def test_table_without_verdicts_is_told():
     with pytest.raises(UserError, match="lacks keep"):
         funnel(LOW.drop_columns(["keep"]))
+
+
+def test_coverage_counts_what_is_not_applicable():
+    table = pa.table(
+        {
+            "target_language": ["swh_Latn", "swh_Latn", "spa_Latn"],
+            "signal_copied": pa.array([0.5, None, None], pa.float64()),
+            "signal_empty": pa.array([True, False, True]),
+        }
+    )
+    assert coverage(table).to_pylist() == [
+        {"target_language": "spa_Latn", "signal": "signal_copied", "measured": 0, "not_applicable": 1},
+        {"target_language": "spa_Latn", "signal": "signal_empty", "measured": 1, "not_applicable": 0},
+        {"target_language": "swh_Latn", "signal": "signal_copied", "measured": 1, "not_applicable": 1},
+        {"target_language": "swh_Latn", "signal": "signal_empty", "measured": 2, "not_applicable": 0},
+    ]
+
+
+def test_samples_are_row_numbers_spread_over_the_table():
+    table = pa.table({"reason": ["copied", None, *["length"] * 10]})
+    assert sample_rejects(table, each=5) == [
+        {"reason": "length", "rows": "2, 4, 6, 8, 10", "count": 10},
+        {"reason": "copied", "rows": "0", "count": 1},
+    ]

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from mlc.quality.length_table import GUESSES, NTREX_LANGUAGES, centre_and_spread, visible_length
+from mlc.languages import all_languages
+from mlc.quality.length_table import GUESSES, centre_and_spread, measure, through_pivots, visible_length
 from mlc.quality.signals.length import LENGTH_RATIOS
 
 
@@ -21,12 +22,30 @@ def test_centre_and_spread_by_hand():
 
 
 def test_shipped_table_is_reproduced(shared_data):
-    folder = shared_data("ntrex128")
+    folder = shared_data("ntrex128").parent
     with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
-        rows = {row["key"]: row for row in csv.DictReader(handle)}
-    assert set(rows) == {"eng_Latn", *NTREX_LANGUAGES.values(), *GUESSES}
-    sources = (folder / "newstest2019-src.eng.txt").read_text(encoding="utf-8").split("\n")
-    translations = (folder / "newstest2019-ref.swa.txt").read_text(encoding="utf-8").split("\n")
-    centre, spread = centre_and_spread(sources, translations)
-    assert float(rows["swh_Latn"]["centre"]) == pytest.approx(centre, abs=1e-4)
-    assert float(rows["swh_Latn"]["spread"]) == pytest.approx(spread, abs=1e-4)
+        shipped = [
+            (row["key"], float(row["centre"]), float(row["spread"]), row["origin"]) for row in csv.DictReader(handle)
+        ]
+    made = measure(folder)
+    assert [(row[0], row[3]) for row in shipped] == [(row[0], row[3]) for row in made]
+    assert len({row[0] for row in shipped}) == len(shipped)
+    for found, expected in zip(shipped, made, strict=True):
+        assert found[1:3] == pytest.approx(expected[1:3], abs=1e-4)
+
+
+def test_every_key_is_a_language_or_a_script():
+    codes = {language.code for language in all_languages()}
+    with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    measured = {row["key"] for row in rows if row["origin"] != "guess"}
+    assert measured <= codes
+    assert {row["key"] for row in rows} - measured == set(GUESSES)
+
+
+def test_a_pivot_of_two_measured_languages_agrees_with_their_own_ratio(shared_data):
+    """Estonian is measured against English and, through Swahili and Chinese, in other texts."""
+    folder = shared_data("xcopa_val").parent
+    ratios = {row[0]: row[1:3] for row in measure(folder)}
+    centre, spread = through_pivots(folder, "et", ratios)
+    assert centre == pytest.approx(ratios["est_Latn"][0], abs=0.5 * spread)

@@ -1,9 +1,13 @@
 """Thresholds: one declaration, overrides by language, errors."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
-from mlc.quality.settings import QualitySettings, ThresholdOverrides, Thresholds
+from mlc.quality.measuring import sql
+from mlc.quality.settings import SCRIPT_GROUPS, QualitySettings, ThresholdOverrides, Thresholds
+from mlc.quality.signals import RULES
 
 
 def test_every_threshold_can_be_overridden_and_is_documented():
@@ -35,10 +39,64 @@ def test_language_may_be_written_as_people_do():
     assert settings.thresholds("swh_Latn").length_z == 9.0
 
 
+def test_the_most_specific_threshold_counts():
+    settings = QualitySettings.model_validate(
+        {
+            "default": {"length_z": 1.0, "script_share": 0.1},
+            "scripts": {"cjk": {"length_z": 2.0, "lines_share": 0.2}, "jpan": {"length_z": 3.0}},
+            "languages": {"ja": {"length_z": 4.0}},
+            "pairs": {"en-ja": {"length_z": 5.0}, "zh-Hant-ja": {"length_z": 6.0}},
+        }
+    )
+
+    def length_z(target, source="eng_Latn"):
+        return settings.thresholds(target, source).length_z
+
+    assert length_z("spa_Latn") == 1.0
+    assert length_z("zho_Hans") == 2.0
+    assert length_z("jpn_Jpan", "deu_Latn") == 4.0
+    assert length_z("jpn_Jpan") == 5.0
+    assert length_z("jpn_Jpan", "zho_Hant") == 6.0
+    japanese = settings.thresholds("jpn_Jpan")
+    assert (japanese.script_share, japanese.lines_share) == (0.1, 0.2)
+
+
+def test_settings_of_one_language_leave_out_the_others():
+    settings = QualitySettings.model_validate(
+        {
+            "scripts": {"cjk": {"length_z": 2.0}, "Arab": {"length_z": 3.0}},
+            "languages": {"ja": {"length_z": 4.0}, "ar": {"length_z": 4.0}},
+            "pairs": {"en-ja": {"length_z": 5.0}, "de-ja": {"length_z": 5.0}, "en-ar": {"length_z": 5.0}},
+        }
+    )
+    own = settings.only_for("jpn_Jpan")
+    assert (set(own.scripts), set(own.languages), set(own.pairs)) == ({"cjk"}, {"jpn_Jpan"}, {"eng_Latn-jpn_Jpan"})
+    assert own.thresholds("jpn_Jpan") == settings.thresholds("jpn_Jpan")
+
+
+def test_no_script_is_in_two_groups():
+    scripts = [script for group in SCRIPT_GROUPS.values() for script in group]
+    assert len(set(scripts)) == len(scripts)
+
+
+def test_every_threshold_is_read_by_the_decision():
+    limits = {name for name in Thresholds.model_fields if f"limits.{name}" in sql("decide")}
+    assert limits == set(Thresholds.model_fields)
+
+
+def test_rules_stand_in_the_decision_in_their_order():
+    assert re.findall(r"THEN\s+'(\w+)'", sql("decide")) == list(RULES)
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"languages": {"klingon": {}}},
+        {"scripts": {"Latin1": {}}},
+        {"pairs": {"en": {}}},
+        {"pairs": {"en-klingon": {}}},
+        {"model_signals": ["length"]},
+        {"length_batch_rows": 1},
         {"default": {"lenght_z": 3}},
         {"min_kept_share": 1.5},
         {"default": {"length_z": 0}},

@@ -15,7 +15,16 @@ from mlc.report import render
 from mlc.report.verdict import verdict
 
 VOID = {"meta", "img", "br", "link", "input"}
-FILES = {"report.html", "results.csv", "auroc.png", "safety.png", "representation.png", "filter.png", "training.png"}
+FILES = {
+    "report.html",
+    "results.csv",
+    "funnel.csv",
+    "auroc.png",
+    "safety.png",
+    "representation.png",
+    "filter.png",
+    "training.png",
+}
 
 
 class Strict(HTMLParser):
@@ -106,6 +115,14 @@ def test_names_are_escaped(tmp_path, make_data):
     assert not {"b", "i", "u"} & set(page.tags)
 
 
+def test_funnel_csv_has_every_row(rendered, data):
+    with (rendered / "funnel.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(row["language"], row["reason"], int(row["rows"])) for row in rows] == sorted(
+        (row.language, row.reason, row.rows) for row in data.funnel
+    )
+
+
 def test_results_csv_has_every_evaluation(rendered, data):
     with (rendered / "results.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -155,7 +172,7 @@ def test_small_runs(tmp_path, make_data):
     render(data, tmp_path)
     _, text = read_page(tmp_path)
     assert "in 1 other language, 1 seed, 80 prompts" in text
-    assert {path.name for path in tmp_path.iterdir()} == FILES - {"filter.png", "training.png"}
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"funnel.csv", "filter.png", "training.png"}
     for absent in ("gate", "unseen", "nano", "†"):
         assert absent not in text
 

@@ -11,6 +11,5 @@ CONFIDENCE = Signal(
             "Mean log-probability a token that the translator gave its output.",
         ),
     ),
-    fails="signal_logprob < limits.logprob",
     source="Fomicheva et al. (2020), TP of unsupervised quality estimation.",
 )

@@ -13,7 +13,6 @@ COPIED = Signal(
             1,
         ),
     ),
-    # A name, a loan word or a formula is rightly the same in both languages.
-    fails="signal_copied >= limits.copied_similarity AND signal_source_letters >= limits.copied_min_letters",
     source="OpusFilter SimilarityFilter (Levenshtein, 1966).",
+    uses=("empty",),
 )

@@ -5,16 +5,23 @@ from mlc.quality.signals.signal import Column, Direction, Signal
 CUT_OFF = Signal(
     name="cut_off",
     columns=(
-        Column("signal_finished", Direction.HIGHER_IS_BETTER, "The translator ended by itself, as it reports.", 0, 1),
+        Column(
+            "signal_finished",
+            Direction.HIGHER_IS_BETTER,
+            "The translator ended by itself, as it reports.",
+            0,
+            1,
+            "BOOLEAN",
+        ),
         Column(
             "signal_ending_kept",
             Direction.HIGHER_IS_BETTER,
             "The translation ends with punctuation, as the source does.",
             0,
             1,
+            "BOOLEAN",
         ),
     ),
-    # A missing full stop alone is a habit of many translators; with a short translation it is a cut.
-    fails="NOT signal_finished OR (NOT signal_ending_kept AND signal_length_z < -limits.cut_off_z)",
     source="OpusFilter TerminalPunctuationFilter (Vázquez et al., 2019); here only the end, and only with the length.",
+    uses=("length",),
 )

@@ -12,7 +12,7 @@ _FOREIGN_DIGITS = "".join(
 )
 
 
-def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+def begin(connection: duckdb.DuckDBPyConnection) -> None:
     """Sets the variables that tell the digits of other scripts and their values."""
     connection.execute("SET VARIABLE foreign_digits = ?", [_FOREIGN_DIGITS])
     values = "".join(str(unicodedata.decimal(character)) for character in _FOREIGN_DIGITS)
@@ -28,9 +28,9 @@ NUMBERS = Signal(
             Direction.HIGHER_IS_WORSE,
             "Numbers of the source that are missing while another number appeared.",
             0,
+            kind="BIGINT",
         ),
     ),
-    fails="signal_numbers_changed > limits.numbers_changed OR signal_numbers_kept < limits.numbers_kept",
     source="OpusFilter NonZeroNumeralsFilter (Vázquez et al., 2019); here as multisets, and told from words.",
-    prepare=prepare,
+    begin=begin,
 )

@@ -13,6 +13,5 @@ SCRIPT = Signal(
             1,
         ),
     ),
-    fails="signal_script < limits.script_share",
     source="OpusFilter CharacterScoreFilter; here with scripts by ISO 15924 from the language table.",
 )

@@ -16,6 +16,14 @@ class Direction(StrEnum):
     CONTEXT = "no direction: it says how far to trust another column"
 
 
+class Scope(StrEnum):
+    """What a signal has to see, and so what it costs."""
+
+    ROW = "one pair"
+    BATCH = "all pairs at once"
+    MODEL = "one pair and a model"
+
+
 @dataclass(frozen=True)
 class Column:
     """One stored column of a signal. NULL always means: not applicable to this row."""
@@ -27,22 +35,27 @@ class Column:
     """Lowest possible value; None where the column has no lower bound or is text."""
     high: float | None = None
     """Highest possible value; None where the column has no upper bound or is text."""
+    kind: str = "DOUBLE"
+    """Type in DuckDB."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A quality signal: how it is measured, and when a row fails.
+    """A quality signal: how it is measured. When a row fails stands in ``sql/decide.sql``.
 
-    ``sql/<name>.sql`` measures it: a query over ``texts`` (see ``sql/prepare.sql``) that returns ``row`` and
-    the declared columns.
+    ``sql/<name>.sql`` measures it: macros, then a query over ``texts`` (see ``sql/prepare.sql``) that returns ``row``
+    and the declared columns; a row that is left out is not applicable.
     """
 
     name: str
     """Name of the signal and of the reason for dropping a row."""
     columns: tuple[Column, ...]
-    fails: str
-    """SQL condition over stored ``signal_*`` columns and ``limits.*`` thresholds; NULL counts as not failing."""
     source: str
     """Where the idea comes from, and what differs here."""
+    scope: Scope = Scope.ROW
     prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None
-    """Adds the tables that the query needs and DuckDB cannot compute by itself."""
+    """Adds the tables that the query needs and DuckDB cannot compute by itself, once a chunk of pairs."""
+    begin: Callable[[duckdb.DuckDBPyConnection], None] | None = None
+    """Adds what does not depend on the pairs, once a connection."""
+    uses: tuple[str, ...] = ()
+    """Other signals whose columns the rule reads."""

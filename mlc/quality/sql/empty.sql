@@ -2,9 +2,10 @@
 SELECT
     row,
     CASE
+        WHEN problem IS NOT NULL THEN NULL
         WHEN translation IS NULL THEN TRUE
         ELSE regexp_matches(source, '[\pL\pN]') AND NOT regexp_matches(translation, '[\pL\pN]')
     END AS signal_empty,
-    length(source_letters)::BIGINT AS signal_source_letters,
-    length(translation_letters)::BIGINT AS signal_translation_letters
+    source_letters AS signal_source_letters,
+    translation_letters AS signal_translation_letters
 FROM texts

@@ -2,8 +2,10 @@
 -- decimals go; zeros at either end go too, because languages scale differently (1.2 million, 12 lakh, 120万).
 -- Each pair is compared twice, with decimals as one number and as two, and the better counts: 7.30 may become
 -- 07:30 or 7h30, and 2-1 may become 2:1.
+-- Comparing multisets is quadratic, so the first 200 numbers of a text decide.
 -- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
--- a number that is merely written out in words is missing and is not replaced by another.
+-- a number that is merely written out in words is missing and is not replaced by another, and one with an imperial
+-- unit may be converted (10 inches, 25 cm).
 CREATE TEMP MACRO ascii_digits(content) AS
     CASE
         WHEN regexp_matches(content, '[^\P{Nd}0-9]')
@@ -18,14 +20,14 @@ CREATE TEMP MACRO whole_numbers(content) AS
     list_transform(
         regexp_extract_all(
             content, '[0-9]{1,3}(?:[.,''’٬\x{A0}\x{202F}\x{2009} ][0-9]{3})+(?:[.,٫][0-9]+)?\b|[0-9]+[.,٫][0-9]+|[0-9]+'
-        ),
+        )[:200],
         lambda number: significant(number)
     );
 
 CREATE TEMP MACRO digit_runs(content) AS
     list_transform(
         -- 5 o'clock may become 5:00.
-        list_filter(regexp_extract_all(content, '[0-9]+'), lambda number: number <> '00'),
+        list_filter(regexp_extract_all(content, '[0-9]+')[:200], lambda number: number <> '00'),
         lambda number: significant(number)
     );
 
@@ -41,28 +43,100 @@ CREATE TEMP MACRO retold_numbers(content) AS
         )
     );
 
+-- In East Africa the hours are counted from six o'clock: 3 p.m. is nine, 10:15 a quarter past four.
+CREATE TEMP MACRO hours_from_six(content, language) AS
+    CASE
+        WHEN language IN ('swh_Latn', 'lug_Latn', 'amh_Ethi', 'tir_Ethi', 'gaz_Latn') THEN list_transform(
+            regexp_extract_all(
+                content, '(?i)\b0?(1[0-2]|[1-9])(?:[:.][0-9]{2})?\s?[ap]\.?m\b|\b[012]?[0-9]:[0-9]{2}\b'
+            ),
+            lambda time: significant(((regexp_extract(time, '[0-9]+')::INTEGER + 5) % 12 + 1)::VARCHAR)
+        )
+        ELSE []::VARCHAR[]
+    END;
+
+CREATE TEMP MACRO metric(number, phrase) AS
+    CASE
+        WHEN contains(phrase, 'inch') THEN [number * 2.54]
+        WHEN contains(phrase, 'foot') OR contains(phrase, 'feet') THEN [number * 0.3048]
+        WHEN contains(phrase, 'yard') THEN [number * 0.9144]
+        WHEN contains(phrase, 'mile') OR contains(phrase, 'mph') THEN [number * 1.609]
+        WHEN contains(phrase, 'pound') OR contains(phrase, 'lb') THEN [number * 0.4536]
+        WHEN contains(phrase, 'ounce') THEN [number * 28.35]
+        WHEN contains(phrase, 'gallon') THEN [number * 3.785]
+        WHEN contains(phrase, 'acre') THEN [number * 0.4047]
+        ELSE [(number - 32) / 1.8, number / 1.8]
+    END;
+
+-- Numbers of the source with a unit of the imperial system, and what they are in metric units: 4 inches are 10 cm.
+-- Both ends of a range count (2 to 4 inches). Degrees may be a temperature or a difference.
+CREATE TEMP MACRO imperial_numbers(content) AS
+    flatten(
+        list_transform(
+            regexp_extract_all(
+                content,
+                '(?i)(?:[0-9][0-9.,]*(?:\s?(?:to|and|or|-|–|—)\s?|\s))?[0-9][0-9.,]*[\s\x{A0}-]?'
+                || '(?:(?:inch|foot|feet|yard|mile|pound|lb|ounce|gallon|acre|degree)(?:e?s)?|mph|fahrenheit|°\s?F)\b'
+            )[:20],
+            lambda phrase: list_transform(
+                regexp_extract_all(phrase, '[0-9][0-9.,]*[0-9]|[0-9]'),
+                lambda number: {
+                    'number': significant(number),
+                    'metric': metric(TRY_CAST(replace(number, ',', '') AS DOUBLE), lower(phrase))
+                }
+            )
+        )
+    );
+
+-- Within a tenth, whatever the power of ten: numbers are compared without the zeros at their ends.
+CREATE TEMP MACRO about_equal(number, other) AS
+    number > 0 AND other > 0 AND abs(log10(number / other) - round(log10(number / other))) < 0.04;
+
+CREATE TEMP MACRO converted_numbers(content, got) AS
+    len(
+        list_filter(
+            imperial_numbers(content),
+            lambda imperial: NOT list_contains(got, imperial.number) AND len(
+                list_filter(
+                    got,
+                    lambda other: len(list_filter(imperial.metric, lambda one: about_equal(one, TRY_CAST(other AS DOUBLE)))) > 0
+                )
+            ) > 0
+        )
+    );
+
 WITH
 digits AS (
-    SELECT row, ascii_digits(plain_source) AS source, ascii_digits(plain_translation) AS translation
+    SELECT
+        row,
+        target_code,
+        ascii_digits(plain_source) AS source,
+        ascii_digits(plain_translation) AS translation
     FROM texts
-    WHERE translation IS NOT NULL
+    WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\p{Nd}')
 ),
 found AS (
-    SELECT row, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
+    SELECT row, target_code, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
     UNION ALL
-    SELECT row, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
+    SELECT row, target_code, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
 ),
 compared AS (
     SELECT
         row,
         len(wanted) AS wanted,
         shared_members(wanted, got) AS kept,
-        greatest(len(got) - kept - shared_members(retold_numbers(source), got), 0) AS appeared
+        greatest(
+            len(got) - kept
+            - shared_members(list_concat(retold_numbers(source), hours_from_six(source, target_code)), got),
+            0
+        ) AS appeared,
+        converted_numbers(source, got) AS converted
     FROM found
 )
 SELECT
     row,
     max(kept / nullif(wanted, 0))::DOUBLE AS signal_numbers_kept,
-    min(CASE WHEN wanted > 0 THEN least(wanted - kept, appeared) END)::BIGINT AS signal_numbers_changed
+    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept, appeared) - converted, 0) END)::BIGINT
+        AS signal_numbers_changed
 FROM compared
 GROUP BY row

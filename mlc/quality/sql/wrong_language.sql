@@ -1,9 +1,8 @@
--- The identifier's probabilities, from signals/language.py, which fills `identified` once a distinct text.
+-- The identifier's probabilities, from signals/language.py, which fills `identified` for rows with enough letters.
 SELECT
-    texts.row,
-    identified.predicted AS signal_language_predicted,
-    identified.expected AS signal_language_expected,
-    identified.other AS signal_language_other,
-    identified.untranslated AS signal_language_source
-FROM texts
-LEFT JOIN identified USING (plain_translation, source_language, target_language)
+    row,
+    predicted AS signal_language_predicted,
+    expected AS signal_language_expected,
+    other AS signal_language_other,
+    untranslated AS signal_language_source
+FROM identified

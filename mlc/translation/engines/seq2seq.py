@@ -208,7 +208,7 @@ class Seq2SeqEngine(CheckpointEngine):
         import torch
 
         with torch.inference_mode():
-            ids_SP, mask_SP = self._pad([cut(ids) for ids in batch.values()])
+            ids_SP, mask_SP = self.pad([cut(ids) for ids in batch.values()])
             states_SPD = self.model.get_encoder()(input_ids=ids_SP, attention_mask=mask_SP).last_hidden_state
             starts = [token for target in targets if (token := self.tokens.start(target)) is not None]
             if self.num_beams == 1 and self._chooses_freely and starts:
@@ -230,8 +230,8 @@ class Seq2SeqEngine(CheckpointEngine):
         settings = self.model.generation_config
         return all(getattr(settings, name, None) in neutral for name, neutral in _CHANGES_SCORES.items())
 
-    def _pad(self, rows: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":
-        """Ids [S, P] and mask [S, P] of rows of unequal length."""
+    def pad(self, rows: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":
+        """Ids [S, P] and mask [S, P] of rows of unequal length, on the device of the model."""
         import torch
 
         longest = max(map(len, rows))

@@ -1,9 +1,22 @@
 """Signal wrong_language: (translation, language, dropped)."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlc.languages import all_languages
-from mlc.quality.signals.language import FAMILIES, LABELS, _identifier, accepted_labels, label_of
+from mlc.quality.signals.language import (
+    FAMILIES,
+    LABELS,
+    LONGEST_TOGETHER,
+    NO_LANGUAGE,
+    _identifier,
+    accepted_labels,
+    identify,
+    label_of,
+)
 
 SOURCE = "The library is closed on Sunday morning."
 LANGUAGE_CASES = [
@@ -60,3 +73,32 @@ def test_labels():
     assert label_of("ewe_Latn") is None
     assert accepted_labels("nob_Latn") == {"no", "nn", "da", "sv"}
     assert accepted_labels("ewe_Latn") == frozenset()
+
+
+def by_the_library(text):
+    return {label: chance for label, chance in _identifier().rank(text) if label != NO_LANGUAGE}
+
+
+def agree(texts):
+    found = identify(pa.array(texts, pa.string()))
+    for row, text in zip(found.values, texts, strict=True):
+        expected = by_the_library(text)
+        np.testing.assert_allclose(row, [expected[label] for label in found.labels], atol=2e-4)
+        assert found.labels[row.argmax()] == max(expected, key=expected.get)
+
+
+def test_many_texts_at_once_are_identified_as_the_library_does():
+    # Capitals, scripts of every width, no features, and one text that is too long to be read with the others.
+    agree([case[0] for case in LANGUAGE_CASES] + [
+        "DIE BIBLIOTHEK IST AM SONNTAG GESCHLOSSEN", "ΚΑΛΗΜΕΡΑ ΣΑΣ", "图书馆周日上午关闭", "ห้องสมุดปิดวันอาทิตย์",
+        "पुस्तकालय रविवार को बंद है", "", "1", "👍🏽", "a", "Straße ﬁn ǅ", "Die Bibliothek ist geschlossen. " * 200,
+    ])  # fmt: skip
+    assert len("Die Bibliothek ist geschlossen. " * 200) > LONGEST_TOGETHER
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_any_text_is_identified_as_the_library_does(texts):
+    import unicodedata
+
+    agree([unicodedata.normalize("NFC", text) for text in texts])

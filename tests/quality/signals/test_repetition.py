@@ -1,8 +1,12 @@
 """Signal repetition: (source, translation, language, dropped)."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mlc.quality.signals.repetition import loop_share
+from mlc.quality.signals.repetition import loop_share, repetitions
 
 SENTENCE = "Please tell me how to bake bread at home without an oven."
 CASES = [
@@ -42,3 +46,32 @@ def test_short_text_has_no_ngrams(judge):
     row = judge("Yes.", "Sí.", "spa_Latn")
     assert row["signal_repetition_share"] is None
     assert row["signal_repetition_loop"] == 0
+
+
+def share_one_by_one(text, n):
+    grams = [text[start : start + n] for start in range(len(text) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else np.nan
+
+
+@given(
+    st.lists(st.none() | st.text("ab c字", max_size=60) | st.text("abcdefghij ", max_size=400), max_size=8),
+    st.sampled_from([4, 10]),
+)
+@settings(max_examples=60, deadline=None)
+def test_many_texts_at_once_are_measured_as_one_by_one(texts, n):
+    shares, loops = repetitions(pa.array(texts, pa.string()), np.full(len(texts), n))
+    expected = [(share_one_by_one(text or "", n), loop_share(text)) for text in texts]
+    np.testing.assert_allclose(shares, [share for share, _ in expected])
+    np.testing.assert_allclose(loops, [np.nan if loop is None else loop for _, loop in expected])
+
+
+@pytest.mark.parametrize("unit", [1, 3, 4, 5, 9, 10, 11, 40, 80])
+def test_loops_of_every_length_are_found_and_not_across_texts(unit):
+    letters = "abcdefghijklmnopqrstuvwxyzäöüõçñéèêàáâøåæœþðłšžčćđ" * 2
+    block = letters[:unit]
+    texts = pa.array(["", block * 3, block * 2, block, None, block + block])
+    _, loops = repetitions(texts, np.full(len(texts), 10))
+    assert loops[1] == pytest.approx(loop_share(block * 3))
+    assert loops[1] > 0.6
+    assert list(loops[[2, 3, 5]]) == [0, 0, 0]
+    assert np.isnan(loops[[0, 4]]).all()

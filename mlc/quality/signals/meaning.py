@@ -1,0 +1,27 @@
+"""Do source and translation mean the same?"""
+
+from mlc.quality.signals.signal import Column, Direction, Scope, Signal
+
+MEANING = Signal(
+    name="meaning",
+    columns=(
+        Column(
+            "signal_similarity",
+            Direction.HIGHER_IS_BETTER,
+            "Cosine of the mean encoder states of the translator for source and translation.",
+            -1,
+            1,
+        ),
+        Column(
+            "signal_embedding",
+            Direction.HIGHER_IS_BETTER,
+            "Cosine of the embeddings of source and translation by the named sentence-embedding model.",
+            -1,
+            1,
+        ),
+    ),
+    source="Schwenk and Douze (2017) and Artetxe and Schwenk (2019): encoder states of a translator as a language-"
+    "independent sentence embedding. Mean pooled, as in Sentence-BERT (Reimers and Gurevych, 2019); here with the "
+    "translator that is there anyway, or any embedding model by name.",
+    scope=Scope.MODEL,
+)

@@ -1,0 +1,81 @@
+"""Stage ``measure``: the signals that need the translator, for the translations that passed all others."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlc.languages import resolve_language
+from mlc.quality.filtering import compute_signals, decide, with_columns
+from mlc.quality.settings import ModelSignal, QualitySettings
+from mlc.store import ArtifactRef, Draft
+from mlc.translation.identity import facts_of
+from mlc.translation.settings import TranslatorSettings
+from tasks.compute import loaded
+from tasks.files import TRANSLATIONS_FILE
+from tasks.running import current_run
+from tasks.stage import Stage, produce, stage_task
+
+if TYPE_CHECKING:
+    from mlc.quality.models import PairModel
+
+STAGE = Stage("measure", version=1, module=__name__, libraries=("torch", "transformers", "sacrebleu", "duckdb"))
+
+
+@stage_task("measure", "measure · {language}")
+def measure_translations(
+    translations: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+) -> ArtifactRef:
+    """Asks the translator about its translations.
+
+    Returns:
+        ``translations.parquet`` with a column for each signal of ``settings.model_signals``; NULL for the rows that
+        the text alone drops.
+
+    Raises:
+        UserError: A signal needs another translator.
+    """
+    own = settings.only_for(language)
+    facts = facts_of(translator)
+    parts = STAGE.parts(
+        {
+            "language": asdict(resolve_language(language)),
+            "quality": own.model_dump(mode="json"),
+            "engine": facts["engine"],
+            **facts["decoding"],
+        },
+        {"translations": translations},
+        models={"translator": facts["model"]},
+    )
+
+    def write(draft: Draft) -> None:
+        run = current_run()
+        pairs = pq.read_table(run.store.folder(translations) / TRANSLATIONS_FILE)
+        signals = compute_signals(pairs, batch_rows=own.length_batch_rows)
+        passed = np.flatnonzero(decide(signals, own)["keep"].to_numpy(zero_copy_only=False))
+        asked = pairs.take(pa.array(passed)).select(["source", "translation", "source_language", "target_language"])
+        asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
+        names = own.model_signals
+        with loaded(
+            f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}", lambda: _load(names, translator)
+        ) as model:
+            measured = model.measure(asked)
+        place = np.full(len(pairs), -1)
+        place[passed] = np.arange(len(passed))
+        indices = pa.array(place, mask=place < 0)
+        columns = {name: measured[name].combine_chunks().take(indices) for name in measured.column_names}
+        pq.write_table(with_columns(pairs, pa.table(columns)), draft.path / TRANSLATIONS_FILE)
+        draft.rows = len(pairs)
+        draft.facts["asked"] = len(passed)
+
+    return produce(STAGE, parts, write, language=language)
+
+
+def _load(signals: Sequence[ModelSignal], settings: TranslatorSettings) -> "PairModel":
+    from mlc.quality.models import PairModel
+    from mlc.translation.translator import Translator
+
+    return PairModel(signals, Translator.from_settings(settings))
