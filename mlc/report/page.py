@@ -39,8 +39,8 @@ def render(data: ReportData, folder: Path) -> None:
     """Writes the report of a run.
 
     ``report.html`` is one self-contained page without scripts or links; the plots lie beside it as PNG, and
-    ``results.csv`` has one row for each model, seed and language, ``funnel.csv`` one for each language and reason of
-    the filter. The same data gives the same bytes, in every order of the results. Safe to call in threads.
+    ``results.csv`` has one row for each model, seed and language, ``funnel.csv`` one for each language and reason. The
+    same data gives the same bytes, in every order of the results. Safe to call in threads.
 
     Args:
         data: What to show.

@@ -131,7 +131,7 @@ LANGUAGES = st.sampled_from(["spa_Latn", "arb_Arab", "zho_Hans", "tha_Thai", "ew
         st.tuples(TEXT, st.none() | TEXT, LANGUAGES, st.none() | st.booleans(), st.none() | st.floats()), max_size=12
     )
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_properties(rows):
     table = pa.table(
         {
@@ -147,7 +147,9 @@ def test_properties(rows):
     judged = filter_pairs(table, DEFAULT)
     before = table.select(["id", "source", "translation"])
     assert judged.select(before.column_names).equals(before)
-    assert filter_pairs(judged, DEFAULT).equals(judged)
+    # The given log-probabilities aside: one that is not a number is not equal to itself.
+    again = filter_pairs(judged, DEFAULT)
+    assert again.drop_columns(["logprob"]).equals(judged.drop_columns(["logprob"]))
     order = list(RULES)
     for row in judged.to_pylist():
         assert row["keep"] == (row["reasons"] == [])
