@@ -122,7 +122,10 @@ def collect_statistics(
                 english = reader.read(prompts, rows, 0)
             _add_units(found, mlps, ENGLISH, english, harmful=harmful)
             if not harmful:
-                _add_harmless(found, english)
+                _add_protected(found, english)
+            elif settings.protect_english:
+                # Earlier edits stand between what the target is and what this layer sees.
+                _add_protected(found, reader.read(prompts, rows, 0) if applied else english)
             for column, language in enumerate(prompts.languages[1:], start=1):
                 there = [place for place, row in enumerate(rows) if prompts.texts[row][column] is not None]
                 if not there:
@@ -133,7 +136,7 @@ def collect_statistics(
                     for layer, inputs_ND in other.items():
                         found[layer].edit.add_harmful(inputs_ND, english[layer][there])
                 elif settings.harmless == "both":
-                    _add_harmless(found, other)
+                    _add_protected(found, other)
             if on_texts:
                 on_texts(sum(text is not None for row in rows for text in prompts.texts[row]))
     return found
@@ -170,9 +173,9 @@ def _add_units(
             statistics.add(name, mlp.projection(name)(inputs[mlp.layer]), harmful=harmful)
 
 
-def _add_harmless(found: dict[int, LayerStatistics], inputs: dict[int, Tensor]) -> None:
+def _add_protected(found: dict[int, LayerStatistics], inputs: dict[int, Tensor]) -> None:
     for layer, inputs_ND in inputs.items():
-        found[layer].edit.add_harmless(inputs_ND)
+        found[layer].edit.add_protected(inputs_ND)
 
 
 @contextmanager

@@ -47,6 +47,9 @@ class EditSettings(Settings):
     person's own text, or the mean over that text."""
     harmless: Literal["both", "english"] = "both"
     """Whose harmless prompts the edit must leave alone: those in English and in the language, or in English only."""
+    protect_english: bool = False
+    """Whether the edit must leave alone what English harmful prompts do, too. The published formula does not ask for
+    it, and an edit may then weaken refusal in English."""
     sequential: bool = False
     """Whether later layers are solved on the inputs that the edited earlier ones give, one pass a layer; else all
     layers are solved on the unedited model, in one pass."""

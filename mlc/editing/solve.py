@@ -40,7 +40,7 @@ class EditStatistics:
     """X_safeᵀX_safe, float64."""
     harmful: int = 0
     """Rows of X_low."""
-    harmless: int = 0
+    protected: int = 0
     """Rows of X_safe."""
 
     @classmethod
@@ -61,11 +61,11 @@ class EditStatistics:
         self.cross_DD.addmm_(low_ND.T, english_ND - low_ND)
         self.harmful += len(low_ND)
 
-    def add_harmless(self, safe_ND: Tensor) -> None:
-        """Adds harmless prompts, in any language."""
+    def add_protected(self, safe_ND: Tensor) -> None:
+        """Adds prompts that the edit must leave alone: harmless ones, in any language."""
         safe_ND = safe_ND.double()
         self.safe_DD.addmm_(safe_ND.T, safe_ND)
-        self.harmless += len(safe_ND)
+        self.protected += len(safe_ND)
 
     def scaled(self, gamma: float, ridge: float, scale: Scale) -> tuple[float, float]:
         """Gamma and ridge of the formula, from those of the settings.
@@ -74,7 +74,7 @@ class EditStatistics:
         """
         if scale == "absolute":
             return gamma, ridge
-        return gamma * self.harmful / max(self.harmless, 1), ridge * float(self.low_DD.trace()) / len(self.low_DD)
+        return gamma * self.harmful / max(self.protected, 1), ridge * float(self.low_DD.trace()) / len(self.low_DD)
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def factorise(statistics: EditStatistics, gamma: float, ridge: float) -> Tensor:
     if singular:
         raise UserError(
             f"The edit has no unique solution with ridge {ridge:g}: {statistics.harmful} harmful and "
-            f"{statistics.harmless} harmless prompts do not span the {len(q_DD)} inputs of the layer; set ridge above "
-            "0, such as 0.1."
+            f"{statistics.protected} protected prompts do not span the {len(q_DD)} inputs of the layer; set ridge "
+            "above 0, such as 0.1."
         )
     return r_DD
 

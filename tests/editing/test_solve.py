@@ -21,7 +21,7 @@ def statistics_of(x_low, x_en, x_safe, batch=None):
     for rows in torch.arange(len(x_low)).split(batch or max(len(x_low), 1)):
         found.add_harmful(x_low[rows], x_en[rows])
     for rows in torch.arange(len(x_safe)).split(batch or max(len(x_safe), 1)):
-        found.add_harmless(x_safe[rows])
+        found.add_protected(x_safe[rows])
     return found
 
 
