@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mlc.store import ArtifactRef, Draft
 from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, TRAINING_LOG_FILE
 from tasks.reading import read_results
 from tasks.running import current_run
+from tasks.settings import Roles
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
@@ -33,6 +34,8 @@ class ReportFacts:
     settings: dict[str, str]
     trained_languages: tuple[str, ...]
     machine_translated_languages: tuple[str, ...]
+    roles: Roles = field(default_factory=Roles)
+    """What is judged, against what."""
 
 
 @stage_task("report", "report")
@@ -67,7 +70,7 @@ def publish_report(
 
     def write(draft: Draft) -> None:
         read = read_results(results)
-        decision = decide_gate(read, gate)
+        decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
             settings=facts.settings,
@@ -79,14 +82,14 @@ def publish_report(
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)
-        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read), indent=1), encoding="utf-8")
+        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts.roles), indent=1), encoding="utf-8")
         _show(read, draft.path)
 
     return produce(STAGE, parts, write)
 
 
-def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
-    """Figures by model and group of languages, and what the consistency term changed."""
+def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, Any]:
+    """Figures by model and group of languages, and what the candidate changed."""
     models: dict[str, Any] = {}
     for row in model_table(results):
         models[row.model] = {
@@ -97,10 +100,11 @@ def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
             },
         }
     differences = {
-        metric: _plain(compare(results, baseline="english-only", candidate="consistency", metric=metric))
+        metric: _plain(compare(results, baseline=roles.baseline, candidate=roles.candidate, metric=metric))
         for metric in METRICS
     }
-    return {"models": models, "consistency_minus_english_only": differences}
+    name = f"{roles.candidate}_minus_{roles.baseline}".replace("-", "_")
+    return {"models": models, name: differences}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | int | None]:

@@ -11,7 +11,7 @@ from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.report.data import FunnelRow
 from mlc.report.export import ANSWER_KINDS
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
-from mlc.report.verdict import CANDIDATE, baseline_of
+from mlc.report.verdict import compared
 from mlc.report.wording import (
     METRIC_NAMES,
     NOTHING,
@@ -81,20 +81,20 @@ class Table:
 
 def models_table(evaluations: Evaluations, rows: Sequence[ModelRow]) -> Table:
     """The models side by side, figures from top to bottom, and the difference that the verdict is about."""
-    baseline = baseline_of(evaluations)
+    pair = compared(evaluations)
     columns = [Cell("n"), *(Cell(model_name(row.model), (_seeds(row),)) for row in rows)]
-    if baseline:
-        columns.append(Cell("Difference", (f"{model_name(CANDIDATE)} − {model_name(baseline)}",)))
+    if pair:
+        columns.append(Cell("Difference", (" − ".join(map(model_name, pair)),)))
     blocks = [
         Block(
             _group_title(group, rows[0].groups[group].languages),
-            tuple(_group_lines(evaluations, rows, group, baseline)),
+            tuple(_group_lines(evaluations, rows, group, pair)),
         )
         for group in rows[0].groups
     ]
     if not all(math.isnan(row.safety_variance) for row in rows):
         cells = (Cell(NOTHING), *(Cell(number(row.safety_variance)) for row in rows))
-        padding = (Cell(""),) if baseline else ()
+        padding = (Cell(""),) if pair else ()
         line = Line("Variance of the safety rate", cells + padding, "over languages, × 100")
         blocks.append(Block("All languages", (line,)))
     return Table(tuple(columns), tuple(blocks))
@@ -182,18 +182,21 @@ def _group_title(group: Group, languages: Sequence[str]) -> str:
     return titles[group]
 
 
-def _group_lines(evaluations: Evaluations, rows: Sequence[ModelRow], group: Group, baseline: str | None) -> list[Line]:
+def _group_lines(
+    evaluations: Evaluations, rows: Sequence[ModelRow], group: Group, pair: tuple[str, str] | None
+) -> list[Line]:
     lines = []
     for metric in _GROUP_METRICS[group]:
         figures = [row.groups[group].figures[metric] for row in rows]
         if metric == "lookalike_over_refusal" and all(figure.estimate.n == 0 for figure in figures):
             continue
         cells = [Cell(_span([figure.estimate.n for figure in figures])), *map(_figure_cell, figures)]
-        if baseline:
+        if pair:
+            candidate, baseline = pair
             languages = rows[0].groups[group].languages
             cells.append(
                 _difference_cell(
-                    evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=languages, metric=metric)
+                    evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
                 )
             )
         lines.append(Line(METRIC_NAMES[metric], tuple(cells)))
