@@ -274,6 +274,25 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     return overrides
 
 
+class _EditAlone(Settings):
+    edit: EditStageSettings = Field(default_factory=EditStageSettings)
+
+
+def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
+    """Settings of the section ``edit`` from ``key=value`` texts, such as ``rank=8`` or ``units.z_threshold=3``.
+
+    Raises:
+        UserError: The first thing that is wrong, in one sentence.
+    """
+    values: dict[str, Any] = {}
+    for key, value in parse_overrides(pairs).items():
+        _set(values, f"edit.{key.removeprefix('edit.')}", value)
+    try:
+        return _EditAlone.model_validate(values).edit
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
+
+
 def shipped_configs() -> list[str]:
     """Names of the shipped configurations."""
     return sorted(path.stem for path in SHIPPED_CONFIGS.glob("*.yaml"))

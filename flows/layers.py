@@ -72,7 +72,7 @@ def show_layers(
     Raises:
         UserError: Something of this cannot be read, is missing, or cannot be written.
     """
-    _be_quiet()
+    be_quiet()
     # Torch and transformers read the environment when they are imported, so they are imported only now.
     from mlc.evaluation.layers import POOLS, sweep_layers
     from mlc.evaluation.parallel import choose_prompts, read_parallel
@@ -89,7 +89,7 @@ def show_layers(
     )
     chosen, dropped = choose_prompts(everything, limit)
     source = resolve_model(model)
-    policy = load_policy(source, device=_usable(device))
+    policy = load_policy(source, device=usable_device(device))
     folder = _writable(out or Path(f"layers-{_short_name(model)}"))
     entries = policy.model.config.get_text_config().num_hidden_layers + 1
     pools: tuple[Pool, ...] = tuple(one for one in POOLS if pool in ("all", one))
@@ -111,7 +111,8 @@ def show_layers(
         _print(sweep, chosen, notes, model, folder, console)
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
+    """Keeps libraries from writing to the terminal; before they are imported."""
     silence = {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -139,7 +140,12 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _usable(device: str) -> str:
+def usable_device(device: str) -> str:
+    """The device that a name stands for.
+
+    Raises:
+        UserError: It is not there.
+    """
     import torch
 
     from mlc.models.loading import pick_device

@@ -1,6 +1,6 @@
 """Configuration of sparse weight editing."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -71,11 +71,11 @@ class SearchSettings(Settings):
     among those that keep the limits, which are differences from the unedited model.
     """
 
-    ranks: tuple[int, ...] = ()
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Values of ``rank``."""
-    gammas: tuple[float, ...] = ()
+    gammas: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Values of ``gamma``."""
-    ridges: tuple[float, ...] = ()
+    ridges: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Values of ``ridge``."""
     layers: tuple[Layers, ...] = ()
     """Values of ``layers``."""

@@ -5,7 +5,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlc.errors import UserError
 from mlc.models.sources import ModelSource, cache_folder
@@ -47,12 +47,14 @@ def pick_device(device: str = "auto") -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, device: str = "auto") -> Policy:
+def load_policy(
+    source: ModelSource, *, dtype: "torch.dtype | Literal['auto'] | None" = None, device: str = "auto"
+) -> Policy:
     """Loads a causal language model in evaluation mode.
 
     Args:
         source: Where it is, from :func:`mlc.models.sources.resolve_model`.
-        dtype: Type of the weights in memory; float32 if None.
+        dtype: Type of the weights in memory; float32 if None, that of the checkpoint if ``auto``.
         device: ``auto``, ``cpu``, ``cuda`` or any device of torch.
 
     Raises:
