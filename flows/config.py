@@ -17,9 +17,9 @@ from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.training.settings import AlignSettings
 from mlc.translation.settings import TranslatorSettings
+from tasks.edit_settings import EditStageSettings
 from tasks.settings import (
     DatasetSettings,
-    EditStageSettings,
     PolicySettings,
     PromptSettings,
     RegistrySettings,

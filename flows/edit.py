@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlc.editing import EditDelta, Search
     from mlc.evaluation.parallel import ParallelPrompts
     from mlc.models.loading import Policy
-    from tasks.settings import EditStageSettings
+    from tasks.edit_settings import EditStageSettings
 
 Action = Literal["compute", "search", "merge", "revert", "show"]
 SEARCH_FILE = "search.json"

@@ -13,6 +13,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
 from tasks.compute import loaded_policy
+from tasks.edit_settings import EditStageSettings
 from tasks.files import (
     DELTA_FOLDER,
     PROMPTS_FILE,
@@ -21,7 +22,7 @@ from tasks.files import (
     VERDICTS_FILE,
 )
 from tasks.running import current_run
-from tasks.settings import EditStageSettings, PolicySettings
+from tasks.settings import PolicySettings
 from tasks.sources import model_source
 from tasks.stage import Stage, produce, stage_task
 

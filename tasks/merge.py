@@ -8,9 +8,10 @@ from prefect.runtime import task_run
 
 from mlc.store import ArtifactRef, Draft
 from tasks.compute import loaded_policy
+from tasks.edit_settings import EditStageSettings
 from tasks.files import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE
 from tasks.running import current_run
-from tasks.settings import EditStageSettings, PolicySettings
+from tasks.settings import PolicySettings
 from tasks.sources import model_source
 from tasks.stage import Stage, produce, stage_task
 
