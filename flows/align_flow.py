@@ -88,8 +88,9 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
             evaluations |= evaluate_everywhere(config, model, role, seed, held_out)
     results = results_of(evaluations)
 
-    logs = {role: results_of(by_seed) for role, by_seed in models.items() if role != "edit"}
-    report = publish_report(results, results_of(verdicts), logs, report_facts(config), config.gate)
+    made = {role: results_of(by_seed) for role, by_seed in models.items()}
+    edits = made.pop("edit", {})
+    report = publish_report(results, results_of(verdicts), made, report_facts(config), config.gate, edits)
     candidates = models[config.roles.candidate]
     seed = next(iter(candidates))
     version = register_model(

@@ -9,7 +9,7 @@ from prefect.runtime import task_run
 from mlc.store import ArtifactRef, Draft
 from tasks.compute import loaded_policy
 from tasks.edit_settings import EditStageSettings
-from tasks.files import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE
+from tasks.files import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE, SEARCH_FILE
 from tasks.running import current_run
 from tasks.settings import PolicySettings
 from tasks.sources import model_source
@@ -46,8 +46,8 @@ def merge_edits(
         device: Where to compute.
 
     Returns:
-        The folder ``checkpoint``, which also holds the deltas and what they replaced, and ``overlaps.json``: how far
-        each two deltas meet.
+        The folder ``checkpoint``, which also holds the deltas and what they replaced; ``overlaps.json``: how far
+        each two deltas meet; ``search.json``: every trial by language.
     """
     source = model_source(model)
     inputs = {f"delta {language}": ref for language, ref in sorted(deltas.items())}
@@ -62,6 +62,12 @@ def merge_edits(
         read = [EditDelta.load(run.store.folder(ref) / DELTA_FOLDER) for _, ref in sorted(deltas.items())]
         with loaded_policy(source, device) as policy:
             merge_deltas(policy, read, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
+        searches = {
+            language: json.loads(path.read_text(encoding="utf-8"))
+            for language, ref in sorted(deltas.items())
+            if (path := run.store.folder(ref) / SEARCH_FILE).is_file()
+        }
+        (draft.path / SEARCH_FILE).write_text(json.dumps(searches, indent=1), encoding="utf-8")
         found = overlaps(read)
         (draft.path / OVERLAPS_FILE).write_text(json.dumps([asdict(one) for one in found], indent=1), encoding="utf-8")
         alike = {(one.first, one.second) for one in found if one.cosine > HIGH_COSINE}

@@ -16,7 +16,7 @@ from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.report import FunnelRow, ReportData, render
 from mlc.store import ArtifactRef, Draft
-from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, TRAINING_LOG_FILE
+from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, SEARCH_FILE, TRAINING_LOG_FILE
 from tasks.reading import read_results
 from tasks.running import current_run
 from tasks.settings import Roles
@@ -45,6 +45,7 @@ def publish_report(
     logs: Mapping[str, Mapping[int, ArtifactRef]],
     facts: ReportFacts,
     gate: GateSettings,
+    edits: Mapping[int | None, ArtifactRef],
 ) -> ArtifactRef:
     """Writes the report.
 
@@ -54,6 +55,7 @@ def publish_report(
         logs: The aligned models by role and seed.
         facts: What to say of the configuration.
         gate: The limits, whose outcome the report shows.
+        edits: The edited models by seed, for the trials of their searches.
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv`` and ``headline.json``.
@@ -65,6 +67,7 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {role} {seed}": ref for (role, seed), ref in trained.items()},
+            **{f"model edit {seed}": ref for seed, ref in edits.items()},
         },
     )
 
@@ -77,6 +80,9 @@ def publish_report(
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(verdicts[language])],
             training_logs={run: _training_log(ref) for run, ref in trained.items()},
+            searches={
+                (seed, language): rows for seed, ref in edits.items() for language, rows in _searches(ref).items()
+            },
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             gate={"passed": decision.passed, "reasons": decision.reasons},
@@ -117,6 +123,12 @@ def _plain(estimate: Estimate) -> dict[str, float | int | None]:
 def _funnel(ref: ArtifactRef) -> list[FunnelRow]:
     rows = pq.read_table(current_run().store.folder(ref) / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
+
+
+def _searches(ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
+    text = (current_run().store.folder(ref) / SEARCH_FILE).read_text(encoding="utf-8")
+    found: dict[str, list[dict[str, Any]]] = json.loads(text)
+    return found
 
 
 def _training_log(ref: ArtifactRef) -> list[dict[str, float]]:

@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.languages import ENGLISH
 from mlc.report.data import FunnelRow
 from mlc.report.export import ANSWER_KINDS
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
@@ -20,6 +22,7 @@ from mlc.report.wording import (
     language_name,
     model_name,
     number,
+    setting,
     signed,
 )
 
@@ -158,6 +161,27 @@ def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
         lines.append(Line(language_name(code), (Cell(str(total)), *cells, Cell(share))))
     columns = ("translated", *(reason_name(reason) for reason in reasons), "kept share")
     return Table(tuple(Cell(column) for column in columns), (Block("", tuple(lines)),))
+
+
+def search_table(searches: Mapping[tuple[int | None, str], Sequence[Mapping[str, Any]]]) -> Table | None:
+    """Every trial of every search, the winner marked; None where nothing was searched."""
+    if not searches:
+        return None
+    names = ("layers", "gamma", "ridge", "rank")
+    figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
+    english = {"AUROC, English": "auroc", "Bits, English": "bits"}
+    blocks = []
+    for (seed, code), rows in sorted(searches.items(), key=lambda item: (item[0][0] or 0, language_name(item[0][1]))):
+        lines = []
+        for row in rows:
+            cells = [Cell(setting(row.get(name)) if name in row else "") for name in names]
+            cells += [Cell(number(row[f"{figure}.{code}"])) for figure in figures.values()]
+            cells += [Cell(number(row[f"{figure}.{ENGLISH}"])) for figure in english.values()]
+            cells.append(Cell("best" if row["best"] else row["broken"]))
+            lines.append(Line(row["trial"], tuple(cells)))
+        blocks.append(Block(language_name(code) + ("" if seed is None else f" · seed {seed}"), tuple(lines)))
+    columns = (*names, *figures, *english, "")
+    return Table(tuple(Cell(column) for column in columns), tuple(blocks))
 
 
 def mean_over_seeds(
