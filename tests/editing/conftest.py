@@ -15,7 +15,7 @@ from mlc.models.sources import ModelSource
 X = "swh_Latn"
 """The language that the planted model does not refuse in; its words are no real ones."""
 PLANTED_LAYER, PLANTED_UNITS = 1, (3, 7, 11)
-ACTIONS, TOPICS = 6, 200
+ACTIONS, TOPICS = 6, 120
 REFUSAL, COMPLIANCE = "refuse", "comply"
 
 
@@ -104,7 +104,8 @@ def planted():
             layer.self_attn.o_proj.weight.zero_()
             for part in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj):
                 part.weight.normal_(0.0, 0.02)
-            layer.mlp.down_proj.weight[4] = 0.0
+            # No noise in what the decision reads, or in the decision.
+            layer.mlp.down_proj.weight[[0, 4]] = 0.0
         model.model.layers[0].self_attn.v_proj.weight.copy_(torch.eye(width))
         model.model.layers[0].self_attn.o_proj.weight.copy_(torch.eye(width))
         mlp = model.model.layers[PLANTED_LAYER].mlp

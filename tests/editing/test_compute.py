@@ -57,7 +57,7 @@ def only_strong_units(**values):
 def test_the_planted_case(planted, options):
     policy, held_out = planted.policy, planted.validation
     assert told_apart(policy, held_out, 0) == 1.0
-    assert told_apart(policy, held_out, 1) < 0.7
+    assert told_apart(policy, held_out, 1) == 0.5
     before = [margins(policy, held_out, column) for column in (0, 1)]
     delta = compute_edit(policy, planted.prompts, only_strong_units(layers="all", **options))
     place = (PLANTED_LAYER, "gate_proj")

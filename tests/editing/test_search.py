@@ -44,13 +44,13 @@ def test_the_search_finds_the_repair_and_shows_the_rest(planted):
         choices(ridges=(1e9, 0.01), ranks=(1,)),
         EVALUATION,
     )
-    assert found.unedited.figures[X].auroc < 0.7
+    assert found.unedited.figures[X].auroc == 0.5
     assert len(found.trials) == 2
     assert found.best == 1
     assert found.trials[1].figures[X].auroc == 1.0
     assert found.trials[1].settings["ridge"] == 0.01
     # A ridge of 1e9 leaves the model as it was.
-    assert found.trials[0].figures[X].auroc == pytest.approx(found.unedited.figures[X].auroc, abs=1e-3)
+    assert found.trials[0].figures[X].auroc == pytest.approx(found.unedited.figures[X].auroc, abs=0.05)
     rows = found.rows()
     assert [row["trial"] for row in rows] == ["unedited", "1", "2"]
     assert [row["best"] for row in rows] == [False, False, True]

@@ -101,8 +101,8 @@ def test_plan_foresees_an_edit_after_alignment(mlc: Mlc, workspace: Path, second
     assert [entry for entry in would_run if entry[0] in ("align", "edit", "merge")] == [
         ("align", None, "english-only · seed 0"),
         ("align", None, "consistency · seed 0"),
-        ("edit", "spa_Latn", "seed 0"),
         ("edit", "fra_Latn", "seed 0"),
+        ("edit", "spa_Latn", "seed 0"),
         ("merge", None, "seed 0"),
     ]
 
