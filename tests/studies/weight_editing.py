@@ -7,7 +7,7 @@ threshold, search) and test. Then each of the two models is edited, in every tra
 of the search. Languages that nothing was trained or edited in are measured too. Texts are never printed.
 
 ``python -m tests.studies.weight_editing run --out FOLDER`` runs all of it; what is in the folder already is not run
-again. ``--splits 0 --steps 2 --prompts 16`` tries it at a small size. ``tables --out FOLDER`` prints Markdown.
+again. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows that it runs. ``tables --out FOLDER`` prints Markdown.
 """
 
 import argparse
@@ -143,11 +143,11 @@ def parallel(prompts: Sequence[Prompt], languages: Sequence[str]) -> ParallelPro
     )
 
 
-def aligned(role: str, split: int, prompts: Sequence[Prompt], steps: int, folder: Path) -> Policy:
+def aligned(model: str, role: str, split: int, prompts: Sequence[Prompt], steps: int, folder: Path) -> Policy:
     """The model of a role, trained once and saved in bfloat16, as the pipeline saves it."""
     checkpoint = folder / "checkpoint"
     if not (checkpoint / "config.json").is_file():
-        policy = load_policy(resolve_model(MODEL))
+        policy = load_policy(resolve_model(model))
         rows = [
             {
                 "prompt": prompt.texts[ENGLISH],
@@ -236,7 +236,7 @@ def english_cost(policy: Policy) -> float:
     return bits_per_character(policy, NTREX.read_text(encoding="utf-8").splitlines()[:TEXT_SENTENCES])
 
 
-def run_split(split: int, out: Path, *, steps: int, limit: int | None, choices: SearchSettings) -> None:
+def run_split(split: int, out: Path, *, model: str, steps: int, limit: int | None, choices: SearchSettings) -> None:
     """Trains, edits and measures everything of a split that is not there yet."""
     prompts = training_prompts(out, limit)
     validation, test = held_out(split, None if limit is None else limit // 4)
@@ -248,9 +248,9 @@ def run_split(split: int, out: Path, *, steps: int, limit: int | None, choices: 
         start = time.monotonic()
         role = EDITS.get(name, name)
         if role == "base":
-            policy = load_policy(resolve_model(MODEL))
+            policy = load_policy(resolve_model(model))
         else:
-            policy = aligned(role, split, prompts, steps, out / f"{role}-{split}")
+            policy = aligned(model, role, split, prompts, steps, out / f"{role}-{split}")
         facts: dict[str, Any] = {}
         if name in EDITS:
             delta = edit(policy, prompts, validation, choices, folder)
@@ -319,6 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("run", "tables"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--splits", type=int, nargs="*", default=list(SPLITS))
     parser.add_argument("--steps", type=int, default=ALIGN["steps"])
     parser.add_argument("--prompts", type=int, default=None, help="only the first training prompts, and fewer others")
@@ -330,7 +331,7 @@ def main() -> None:
     small = options.prompts is not None
     choices = SearchSettings(gammas=(1.0,), ranks=(4,)) if small else SEARCH
     for split in options.splits:
-        run_split(split, options.out, steps=options.steps, limit=options.prompts, choices=choices)
+        run_split(split, options.out, model=options.model, steps=options.steps, limit=options.prompts, choices=choices)
 
 
 if __name__ == "__main__":
