@@ -7,7 +7,8 @@ threshold, search) and test. Then each of the two models is edited, in every tra
 of the search. Languages that nothing was trained or edited in are measured too. Texts are never printed.
 
 ``python -m tests.studies.weight_editing run --out FOLDER`` runs all of it; what is in the folder already is not run
-again. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows that it runs. ``tables --out FOLDER`` prints Markdown.
+again. It takes about five hours of one core. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows that it
+runs. ``tables --out FOLDER`` prints Markdown.
 """
 
 import argparse
@@ -53,9 +54,8 @@ ALIGN: dict[str, Any] = {"steps": 24, "batch_size": 8, "learning_rate": 1.5e-4}
 """As in the quickstart."""
 ALIGNED = {"english-only": {"weight": 0.0}, "consistency": {"form": "cosine", "weight": 1.0, "prompts_per_step": 4}}
 EDITS = {"edit": "english-only", "consistency+edit": "consistency"}
-SEARCH = SearchSettings(
-    layers=("middle", "all"), gammas=(1.0, 10.0), ridges=(0.01, 0.1, 1.0), ranks=(8, 32), max_bits_gain=0.05
-)
+SEARCH = SearchSettings(layers=("middle", "all"), gammas=(1.0, 10.0), ridges=(0.01, 1.0), max_bits_gain=0.05)
+"""Rank 32, as published: there the sweep over ranks is flat."""
 NTREX = Path(__file__).resolve().parents[3] / "shared" / "data" / "ntrex128" / "newstest2019-src.eng.txt"
 TEXT_SENTENCES = 64
 METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
