@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Action = Literal["compute", "search", "merge", "revert", "show"]
 SEARCH_FILE = "search.json"
 JOINT_FOLDER = "joint"
+PIPELINE_ONLY = {"start", "saved_dtype"}
+"""Settings that say what the pipeline edits and how it saves it."""
 VALIDATION_EVERY = 3
 """In a search, one prompt of a class in so many is for validation, the others are to edit with."""
 
@@ -68,13 +70,8 @@ def run_edit(
         UserError: Something of this cannot be read, does not fit, or cannot be written.
     """
     be_quiet()
+    given = _settings(action, settings)
     if action in ("compute", "search"):
-        given = parse_edit(settings)
-        if action == "search" and not given.search.wanted:
-            raise UserError(
-                "A search needs values to compare: name some, such as --set search.ranks=[8,32] "
-                "--set search.gammas=[1,10] --set search.ridges=[0.01,0.1,1]."
-            )
         told = _make(action, _one(places, action), prompts, references, languages, joint, given, out, device, progress)
     elif action == "merge":
         told = _merge(places, out, device)
@@ -86,6 +83,25 @@ def run_edit(
         print(json.dumps(told, ensure_ascii=False, allow_nan=False))
     else:
         _print(told, console)
+
+
+def _settings(action: Action, pairs: Sequence[str]) -> "EditStageSettings":
+    """The settings of an edit; one that would be ignored is an error."""
+    given = parse_edit(pairs)
+    if pairs and action not in ("compute", "search"):
+        raise UserError(f"`mlc edit {action}` takes no settings: take {pairs[0]!r} out.")
+    for name in sorted(PIPELINE_ONLY & given.model_fields_set):
+        raise UserError(
+            f"The setting {name!r} is for the pipeline, and `mlc edit {action}` does not read it: take it out."
+        )
+    if action == "compute" and given.search.wanted:
+        raise UserError("`mlc edit compute` compares no values: use `mlc edit search`, or take search out.")
+    if action == "search" and not given.search.wanted:
+        raise UserError(
+            "A search needs values to compare: name some, such as --set search.ranks=[8,32] "
+            "--set search.gammas=[1,10] --set search.ridges=[0.01,0.1,1]."
+        )
+    return given
 
 
 def _one(places: Sequence[str], action: str) -> str:

@@ -126,6 +126,12 @@ def test_prompts_are_dealt_by_class():
         (("compute", "shipped:tiny", "-l", "sw"), "with --out"),
         (("compute", "shipped:nano", "-l", "sw", "--out", "x"), "cannot be"),
         (("compute", "one", "two", "--out", "x"), "takes one model, not 2 arguments"),
+        (
+            ("compute", "shipped:tiny", "--set", "saved_dtype=bfloat16", "--out", "x"),
+            "'saved_dtype' is for the pipeline",
+        ),
+        (("compute", "shipped:tiny", "--set", "search.ranks=[8]", "--out", "x"), "use `mlc edit search`"),
+        (("revert", "shipped:tiny", "--set", "rank=8", "--out", "x"), "takes no settings: take 'rank=8' out"),
         (("search", "shipped:tiny", "--out", "x"), "A search needs values to compare"),
         (("merge", "shipped:tiny", "--out", "x"), "takes a model and at least one delta"),
         (("merge", "shipped:tiny", "shipped:tiny", "--out", "x"), "holds no delta"),
