@@ -7,8 +7,8 @@ threshold, search) and test. Then each of the two models is edited, in every tra
 of the search. Languages that nothing was trained or edited in are measured too. Texts are never printed.
 
 ``python -m tests.studies.weight_editing run --out FOLDER`` runs all of it; what is in the folder already is not run
-again. By an estimate it takes five hours of one core. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows that it
-runs. ``tables --out FOLDER`` prints Markdown.
+again. By an estimate it takes five hours of one core. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows
+that it runs. ``tables --out FOLDER`` prints Markdown.
 """
 
 import argparse
