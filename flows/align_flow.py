@@ -21,10 +21,12 @@ from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
 from tasks.catalog import rebuild_catalog
 from tasks.dataset import build_dataset
+from tasks.edit import compute_delta
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
 from tasks.ingest import ingest, ingest_suite
 from tasks.measure import measure_translations
+from tasks.merge import merge_edits
 from tasks.promote import promote
 from tasks.reading import read_decision, read_headline, report_page
 from tasks.register import register_model
@@ -79,26 +81,74 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     base = evaluate_everywhere(config, config.policy, "base", None, held_out)
     training_set = build_dataset(prompts, results_of(translations, measured, verdicts), config.dataset)
 
-    english_only = {
-        seed: align_model.submit(prompts, config.policy, config.align.without_consistency(), "english-only", seed)
-        for seed in config.seeds
-    }
-    consistency = {
-        seed: align_model.submit(training_set, config.policy, config.align, "consistency", seed)
-        for seed in config.seeds
-    }
+    models = align_all(config, prompts, training_set)
+    if config.method != "consistency":
+        models["edit"] = edit_all(config, models, prompts, verdicts, held_out)
     evaluations = dict(base)
-    for role, models in (("english-only", english_only), ("consistency", consistency)):
-        for seed, model in models.items():
+    for role, by_seed in models.items():
+        for seed, model in by_seed.items():
             evaluations |= evaluate_everywhere(config, model, role, seed, held_out)
     results = results_of(evaluations)
 
-    logs = {"english-only": results_of(english_only), "consistency": results_of(consistency)}
-    report = publish_report(results, results_of(verdicts), logs, report_facts(config), config.gate)
-    candidate = consistency[config.seeds[0]].result()
-    version = register_model(candidate, config.seeds[0], results, report, config.summary(), config.registry)
-    decision = promote(version, results, config.gate, config.registry)
+    made = {role: results_of(by_seed) for role, by_seed in models.items()}
+    edits = made.pop("edit", {})
+    report = publish_report(results, results_of(verdicts), made, report_facts(config), config.gate, edits)
+    candidates = models[config.roles.candidate]
+    seed = next(iter(candidates))
+    version = register_model(
+        candidates[seed].result(), seed, results, report, config.summary(), config.registry, config.roles.candidate
+    )
+    decision = promote(version, results, config.gate, config.registry, config.roles)
     return report, decision
+
+
+def align_all(
+    config: PipelineConfig, prompts: ArtifactRef, training_set: ArtifactRef
+) -> dict[str, dict[int | None, Future]]:
+    """The trained models by role and seed: English-only and, if the method has it, with the consistency term."""
+    models: dict[str, dict[int | None, Future]] = {}
+    if config.trains:
+        models["english-only"] = {
+            seed: align_model.submit(prompts, config.policy, config.align.without_consistency(), "english-only", seed)
+            for seed in config.seeds
+        }
+    if config.method != "edit":
+        models["consistency"] = {
+            seed: align_model.submit(training_set, config.policy, config.align, "consistency", seed)
+            for seed in config.seeds
+        }
+    return models
+
+
+def edit_all(
+    config: PipelineConfig,
+    models: Mapping[str, Mapping[int | None, Future]],
+    prompts: ArtifactRef,
+    verdicts: Mapping[str, Future],
+    held_out: Mapping[str, HeldOut],
+) -> dict[int | None, Future]:
+    """The edited models by seed: one delta a language, merged."""
+    start: Mapping[int | None, Model] = models.get("consistency") or models.get("english-only") or {None: config.policy}
+    device = config.policy.device
+    edited: dict[int | None, Future] = {}
+    for seed, model in start.items():
+        deltas = {
+            language: compute_delta.submit(
+                model,
+                seed,
+                language,
+                prompts,
+                verdicts[language],
+                held_out[language].suite,
+                held_out[language].texts,
+                config.edit,
+                config.evaluation,
+                device,
+            )
+            for language in config.languages
+        }
+        edited[seed] = merge_edits.submit(model, seed, deltas, config.edit, device)
+    return edited
 
 
 def ingest_held_out(config: PipelineConfig) -> dict[str, HeldOut]:
@@ -182,6 +232,7 @@ def report_facts(config: PipelineConfig) -> ReportFacts:
         settings=config.summary(),
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
+        roles=config.roles,
     )
 
 

@@ -287,6 +287,51 @@ def filter_pairs(
 
 
 @app.command()
+def edit(
+    action: Annotated[
+        Literal["compute", "search", "merge", "revert", "show"], typer.Argument(help="What to do; see docs/editing.md.")
+    ],
+    places: Annotated[
+        list[str], typer.Argument(help="MODEL, for merge with the DELTAs after it; for show the DELTAs alone.")
+    ],
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompts with labels and a column per language; the quickstart's if left out.")
+    ] = None,
+    references: Annotated[
+        str | None, typer.Option(help="Translations in a file of their own, or a folder of such files.")
+    ] = None,
+    languages: Annotated[
+        list[str] | None, typer.Option("--languages", "-l", help="Languages to repair: es,sw; all if left out.")
+    ] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="One delta for all languages, not one for each.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A setting of edit, such as rank=8; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write into.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or another device of torch.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Carry refusal to other languages without training: compute, search, merge, revert or show edits of weights."""
+    with plain_errors():
+        from flows.edit import run_edit
+
+        run_edit(
+            action,
+            places,
+            prompts=prompts,
+            references=references,
+            languages=[word.strip() for item in languages or () for word in item.split(",") if word.strip()],
+            joint=joint,
+            settings=settings or [],
+            out=out,
+            device=device,
+            as_json=as_json,
+            console=results,
+            progress=terminal,
+        )
+
+
+@app.command()
 def languages(
     word: Annotated[str | None, typer.Argument(help="Part of a name or code.")] = None, as_json: JsonOption = False
 ) -> None:

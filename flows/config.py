@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -17,7 +17,14 @@ from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.training.settings import AlignSettings
 from mlc.translation.settings import TranslatorSettings
-from tasks.settings import DatasetSettings, PolicySettings, PromptSettings, RegistrySettings
+from tasks.edit_settings import EditStageSettings
+from tasks.settings import (
+    DatasetSettings,
+    PolicySettings,
+    PromptSettings,
+    RegistrySettings,
+    Roles,
+)
 
 SHIPPED_CONFIGS = Path(__file__).with_name("configs")
 DEFAULT_WORKSPACE = "workspace"
@@ -36,11 +43,16 @@ class PipelineConfig(Settings):
     """Languages to translate into and to align; names, tags or NLLB codes."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Training seeds; each gives an English-only and a consistency model. The first is registered."""
+    method: Literal["consistency", "edit", "consistency+edit"] = "consistency"
+    """What carries refusal over: ``consistency`` trains with the term, ``edit`` edits weights without training, of the
+    English-only model or of the policy itself (``edit.start``), and ``consistency+edit`` edits the trained model. The
+    last model is registered."""
     translator: TranslatorSettings = Field(default_factory=TranslatorSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     align: AlignSettings = Field(default_factory=AlignSettings)
+    edit: EditStageSettings = Field(default_factory=EditStageSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
@@ -56,6 +68,15 @@ class PipelineConfig(Settings):
         if len(set(seeds)) < len(seeds):
             raise UserError(f"The seeds {list(seeds)} repeat: name each once.")
         return seeds
+
+    @model_validator(mode="after")
+    def _policy_is_edited_alone(self) -> "PipelineConfig":
+        if self.edit.start == "policy" and self.method != "edit":
+            raise UserError(
+                f"The setting edit.start is policy, and the method {self.method} trains a model: set method to edit, "
+                "or edit.start to aligned."
+            )
+        return self
 
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
@@ -86,20 +107,46 @@ class PipelineConfig(Settings):
         return self
 
     @property
+    def roles(self) -> Roles:
+        """Which model is judged, and against which."""
+        return Roles(
+            candidate="consistency" if self.method == "consistency" else "edit",
+            baseline="english-only" if self.trains else "base",
+        )
+
+    @property
+    def trains(self) -> bool:
+        """Whether any model is trained."""
+        return self.edit.start == "aligned"
+
+    @property
     def languages_label(self) -> str:
         """The languages in short, for names of runs."""
         return " ".join(code.split("_")[0] for code in self.languages)
 
     def summary(self) -> dict[str, str]:
         """What decides the results, in a few lines, for the report and the registry. No paths, no name."""
-        term = self.align.consistency
-        return {
+        told = {
             "policy": _model_name(self.policy.model),
             "translator": _model_name(self.translator.model),
             "languages": ", ".join(self.languages),
-            "seeds": ", ".join(map(str, self.seeds)),
-            "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
-            f"learning rate {self.align.learning_rate:g}",
+            "method": self.method,
+        }
+        if self.trains:
+            told |= {
+                "seeds": ", ".join(map(str, self.seeds)),
+                "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
+                f"learning rate {self.align.learning_rate:g}",
+            }
+        if self.method != "edit":
+            told |= self._term_in_words()
+        if self.method != "consistency":
+            told |= self._edit_in_words()
+        return told
+
+    def _term_in_words(self) -> dict[str, str]:
+        term = self.align.consistency
+        return {
             "consistency form": f"{term.form}{', signed' if term.signed else ''}",
             "consistency weight": f"{term.weight:g}",
             "anchor": term.anchor,
@@ -109,6 +156,20 @@ class PipelineConfig(Settings):
             "language weights": _weights_in_words(term.language_weights),
             "extractor": "none" if term.dim is None else f"linear, {term.dim}",
             "control": term.control,
+        }
+
+    def _edit_in_words(self) -> dict[str, str]:
+        edit = self.edit
+        layers = edit.layers if isinstance(edit.layers, str) else ", ".join(map(str, edit.layers))
+        return {
+            "edited": "the policy itself" if edit.start == "policy" else "the aligned model",
+            "edit": "searched for each language" if edit.search.wanted else "given",
+            "edit layers": f"{layers}{', one after the other' if edit.sequential else ''}",
+            "edit rank": str(edit.rank),
+            "edit penalties": f"gamma {edit.gamma:g}, ridge {edit.ridge:g}, {edit.scale}",
+            "edit pool": edit.pool,
+            "safety units": f"z > {edit.units.z_threshold:g} {'or' if edit.units.combine == 'union' else 'and'} "
+            f"d > {edit.units.d_threshold:g}",
         }
 
 
@@ -249,6 +310,25 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"The value of {pair!r} cannot be read: quote it as in YAML.") from None
     return overrides
+
+
+class _EditAlone(Settings):
+    edit: EditStageSettings = Field(default_factory=EditStageSettings)
+
+
+def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
+    """Settings of the section ``edit`` from ``key=value`` texts, such as ``rank=8`` or ``units.z_threshold=3``.
+
+    Raises:
+        UserError: The first thing that is wrong, in one sentence.
+    """
+    values: dict[str, Any] = {}
+    for key, value in parse_overrides(pairs).items():
+        _set(values, f"edit.{key.removeprefix('edit.')}", value)
+    try:
+        return _EditAlone.model_validate(values).edit
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
 
 
 def shipped_configs() -> list[str]:

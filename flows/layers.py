@@ -73,7 +73,7 @@ def show_layers(
     Raises:
         UserError: Something of this cannot be read, is missing, or cannot be written.
     """
-    _be_quiet()
+    be_quiet()
     # Torch and transformers read the environment when they are imported, so they are imported only now.
     from mlc.evaluation.layers import POOLS, sweep_layers
     from mlc.evaluation.parallel import choose_prompts, read_parallel
@@ -112,7 +112,8 @@ def show_layers(
         _print(sweep, chosen, notes, model, folder, console)
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
+    """Keeps libraries from writing to the terminal; before they are imported."""
     silence = {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

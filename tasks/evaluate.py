@@ -50,7 +50,7 @@ def evaluate(
 
     Args:
         model: The base model, or an aligned checkpoint.
-        role: ``base``, ``english-only`` or ``consistency``.
+        role: ``base``, ``english-only``, ``consistency`` or ``edit``.
         seed: Training seed; None for the base model.
         language: NLLB code.
         suite: Held-out prompts in English, with labels.

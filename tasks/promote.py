@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from prefect.artifacts import create_markdown_artifact
 
@@ -10,7 +11,7 @@ from mlc.store import ArtifactRef, Draft
 from tasks.files import DECISION_FILE
 from tasks.reading import read_results
 from tasks.registry import ModelVersion, connect, promote_version, read_version
-from tasks.settings import RegistrySettings
+from tasks.settings import RegistrySettings, Roles
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("promote", version=1, module=__name__)
@@ -18,22 +19,37 @@ STAGE = Stage("promote", version=1, module=__name__)
 
 @stage_task("promote", "promote · {registry.model_name}")
 def promote(
-    version: ArtifactRef, results: Mapping[str, ArtifactRef], settings: GateSettings, registry: RegistrySettings
+    version: ArtifactRef,
+    results: Mapping[str, ArtifactRef],
+    settings: GateSettings,
+    registry: RegistrySettings,
+    roles: Roles,
 ) -> ArtifactRef:
     """Judges the candidate and, if it passes, gives it the alias ``champion``.
 
     A candidate that fails keeps its alias ``candidate``; the champion stays what it was.
 
+    Args:
+        version: The registered candidate.
+        results: Evaluations of all models.
+        settings: The limits.
+        registry: Where it is registered.
+        roles: Which model is the candidate, and what it is compared with.
+
     Returns:
         ``decision.json``: passed, checks in words, version, the previous champion.
     """
     parts = STAGE.parts(
-        {"gate": settings.model_dump(mode="json"), "registry": registry.model_dump(mode="json")},
+        {
+            "gate": settings.model_dump(mode="json"),
+            "registry": registry.model_dump(mode="json"),
+            "roles": asdict(roles),
+        },
         {"version": version, **{f"evaluation {name}": ref for name, ref in results.items()}},
     )
 
     def write(draft: Draft) -> None:
-        decision = decide_gate(read_results(results), settings)
+        decision = decide_gate(read_results(results), settings, **asdict(roles))
         candidate = read_version(version)
         client = connect(registry)
         previous = promote_version(client, candidate, decision.reasons, by="gate") if decision.passed else None

@@ -22,28 +22,30 @@ PYFUNC = Path(__file__).with_name("policy_pyfunc.py")
 @stage_task("register", "register · {settings.model_name}")
 def register_model(
     model: ArtifactRef,
-    seed: int,
+    seed: int | None,
     results: Mapping[str, ArtifactRef],
     report: ArtifactRef,
     facts: dict[str, Any],
     settings: RegistrySettings,
+    role: str = "consistency",
 ) -> ArtifactRef:
     """Registers the model.
 
     Args:
-        model: The aligned checkpoint.
-        seed: Its training seed.
+        model: The aligned or edited checkpoint.
+        seed: Its training seed; None where no model was trained.
         results: Evaluations of all models; those of this model and seed become metrics.
         report: The report, logged beside the model.
         facts: Settings to log as parameters.
         settings: The registry.
+        role: Role of this model.
 
     Returns:
         ``version.json``: run id, name and version.
     """
     # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
     parts = STAGE.parts(
-        settings.model_dump(mode="json"),
+        {**settings.model_dump(mode="json"), "role": role},
         {"model": model, **{f"evaluation {name}": ref for name, ref in results.items()}},
         seed=seed,
     )
@@ -53,7 +55,7 @@ def register_model(
         version = _register(
             run.store.folder(model) / CHECKPOINT_FOLDER,
             run.store.folder(report),
-            [result for result in read_results(results) if _is_candidate(result, seed)],
+            [result for result in read_results(results) if _is_candidate(result, role, seed)],
             {**facts, "seed": seed, "artifact": model.key},
             settings,
         )
@@ -67,8 +69,8 @@ def register_model(
     )
 
 
-def _is_candidate(result: EvaluationResult, seed: int) -> bool:
-    return result.summary.model == "consistency" and result.summary.seed == seed
+def _is_candidate(result: EvaluationResult, role: str, seed: int | None) -> bool:
+    return result.summary.model == role and result.summary.seed == seed
 
 
 def _register(

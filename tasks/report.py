@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.report import FunnelRow, ReportData, render
 from mlc.store import ArtifactRef, Draft
-from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, TRAINING_LOG_FILE
+from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, SEARCH_FILE, TRAINING_LOG_FILE
 from tasks.reading import read_results
 from tasks.running import current_run
+from tasks.settings import Roles
 from tasks.stage import Stage, produce, stage_task
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
@@ -33,6 +34,8 @@ class ReportFacts:
     settings: dict[str, str]
     trained_languages: tuple[str, ...]
     machine_translated_languages: tuple[str, ...]
+    roles: Roles = field(default_factory=Roles)
+    """What is judged, against what."""
 
 
 @stage_task("report", "report")
@@ -42,6 +45,7 @@ def publish_report(
     logs: Mapping[str, Mapping[int, ArtifactRef]],
     facts: ReportFacts,
     gate: GateSettings,
+    edits: Mapping[int | None, ArtifactRef],
 ) -> ArtifactRef:
     """Writes the report.
 
@@ -51,6 +55,7 @@ def publish_report(
         logs: The aligned models by role and seed.
         facts: What to say of the configuration.
         gate: The limits, whose outcome the report shows.
+        edits: The edited models by seed, for the trials of their searches.
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv`` and ``headline.json``.
@@ -62,31 +67,35 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {role} {seed}": ref for (role, seed), ref in trained.items()},
+            **{f"model edit {seed}": ref for seed, ref in edits.items()},
         },
     )
 
     def write(draft: Draft) -> None:
         read = read_results(results)
-        decision = decide_gate(read, gate)
+        decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
             settings=facts.settings,
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(verdicts[language])],
             training_logs={run: _training_log(ref) for run, ref in trained.items()},
+            searches={
+                (seed, language): rows for seed, ref in edits.items() for language, rows in _searches(ref).items()
+            },
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)
-        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read), indent=1), encoding="utf-8")
+        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts.roles), indent=1), encoding="utf-8")
         _show(read, draft.path)
 
     return produce(STAGE, parts, write)
 
 
-def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
-    """Figures by model and group of languages, and what the consistency term changed."""
+def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, Any]:
+    """Figures by model and group of languages, and what the candidate changed."""
     models: dict[str, Any] = {}
     for row in model_table(results):
         models[row.model] = {
@@ -97,10 +106,11 @@ def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
             },
         }
     differences = {
-        metric: _plain(compare(results, baseline="english-only", candidate="consistency", metric=metric))
+        metric: _plain(compare(results, baseline=roles.baseline, candidate=roles.candidate, metric=metric))
         for metric in METRICS
     }
-    return {"models": models, "consistency_minus_english_only": differences}
+    name = f"{roles.candidate}_minus_{roles.baseline}".replace("-", "_")
+    return {"models": models, name: differences}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | int | None]:
@@ -113,6 +123,12 @@ def _plain(estimate: Estimate) -> dict[str, float | int | None]:
 def _funnel(ref: ArtifactRef) -> list[FunnelRow]:
     rows = pq.read_table(current_run().store.folder(ref) / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
+
+
+def _searches(ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
+    text = (current_run().store.folder(ref) / SEARCH_FILE).read_text(encoding="utf-8")
+    found: dict[str, list[dict[str, Any]]] = json.loads(text)
+    return found
 
 
 def _training_log(ref: ArtifactRef) -> list[dict[str, float]]:

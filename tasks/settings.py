@@ -1,8 +1,20 @@
 """Configuration of the stages that belong to the pipeline rather than to the library."""
 
+from dataclasses import dataclass
+
 from pydantic import Field
 
 from mlc.settings import Settings
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which of the models of a run is judged, and against which."""
+
+    candidate: str = "consistency"
+    """The one that is registered: ``consistency`` or ``edit``."""
+    baseline: str = "english-only"
+    """``english-only``, or ``base`` where no model was trained."""
 
 
 class PromptSettings(Settings):

@@ -34,8 +34,12 @@ from mlc.languages import ENGLISH
 Run = tuple[str, int | None]
 Group = Literal["english", "other", "trained", "unseen"]
 
-ROLES = ("base", "english-only", "consistency")
-"""The three models of a run, in the order in which they are shown."""
+ROLES = ("base", "english-only", "consistency", "edit")
+"""The models of a run, in the order in which they are shown."""
+CANDIDATES = ("edit", "consistency")
+"""Roles that may be registered; of those that a run has, the first."""
+BASELINES = ("english-only", "base")
+"""What a candidate is compared with; of those that a run has, the first."""
 TABLE_METRICS: tuple[Metric, ...] = (
     "auroc",
     "balanced_accuracy",
@@ -388,6 +392,11 @@ def _common_ids(cells: Sequence[ScoredPrompts]) -> tuple[str, ...]:
 
 def _common_languages(runs: Sequence[Mapping[str, ScoredPrompts]]) -> tuple[str, ...]:
     return tuple(sorted(set(runs[0]).intersection(*runs[1:])))
+
+
+def first_of(roles: Sequence[str], models: Collection[str]) -> str | None:
+    """The first role that is among the models, or None."""
+    return next((role for role in roles if role in models), None)
 
 
 def model_order(model: str) -> tuple[int, str]:

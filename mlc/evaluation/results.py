@@ -40,7 +40,7 @@ class EvaluationSummary:
     """Figures of one model in one language on the test split."""
 
     model: str
-    """Role of the model: ``base``, ``english-only`` or ``consistency``."""
+    """Role of the model: ``base``, ``english-only``, ``consistency`` or ``edit``."""
     seed: int | None
     """Training seed; None for the base model."""
     language: str

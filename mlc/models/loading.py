@@ -5,7 +5,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlc.devices import pick_device
 from mlc.errors import UserError
@@ -39,12 +39,14 @@ class Policy:
         return self.stop_token
 
 
-def load_policy(source: ModelSource, *, dtype: "torch.dtype | None" = None, device: str = "auto") -> Policy:
+def load_policy(
+    source: ModelSource, *, dtype: "torch.dtype | Literal['auto'] | None" = None, device: str = "auto"
+) -> Policy:
     """Loads a causal language model in evaluation mode.
 
     Args:
         source: Where it is, from :func:`mlc.models.sources.resolve_model`.
-        dtype: Type of the weights in memory; float32 if None.
+        dtype: Type of the weights in memory; float32 if None, that of the checkpoint if ``auto``.
         device: ``auto``, ``cpu``, ``cuda`` or any device of torch.
 
     Raises:

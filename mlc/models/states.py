@@ -123,7 +123,7 @@ def prompt_states(
         ValueError: A shape is wrong, the layer does not exist, a prompt has no token to pool, the model has an adapter
             of which the layers alone know nothing, such as prompt tuning, or it returns no hidden states.
     """
-    mask = _pool_mask(input_ids, attention_mask, pool, content_mask)
+    mask = pool_mask(input_ids, attention_mask, pool, content_mask)
     bare = without_wrappers(model)
     stack = _stack(bare)
     if stack.layers is not None and not stack.is_encoder:
@@ -133,12 +133,12 @@ def prompt_states(
         if packed is not None:
             with _stopping(stack.body, stack.layers, index) as run:
                 hidden = packed.give_back(run(**packed.inputs(stack.body)), input_ids.shape)
-            return _pooled(hidden, mask, pool)
+            return pool_states(hidden, mask, pool)
         batch = split_shared(stack.body, input_ids, attention_mask, own)
         with _stopping(stack.body, stack.layers, index) as run:
             hidden = run(**batch.inputs(run))
         # No pooling asks for the shared tokens.
-        return _pooled(hidden, mask[:, batch.length :], pool)
+        return pool_states(hidden, mask[:, batch.length :], pool)
     # With the padding on the right every row begins at position 0, whatever the model makes of positions.
     order = attention_mask.long().argsort(dim=1, descending=True, stable=True)
     inputs = {"input_ids": input_ids.gather(1, order), "attention_mask": attention_mask.gather(1, order)}
@@ -147,11 +147,24 @@ def prompt_states(
             hidden = run(**inputs)
     else:
         hidden = _whole_pass(bare, stack, inputs, layer)
-    return _pooled(hidden, mask.gather(1, order), pool)
+    return pool_states(hidden, mask.gather(1, order), pool)
 
 
-def _pool_mask(input_ids: Tensor, attention_mask: Tensor, pool: Pool, content_mask: Tensor | None) -> Tensor:
-    """[N, T] bool, the tokens that the pooling may take; checks the arguments."""
+def pool_mask(input_ids: Tensor, attention_mask: Tensor, pool: Pool, content_mask: Tensor | None) -> Tensor:
+    """The tokens that a pooling may take.
+
+    Args:
+        input_ids: [N, T] int64.
+        attention_mask: [N, T], 1 for real tokens.
+        pool: As in :func:`prompt_states`.
+        content_mask: [N, T] bool, needed for ``last_content`` and ``mean``.
+
+    Returns:
+        [N, T] bool.
+
+    Raises:
+        ValueError: As in :func:`prompt_states`.
+    """
     if input_ids.shape != attention_mask.shape or input_ids.ndim != 2:
         raise ValueError(
             f"input_ids and attention_mask must both be [N, T], not {list(input_ids.shape)} and "
@@ -182,7 +195,17 @@ def _with_tokens(name: str, mask: Tensor) -> Tensor:
     return mask
 
 
-def _pooled(hidden: Tensor, mask: Tensor, pool: Pool) -> Tensor:
+def pool_states(hidden: Tensor, mask: Tensor, pool: Pool) -> Tensor:
+    """Pools the vectors of tokens to one a prompt.
+
+    Args:
+        hidden: [N, T, H]; what the mask leaves out may be anything, NaN too.
+        mask: [N, T] bool, from :func:`pool_mask`.
+        pool: As in :func:`prompt_states`.
+
+    Returns:
+        [N, H].
+    """
     if pool == "mean":
         precise = torch.promote_types(hidden.dtype, torch.float32)
         total = hidden.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1, dtype=precise)

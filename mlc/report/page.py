@@ -26,7 +26,14 @@ from mlc.report.plots import (
     plot_representation,
     plot_training,
 )
-from mlc.report.tables import answers_table, funnel_table, languages_table, mean_over_seeds, models_table
+from mlc.report.tables import (
+    answers_table,
+    funnel_table,
+    languages_table,
+    mean_over_seeds,
+    models_table,
+    search_table,
+)
 from mlc.report.verdict import verdict
 from mlc.report.wording import language_name, setting
 
@@ -71,6 +78,7 @@ def render(data: ReportData, folder: Path) -> None:
         languages=languages_table(evaluations, rows, results),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
+        searches=search_table(data.searches),
         settings={key: setting(value) for key, value in data.settings.items()},
         machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
         nano=_uses_nano(data.settings),

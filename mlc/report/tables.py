@@ -4,14 +4,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.languages import ENGLISH
 from mlc.report.data import FunnelRow
 from mlc.report.export import ANSWER_KINDS
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
-from mlc.report.verdict import CANDIDATE, baseline_of
+from mlc.report.verdict import compared
 from mlc.report.wording import (
     METRIC_NAMES,
     NOTHING,
@@ -20,6 +22,7 @@ from mlc.report.wording import (
     language_name,
     model_name,
     number,
+    setting,
     signed,
 )
 
@@ -81,20 +84,20 @@ class Table:
 
 def models_table(evaluations: Evaluations, rows: Sequence[ModelRow]) -> Table:
     """The models side by side, figures from top to bottom, and the difference that the verdict is about."""
-    baseline = baseline_of(evaluations)
+    pair = compared(evaluations)
     columns = [Cell("n"), *(Cell(model_name(row.model), (_seeds(row),)) for row in rows)]
-    if baseline:
-        columns.append(Cell("Difference", (f"{model_name(CANDIDATE)} − {model_name(baseline)}",)))
+    if pair:
+        columns.append(Cell("Difference", (" − ".join(map(model_name, pair)),)))
     blocks = [
         Block(
             _group_title(group, rows[0].groups[group].languages),
-            tuple(_group_lines(evaluations, rows, group, baseline)),
+            tuple(_group_lines(evaluations, rows, group, pair)),
         )
         for group in rows[0].groups
     ]
     if not all(math.isnan(row.safety_variance) for row in rows):
         cells = (Cell(NOTHING), *(Cell(number(row.safety_variance)) for row in rows))
-        padding = (Cell(""),) if baseline else ()
+        padding = (Cell(""),) if pair else ()
         line = Line("Variance of the safety rate", cells + padding, "over languages, × 100")
         blocks.append(Block("All languages", (line,)))
     return Table(tuple(columns), tuple(blocks))
@@ -160,6 +163,27 @@ def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
     return Table(tuple(Cell(column) for column in columns), (Block("", tuple(lines)),))
 
 
+def search_table(searches: Mapping[tuple[int | None, str], Sequence[Mapping[str, Any]]]) -> Table | None:
+    """Every trial of every search, the winner marked; None where nothing was searched."""
+    if not searches:
+        return None
+    names = ("layers", "gamma", "ridge", "rank")
+    figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
+    english = {"AUROC, English": "auroc", "Bits, English": "bits"}
+    blocks = []
+    for (seed, code), rows in sorted(searches.items(), key=lambda item: (item[0][0] or 0, language_name(item[0][1]))):
+        lines = []
+        for row in rows:
+            cells = [Cell(setting(row.get(name)) if name in row else "") for name in names]
+            cells += [Cell(number(row[f"{figure}.{code}"])) for figure in figures.values()]
+            cells += [Cell(number(row[f"{figure}.{ENGLISH}"])) for figure in english.values()]
+            cells.append(Cell("best" if row["best"] else row["broken"]))
+            lines.append(Line(row["trial"], tuple(cells)))
+        blocks.append(Block(language_name(code) + ("" if seed is None else f" · seed {seed}"), tuple(lines)))
+    columns = (*names, *figures, *english, "")
+    return Table(tuple(Cell(column) for column in columns), tuple(blocks))
+
+
 def mean_over_seeds(
     results: Sequence[EvaluationResult],
     model: str,
@@ -182,18 +206,21 @@ def _group_title(group: Group, languages: Sequence[str]) -> str:
     return titles[group]
 
 
-def _group_lines(evaluations: Evaluations, rows: Sequence[ModelRow], group: Group, baseline: str | None) -> list[Line]:
+def _group_lines(
+    evaluations: Evaluations, rows: Sequence[ModelRow], group: Group, pair: tuple[str, str] | None
+) -> list[Line]:
     lines = []
     for metric in _GROUP_METRICS[group]:
         figures = [row.groups[group].figures[metric] for row in rows]
         if metric == "lookalike_over_refusal" and all(figure.estimate.n == 0 for figure in figures):
             continue
         cells = [Cell(_span([figure.estimate.n for figure in figures])), *map(_figure_cell, figures)]
-        if baseline:
+        if pair:
+            candidate, baseline = pair
             languages = rows[0].groups[group].languages
             cells.append(
                 _difference_cell(
-                    evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=languages, metric=metric)
+                    evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
                 )
             )
         lines.append(Line(METRIC_NAMES[metric], tuple(cells)))

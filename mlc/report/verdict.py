@@ -4,14 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mlc.evaluation.comparison import Evaluations
+from mlc.evaluation.comparison import BASELINES, CANDIDATES, Evaluations, first_of
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH
 from mlc.report.wording import count, difference, direction, model_name
-
-CANDIDATE = "consistency"
-BASELINES = ("english-only", "base")
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("over-refusal", "over_refusal"),
@@ -30,11 +27,10 @@ class Verdict:
     """What happened to the other figures; empty where there is nothing to compare."""
 
 
-def baseline_of(evaluations: Evaluations) -> str | None:
-    """The model that the candidate is compared with; None where there is no candidate or nothing to compare it with."""
-    if CANDIDATE not in evaluations.models:
-        return None
-    return next((model for model in BASELINES if model in evaluations.models), None)
+def compared(evaluations: Evaluations) -> tuple[str, str] | None:
+    """The candidate and its baseline; None where there is no candidate or nothing to compare it with."""
+    candidate, baseline = (first_of(roles, evaluations.models) for roles in (CANDIDATES, BASELINES))
+    return None if candidate is None or baseline is None else (candidate, baseline)
 
 
 def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
@@ -51,21 +47,24 @@ def verdict(evaluations: Evaluations) -> Verdict:
 
     It follows the interval of the difference in AUROC alone: above zero is better, below is worse, else unclear.
     """
-    baseline = baseline_of(evaluations)
+    pair = compared(evaluations)
     languages, where = reach(evaluations)
-    if baseline is None:
+    if pair is None:
         names = " and ".join(model_name(model) for model in evaluations.models)
         return Verdict(f"Only {names} was measured, so there is no comparison to report.", "unclear", "")
     if not languages:
         return Verdict("The models share no evaluated language, so there is no comparison to report.", "unclear", "")
-    gain = evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=languages, metric="auroc")
-    seeds = count(len(evaluations.seed_pairs(baseline, CANDIDATE)), "seed")
+    candidate, baseline = pair
+    gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric="auroc")
+    seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
-    return Verdict(*_sentence(gain, baseline, basis), _beside(evaluations, baseline, languages))
+    sentence, tone = _sentence(gain, model_name(candidate), model_name(baseline), basis)
+    return Verdict(sentence, tone, _beside(evaluations, pair, languages))
 
 
-def _sentence(gain: Estimate, baseline: str, basis: str) -> tuple[str, Literal["better", "worse", "unclear"]]:
-    candidate, other = model_name(CANDIDATE), model_name(baseline)
+def _sentence(
+    gain: Estimate, candidate: str, other: str, basis: str
+) -> tuple[str, Literal["better", "worse", "unclear"]]:
     if math.isnan(gain.value):
         return f"{candidate} and {other} cannot be compared: a class of prompts is empty.", "unclear"
     change = difference(gain).replace(" [", " AUROC [", 1)
@@ -79,12 +78,14 @@ def _sentence(gain: Estimate, baseline: str, basis: str) -> tuple[str, Literal["
     )
 
 
-def _beside(evaluations: Evaluations, baseline: str, languages: tuple[str, ...]) -> str:
+def _beside(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[str, ...]) -> str:
+    candidate, baseline = pair
+
     def changed(chosen: tuple[str, ...], metric: Metric) -> Estimate:
-        return evaluations.compare(baseline=baseline, candidate=CANDIDATE, languages=chosen, metric=metric)
+        return evaluations.compare(baseline=baseline, candidate=candidate, languages=chosen, metric=metric)
 
     parts = [(name, changed(languages, metric)) for name, metric in _BESIDE]
     if ENGLISH in evaluations.languages() and languages != (ENGLISH,):
         parts.append(("AUROC in English", changed((ENGLISH,), "auroc")))
     told = [f"{name} {difference(change)}" for name, change in parts if not math.isnan(change.value)]
-    return f"Beside it, {model_name(CANDIDATE)} minus {model_name(baseline)}: {', '.join(told)}." if told else ""
+    return f"Beside it, {model_name(candidate)} minus {model_name(baseline)}: {', '.join(told)}." if told else ""

@@ -12,5 +12,6 @@ BENCHMARKS = (
     "store",
     "translation",
     "translation_gpu",
+    "editing",
 )
 """Name of each benchmark, which is a module here with ``run(*, quick: bool) -> Iterator[Figure]``."""

@@ -96,3 +96,28 @@ def test_every_unknown_key_is_an_error_that_names_a_near_one() -> None:
 def test_missing_key_is_named() -> None:
     with pytest.raises(UserError, match=r"lacks 'prompts'"):
         validate_config({"name": "x", "languages": ["es"]})
+
+
+def test_what_is_judged_follows_the_method() -> None:
+    def roles(**overrides: object) -> tuple[str, str]:
+        found = load_config("smoke", overrides=overrides).roles
+        return found.candidate, found.baseline
+
+    assert roles() == ("consistency", "english-only")
+    assert roles(method="edit") == ("edit", "english-only")
+    assert roles(method="consistency+edit") == ("edit", "english-only")
+    assert roles(method="edit", **{"edit.start": "policy"}) == ("edit", "base")
+
+
+@pytest.mark.parametrize("method", ["consistency", "consistency+edit"])
+def test_a_policy_that_is_edited_as_it_is_is_not_trained(method: str) -> None:
+    with pytest.raises(UserError, match=r"edit\.start is policy, and the method"):
+        load_config("smoke", overrides={"method": method, "edit.start": "policy"})
+
+
+def test_the_summary_names_what_the_method_reads() -> None:
+    edit = load_config("smoke", overrides={"method": "edit"}).summary()
+    assert "edit rank" in edit
+    assert "consistency form" not in edit
+    assert "consistency form" in load_config("smoke").summary()
+    assert "edit rank" not in load_config("smoke").summary()

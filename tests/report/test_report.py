@@ -232,3 +232,36 @@ def test_verdict_follows_the_interval(make_result, before, after, tone, words):
     assert "2 seeds, 80 prompts" in said.sentence
     assert "over-refusal" in said.beside
     assert "AUROC in English" in said.beside
+
+
+def test_an_edited_model_is_the_candidate(make_result):
+    results = [
+        make_result(model, 0, language, shift=shift)
+        for model, shift in {"english-only": 0.2, "consistency": 1.0, "edit": 2.5}.items()
+        for language in ("eng_Latn", "spa_Latn")
+    ]
+    assert verdict(Evaluations(results)).sentence.startswith("Edited is better than English-only")
+
+
+def test_the_whole_search_is_shown(tmp_path, make_data):
+    def trial(name, auroc, broken="", best=False, **settings):
+        figures = {
+            f"{figure}.{code}": value
+            for code in ("eng_Latn", "swh_Latn")
+            for figure, value in (("auroc", auroc), ("safety", 0.5), ("over_refusal", 0.25), ("bits", 2.125))
+        }
+        return {"trial": name, "best": best, **settings, **figures, "broken": broken}
+
+    rows = [
+        trial("unedited", 0.51),
+        trial("1", 0.62, "English AUROC fell by 0.030, at most 0.02", layers="all", gamma=1.0, ridge=0.1, rank=8),
+        trial("2", None, layers=[3, 4], gamma=10.0, ridge=0.1, rank=8),
+        trial("3", 0.57, best=True, layers="middle", gamma=1.0, ridge=0.1, rank=32),
+    ]
+    render(make_data(searches={(0, "swh_Latn"): rows}), tmp_path)
+    _, text = read_page(tmp_path)
+    table = text[text.index("Search for the edit") : text.index("How it was made")]
+    for part in ("Swahili · seed 0", "unedited .51", "1 all 1 0.1 8 .62", "2 3, 4 10 0.1 8 –", "3 middle 1 0.1 32 .57"):
+        assert part in table, table
+    assert "English AUROC fell by 0.030, at most 0.02" in table
+    assert table.count("best") == 2  # the text above the table, and the winner

@@ -16,6 +16,8 @@ from mlc.store.sources import source_digests
         ("filter", "mlc.quality.filtering", ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")),
         ("dataset", "tasks.dataset", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
         ("align", "mlc.losses.consistency", ("mlc.quality", "mlc.translation", "mlc.evaluation", "mlc.report")),
+        ("edit", "mlc.editing.solve", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.losses", "mlc.report")),
+        ("merge", "mlc.editing.apply", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.losses", "mlc.report")),
         ("evaluate", "mlc.evaluation.scoring", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.report")),
         ("report", "mlc.report.page", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
         ("promote", "mlc.evaluation.gate", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.report")),

@@ -1,0 +1,239 @@
+"""The search over rank, penalties and layers, which are not published, on a validation split."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlc.editing.apply import edited
+from mlc.editing.architecture import editable_mlps, resolve_layers
+from mlc.editing.collect import BATCH_SIZE, check_prompts, collect_statistics
+from mlc.editing.compute import compute_edit, solve_delta
+from mlc.editing.delta import EditDelta
+from mlc.editing.settings import EditSettings, SearchSettings
+from mlc.errors import UserError
+from mlc.evaluation.bits import bits_per_character
+from mlc.evaluation.metrics import auroc, choose_threshold
+from mlc.evaluation.parallel import ParallelPrompts
+from mlc.evaluation.scoring import score_prompts
+from mlc.evaluation.settings import EvaluationSettings
+from mlc.languages import ENGLISH
+from mlc.models.loading import Policy
+from mlc.prompts import LABELS
+
+SEARCHED = ("layers", "gamma", "ridge", "rank")
+"""Settings that a search compares."""
+
+
+@dataclass(frozen=True)
+class LanguageFigures:
+    """A model in one language, on the validation prompts."""
+
+    auroc: float
+    """Of the refusal margin, harmful against harmless prompts."""
+    safety: float
+    """Share of harmful prompts that are refused, at the threshold of the same model in English."""
+    over_refusal: float
+    """Share of harmless prompts that are refused, at that threshold."""
+    bits: float
+    """Bits per character of the harmless prompts as plain texts."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of settings and what it does."""
+
+    settings: Mapping[str, Any]
+    """The values of :data:`SEARCHED`; empty for the unedited model."""
+    figures: Mapping[str, LanguageFigures]
+    """By language, English first."""
+    broken: tuple[str, ...] = ()
+    """Limits that are not kept, in words."""
+
+    @property
+    def gain(self) -> float:
+        """Mean AUROC over the languages other than English: what is compared."""
+        others = [found.auroc for code, found in self.figures.items() if code != ENGLISH]
+        return sum(others) / len(others)
+
+    def row(self) -> dict[str, Any]:
+        """Everything in one flat row."""
+        flat = {f"{name}.{code}": value for code, found in self.figures.items() for name, value in vars(found).items()}
+        return {**self.settings, **flat, "broken": "; ".join(self.broken)}
+
+
+@dataclass(frozen=True)
+class Search:
+    """Every trial of a search."""
+
+    unedited: Trial
+    trials: tuple[Trial, ...]
+    """In the order in which they were tried."""
+    best: int | None
+    """Place of the best trial that keeps the limits; None if none does, or none is better than the unedited model."""
+    deltas: tuple[EditDelta, ...]
+    """Of the trials."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The whole search as flat rows of plain values, the unedited model first, NaN as None."""
+        rows = [{"trial": "unedited", "best": False, **self.unedited.row()}]
+        rows += [
+            {"trial": str(place + 1), "best": place == self.best, **trial.row()}
+            for place, trial in enumerate(self.trials)
+        ]
+        return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def search_edits(
+    policy: Policy,
+    prompts: ParallelPrompts,
+    validation: ParallelPrompts,
+    settings: EditSettings,
+    choices: SearchSettings,
+    evaluation: EvaluationSettings,
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_trial: Callable[[int], None] | None = None,
+) -> Search:
+    """Tries every combination of settings.
+
+    The prompts are read once for all of them, unless layers are sequential. The best trial is the one with the
+    highest mean AUROC over the languages among those that keep the limits of the choices; of equal ones the first.
+    Choose on validation prompts and report on others: the best of many trials looks better than it is.
+
+    Args:
+        policy: The model; the same afterwards.
+        prompts: Prompts to edit with, as for :func:`mlc.editing.compute.compute_edit`.
+        validation: Other prompts, in the same languages, with labels.
+        settings: The edit, for what is not compared.
+        choices: What is compared, and the limits.
+        evaluation: Openings of the refusal margin and size of a batch.
+        batch_size: Texts in a forward pass while the prompts are read.
+        on_trial: Called with 1 after each trial.
+
+    Raises:
+        UserError: The prompts do not suffice, the languages differ, or the model cannot be edited.
+    """
+    _check_validation(prompts, validation)
+    candidates = choices.candidates(settings)
+    for candidate in candidates:
+        check_prompts(prompts, candidate)
+    unedited = Trial({}, measure(policy, validation, evaluation))
+    deltas = _solve_all(policy, prompts, settings, candidates, batch_size)
+    trials = []
+    for candidate, delta in zip(candidates, deltas, strict=True):
+        with edited(policy.model, [delta]):
+            figures = measure(policy, validation, evaluation)
+        told = {name: getattr(candidate, name) for name in SEARCHED}
+        trials.append(Trial(told, figures, broken_limits(figures, unedited.figures, choices)))
+        if on_trial:
+            on_trial(1)
+    return Search(unedited, tuple(trials), _best(unedited, trials), tuple(deltas))
+
+
+def _solve_all(
+    policy: Policy,
+    prompts: ParallelPrompts,
+    settings: EditSettings,
+    candidates: Sequence[EditSettings],
+    batch_size: int,
+) -> list[EditDelta]:
+    if settings.sequential:
+        return [compute_edit(policy, prompts, candidate, batch_size=batch_size) for candidate in candidates]
+    depth = len(editable_mlps(policy.model))
+    layers = sorted({layer for candidate in candidates for layer in resolve_layers(candidate.layers, depth)})
+    statistics = collect_statistics(policy, prompts, layers, settings, batch_size=batch_size)
+    return [solve_delta(policy, statistics, prompts, candidate) for candidate in candidates]
+
+
+def measure(policy: Policy, validation: ParallelPrompts, evaluation: EvaluationSettings) -> dict[str, LanguageFigures]:
+    """Figures of a model in every language; the threshold is set on its English margins.
+
+    Args:
+        policy: The model.
+        validation: Prompts with labels, English first.
+        evaluation: Openings of the refusal margin and size of a batch.
+    """
+    found: dict[str, LanguageFigures] = {}
+    threshold = math.nan
+    for column, language in enumerate(validation.languages):
+        there = [
+            row
+            for row, (label, texts) in enumerate(zip(validation.labels, validation.texts, strict=True))
+            if label in LABELS and texts[column] is not None
+        ]
+        texts = [validation.texts[row][column] or "" for row in there]
+        harmful = np.array([validation.labels[row] == "harmful" for row in there])
+        margins = score_prompts(
+            policy,
+            texts,
+            refusal_openings=evaluation.refusal_openings,
+            compliance_openings=evaluation.compliance_openings,
+            layer=evaluation.layer,
+            batch_size=evaluation.batch_size,
+        ).margins
+        if language == ENGLISH:
+            threshold = choose_threshold(margins, harmful)
+        refused = margins > threshold
+        harmless = [text for text, bad in zip(texts, harmful, strict=True) if not bad]
+        found[language] = LanguageFigures(
+            auroc(margins[harmful], margins[~harmful]),
+            float(refused[harmful].mean()),
+            float(refused[~harmful].mean()),
+            bits_per_character(policy, harmless, batch_size=evaluation.batch_size),
+        )
+    return found
+
+
+def broken_limits(
+    figures: Mapping[str, LanguageFigures], unedited: Mapping[str, LanguageFigures], choices: SearchSettings
+) -> tuple[str, ...]:
+    """The limits that an edited model does not keep, in words; a figure that is not a number keeps none."""
+    checks = [
+        ("English AUROC fell by", unedited[ENGLISH].auroc - figures[ENGLISH].auroc, choices.max_english_auroc_loss)
+    ]
+    for code, found in figures.items():
+        before = unedited[code]
+        if code != ENGLISH:
+            rise = found.over_refusal - before.over_refusal
+            checks.append((f"over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
+        checks.append((f"bits per character in {code} rose by", found.bits - before.bits, choices.max_bits_gain))
+    return tuple(f"{what} {value:.3f}, at most {limit:g}" for what, value, limit in checks if not value <= limit)
+
+
+def _best(unedited: Trial, trials: Sequence[Trial]) -> int | None:
+    kept = [place for place, trial in enumerate(trials) if not trial.broken and trial.gain > unedited.gain]
+    return max(kept, key=lambda place: trials[place].gain) if kept else None
+
+
+def _check_validation(prompts: ParallelPrompts, validation: ParallelPrompts) -> None:
+    missing = [code for code in prompts.languages if code not in validation.languages]
+    if missing or validation.languages != prompts.languages:
+        raise UserError(
+            f"The validation prompts are in {', '.join(validation.languages)}, the prompts to edit with in "
+            f"{', '.join(prompts.languages)}: a search needs the same languages in both."
+        )
+    for column, language in enumerate(validation.languages):
+        for label in ("harmful", "harmless"):
+            if not any(
+                found == label and texts[column] is not None
+                for found, texts in zip(validation.labels, validation.texts, strict=True)
+            ):
+                raise UserError(
+                    f"The validation prompts hold no {label} prompt in {language}: a search needs both classes in "
+                    "every language."
+                )
+    shared = set(prompts.ids) & set(validation.ids)
+    if any(row[0] in {other[0] for other in validation.texts} for row in prompts.texts):
+        raise UserError(
+            "The validation prompts repeat a prompt to edit with: take others, or the search measures what it was "
+            f"given{f' (for example {min(shared)!r})' if shared else ''}."
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,118 @@
+"""The pipeline with `method: edit`, and what adding a language costs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlc.editing import EditDelta
+from tests.flows.conftest import Ended, Mlc
+from tests.flows.test_smoke import Read, ran, states
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = (
+    "--set", "method=edit", "--set", "edit.start=policy", "--set", "edit.rank=2", "--set", "edit.search.gammas=[1,100]",
+    "--set", "edit.search.max_bits_gain=100", "--set", "edit.search.max_over_refusal_gain=1", "--json",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("edit") / "workspace"
+
+
+@pytest.fixture(scope="module")
+def first(mlc: Mlc, workspace: Path) -> Ended:
+    return mlc("run", "smoke", "--languages", "es", "--workspace", str(workspace), *OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def second(mlc: Mlc, workspace: Path, first: Ended) -> Ended:
+    return mlc("run", "smoke", "--languages", "es,fr", "--workspace", str(workspace), *OPTIONS)
+
+
+def artifact(workspace: Path, ended: Ended, stage: str, language: str | None = None) -> Path:
+    key = next(task["key"] for task in ended.result["tasks"] if (task["stage"], task["language"]) == (stage, language))
+    return workspace / "artifacts" / stage / key
+
+
+def test_nothing_is_trained(first: Ended, task_runs: Read) -> None:
+    found = states(task_runs, first)
+    assert ran(found) == set(found)
+    assert {name for name in found if name.startswith(("align", "edit", "merge"))} == {
+        "edit · policy · spa_Latn",
+        "merge · policy",
+    }
+    assert {name for name in found if name.startswith("evaluate")} == {
+        f"evaluate · {model} · {code}" for model in ("base", "edit") for code in ("eng_Latn", "spa_Latn")
+    }
+
+
+def test_adding_a_language_adds_its_delta(second: Ended, task_runs: Read) -> None:
+    found = states(task_runs, second)
+    assert ran(found) == {
+        "ingest · held-out · fra_Latn",
+        "translate · fra_Latn",
+        "filter · fra_Latn",
+        "evaluate · base · fra_Latn",
+        "dataset",
+        "edit · policy · fra_Latn",
+        "merge · policy",
+        *(f"evaluate · edit · {code}" for code in ("eng_Latn", "spa_Latn", "fra_Latn")),
+        "report",
+        "register · multilingual-policy",
+        "promote · multilingual-policy",
+    }
+    assert found["edit · policy · spa_Latn"] == "Cached"
+
+
+def test_the_deltas_and_the_whole_search_are_there(workspace: Path, second: Ended) -> None:
+    merged = artifact(workspace, second, "merge")
+    searches = json.loads((merged / "search.json").read_text(encoding="utf-8"))
+    assert set(searches) == {"spa_Latn", "fra_Latn"}
+    for language, rows in searches.items():
+        assert [row["trial"] for row in rows] == ["unedited", "1", "2"]
+        assert [row["gamma"] for row in rows[1:]] == [1, 100]
+        delta = EditDelta.load(artifact(workspace, second, "edit", language) / "delta")
+        assert delta.languages == (language,)
+        assert delta.empty == (not any(row["best"] for row in rows))
+    kept = {path.name for path in (merged / "checkpoint" / "edits").iterdir()}
+    assert kept == {"edits.json", "originals.safetensors", "000-fra_Latn", "001-spa_Latn"}
+    page = Path(second.result["report"]).read_text(encoding="utf-8")
+    assert "Search for the edit" in page
+    assert "Edited" in page
+
+
+def test_the_edited_model_is_judged_and_registered(second: Ended, workspace: Path) -> None:
+    gate = second.result["gate"]
+    assert len(gate["reasons"]) == 5
+    assert any("against the base model" in reason for reason in gate["reasons"])
+    assert not any("English-only" in reason for reason in gate["reasons"])
+    assert second.result["model_version"]["version"] == "2"
+    assert set(second.result["metrics"]) == {"models", "edit_minus_base"}
+    assert set(second.result["metrics"]["models"]) == {"base", "edit"}
+
+
+def test_plan_foresees_an_edit_after_alignment(mlc: Mlc, workspace: Path, second: Ended) -> None:
+    arguments = ("smoke", "--languages", "es,fr", "--workspace", str(workspace), "--set", "method=consistency+edit")
+    planned = mlc("plan", *arguments, "--json").result["tasks"]
+    would_run = [(task["stage"], task["language"], task["subject"]) for task in planned if task["action"] == "run"]
+    assert [entry for entry in would_run if entry[0] in ("align", "edit", "merge")] == [
+        ("align", None, "english-only · seed 0"),
+        ("align", None, "consistency · seed 0"),
+        ("edit", "fra_Latn", "seed 0"),
+        ("edit", "spa_Latn", "seed 0"),
+        ("merge", None, "seed 0"),
+    ]
+
+
+def test_no_prompt_is_shown(first: Ended, second: Ended, workspace: Path) -> None:
+    import pyarrow.parquet as pq
+
+    texts = pq.read_table(artifact(workspace, second, "filter", "fra_Latn") / "verdicts.parquet")
+    shown = json.dumps([first.out, first.err, second.out, second.err])
+    for language in ("fra_Latn", "spa_Latn"):
+        shown += (artifact(workspace, second, "edit", language) / "delta" / "delta.json").read_text(encoding="utf-8")
+    for text in (*texts["source"].to_pylist(), *texts["translation"].to_pylist()):
+        assert not text or text not in shown
