@@ -4,13 +4,11 @@ N prompts, T tokens, D width of an MLP's input.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlc.editing.apply import AppliedEdit
 from mlc.editing.architecture import PROJECTIONS, EditableMLP, editable_mlps
@@ -22,7 +20,7 @@ from mlc.evaluation.parallel import ParallelPrompts
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.states import Pool, pool_mask, pool_states, prompt_states
+from mlc.models.states import Pool, module_inputs
 
 BATCH_SIZE = 16
 """Texts in a forward pass; changes nothing but time and memory."""
@@ -242,28 +240,18 @@ def mlp_inputs(
         [N, D] by layer, in the model's type.
     """
     batch = pad_prompts(prompts, policy.pad_token, side="left").to(policy.model.device)
-    seen: dict[int, Tensor] = {}
-
-    def keep(_module: nn.Module, inputs: tuple[Any, ...], *, layer: int) -> None:
-        seen[layer] = inputs[0]
-
     training = policy.model.training
-    with ExitStack() as undo:
-        undo.callback(policy.model.train, training)
-        policy.model.eval()
-        for mlp in mlps:
-            undo.callback(mlp.gate_proj.register_forward_pre_hook(partial(keep, layer=mlp.layer)).remove)
-        last = max(mlp.layer for mlp in mlps)
-        prompt_states(
+    policy.model.eval()
+    try:
+        inputs = module_inputs(
             policy.model,
+            [mlp.gate_proj for mlp in mlps],
             batch.input_ids,
             batch.attention_mask,
-            layer=last + 1,
+            layer=max(mlp.layer for mlp in mlps) + 1,
             pool=pool,
             content_mask=batch.content_mask,
         )
-    mask = pool_mask(batch.input_ids, batch.attention_mask, pool, batch.content_mask)
-    # Tokens that all prompts begin with may have been computed apart, and no pooling asks for them.
-    return {
-        layer: pool_states(hidden, mask[:, mask.shape[1] - hidden.shape[1] :], pool) for layer, hidden in seen.items()
-    }
+    finally:
+        policy.model.train(training)
+    return dict(zip((mlp.layer for mlp in mlps), inputs, strict=True))

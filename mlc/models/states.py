@@ -2,9 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -128,17 +129,8 @@ def prompt_states(
     stack = _stack(bare)
     if stack.layers is not None and not stack.is_encoder:
         index = layer_index(layer, len(stack.layers))
-        own = None if pool == "last" else mask
-        packed = pack_rows(stack.body, input_ids, attention_mask, own)
-        if packed is not None:
-            with _stopping(stack.body, stack.layers, index) as run:
-                hidden = packed.give_back(run(**packed.inputs(stack.body)), input_ids.shape)
-            return pool_states(hidden, mask, pool)
-        batch = split_shared(stack.body, input_ids, attention_mask, own)
-        with _stopping(stack.body, stack.layers, index) as run:
-            hidden = run(**batch.inputs(run))
-        # No pooling asks for the shared tokens.
-        return pool_states(hidden, mask[:, batch.length :], pool)
+        with _decoding(stack, index, input_ids, attention_mask, None if pool == "last" else mask) as decoding:
+            return pool_states(*decoding.placed(decoding.run(), mask), pool)
     # With the padding on the right every row begins at position 0, whatever the model makes of positions.
     order = attention_mask.long().argsort(dim=1, descending=True, stable=True)
     inputs = {"input_ids": input_ids.gather(1, order), "attention_mask": attention_mask.gather(1, order)}
@@ -148,6 +140,52 @@ def prompt_states(
     else:
         hidden = _whole_pass(bare, stack, inputs, layer)
     return pool_states(hidden, mask.gather(1, order), pool)
+
+
+def module_inputs(
+    model: nn.Module,
+    modules: Sequence[nn.Module],
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    layer: int | float,
+    pool: Pool,
+    content_mask: Tensor | None = None,
+) -> list[Tensor]:
+    """What modules inside a decoder are given for a prompt, computed as :func:`prompt_states` computes its states.
+
+    Args:
+        model: A causal language model of one of :data:`DECODERS`.
+        modules: Modules that are called once, with [rows, tokens, D]; all of them before the chosen layer.
+        input_ids: As in :func:`prompt_states`, as are the following.
+        attention_mask: [N, T].
+        layer: Nothing beyond it is computed.
+        pool: Which tokens stand for a prompt.
+        content_mask: [N, T] bool.
+
+    Returns:
+        [N, D] for each module.
+
+    Raises:
+        ValueError: As in :func:`prompt_states`, or the model is another one.
+    """
+    mask = pool_mask(input_ids, attention_mask, pool, content_mask)
+    stack = _stack(without_wrappers(model))
+    if stack.layers is None or stack.is_encoder:
+        raise ValueError(f"{type(model).__name__} is no decoder of a known family: {', '.join(sorted(DECODERS))}")
+    index = layer_index(layer, len(stack.layers))
+    seen: dict[int, Tensor] = {}
+
+    def keep(_module: nn.Module, inputs: tuple[Any, ...], *, number: int) -> None:
+        seen[number] = inputs[0]
+
+    with ExitStack() as undo:
+        for number, module in enumerate(modules):
+            undo.callback(module.register_forward_pre_hook(partial(keep, number=number)).remove)
+        own = None if pool == "last" else mask
+        decoding = undo.enter_context(_decoding(stack, index, input_ids, attention_mask, own))
+        decoding.run()
+        return [pool_states(*decoding.placed(seen[number], mask), pool) for number in range(len(modules))]
 
 
 def pool_mask(input_ids: Tensor, attention_mask: Tensor, pool: Pool, content_mask: Tensor | None) -> Tensor:
@@ -286,6 +324,35 @@ def _stopping(body: Any, layers: nn.ModuleList, index: int) -> Iterator[Callable
             undo.enter_context(_set(layer, "gradient_checkpointing", False))
             undo.callback(layer.register_forward_pre_hook(_stop_here, prepend=True, with_kwargs=True).remove)
         yield run
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """A batch on its way through a decoder, packed or with what its rows share computed apart."""
+
+    run: Callable[[], Tensor]
+    """Computes the states at the chosen layer, in the order of the computation."""
+    placed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Puts values in that order, and a mask [N, T], side by side, row for row."""
+
+
+@contextmanager
+def _decoding(
+    stack: _Stack, index: int, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None
+) -> Iterator[_Decoding]:
+    assert stack.layers is not None
+    packed = pack_rows(stack.body, input_ids, attention_mask, own)
+    if packed is not None:
+        with _stopping(stack.body, stack.layers, index) as run:
+            yield _Decoding(
+                lambda: run(**packed.inputs(stack.body)),
+                lambda values, mask: (packed.give_back(values, input_ids.shape), mask),
+            )
+        return
+    batch = split_shared(stack.body, input_ids, attention_mask, own)
+    with _stopping(stack.body, stack.layers, index) as run:
+        # No pooling asks for the shared tokens.
+        yield _Decoding(lambda: run(**batch.inputs(run)), lambda values, mask: (values, mask[:, batch.length :]))
 
 
 def _stop_here(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
