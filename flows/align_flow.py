@@ -16,13 +16,15 @@ from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
-from mlc.store.locks import workspace_lock
+from mlc.store.locks import alone_in, workspace_lock
+from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
 from tasks.catalog import rebuild_catalog
 from tasks.dataset import build_dataset
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
+from tasks.generate import generate
 from tasks.ingest import ingest, ingest_suite
 from tasks.promote import promote
 from tasks.reading import read_decision, read_headline, report_page
@@ -30,6 +32,7 @@ from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
 from tasks.running import Run, current_run, running, using_display, wait_for_workspace
 from tasks.settings import PolicySettings
+from tasks.signals import measure_translations
 from tasks.translate import translate
 
 Future = PrefectFuture[Any]
@@ -43,7 +46,9 @@ class RunSummary:
     run_id: str
     """Id of the flow run in Prefect."""
     tasks: list[dict[str, Any]]
-    """``stage``, ``language``, ``subject``, ``state`` (``ran`` or ``cached``), ``seconds``, ``reason``."""
+    """See :func:`flows.plan.with_outcomes`."""
+    seconds_saved: float
+    """What the cached artifacts took when they were made."""
     metrics: dict[str, Any]
     """Headline figures, see :func:`tasks.report.read_headline`."""
     model_version: dict[str, str]
@@ -70,12 +75,13 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     held_out = ingest_held_out(config)
 
     translations = translate_all(config, prompts, config.languages)
+    signals = {language: measure_translations.submit(translations[language], language) for language in config.languages}
     verdicts = {
-        language: filter_translations.submit(translations[language], language, config.quality)
+        language: filter_translations.submit(signals[language], language, config.quality)
         for language in config.languages
     }
     base = evaluate_everywhere(config, config.policy, "base", None, held_out)
-    training_set = build_dataset(prompts, results_of(translations, verdicts), config.dataset)
+    training_set = build_dataset(prompts, results_of(translations, signals, verdicts), config.dataset)
 
     english_only = {
         seed: align_model.submit(prompts, config.policy, config.align.without_consistency(), "english-only", seed)
@@ -124,30 +130,22 @@ def translate_all(
 def evaluate_everywhere(
     config: PipelineConfig, model: Model, role: str, seed: int | None, held_out: Mapping[str, HeldOut]
 ) -> dict[str, Future]:
-    """One evaluation a language; English comes first, because it sets the threshold for the others."""
+    """One evaluation a language: the model generates, the judges judge. English sets the threshold for the others."""
     subject = role if seed is None else f"{role} {seed}"
-    english = _evaluate(config, model, role, seed, ENGLISH, held_out, None)
-    others = {
-        f"{subject} {language}": _evaluate(config, model, role, seed, language, held_out, english)
-        for language in config.languages
+    languages = (ENGLISH, *config.languages)
+    settings, device = config.evaluation, config.policy.device
+    generated = {
+        language: generate.submit(
+            model, role, seed, language, held_out[language].suite, held_out[language].texts, settings, device
+        )
+        for language in languages
     }
-    return {f"{subject} {ENGLISH}": english, **others}
-
-
-def _evaluate(
-    config: PipelineConfig,
-    model: Model,
-    role: str,
-    seed: int | None,
-    language: str,
-    held_out: Mapping[str, HeldOut],
-    english: Future | None,
-) -> Future:
-    prompts = held_out[language]
-    future: Future = evaluate.submit(
-        model, role, seed, language, prompts.suite, prompts.texts, english, config.evaluation, config.policy.device
-    )
-    return future
+    return {
+        f"{subject} {language}": evaluate.submit(
+            generated[language], role, seed, language, None if language == ENGLISH else generated[ENGLISH], settings
+        )
+        for language in languages
+    }
 
 
 def results_of(*stages: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
@@ -180,6 +178,7 @@ def summarise_run(started: float, report: ArtifactRef, decision: ArtifactRef) ->
     return RunSummary(
         run_id=str(flow_run.id or ""),
         tasks=[asdict(outcome) for outcome in run.outcomes],
+        seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
         metrics=read_headline(report),
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
         gate={name: gate[name] for name in ("passed", "reasons")},
@@ -221,8 +220,15 @@ def align(
     started = time.perf_counter()
     settings = _settings(config, languages, workspace)
     store = ArtifactStore(Path(settings.workspace))
-    with workspace_lock(store.workspace, wait_seconds=wait_for_workspace()), running(Run(store, using_display())):
-        store.clear_drafts()
+    with alone_in(store.workspace) as alone:
+        if alone:
+            store.clear_drafts()
+    facts = settings.model_dump(mode="json")
+    with (
+        workspace_lock(store.workspace, shared=True, wait_seconds=wait_for_workspace()),
+        recorded(store.workspace, run_id=str(flow_run.id or ""), name=settings.name, config=facts) as journal,
+        running(Run(store, using_display(), journal=lambda outcome: journal.write({"task": asdict(outcome)}))),
+    ):
         report, decision = pipeline(settings)
         rebuild_catalog(store)
         return asdict(summarise_run(started, report, decision))

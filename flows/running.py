@@ -36,14 +36,18 @@ def run_config(
         os.environ["PREFECT_API_URL"] = server.api
         # Prefect reads its settings when it is imported, so it is imported only now.
         from flows.align_flow import align
-        from tasks.running import shown_on
+        from flows.plan import plan_run, show_plan, with_outcomes
+        from tasks.running import Outcome, shown_on
 
+        planned = plan_run(config)
+        show_plan(planned, console, whole=False)
         console.print(f"Watch it at {server.url}/runs", highlight=False)
         with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
             try:
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
             finally:
                 _hand_over()
+    summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
     _tell(summary, console)
     return summary
 
@@ -82,4 +86,9 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     for reason in gate["reasons"]:
         console.print(f"  {reason}", highlight=False)
     console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
-    console.print(f"Done in {summary['seconds']:.0f} s.", highlight=False)
+    ran = sum(task["state"] == "ran" for task in summary["tasks"])
+    console.print(
+        f"Done in {summary['seconds']:.0f} s: {ran} tasks ran, {len(summary['tasks']) - ran} were cached, which saved "
+        f"{summary['seconds_saved']:.1f} s of work.",
+        highlight=False,
+    )

@@ -13,7 +13,19 @@ from tasks.registry import CHAMPION, PROMOTIONS_FILE, ModelVersion, champion, co
 from tasks.running import Run, running
 from tasks.settings import RegistrySettings
 
-STAGES = ("ingest", "translate", "filter", "dataset", "align", "evaluate", "report", "register", "promote")
+STAGES = (
+    "ingest",
+    "translate",
+    "signals",
+    "filter",
+    "dataset",
+    "align",
+    "generate",
+    "evaluate",
+    "report",
+    "register",
+    "promote",
+)
 
 
 def show_status(workspace: Path, console: Console) -> None:
@@ -85,7 +97,7 @@ def _registry(store: ArtifactStore, name: str) -> RegistrySettings:
     registered = store.manifests("register")
     if not registered:
         raise UserError("Nothing is registered in this workspace yet: run `mlc run` first.")
-    stored: dict[str, Any] = registered[-1]["parts"]["settings"]
+    stored: dict[str, Any] = registered[-1]["parts"]["settings"]["registry"]
     return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
 
 

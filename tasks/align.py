@@ -12,9 +12,10 @@ from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.compute import computing, release
 from tasks.files import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
+from tasks.roles import subject_of
 from tasks.running import current_run
 from tasks.settings import PolicySettings
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
 NOT_IN_KEY = {"teacher"}
@@ -42,7 +43,7 @@ def align_model(
     teacher = resolve_model(settings.teacher) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY)
-    parts = STAGE.parts(facts, {"examples": examples}, models, seed)
+    parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
 
     def write(draft: Draft) -> None:
         import torch
@@ -77,7 +78,9 @@ def align_model(
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
 
-    return produce(STAGE, parts, write, subject=f"{role} · seed {seed}")
+    effort = settings.steps * settings.batch_size * settings.accumulation
+    work = Work(examples.rows, effort=effort)
+    return produce(STAGE, parts, write, subject=subject_of(role, seed), work=work)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

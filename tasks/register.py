@@ -43,7 +43,7 @@ def register_model(
     """
     # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
     parts = STAGE.parts(
-        settings.model_dump(mode="json"),
+        {"registry": settings.model_dump(mode="json")},
         {"model": model, **{f"evaluation {name}": ref for name, ref in results.items()}},
         seed=seed,
     )

@@ -1,8 +1,10 @@
 """The MLflow registry: connection, versions, aliases, and our own record of promotions."""
 
+import contextlib
 import json
 import logging
 import os
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 PROMOTIONS_FILE = "promotions.jsonl"
+_SQLITE = "sqlite:///"
+_NOT_READ = "not read"
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,38 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
 
 
 def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
-    """Why a stored version no longer stands in the registry, or None."""
-    from mlflow.exceptions import MlflowException
+    """Why a stored version no longer stands in the registry, or None.
 
+    A database in a file is read as it is: MLflow takes seconds to load, and a plan has less.
+    """
+    gone = f"version {version.version} of {version.name} is no longer in the registry"
+    uri = tracking_uri(settings, current_run().workspace)
     try:
-        found = connect(settings).get_model_version(version.name, version.version)
-    except MlflowException:
-        return f"version {version.version} of {version.name} is no longer in the registry"
-    return None if found.run_id == version.run_id else f"version {version.version} belongs to another run"
+        run_id = _run_of(Path(uri.removeprefix(_SQLITE)), version) if uri.startswith(_SQLITE) else _NOT_READ
+    except sqlite3.Error:  # locked, or made by another release of MLflow
+        run_id = _NOT_READ
+    if run_id == _NOT_READ:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run_id = str(connect(settings).get_model_version(version.name, version.version).run_id)
+        except MlflowException:
+            return gone
+    if run_id is None:
+        return gone
+    return None if run_id == version.run_id else f"version {version.version} belongs to another run"
+
+
+def _run_of(database: Path, version: ModelVersion) -> str | None:
+    """Run of a version as the database of MLflow has it, or None."""
+    if not database.is_file():
+        return None
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        rows = connection.execute(
+            "SELECT run_id FROM model_versions WHERE name = ? AND version = ? AND current_stage <> ?",
+            (version.name, int(version.version), "Deleted_Internal"),
+        ).fetchall()
+    return str(rows[0][0]) if rows else None
 
 
 def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequence[str], *, by: str) -> str | None:

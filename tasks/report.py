@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -14,12 +14,14 @@ from mlc.evaluation.comparison import compare, model_table
 from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult
-from mlc.report import FunnelRow, ReportData, render
 from mlc.store import ArtifactRef, Draft
 from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, TRAINING_LOG_FILE
 from tasks.reading import read_results
 from tasks.running import current_run
 from tasks.stage import Stage, produce, stage_task
+
+if TYPE_CHECKING:
+    from mlc.report import FunnelRow
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
@@ -66,6 +68,9 @@ def publish_report(
     )
 
     def write(draft: Draft) -> None:
+        # It brings matplotlib.
+        from mlc.report import ReportData, render
+
         read = read_results(results)
         decision = decide_gate(read, gate)
         data = ReportData(
@@ -110,7 +115,9 @@ def _plain(estimate: Estimate) -> dict[str, float | int | None]:
     }
 
 
-def _funnel(ref: ArtifactRef) -> list[FunnelRow]:
+def _funnel(ref: ArtifactRef) -> "list[FunnelRow]":
+    from mlc.report import FunnelRow
+
     rows = pq.read_table(current_run().store.folder(ref) / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
 

@@ -4,18 +4,21 @@ Layout of a workspace::
 
     artifacts/<kind>/<key>/…          the files of one artifact
     artifacts/<kind>/<key>/manifest.json
-    artifacts/.drafts/                unfinished work; never read
+    artifacts/.drafts/                unfinished artifacts; never read
+    artifacts/.partial/<kind>-<key>/  work from which the next attempt at an artifact may go on
+    artifacts/.locks/                 who makes which artifact
     artifacts/.damaged/               what failed verification, kept for a person to look at
 """
 
+import errno
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +27,12 @@ from typing import Any
 from mlc.errors import UserError
 from mlc.store.hashing import digest_data, digest_file, folder_files, fsync_path
 from mlc.store.keys import KeyParts
+from mlc.store.locks import file_lock
 
 MANIFEST = "manifest.json"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_KEY_IN_NAMES = 32
+"""Hexadecimal digits of a key in names of files that are not artifacts."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +94,24 @@ class ArtifactStore:
     def _damaged(self) -> Path:
         return self.root / ".damaged"
 
+    def making(
+        self, kind: str, key: str, *, on_wait: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Keeps every other thread and process from making the same artifact during a block; waits for its turn.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            on_wait: Called once if another one is making it.
+        """
+        return file_lock(self.root / ".locks" / f"{kind}-{key[:_KEY_IN_NAMES]}.lock", on_wait=on_wait)
+
+    def partial(self, kind: str, key: str) -> Path:
+        """Folder for work from which the next attempt at an artifact may go on; for who holds :meth:`making`."""
+        return self.root / ".partial" / f"{kind}-{key[:_KEY_IN_NAMES]}"
+
     def clear_drafts(self) -> None:
-        """Removes what killed runs left unfinished; only for the one run that holds the workspace."""
+        """Removes what killed runs left unfinished; only for who is alone in the workspace."""
         for draft in self._drafts.iterdir():
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -96,8 +119,15 @@ class ArtifactStore:
         """Absolute folder of an artifact."""
         return self.workspace / ref.path
 
+    def glance(self, kind: str, key: str) -> ArtifactRef | None:
+        """Looks whether an artifact is there, by its manifest and the sizes of its files alone; changes nothing."""
+        try:
+            return self._verify(self.root / kind / key, kind, key, contents=False)
+        except (ValueError, OSError, KeyError, TypeError, AttributeError):
+            return None
+
     def find(self, kind: str, key: str) -> ArtifactRef | None:
-        """Looks for an intact artifact.
+        """Looks for an intact artifact: every file by its digest, every table by its rows.
 
         A damaged one is set aside, with a warning that says what is wrong, and counts as missing.
         """
@@ -106,7 +136,7 @@ class ArtifactStore:
             return None
         try:
             return self._verify(folder, kind, key)
-        except (ValueError, OSError, KeyError) as problem:
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as problem:
             logger.warning(
                 "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
             )
@@ -147,25 +177,41 @@ class ArtifactStore:
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
     @contextmanager
-    def writing(self, kind: str, parts: KeyParts) -> Iterator[Draft]:
+    def writing(self, kind: str, parts: KeyParts, *, clock: Callable[[], float] = time.perf_counter) -> Iterator[Draft]:
         """Gives a draft folder; when the block ends without an error, its content becomes the artifact.
 
         Nothing is visible under the artifact's name before it is complete and on the disk. If another process
         finished the same artifact meanwhile, that one stays.
+
+        Args:
+            kind: Name of the stage.
+            parts: Key parts of the artifact.
+            clock: Seconds, for the manifest's note of how long it took.
+
+        Raises:
+            UserError: The disk is full or cannot be written.
         """
         path = self._drafts / uuid.uuid4().hex
-        path.mkdir()
         draft = Draft(path)
-        started = time.perf_counter()
+        started = clock()
         try:
+            path.mkdir()
             yield draft
-            self._commit(draft, kind, parts, time.perf_counter() - started)
+            self._commit(draft, kind, parts, clock() - started)
+        except Exception as error:
+            if (cause := _disk_error(error)) is not None:
+                raise _not_writable(self.workspace, cause) from error
+            raise
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
     def _commit(self, draft: Draft, kind: str, parts: KeyParts, seconds: float) -> None:
         files = {
-            path.relative_to(draft.path).as_posix(): {"sha256": digest_file(path), "bytes": path.stat().st_size}
+            path.relative_to(draft.path).as_posix(): {
+                "sha256": digest_file(path),
+                "bytes": path.stat().st_size,
+                **_table_facts(path),
+            }
             for path in folder_files(draft.path)
         }
         manifest = {
@@ -195,7 +241,7 @@ class ArtifactStore:
                 draft.path.rename(target)
         fsync_path(target.parent)
 
-    def _verify(self, folder: Path, kind: str, key: str) -> ArtifactRef:
+    def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST
         if not manifest_path.exists():
             raise ValueError("it has no manifest")
@@ -208,20 +254,53 @@ class ArtifactStore:
             path = folder / name
             if not path.is_file():
                 raise ValueError(f"its file {name} is missing")
-            if path.stat().st_size != expected["bytes"] or digest_file(path) != expected["sha256"]:
+            if path.stat().st_size != expected["bytes"]:
                 raise ValueError(f"its file {name} has changed")
+            if contents and digest_file(path) != expected["sha256"]:
+                raise ValueError(f"its file {name} has changed")
+            if contents and any(expected.get(fact) != found for fact, found in _table_facts(path).items()):
+                raise ValueError(f"its file {name} has other rows or columns than were noted")
         if _content_digest(manifest["files"]) != manifest["sha256"]:
             raise ValueError("its digest does not match its files")
         return self.reference(kind, key)
+
+
+def _table_facts(path: Path) -> dict[str, Any]:
+    """Rows and columns of a table, from the end of its file; nothing for other files."""
+    if path.suffix != ".parquet":
+        return {}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as table:
+            columns = {column.name: str(column.type) for column in table.schema_arrow}
+            return {"rows": table.metadata.num_rows, "columns": columns}
+    except pa.ArrowException as error:
+        # What Arrow says of a broken file can hold pieces of it, and so of a prompt.
+        raise ValueError(f"its file {path.name} cannot be read ({type(error).__name__})") from None
 
 
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:
     return digest_data({name: entry["sha256"] for name, entry in files.items()})
 
 
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The error of the disk behind an error, if that is what it comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return error
+        if os.strerror(errno.ENOSPC) in str(error):  # libraries in other languages have errors of their own
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _not_writable(workspace: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return UserError(
-        f"The workspace {str(workspace)!r} cannot be written ({reason}): "
-        "name another folder with --workspace, or change its permissions."
+    remedy = (
+        "make room (`mlc gc` removes what no recent run needs) and run again; what is finished is kept"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "name another folder with --workspace, or change its permissions"
     )
+    return UserError(f"The workspace {str(workspace)!r} cannot be written ({reason}): {remedy}.")

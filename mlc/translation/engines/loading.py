@@ -1,7 +1,9 @@
 """Finding and loading NLLB checkpoints, with every failure told in one sentence."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,8 @@ def pick_device(device: Device) -> str:
     Raises:
         UserError: It is not there.
     """
+    if device in ("auto", "cpu") and _knows_cpu_only():
+        return "cpu"
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -74,6 +78,11 @@ def pick_device(device: Device) -> str:
     if not available[device]:
         raise UserError(f"The device {device!r} is not available here; use auto or cpu.")
     return device
+
+
+def _knows_cpu_only() -> bool:
+    """Whether this build of torch can compute on nothing but the CPU, found out without loading it."""
+    return metadata.version("torch").endswith("+cpu") and sys.platform != "darwin"
 
 
 def pick_precision(precision: Precision, device: Device) -> Precision:
