@@ -64,7 +64,7 @@ def run(
     settings: SetOption = None,
     as_json: JsonOption = False,
     port: Annotated[int | None, typer.Option(help="Port of the Prefect server that is started for the run.")] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait while `mlc gc` or `import` holds the workspace.")] = 0.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait while `mlc gc` holds the workspace.")] = 0.0,
 ) -> None:
     """Run the pipeline; what is there already is not made again."""
     with plain_errors():
@@ -127,6 +127,45 @@ def status(workspace: WorkspaceOption = None) -> None:
         from flows.status import show_status
 
         show_status(_existing(workspace), results)
+
+
+@app.command()
+def gc(
+    keep_last: Annotated[int, typer.Option(min=1, help="Completed runs whose artifacts stay.")] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Also memories of translators that no run uses.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Remove artifacts that no recent run and no registered model version needs."""
+    with plain_errors():
+        from flows.housekeeping import collect_garbage
+
+        collect_garbage(_existing(workspace), keep_last=keep_last, dry_run=dry_run, memory=memory, console=results)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Number of the run, the beginning of its id, or last.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write: .tar, or .tar.gz.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write the artifacts of a run as one archive."""
+    with plain_errors():
+        from flows.housekeeping import export as export_artifacts
+
+        export_artifacts(_existing(workspace), run, file, results)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An archive that `mlc export` wrote.")], workspace: WorkspaceOption = None
+) -> None:
+    """Take over the artifacts of an archive."""
+    with plain_errors():
+        from flows.config import DEFAULT_WORKSPACE
+        from flows.housekeeping import take_in
+
+        take_in(workspace or Path(DEFAULT_WORKSPACE), file, results)
 
 
 @app.command()

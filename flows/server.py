@@ -13,10 +13,13 @@ from pathlib import Path
 import httpx
 
 from mlc.errors import UserError
+from mlc.store.locks import free_slot
 
 START_SECONDS = 90.0
 DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
+SERVER_FOLDER = "prefect"
+"""Folder of the server's database, below the workspace."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,11 @@ def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Serv
             return
         raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
     # Not 4200: whoever finds a server there may rely on it to stay.
-    with started_server(workspace, port or free_port()) as server:
+    # A second run in the workspace has its own server, and so its own database: two on one would fight over it.
+    with (
+        free_slot(workspace.resolve(), SERVER_FOLDER) as home,
+        started_server(workspace, port or free_port(), home=home) as server,
+    ):
         yield server
 
 
@@ -122,13 +129,18 @@ def _api(port: int) -> str:
 
 
 @contextmanager
-def started_server(workspace: Path, port: int) -> Iterator[Server]:
+def started_server(workspace: Path, port: int, *, home: Path | None = None) -> Iterator[Server]:
     """Starts a server on loopback with its database in the workspace, and stops it at the end of the block.
+
+    Args:
+        workspace: Folder of the workspace.
+        port: Port of the server.
+        home: Folder of its database; ``prefect`` in the workspace if left out.
 
     Raises:
         UserError: It does not answer in time.
     """
-    home = workspace.resolve() / "prefect"
+    home = home or workspace.resolve() / SERVER_FOLDER
     home.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,

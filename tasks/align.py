@@ -18,8 +18,8 @@ from tasks.settings import PolicySettings
 from tasks.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
-NOT_IN_KEY = {"teacher"}
-"""Settings that enter through the models."""
+NOT_IN_KEY = {"teacher", "checkpoint_minutes"}
+"""Settings that enter through the models, or change no result."""
 
 
 @stage_task("align", "align · {role} · seed {seed}")
@@ -69,6 +69,7 @@ def align_model(
                     folder=scratch,
                     teacher=load_policy(teacher, device=policy.device) if teacher else None,
                     on_step=lambda step, figures: moved(1),
+                    checkpoints=run.store.partial(STAGE.name, parts.key),
                 )
             except ValueError as problem:
                 raise UserError(

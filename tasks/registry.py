@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sqlite3
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.store import ArtifactRef
+from mlc.store.hashing import fsync_path
+from mlc.store.locks import file_lock
 from tasks.files import VERSION_FILE
 from tasks.running import current_run
 from tasks.settings import RegistrySettings
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 PROMOTIONS_FILE = "promotions.jsonl"
+DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _NOT_READ = "not read"
 
@@ -47,7 +51,7 @@ def read_version(ref: ArtifactRef) -> ModelVersion:
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
     """The tracking server that is configured, else a database in the workspace."""
-    return settings.tracking_uri or f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}"
+    return settings.tracking_uri or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
 
 
 def connect(settings: RegistrySettings) -> "MlflowClient":
@@ -69,18 +73,36 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
     (workspace / "mlflow").mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    client = MlflowClient()
     try:
-        if client.get_experiment_by_name(settings.experiment) is None:
-            # Without a location of its own, MLflow writes ./mlruns into the current folder.
-            location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
-            client.create_experiment(settings.experiment, artifact_location=location)
+        # Two runs that start at once must not both make the tables or the experiment.
+        with file_lock(workspace / "mlflow" / ".lock"):
+            if not settings.tracking_uri:
+                _make_database(workspace / "mlflow")
+            client = MlflowClient()
+            if client.get_experiment_by_name(settings.experiment) is None:
+                # Without a location of its own, MLflow writes ./mlruns into the current folder.
+                location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
+                client.create_experiment(settings.experiment, artifact_location=location)
     except (MlflowException, OSError) as error:
         raise UserError(
             f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
             "registry.tracking_uri; null keeps a database in the workspace."
         ) from None
     return client
+
+
+def _make_database(folder: Path) -> None:
+    """Makes the tables of MLflow aside, because a kill between two of them would leave a database that never opens."""
+    database = folder / DATABASE_FILE
+    if database.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = folder / f".{DATABASE_FILE}-{uuid.uuid4().hex[:8]}"
+    SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
+    fsync_path(draft)
+    draft.rename(database)
+    fsync_path(folder)
 
 
 def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:

@@ -11,6 +11,7 @@ from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, Draft, KeyParts
 from mlc.store.hashing import canonical_json
+from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
@@ -65,7 +66,11 @@ def translate(
         moved = run.display.bar(f"translate · {language}", len(rows))
         texts = rows["prompt"].to_pylist()
         key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
-        with loaded(key, lambda: _load(settings, run)) as translator:
+        # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
+        with (
+            run.store.making("translator", identity_of(facts)),
+            loaded(key, lambda: _load(settings, run)) as translator,
+        ):
             others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.

@@ -155,6 +155,9 @@ class AlignSettings(Settings):
     GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
     saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """Minutes between two checkpoints from which a training that was stopped goes on; 0 writes one after every step.
+    Changes no result."""
     consistency: ConsistencyConfig = Field(default_factory=_default_consistency)
     """The term."""
 
