@@ -16,6 +16,7 @@ from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
+from mlc.store.artifacts import plain_disk_errors
 from mlc.store.locks import alone_in, workspace_lock
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
@@ -187,6 +188,13 @@ def summarise_run(started: float, report: ArtifactRef, decision: ArtifactRef) ->
     )
 
 
+def _tidy(store: ArtifactStore) -> None:
+    """Removes what killed runs left, if no other run is there whose drafts these may be."""
+    with plain_disk_errors(store.workspace), alone_in(store.workspace) as alone:
+        if alone:
+            store.clear_drafts()
+
+
 def _run_name() -> str:
     config = _settings(**flow_run.parameters)
     return f"align · {config.name} · {config.languages_label}"
@@ -220,11 +228,10 @@ def align(
     started = time.perf_counter()
     settings = _settings(config, languages, workspace)
     store = ArtifactStore(Path(settings.workspace))
-    with alone_in(store.workspace) as alone:
-        if alone:
-            store.clear_drafts()
+    _tidy(store)
     facts = settings.model_dump(mode="json")
     with (
+        plain_disk_errors(store.workspace),
         workspace_lock(store.workspace, shared=True, wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=str(flow_run.id or ""), name=settings.name, config=facts) as journal,
         running(Run(store, using_display(), journal=lambda outcome: journal.write({"task": asdict(outcome)}))),

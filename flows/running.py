@@ -10,7 +10,8 @@ from rich.console import Console
 
 from flows.config import PipelineConfig
 from flows.display import TerminalDisplay, outcome_table
-from flows.server import prefect_server, quiet_environment
+from flows.server import answers, prefect_server, quiet_environment
+from mlc.errors import UserError
 from mlc.store import ArtifactStore
 
 DRAIN_SECONDS = 20
@@ -45,6 +46,13 @@ def run_config(
         with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
             try:
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
+            except Exception as error:
+                if not isinstance(error, UserError) and not answers(server.api):
+                    raise UserError(
+                        f"The Prefect server at {server.url} stopped answering in the midst of the run: start the run "
+                        "again; what is finished is kept."
+                    ) from error
+                raise
             finally:
                 _hand_over()
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])

@@ -45,6 +45,8 @@ def quiet_environment() -> dict[str, str]:
         # Threads that spin while they wait slow a machine several times that the server and others use too.
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
+        # By default it asks a server that is not there for minutes.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         # Bars of other libraries would break through our own.
         "TQDM_DISABLE": "1",

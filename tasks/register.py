@@ -9,7 +9,7 @@ from mlc.evaluation.results import EvaluationResult
 from mlc.store import ArtifactRef, Draft
 from tasks.files import CHECKPOINT_FOLDER, VERSION_FILE
 from tasks.reading import read_results
-from tasks.registry import ModelVersion, connect, read_version, version_problem
+from tasks.registry import ModelVersion, connect, read_version, registry_errors, version_problem
 from tasks.running import current_run
 from tasks.settings import RegistrySettings
 from tasks.stage import Stage, produce, stage_task
@@ -50,13 +50,14 @@ def register_model(
 
     def write(draft: Draft) -> None:
         run = current_run()
-        version = _register(
-            run.store.folder(model) / CHECKPOINT_FOLDER,
-            run.store.folder(report),
-            [result for result in read_results(results) if _is_candidate(result, seed)],
-            {**facts, "seed": seed, "artifact": model.key},
-            settings,
-        )
+        with registry_errors(settings):
+            version = _register(
+                run.store.folder(model) / CHECKPOINT_FOLDER,
+                run.store.folder(report),
+                [result for result in read_results(results) if _is_candidate(result, seed)],
+                {**facts, "seed": seed, "artifact": model.key},
+                settings,
+            )
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
 
     return produce(

@@ -6,7 +6,8 @@ import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,7 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
     workspace = current_run().workspace
     uri = tracking_uri(settings, workspace)
@@ -83,12 +85,37 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
                 # Without a location of its own, MLflow writes ./mlruns into the current folder.
                 location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
                 client.create_experiment(settings.experiment, artifact_location=location)
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
-            "registry.tracking_uri; null keeps a database in the workspace."
-        ) from None
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise _unusable(uri, error) from None
     return client
+
+
+@contextmanager
+def registry_errors(settings: RegistrySettings) -> Iterator[None]:
+    """Tells in one sentence that the registry failed in the midst of a block.
+
+    Raises:
+        UserError: It did.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise _unusable(tracking_uri(settings, current_run().workspace), error) from error
+
+
+def _unusable(uri: str, error: Exception) -> UserError:
+    if "database is locked" in str(error):
+        return UserError(
+            f"The MLflow database {uri!r} is locked by another program: close it and run again; what is finished is "
+            "kept."
+        )
+    return UserError(
+        f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
+        "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."
+    )
 
 
 def _make_database(folder: Path) -> None:
@@ -114,7 +141,10 @@ def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | 
     uri = tracking_uri(settings, current_run().workspace)
     try:
         run_id = _run_of(Path(uri.removeprefix(_SQLITE)), version) if uri.startswith(_SQLITE) else _NOT_READ
-    except sqlite3.Error:  # locked, or made by another release of MLflow
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise _unusable(uri, error) from None
+        # Made by another release of MLflow.
         run_id = _NOT_READ
     if run_id == _NOT_READ:
         from mlflow.exceptions import MlflowException

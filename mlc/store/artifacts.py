@@ -195,13 +195,10 @@ class ArtifactStore:
         draft = Draft(path)
         started = clock()
         try:
-            path.mkdir()
-            yield draft
-            self._commit(draft, kind, parts, clock() - started)
-        except Exception as error:
-            if (cause := _disk_error(error)) is not None:
-                raise _not_writable(self.workspace, cause) from error
-            raise
+            with plain_disk_errors(self.workspace):
+                path.mkdir()
+                yield draft
+                self._commit(draft, kind, parts, clock() - started)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -283,6 +280,23 @@ def _table_facts(path: Path) -> dict[str, Any]:
 
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:
     return digest_data({name: entry["sha256"] for name, entry in files.items()})
+
+
+@contextmanager
+def plain_disk_errors(workspace: Path) -> Iterator[None]:
+    """Tells in one sentence that a workspace cannot be written, whichever library found out.
+
+    Raises:
+        UserError: The disk is full, or cannot be written.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (cause := _disk_error(error)) is not None:
+            raise _not_writable(workspace, cause) from error
+        raise
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
