@@ -17,7 +17,7 @@ from mlc.store.runs import run_records
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("MLC_FAULT_KILLS", "4"))
+KILLS = int(os.environ.get("MLC_FAULT_KILLS", "3"))
 """The short form; `make faults` sets 50."""
 KILLS_A_WORKSPACE = 4
 SEED = int(os.environ.get("MLC_FAULT_SEED", "0"))
