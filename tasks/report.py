@@ -75,7 +75,7 @@ def publish_report(
         decision = decide_gate(read, gate)
         data = ReportData(
             name=TITLE,
-            settings=facts.settings,
+            settings={**facts.settings, "training starts from": _starts(trained)},
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(verdicts[language])],
             training_logs={run: _training_log(ref) for run, ref in trained.items()},
@@ -88,6 +88,18 @@ def publish_report(
         _show(read, draft.path)
 
     return produce(STAGE, parts, write)
+
+
+def _starts(trained: Mapping[tuple[str, int], ArtifactRef]) -> str:
+    """From what each model was trained, in words."""
+    store, warm = current_run().store, []
+    for (role, seed), ref in trained.items():
+        facts = store.manifest(ref.kind, ref.key)["facts"]
+        if languages := facts.get("started_from"):
+            warm.append(
+                f"{role}, seed {seed}: the checkpoint aligned on {', '.join(languages)}, in {facts['steps']} steps"
+            )
+    return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
 
 
 def _headline(results: Sequence[EvaluationResult]) -> dict[str, Any]:
