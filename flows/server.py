@@ -15,7 +15,7 @@ import httpx
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
 SERVER_FOLDER = "prefect"
