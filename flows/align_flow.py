@@ -227,7 +227,7 @@ def align(
     """
     started = time.perf_counter()
     settings = _settings(config, languages, workspace)
-    store = ArtifactStore(Path(settings.workspace))
+    store = settings.open_store()
     _tidy(store)
     facts = settings.model_dump(mode="json")
     with (

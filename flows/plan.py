@@ -12,7 +12,6 @@ from rich.table import Table
 
 from flows.align_flow import pipeline
 from flows.config import PipelineConfig
-from mlc.store import ArtifactStore
 from tasks.running import Outcome, Run, running
 
 Task = dict[str, Any]
@@ -29,7 +28,7 @@ def foresee(config: PipelineConfig) -> Run:
         The planned run, with its outcomes and the key parts of every task.
     """
     with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
-        run = Run(ArtifactStore(Path(config.workspace)), planning=True, scratch=Path(scratch))
+        run = Run(config.open_store(), planning=True, scratch=Path(scratch))
         with running(run):
             pipeline(config)
     return run

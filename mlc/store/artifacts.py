@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlc.errors import UserError
 from mlc.store.hashing import digest_data, digest_file, folder_files, fsync_path
@@ -31,6 +31,8 @@ from mlc.store.locks import file_lock
 
 MANIFEST = "manifest.json"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_DAMAGES = (ValueError, OSError, KeyError, TypeError, AttributeError)
+"""What reading a damaged artifact can end in."""
 _KEY_IN_NAMES = 32
 """Hexadecimal digits of a key in names of files that are not artifacts."""
 
@@ -65,17 +67,32 @@ class Draft:
     """Plain data for the manifest that does not belong to the content: counts, warnings."""
 
 
+class Remote(Protocol):
+    """A second place for artifacts, see :class:`mlc.store.remote.RemoteArtifacts`."""
+
+    def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Manifest of an artifact; None if there is no whole one."""
+
+    def push(self, folder: Path, kind: str, key: str) -> None:
+        """Copies an artifact there."""
+
+    def pull(self, folder: Path, kind: str, key: str) -> bool:
+        """Copies an artifact from there; tells whether there was one."""
+
+
 class ArtifactStore:
     """The artifacts of one workspace folder.
 
     Args:
         workspace: Folder of the workspace; made if it is not there.
+        remote: A second place: what is missing here is taken from there, and what is made here is copied there.
 
     Raises:
         UserError: The folder cannot be made or written.
     """
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, remote: Remote | None = None) -> None:
+        self.remote = remote
         self.workspace = workspace.resolve()
         self.root = self.workspace / "artifacts"
         try:
@@ -123,20 +140,57 @@ class ArtifactStore:
         """Looks whether an artifact is there, by its manifest and the sizes of its files alone; changes nothing."""
         try:
             return self._verify(self.root / kind / key, kind, key, contents=False)
-        except (ValueError, OSError, KeyError, TypeError, AttributeError):
+        except _DAMAGES:
+            pass
+        manifest = self.remote.manifest(kind, key) if self.remote else None
+        if manifest is None or manifest.get("key") != key:
             return None
+        return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
 
     def find(self, kind: str, key: str) -> ArtifactRef | None:
         """Looks for an intact artifact: every file by its digest, every table by its rows.
 
         A damaged one is set aside, with a warning that says what is wrong, and counts as missing.
         """
+        ref = self._find_here(kind, key)
+        if self.remote is None:
+            return ref
+        if ref is None:
+            return self._fetch(kind, key)
+        if self.remote.manifest(kind, key) is None:
+            self.remote.push(self.folder(ref), kind, key)
+        return ref
+
+    def _fetch(self, kind: str, key: str) -> ArtifactRef | None:
+        """Takes an artifact from the other place, if there is a whole one."""
+        assert self.remote is not None
+        draft = self._drafts / uuid.uuid4().hex
+        try:
+            with plain_disk_errors(self.workspace):
+                draft.mkdir()
+                if not self.remote.pull(draft, kind, key):
+                    return None
+                try:
+                    self._verify(draft, kind, key)
+                except _DAMAGES as problem:
+                    logger.warning(
+                        "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
+                    )
+                    return None
+                for path in folder_files(draft):
+                    fsync_path(path)
+                self._place(draft, kind, key)
+            return self.reference(kind, key)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _find_here(self, kind: str, key: str) -> ArtifactRef | None:
         folder = self.root / kind / key
         if not folder.exists():
             return None
         try:
             return self._verify(folder, kind, key)
-        except (ValueError, OSError, KeyError, TypeError, AttributeError) as problem:
+        except _DAMAGES as problem:
             logger.warning(
                 "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
             )
@@ -161,8 +215,10 @@ class ArtifactStore:
 
     def manifest(self, kind: str, key: str) -> dict[str, Any]:
         """Manifest of an artifact: key parts, files with digests, rows, times, facts."""
-        text = (self.root / kind / key / MANIFEST).read_text(encoding="utf-8")
-        manifest: dict[str, Any] = json.loads(text)
+        path = self.root / kind / key / MANIFEST
+        if not path.exists() and self.remote and (elsewhere := self.remote.manifest(kind, key)):
+            return elsewhere
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return manifest
 
     def manifests(self, kind: str) -> list[dict[str, Any]]:
@@ -228,14 +284,20 @@ class ArtifactStore:
         temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         fsync_path(temporary)
         temporary.rename(draft.path / MANIFEST)
-        fsync_path(draft.path)
-        target = self.root / kind / parts.key
+        self._place(draft.path, kind, parts.key)
+        if self.remote:
+            self.remote.push(self.root / kind / parts.key, kind, parts.key)
+
+    def _place(self, draft: Path, kind: str, key: str) -> None:
+        """Gives a whole artifact its name, unless another process was first."""
+        fsync_path(draft)
+        target = self.root / kind / key
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            draft.path.rename(target)
+            draft.rename(target)
         except OSError:
-            if self.find(kind, parts.key) is None:
-                draft.path.rename(target)
+            if self._find_here(kind, key) is None:
+                draft.rename(target)
         fsync_path(target.parent)
 
     def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
@@ -259,7 +321,7 @@ class ArtifactStore:
                 raise ValueError(f"its file {name} has other rows or columns than were noted")
         if _content_digest(manifest["files"]) != manifest["sha256"]:
             raise ValueError("its digest does not match its files")
-        return self.reference(kind, key)
+        return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
 
 
 def _table_facts(path: Path) -> dict[str, Any]:

@@ -130,6 +130,18 @@ def test_exactly_the_affected_stages_run(
         assert made(flow(workspace)) == set()
 
 
+def test_another_machine_finds_everything_in_the_storage(flow: Flow, workspace: Path, tmp_path: Path) -> None:
+    storage = f"memory://{tmp_path.name}"
+    assert made(flow(workspace, storage=storage)) == set()
+    # Its registry is empty, so that only the registration is missing.
+    registration = {"register", "promote"}
+    planned = plan_run(
+        load_config("smoke", languages=["es,fr"], workspace=str(tmp_path / "other"), overrides={"storage": storage})
+    )
+    assert {task["stage"] for task in planned if task["action"] == "run"} == registration
+    assert made(flow(tmp_path / "other", storage=storage)) == registration
+
+
 def test_changed_code_of_a_judge_reruns_judging_alone(
     flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
