@@ -35,6 +35,9 @@ def run_config(
     _be_quiet(workspace)
     with prefect_server(workspace, port=port) as server:
         os.environ["PREFECT_API_URL"] = server.api
+        if server.started_here:
+            # A server of our own that is gone does not come back, and every more trial doubles the wait.
+            os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
         # Prefect reads its settings when it is imported, so it is imported only now.
         from flows.align_flow import align
         from flows.plan import plan_run, show_plan, with_outcomes
@@ -48,6 +51,8 @@ def run_config(
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
             except Exception as error:
                 if not isinstance(error, UserError) and not answers(server.api):
+                    # Prefect has left the line open.
+                    console.print()
                     raise UserError(
                         f"The Prefect server at {server.url} stopped answering in the midst of the run: start the run "
                         "again; what is finished is kept."

@@ -151,7 +151,7 @@ def test_a_server_that_dies_in_the_midst(tmp_path: Path) -> None:
         time.sleep(0.05)
     for child in _children(process.pid):
         os.kill(child, signal.SIGKILL)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 2, err[-3000:]
     told = [line for line in err.splitlines() if line.startswith("mlc: ")]
     assert len(told) == 1
