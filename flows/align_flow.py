@@ -21,7 +21,7 @@ from mlc.store.locks import alone_in, workspace_lock
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
-from tasks.catalog import rebuild_catalog
+from tasks.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.dataset import build_dataset
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
@@ -30,6 +30,7 @@ from tasks.ingest import ingest, ingest_suite
 from tasks.promote import promote
 from tasks.reading import read_decision, read_headline, report_page
 from tasks.register import register_model
+from tasks.registry import DATABASE_FILE
 from tasks.report import ReportFacts, publish_report
 from tasks.running import Run, current_run, running, using_display, wait_for_workspace
 from tasks.settings import PolicySettings
@@ -46,6 +47,8 @@ class RunSummary:
 
     run_id: str
     """Id of the flow run in Prefect."""
+    number: int
+    """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
     """See :func:`flows.plan.with_outcomes`."""
     seconds_saved: float
@@ -172,12 +175,13 @@ def report_facts(config: PipelineConfig) -> ReportFacts:
     )
 
 
-def summarise_run(started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
+def summarise_run(number: int, started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
     """Collects what a run says of itself at the end."""
     run = current_run()
     gate = read_decision(decision)
     return RunSummary(
         run_id=str(flow_run.id or ""),
+        number=number,
         tasks=[asdict(outcome) for outcome in run.outcomes],
         seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
         metrics=read_headline(report),
@@ -193,6 +197,9 @@ def _tidy(store: ArtifactStore) -> None:
     with plain_disk_errors(store.workspace), alone_in(store.workspace) as alone:
         if alone:
             store.clear_drafts()
+            for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
+                for draft in store.workspace.glob(pattern):
+                    draft.unlink()
 
 
 def _run_name() -> str:
@@ -238,4 +245,4 @@ def align(
     ):
         report, decision = pipeline(settings)
         rebuild_catalog(store)
-        return asdict(summarise_run(started, report, decision))
+        return asdict(summarise_run(journal.number, started, report, decision))

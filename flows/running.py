@@ -101,7 +101,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
     ran = sum(task["state"] == "ran" for task in summary["tasks"])
     console.print(
-        f"Done in {summary['seconds']:.0f} s: {ran} tasks ran, {len(summary['tasks']) - ran} were cached, which saved "
-        f"{summary['seconds_saved']:.1f} s of work.",
+        f"Run {summary['number']} is done in {summary['seconds']:.0f} s: {ran} tasks ran, "
+        f"{len(summary['tasks']) - ran} were cached, which saved {summary['seconds_saved']:.1f} s of work.",
         highlight=False,
     )
