@@ -11,25 +11,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.server import Server, free_port, quiet_environment, started_server
+from flows.server import Server, quiet_environment
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("MLC_FAULT_KILLS", "3"))
+KILLS = int(os.environ.get("MLC_FAULT_KILLS", "2"))
 """The short form; `make faults` sets 50."""
 KILLS_A_WORKSPACE = 4
 SEED = int(os.environ.get("MLC_FAULT_SEED", "0"))
 OUTSIDE = {"register", "promote"}
 """These stand for something outside the store, whose ids are random."""
 SECONDS = 600
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

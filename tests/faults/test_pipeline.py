@@ -13,21 +13,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.server import Server, free_port, quiet_environment, started_server
+from flows.server import Server, free_port, quiet_environment
 from mlc.errors import UserError
 from mlc.store.runs import run_records
+from tests.faults.conftest import LONG
 from tests.faults.test_kills import contents
 from tests.flows.runs import Summary, flow_on, made
 
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +126,7 @@ def test_a_registry_that_cannot_be_reached(flow: Callable[..., Summary], workspa
     assert made(flow(workspace, "es")) == set()
 
 
+@pytest.mark.skipif(not LONG, reason="the long form: make faults")
 def test_a_server_that_dies_in_the_midst(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     environment = {**os.environ, **quiet_environment(), "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
