@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from flows.tethered import command
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
 
@@ -154,7 +155,8 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
     log = home / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
+            # A run that is killed takes its server along.
+            command(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
