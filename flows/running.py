@@ -47,11 +47,13 @@ def run_config(
         show_plan(planned, console, whole=False)
         console.print(f"Watch it at {server.url}/runs", highlight=False)
         with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+            reachable = True
             try:
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
             except Exception as error:
-                if not isinstance(error, UserError) and not answers(server.api):
-                    # Prefect has left the line open.
+                reachable = isinstance(error, UserError) or answers(server.api)
+                if not reachable:
+                    # Prefect leaves the line open in which it says so.
                     console.print()
                     raise UserError(
                         f"The Prefect server at {server.url} stopped answering in the midst of the run: start the run "
@@ -59,7 +61,8 @@ def run_config(
                     ) from error
                 raise
             finally:
-                _hand_over()
+                if reachable:
+                    _hand_over()
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
     _tell(summary, console)
     return summary
