@@ -299,6 +299,9 @@ def _run(config: Any, *, port: int | None, wait: float) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of the command."""
+    # Also for the commands that import Prefect and start no server.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:
         app()
         code = 0

@@ -14,7 +14,7 @@ from tasks.running import current_run
 from tasks.settings import RegistrySettings
 from tasks.stage import Stage, produce, stage_task
 
-STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"))
+STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"), outside=True)
 CANDIDATE = "candidate"
 PYFUNC = Path(__file__).with_name("policy_pyfunc.py")
 

@@ -32,6 +32,8 @@ class Stage:
     """Dotted name of the module whose imports decide the output; usually ``__name__``."""
     libraries: tuple[str, ...] = ()
     """Distributions whose minor version decides numbers."""
+    outside: bool = False
+    """Whether its artifacts stand for something outside the store, so that a plan must read them."""
 
     def parts(
         self,
@@ -235,6 +237,9 @@ def _foresee(
     stage, parts = job.stage, job.parts
     run.parts[parts.key] = parts
     ref = run.store.glance(stage.name, parts.key)
+    if ref and not run.store.folder(ref).exists() and (job.work.free or stage.outside):
+        # It is in the storage only, and what is in it is looked at here: small tables, the name of a version.
+        ref = run.store.find(stage.name, parts.key)
     problem = still_valid(ref) if ref else None
     if ref and problem is None:
         saved = _seconds_of(run.store, ref)
