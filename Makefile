@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test lint bench ui lock clean
+.PHONY: setup quickstart test faults lint bench ui lock clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,10 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+# The long form: 50 kills of the smoke run. The tests have a short one.
+faults: setup
+	MLC_FAULT_KILLS=50 $(BIN)/python -m pytest -q tests/faults
 
 lint: setup
 	$(BIN)/ruff check .

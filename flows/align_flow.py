@@ -16,23 +16,28 @@ from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
-from mlc.store.locks import workspace_lock
+from mlc.store.artifacts import plain_disk_errors
+from mlc.store.locks import alone_in, workspace_lock
+from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
-from tasks.catalog import rebuild_catalog
+from tasks.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.dataset import build_dataset
 from tasks.edit import compute_delta
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
+from tasks.generate import generate
 from tasks.ingest import ingest, ingest_suite
-from tasks.measure import measure_translations
+from tasks.measure import ask_translator
 from tasks.merge import merge_edits
 from tasks.promote import promote
 from tasks.reading import read_decision, read_headline, report_page
 from tasks.register import register_model
+from tasks.registry import DATABASE_FILE
 from tasks.report import ReportFacts, publish_report
 from tasks.running import Run, current_run, running, using_display, wait_for_workspace
 from tasks.settings import PolicySettings
+from tasks.signals import measure_translations
 from tasks.translate import translate
 
 Future = PrefectFuture[Any]
@@ -45,8 +50,12 @@ class RunSummary:
 
     run_id: str
     """Id of the flow run in Prefect."""
+    number: int
+    """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
-    """``stage``, ``language``, ``subject``, ``state`` (``ran`` or ``cached``), ``seconds``, ``reason``."""
+    """See :func:`flows.plan.with_outcomes`."""
+    seconds_saved: float
+    """What the cached artifacts took when they were made."""
     metrics: dict[str, Any]
     """Headline figures, see :func:`tasks.report.read_headline`."""
     model_version: dict[str, str]
@@ -73,13 +82,13 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     held_out = ingest_held_out(config)
 
     translations = translate_all(config, prompts, config.languages)
-    measured = measure_all(config, translations)
+    signals = measure_all(config, translations)
     verdicts = {
-        language: filter_translations.submit(measured[language], language, config.quality)
+        language: filter_translations.submit(signals[language], language, config.quality)
         for language in config.languages
     }
     base = evaluate_everywhere(config, config.policy, "base", None, held_out)
-    training_set = build_dataset(prompts, results_of(translations, measured, verdicts), config.dataset)
+    training_set = build_dataset(prompts, results_of(translations, signals, verdicts), config.dataset)
 
     models = align_all(config, prompts, training_set)
     if config.method != "consistency":
@@ -174,42 +183,38 @@ def translate_all(
 
 
 def measure_all(config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
-    """The translations with the signals that need the translator, where the configuration asks for some."""
-    if not config.quality.model_signals:
-        return translations
-    return {
-        language: measure_translations.submit(future, language, config.quality, config.translator)
+    """The signals of the translations; those that need the translator, where the configuration asks for some."""
+    signals = {
+        language: measure_translations.submit(future, language, config.quality)
         for language, future in translations.items()
+    }
+    if not config.quality.model_signals:
+        return signals
+    return {
+        language: ask_translator.submit(future, language, config.quality, config.translator)
+        for language, future in signals.items()
     }
 
 
 def evaluate_everywhere(
     config: PipelineConfig, model: Model, role: str, seed: int | None, held_out: Mapping[str, HeldOut]
 ) -> dict[str, Future]:
-    """One evaluation a language; English comes first, because it sets the threshold for the others."""
+    """One evaluation a language: the model generates, the judges judge. English sets the threshold for the others."""
     subject = role if seed is None else f"{role} {seed}"
-    english = _evaluate(config, model, role, seed, ENGLISH, held_out, None)
-    others = {
-        f"{subject} {language}": _evaluate(config, model, role, seed, language, held_out, english)
-        for language in config.languages
+    languages = (ENGLISH, *config.languages)
+    settings, device = config.evaluation, config.policy.device
+    generated = {
+        language: generate.submit(
+            model, role, seed, language, held_out[language].suite, held_out[language].texts, settings, device
+        )
+        for language in languages
     }
-    return {f"{subject} {ENGLISH}": english, **others}
-
-
-def _evaluate(
-    config: PipelineConfig,
-    model: Model,
-    role: str,
-    seed: int | None,
-    language: str,
-    held_out: Mapping[str, HeldOut],
-    english: Future | None,
-) -> Future:
-    prompts = held_out[language]
-    future: Future = evaluate.submit(
-        model, role, seed, language, prompts.suite, prompts.texts, english, config.evaluation, config.policy.device
-    )
-    return future
+    return {
+        f"{subject} {language}": evaluate.submit(
+            generated[language], role, seed, language, None if language == ENGLISH else generated[ENGLISH], settings
+        )
+        for language in languages
+    }
 
 
 def results_of(*stages: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
@@ -236,19 +241,31 @@ def report_facts(config: PipelineConfig) -> ReportFacts:
     )
 
 
-def summarise_run(started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
+def summarise_run(number: int, started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
     """Collects what a run says of itself at the end."""
     run = current_run()
     gate = read_decision(decision)
     return RunSummary(
         run_id=str(flow_run.id or ""),
+        number=number,
         tasks=[asdict(outcome) for outcome in run.outcomes],
+        seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
         metrics=read_headline(report),
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
         gate={name: gate[name] for name in ("passed", "reasons")},
         report=str(report_page(report)),
         seconds=round(time.perf_counter() - started, 1),
     )
+
+
+def _tidy(store: ArtifactStore) -> None:
+    """Removes what killed runs left, if no other run is there whose drafts these may be."""
+    with plain_disk_errors(store.workspace), alone_in(store.workspace) as alone:
+        if alone:
+            store.clear_drafts()
+            for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
+                for draft in store.workspace.glob(pattern):
+                    draft.unlink()
 
 
 def _run_name() -> str:
@@ -283,9 +300,15 @@ def align(
     """
     started = time.perf_counter()
     settings = _settings(config, languages, workspace)
-    store = ArtifactStore(Path(settings.workspace))
-    with workspace_lock(store.workspace, wait_seconds=wait_for_workspace()), running(Run(store, using_display())):
-        store.clear_drafts()
+    store = settings.open_store()
+    _tidy(store)
+    facts = settings.model_dump(mode="json")
+    with (
+        plain_disk_errors(store.workspace),
+        workspace_lock(store.workspace, shared=True, wait_seconds=wait_for_workspace()),
+        recorded(store.workspace, run_id=str(flow_run.id or ""), name=settings.name, config=facts) as journal,
+        running(Run(store, using_display(), journal=lambda outcome: journal.write({"task": asdict(outcome)}))),
+    ):
         report, decision = pipeline(settings)
         rebuild_catalog(store)
-        return asdict(summarise_run(started, report, decision))
+        return asdict(summarise_run(journal.number, started, report, decision))

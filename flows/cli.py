@@ -66,7 +66,7 @@ def run(
     settings: SetOption = None,
     as_json: JsonOption = False,
     port: Annotated[int | None, typer.Option(help="Port of the Prefect server that is started for the run.")] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for another run in the same workspace.")] = 0.0,
+    wait: Annotated[float, typer.Option(help="Seconds to wait while `mlc gc` holds the workspace.")] = 0.0,
 ) -> None:
     """Run the pipeline; what is there already is not made again."""
     with plain_errors():
@@ -86,26 +86,40 @@ def plan(
 ) -> None:
     """Show what a run would do, without doing it."""
     with plain_errors():
-        from flows.plan import plan_run
+        from flows.plan import plan_run, show_plan
 
         planned = plan_run(_load(config, languages, workspace, settings))
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("stage", "language", "", "action", "why"):
-            table.add_column(column)
-        for item in planned:
-            color = "cyan" if item["action"] == "cached" else "yellow"
-            table.add_row(
-                item["stage"],
-                item["language"] or "",
-                item["subject"] or "",
-                f"[{color}]{item['action']}[/]",
-                item["reason"],
-            )
-        terminal.print(table)
-        counts = {action: sum(item["action"] == action for item in planned) for action in ("run", "cached")}
-        terminal.print(f"{counts['run']} tasks would run, {counts['cached']} are cached.", highlight=False)
+        show_plan(planned, terminal)
         if as_json:
             print(json.dumps({"tasks": planned}, ensure_ascii=False))
+
+
+@app.command()
+def why(
+    stage: Annotated[str, typer.Argument(help="A stage, such as translate, filter or align.")],
+    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Run to compare with: its number, or the beginning of its id.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a stage depends on, and what is different from the previous run."""
+    with plain_errors():
+        from flows.why import explain, show_explanations
+
+        folder = _existing(workspace)
+        chosen = _load(config, None, folder, settings) if config else None
+        if settings and not config:
+            raise UserError("The option --set needs --config: name the configuration that it changes.")
+        found = explain(folder, stage, language=language, against=against, config=chosen)
+        show_explanations(found, terminal if as_json else results)
+        if as_json:
+            print(json.dumps({"explanations": [vars(item) for item in found]}, ensure_ascii=False))
 
 
 @app.command()
@@ -115,6 +129,45 @@ def status(workspace: WorkspaceOption = None) -> None:
         from flows.status import show_status
 
         show_status(_existing(workspace), results)
+
+
+@app.command()
+def gc(
+    keep_last: Annotated[int, typer.Option(min=1, help="Completed runs whose artifacts stay.")] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Also memories of translators that no run uses.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Remove artifacts that no recent run and no registered model version needs."""
+    with plain_errors():
+        from flows.housekeeping import collect_garbage
+
+        collect_garbage(_existing(workspace), keep_last=keep_last, dry_run=dry_run, memory=memory, console=results)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Number of the run, the beginning of its id, or last.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write: .tar, or .tar.gz.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write the artifacts of a run as one archive."""
+    with plain_errors():
+        from flows.housekeeping import export as export_artifacts
+
+        export_artifacts(_existing(workspace), run, file, results)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="An archive that `mlc export` wrote.")], workspace: WorkspaceOption = None
+) -> None:
+    """Take over the artifacts of an archive."""
+    with plain_errors():
+        from flows.config import DEFAULT_WORKSPACE
+        from flows.housekeeping import take_in
+
+        take_in(workspace or Path(DEFAULT_WORKSPACE), file, results)
 
 
 @app.command()
@@ -406,6 +459,9 @@ def main() -> None:
     if not terminal.is_terminal:
         # Bars of downloads and of loading are for people; in a log they are noise.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Also for the commands that import Prefect and start no server.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:
         app()
         code = 0

@@ -15,6 +15,7 @@ from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
+from mlc.store import ArtifactStore
 from mlc.training.settings import AlignSettings
 from mlc.translation.settings import TranslatorSettings
 from tasks.edit_settings import EditStageSettings
@@ -37,6 +38,9 @@ class PipelineConfig(Settings):
     """Name of the run; changes nothing that is computed."""
     workspace: str = DEFAULT_WORKSPACE
     """Folder for everything that the run makes."""
+    storage: str | None = None
+    """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
+    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names."""
     prompts: PromptSettings
     """English training prompts."""
     languages: tuple[str, ...] = Field(min_length=1)
@@ -123,6 +127,15 @@ class PipelineConfig(Settings):
     def languages_label(self) -> str:
         """The languages in short, for names of runs."""
         return " ".join(code.split("_")[0] for code in self.languages)
+
+    def open_store(self) -> ArtifactStore:
+        """The artifacts of the workspace, with the storage behind them."""
+        remote = None
+        if self.storage:
+            from mlc.store.remote import RemoteArtifacts
+
+            remote = RemoteArtifacts(self.storage)
+        return ArtifactStore(Path(self.workspace), remote)
 
     def summary(self) -> dict[str, str]:
         """What decides the results, in a few lines, for the report and the registry. No paths, no name."""

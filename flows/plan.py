@@ -1,25 +1,108 @@
-"""What a run would do, without Prefect and without loading a model."""
+"""What a run would do, without Prefect's server and without loading a model."""
 
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from flows.align_flow import pipeline
 from flows.config import PipelineConfig
-from mlc.store import ArtifactStore
-from tasks.running import Run, running
+from tasks.running import Outcome, Run, running
+
+Task = dict[str, Any]
 
 
-def plan_run(config: PipelineConfig) -> list[dict[str, Any]]:
-    """Walks through the pipeline and looks which artifacts are there.
+def foresee(config: PipelineConfig) -> Run:
+    """Walks through the pipeline and looks which artifacts are there; nothing in the workspace changes.
 
-    A task whose input is made anew counts as ``run``; if that input turns out the same as before, the run will find
-    it cached after all.
+    A task whose input is made anew counts as one that runs; if that input turns out the same as before, the run will
+    find it cached after all. Reading prompt files costs so little that it is done, in a temporary folder, so that what
+    follows is known.
 
     Returns:
-        One entry a task: ``stage``, ``language``, ``subject``, ``action`` (``run`` or ``cached``), ``reason``.
+        The planned run, with its outcomes and the key parts of every task.
     """
-    run = Run(ArtifactStore(Path(config.workspace)), planning=True)
-    with running(run):
-        pipeline(config)
-    told = ("stage", "language", "subject", "reason")
-    return [{**{name: getattr(outcome, name) for name in told}, "action": outcome.state} for outcome in run.outcomes]
+    with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
+        run = Run(config.open_store(), planning=True, scratch=Path(scratch))
+        with running(run):
+            pipeline(config)
+    return run
+
+
+def plan_run(config: PipelineConfig) -> list[Task]:
+    """What a run would do.
+
+    Returns:
+        One entry a task: ``stage``, ``language``, ``subject``, ``action`` (``run`` or ``cached``), ``reason``,
+        ``rows_new`` (None for a task without rows) and ``seconds_estimated`` (None without experience).
+    """
+    return [planned_task(outcome) for outcome in foresee(config).outcomes]
+
+
+def planned_task(outcome: Outcome) -> Task:
+    """One task of a plan as plain data."""
+    names = ("stage", "language", "subject", "reason", "rows_new", "seconds_estimated")
+    told = {name: getattr(outcome, name) for name in names}
+    return {**told, "action": "cached" if outcome.state == "cached" else "run"}
+
+
+def with_outcomes(planned: Iterable[Task], outcomes: Iterable[Outcome]) -> list[Task]:
+    """The tasks of a run, each with what was planned for it.
+
+    Returns:
+        One entry a task in the order in which they ended: the fields of a plan; ``state`` (``ran`` or ``cached``),
+        ``seconds``, ``seconds_saved`` and ``key``. ``reason`` and ``rows_new`` are those of the run.
+    """
+    foreseen = {(task["stage"], task["language"], task["subject"]): task for task in planned}
+    tasks = []
+    for outcome in outcomes:
+        task = foreseen.get((outcome.stage, outcome.language, outcome.subject), planned_task(outcome))
+        tasks.append({**task, **asdict(outcome), "seconds_estimated": task["seconds_estimated"]})
+    return tasks
+
+
+def show_plan(planned: list[Task], console: Console, *, whole: bool = True) -> None:
+    """Prints a plan.
+
+    Args:
+        planned: From :func:`plan_run`.
+        console: Where to print.
+        whole: Whether tasks that are cached get a line each too.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("stage", "language", "", "action", "new rows", "about", "why"):
+        table.add_column(column, justify="right" if column in ("new rows", "about") else "left")
+    for task in planned:
+        if not whole and task["action"] == "cached":
+            continue
+        color = "cyan" if task["action"] == "cached" else "yellow"
+        rows = "" if task["rows_new"] is None or task["action"] == "cached" else str(task["rows_new"])
+        table.add_row(
+            task["stage"],
+            task["language"] or "",
+            task["subject"] or "",
+            f"[{color}]{task['action']}[/]",
+            rows,
+            "" if task["action"] == "cached" else _seconds(task["seconds_estimated"]),
+            "" if task["action"] == "cached" else escape(task["reason"]),
+        )
+    if table.row_count:
+        console.print(table)
+    to_run = [task for task in planned if task["action"] == "run"]
+    known = [task["seconds_estimated"] for task in to_run if task["seconds_estimated"] is not None]
+    words = f"{len(to_run)} tasks would run, {len(planned) - len(to_run)} are cached"
+    if known:
+        rest = "" if len(known) == len(to_run) else f", and {len(to_run) - len(known)} tasks that never ran here"
+        words += f"; about {_seconds(sum(known))} of work by past runs{rest}"
+    console.print(f"{words}.", highlight=False, soft_wrap=True)
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"{value:.1f} s" if value < 100 else f"{value / 60:.0f} min"

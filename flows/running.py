@@ -10,7 +10,8 @@ from rich.console import Console
 
 from flows.config import PipelineConfig
 from flows.display import TerminalDisplay, outcome_table
-from flows.server import prefect_server, quiet_environment
+from flows.server import answers, prefect_server, quiet_environment
+from mlc.errors import UserError
 from mlc.store import ArtifactStore
 
 DRAIN_SECONDS = 20
@@ -34,16 +35,35 @@ def run_config(
     _be_quiet(workspace)
     with prefect_server(workspace, port=port) as server:
         os.environ["PREFECT_API_URL"] = server.api
+        if server.started_here:
+            # A server of our own that is gone does not come back, and every more trial doubles the wait.
+            os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
         # Prefect reads its settings when it is imported, so it is imported only now.
         from flows.align_flow import align
-        from tasks.running import shown_on
+        from flows.plan import plan_run, show_plan, with_outcomes
+        from tasks.running import Outcome, shown_on
 
+        planned = plan_run(config)
+        show_plan(planned, console, whole=False)
         console.print(f"Watch it at {server.url}/runs", highlight=False)
         with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+            reachable = True
             try:
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
+            except Exception as error:
+                reachable = isinstance(error, UserError) or answers(server.api)
+                if not reachable:
+                    # Prefect leaves the line open in which it says so.
+                    console.print()
+                    raise UserError(
+                        f"The Prefect server at {server.url} stopped answering in the midst of the run: start the run "
+                        "again; what is finished is kept."
+                    ) from error
+                raise
             finally:
-                _hand_over()
+                if reachable:
+                    _hand_over()
+    summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
     _tell(summary, console)
     return summary
 
@@ -82,4 +102,9 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     for reason in gate["reasons"]:
         console.print(f"  {reason}", highlight=False)
     console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
-    console.print(f"Done in {summary['seconds']:.0f} s.", highlight=False)
+    ran = sum(task["state"] == "ran" for task in summary["tasks"])
+    console.print(
+        f"Run {summary['number']} is done in {summary['seconds']:.0f} s: {ran} tasks ran, "
+        f"{len(summary['tasks']) - ran} were cached, which saved {summary['seconds_saved']:.1f} s of work.",
+        highlight=False,
+    )

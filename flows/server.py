@@ -12,11 +12,15 @@ from pathlib import Path
 
 import httpx
 
+from flows.tethered import command
 from mlc.errors import UserError
+from mlc.store.locks import free_slot
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
+SERVER_FOLDER = "prefect"
+"""Folder of the server's database, below the workspace."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ def quiet_environment() -> dict[str, str]:
         # Threads that spin while they wait slow a machine several times that the server and others use too.
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
+        # By default it asks a server that is not there for minutes.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         # Bars of other libraries would break through our own.
         "TQDM_DISABLE": "1",
@@ -109,7 +115,11 @@ def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Serv
             return
         raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
     # Not 4200: whoever finds a server there may rely on it to stay.
-    with started_server(workspace, port or free_port()) as server:
+    # A second run in the workspace has its own server, and so its own database: two on one would fight over it.
+    with (
+        free_slot(workspace.resolve(), SERVER_FOLDER) as home,
+        started_server(workspace, port or free_port(), home=home) as server,
+    ):
         yield server
 
 
@@ -122,13 +132,18 @@ def _api(port: int) -> str:
 
 
 @contextmanager
-def started_server(workspace: Path, port: int) -> Iterator[Server]:
+def started_server(workspace: Path, port: int, *, home: Path | None = None) -> Iterator[Server]:
     """Starts a server on loopback with its database in the workspace, and stops it at the end of the block.
+
+    Args:
+        workspace: Folder of the workspace.
+        port: Port of the server.
+        home: Folder of its database; ``prefect`` in the workspace if left out.
 
     Raises:
         UserError: It does not answer in time.
     """
-    home = workspace.resolve() / "prefect"
+    home = home or workspace.resolve() / SERVER_FOLDER
     home.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
@@ -140,7 +155,8 @@ def started_server(workspace: Path, port: int) -> Iterator[Server]:
     log = home / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
+            # A run that is killed takes its server along.
+            command(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

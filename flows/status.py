@@ -9,15 +9,29 @@ from rich.table import Table
 
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
+from mlc.store.runs import run_records
 from tasks.registry import CHAMPION, PROMOTIONS_FILE, ModelVersion, champion, connect, promote_version
 from tasks.running import Run, running
 from tasks.settings import RegistrySettings
 
-STAGES = ("ingest", "translate", "filter", "dataset", "align", "evaluate", "report", "register", "promote")
+SHOWN_RUNS = 5
+STAGES = (
+    "ingest",
+    "translate",
+    "signals",
+    "filter",
+    "dataset",
+    "align",
+    "generate",
+    "evaluate",
+    "report",
+    "register",
+    "promote",
+)
 
 
 def show_status(workspace: Path, console: Console) -> None:
-    """Prints the artifacts by stage, the newest report, and the registered versions.
+    """Prints the artifacts by stage, the last runs, the newest report, and the registered versions.
 
     Args:
         workspace: Folder of the workspace.
@@ -35,11 +49,28 @@ def show_status(workspace: Path, console: Console) -> None:
             newest = manifests[-1]["created"][:19].replace("T", " ")
             table.add_row(stage, str(len(manifests)), str(rows or ""), f"{size / 2**20:.1f}", newest)
     console.print(table)
+    _show_runs(store.workspace, console)
     reports = store.manifests("report")
     if reports:
         page = store.root / "report" / reports[-1]["key"] / "report.html"
         console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
     _show_versions(store, console)
+
+
+def _show_runs(workspace: Path, console: Console) -> None:
+    records = run_records(workspace)[-SHOWN_RUNS:]
+    if not records:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "configuration", "started", "ended", "ran", "cached"):
+        table.add_column(name, justify="right" if name in ("run", "ran", "cached") else "left")
+    for record in records:
+        ran = sum(task["state"] == "ran" for task in record.tasks)
+        started = record.started[:19].replace("T", " ")
+        counts = (str(ran), str(len(record.tasks) - ran))
+        table.add_row(str(record.number), record.name, started, record.end or "killed or still going", *counts)
+    console.print()
+    console.print(table)
 
 
 def promote_by_hand(workspace: Path, version: str, *, name: str, force: bool, reason: str, console: Console) -> None:
@@ -85,7 +116,7 @@ def _registry(store: ArtifactStore, name: str) -> RegistrySettings:
     registered = store.manifests("register")
     if not registered:
         raise UserError("Nothing is registered in this workspace yet: run `mlc run` first.")
-    stored: dict[str, Any] = registered[-1]["parts"]["settings"]
+    stored: dict[str, Any] = registered[-1]["parts"]["settings"]["registry"]
     return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
 
 

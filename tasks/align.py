@@ -7,18 +7,21 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
-from mlc.models.sources import resolve_model
+from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.compute import computing, release
 from tasks.files import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
+from tasks.roles import subject_of
 from tasks.running import current_run
 from tasks.settings import PolicySettings
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
+from tasks.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
+from tasks.warm_start import ROLE as WARM_START
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
-NOT_IN_KEY = {"teacher"}
-"""Settings that enter through the models."""
+NOT_IN_KEY = {"teacher", "checkpoint_minutes"}
+"""Settings that enter through the models, or change no result."""
 
 
 @stage_task("align", "align · {role} · seed {seed}")
@@ -41,8 +44,17 @@ def align_model(
     source = resolve_model(policy.model, revision=policy.revision)
     teacher = resolve_model(settings.teacher) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
-    facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY)
-    parts = STAGE.parts(facts, {"examples": examples}, models, seed)
+    facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS)
+    parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
+    warm = None
+    # What was trained in full on these very examples is the better model, and costs nothing.
+    if settings.warm_start and current_run().store.glance(STAGE.name, parts.key) is None:
+        warm = find_warm_start(current_run().store, examples, parts)
+    if warm:
+        facts |= {"warm_start": True, "warm_start_share": settings.warm_start_share}
+        models |= {WARM_START: warm.checkpoint.sha256}
+        parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
+        settings = settings.model_copy(update={"steps": settings.warm_steps})
 
     def write(draft: Draft) -> None:
         import torch
@@ -55,7 +67,9 @@ def align_model(
         with computing():
             # Training needs the memory for itself.
             release()
-            trained = load_policy(source, dtype=getattr(torch, settings.training_dtype), device=policy.device)
+            trained = load_policy(
+                _start(warm) or source, dtype=getattr(torch, settings.training_dtype), device=policy.device
+            )
             moved = run.display.bar(f"align · {role} · seed {seed}", settings.steps)
             scratch = draft.path / "trainer"
             scratch.mkdir()
@@ -68,6 +82,7 @@ def align_model(
                     folder=scratch,
                     teacher=load_policy(teacher, device=policy.device) if teacher else None,
                     on_step=lambda step, figures: moved(1),
+                    checkpoints=run.store.partial(STAGE.name, parts.key),
                 )
             except ValueError as problem:
                 raise UserError(
@@ -76,8 +91,24 @@ def align_model(
             save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
+        draft.facts |= {"started_from": list(warm.languages) if warm else None, "steps": settings.steps}
 
-    return produce(STAGE, parts, write, subject=f"{role} · seed {seed}")
+    effort = settings.steps * settings.batch_size * settings.accumulation
+    work = Work(examples.rows, effort=effort)
+    return produce(STAGE, parts, write, subject=subject_of(role, seed), work=work)
+
+
+def _start(warm: WarmStart | None) -> ModelSource | None:
+    """The checkpoint of a warm start, verified."""
+    if warm is None:
+        return None
+    store, ref = current_run().store, warm.checkpoint
+    if store.find(ref.kind, ref.key) is None:
+        raise UserError(
+            f"The checkpoint {ref.key[:12]} that training was to start from is damaged and was set aside: run again, "
+            "and another start is chosen."
+        )
+    return artifact_model(store.folder(ref) / CHECKPOINT_FOLDER, ref.sha256)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from mlc.store import ArtifactRef, Draft
 from tasks.files import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.running import current_run
 from tasks.settings import DatasetSettings
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("dataset", version=2, module=__name__, libraries=("datasets", "pyarrow"))
 
@@ -34,7 +34,7 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
     Raises:
         UserError: ``min_languages`` leaves no prompt.
     """
-    parts = STAGE.parts(settings.model_dump(mode="json"), {"prompts": prompts, **verdicts})
+    parts = STAGE.parts({"dataset": settings.model_dump(mode="json")}, {"prompts": prompts, **verdicts})
 
     def write(draft: Draft) -> None:
         from datasets import Dataset
@@ -57,7 +57,7 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
         draft.rows = len(usable)
         draft.facts |= {"left_out": len(joined) - len(usable), "languages": [ENGLISH, *kept]}
 
-    return produce(STAGE, parts, write)
+    return produce(STAGE, parts, write, work=Work(prompts.rows))
 
 
 def _kept(verdicts: pa.Table) -> dict[str, Kept]:

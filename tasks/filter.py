@@ -1,27 +1,24 @@
-"""Stage ``filter``: which translations are good enough, and why the others are not."""
-
-from dataclasses import asdict
+"""Stage ``filter``: which translations are good enough, and why the others are not; decided from stored signals."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
-from mlc.languages import resolve_language
-from mlc.quality.filtering import filter_pairs
+from mlc.quality.filtering import decide
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
-from tasks.files import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
+from tasks.files import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
 from tasks.running import current_run
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
 
-STAGE = Stage("filter", version=2, module=__name__, libraries=("duckdb", "py3langid", "numpy", "scipy"))
+STAGE = Stage("filter", version=3, module=__name__, libraries=("duckdb",))
 
 
 @stage_task("filter", "filter · {language}")
-def filter_translations(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
-    """Judges every translation of one language.
+def filter_translations(signals: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+    """Decides about every translation of one language; changed thresholds come here and no further back.
 
     Returns:
         ``verdicts.parquet`` (all rows with their signals, ``quality``, ``keep``, ``reason``, ``reasons``),
@@ -32,12 +29,12 @@ def filter_translations(translations: ArtifactRef, language: str, settings: Qual
     """
     # Only what decides about this language: an override for another one changes nothing here.
     own = settings.only_for(language)
-    facts = {"language": asdict(resolve_language(language)), **own.model_dump(mode="json")}
-    parts = STAGE.parts(facts, {"translations": translations})
+    facts = {"language": language, "quality": own.model_dump(mode="json")}
+    parts = STAGE.parts(facts, {"signals": signals})
 
     def write(draft: Draft) -> None:
         store = current_run().store
-        verdicts = filter_pairs(pq.read_table(store.folder(translations) / TRANSLATIONS_FILE), own)
+        verdicts = decide(pq.read_table(store.folder(signals) / SIGNALS_FILE), own)
         counts = funnel(verdicts)
         measured = coverage(verdicts)
         _show(counts, verdicts, language)
@@ -52,7 +49,7 @@ def filter_translations(translations: ArtifactRef, language: str, settings: Qual
             row["not_applicable"] for row in measured.to_pylist() if row["signal"] == "signal_language_expected"
         )
 
-    return produce(STAGE, parts, write, language=language)
+    return produce(STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
 def _show(counts: pa.Table, verdicts: pa.Table, language: str) -> None:

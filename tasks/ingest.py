@@ -17,7 +17,7 @@ from mlc.store.hashing import digest_file, digest_folder
 from tasks.files import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.running import current_run
 from tasks.settings import PromptSettings
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("ingest", version=1, module=__name__, libraries=("pyarrow",))
 REQUIRED = ("prompt", "chosen")
@@ -46,7 +46,7 @@ def ingest(settings: PromptSettings) -> ArtifactRef:
         _tell(prompts.rejected)
 
     parts = STAGE.parts({"format": path.suffix, "required": list(REQUIRED), "limit": settings.limit}, {"file": source})
-    return produce(STAGE, parts, write, subject="prompts")
+    return produce(STAGE, parts, write, subject="prompts", work=Work(free=True))
 
 
 @stage_task("ingest", "ingest · held-out · {language}")
@@ -71,12 +71,12 @@ def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
         draft.rows = len(suite)
 
     parts = STAGE.parts({"language": language, "limit": settings.limit}, inputs)
-    return produce(STAGE, parts, write, language=language, subject="held-out")
+    return produce(STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
 
 
 def _tell(rejected: pa.Table) -> None:
     """Shows which rows were set aside, by number and reason."""
-    if not len(rejected):
+    if not len(rejected) or current_run().planning:
         return
     create_table_artifact(
         key="set-aside-prompts", table=rejected.to_pylist(), description="Rows of the prompt file that are not used."

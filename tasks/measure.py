@@ -9,31 +9,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.languages import resolve_language
-from mlc.quality.filtering import compute_signals, decide, with_columns
+from mlc.quality.filtering import decide, with_columns
 from mlc.quality.settings import ModelSignal, QualitySettings
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.identity import facts_of
 from mlc.translation.settings import TranslatorSettings
 from tasks.compute import loaded
-from tasks.files import TRANSLATIONS_FILE
+from tasks.files import SIGNALS_FILE
 from tasks.running import current_run
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.quality.models import PairModel
 
-STAGE = Stage("measure", version=1, module=__name__, libraries=("torch", "transformers", "sacrebleu", "duckdb"))
+STAGE = Stage("measure", version=2, module=__name__, libraries=("torch", "transformers", "sacrebleu", "duckdb"))
 
 
 @stage_task("measure", "measure · {language}")
-def measure_translations(
-    translations: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+def ask_translator(
+    signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
 ) -> ArtifactRef:
     """Asks the translator about its translations.
 
     Returns:
-        ``translations.parquet`` with a column for each signal of ``settings.model_signals``; NULL for the rows that
-        the text alone drops.
+        ``signals.parquet`` with a column for each signal of ``settings.model_signals`` too; NULL for the rows that the
+        text alone drops.
 
     Raises:
         UserError: A signal needs another translator.
@@ -47,15 +47,14 @@ def measure_translations(
             "engine": facts["engine"],
             **facts["decoding"],
         },
-        {"translations": translations},
+        {"signals": signals},
         models={"translator": facts["model"]},
     )
 
     def write(draft: Draft) -> None:
         run = current_run()
-        pairs = pq.read_table(run.store.folder(translations) / TRANSLATIONS_FILE)
-        signals = compute_signals(pairs, batch_rows=own.length_batch_rows)
-        passed = np.flatnonzero(decide(signals, own)["keep"].to_numpy(zero_copy_only=False))
+        pairs = pq.read_table(run.store.folder(signals) / SIGNALS_FILE)
+        passed = np.flatnonzero(decide(pairs, own)["keep"].to_numpy(zero_copy_only=False))
         asked = pairs.take(pa.array(passed)).select(["source", "translation", "source_language", "target_language"])
         asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
         names = own.model_signals
@@ -67,11 +66,11 @@ def measure_translations(
         place[passed] = np.arange(len(passed))
         indices = pa.array(place, mask=place < 0)
         columns = {name: measured[name].combine_chunks().take(indices) for name in measured.column_names}
-        pq.write_table(with_columns(pairs, pa.table(columns)), draft.path / TRANSLATIONS_FILE)
+        pq.write_table(with_columns(pairs, pa.table(columns)), draft.path / SIGNALS_FILE)
         draft.rows = len(pairs)
         draft.facts["asked"] = len(passed)
 
-    return produce(STAGE, parts, write, language=language)
+    return produce(STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
 def _load(signals: Sequence[ModelSignal], settings: TranslatorSettings) -> "PairModel":

@@ -10,7 +10,7 @@ from mlc.evaluation.gate import GateDecision, GateSettings, decide_gate
 from mlc.store import ArtifactRef, Draft
 from tasks.files import DECISION_FILE
 from tasks.reading import read_results
-from tasks.registry import ModelVersion, connect, promote_version, read_version
+from tasks.registry import ModelVersion, connect, promote_version, read_version, registry_errors
 from tasks.settings import RegistrySettings, Roles
 from tasks.stage import Stage, produce, stage_task
 
@@ -51,9 +51,10 @@ def promote(
     def write(draft: Draft) -> None:
         decision = decide_gate(read_results(results), settings, **asdict(roles))
         candidate = read_version(version)
-        client = connect(registry)
-        previous = promote_version(client, candidate, decision.reasons, by="gate") if decision.passed else None
-        client.set_model_version_tag(candidate.name, candidate.version, "gate", _word(decision))
+        with registry_errors(registry):
+            client = connect(registry)
+            previous = promote_version(client, candidate, decision.reasons, by="gate") if decision.passed else None
+            client.set_model_version_tag(candidate.name, candidate.version, "gate", _word(decision))
         stored = {"passed": decision.passed, "reasons": decision.reasons, **candidate.as_dict(), "previous": previous}
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
         _show(decision, candidate)

@@ -9,12 +9,12 @@ from mlc.evaluation.results import EvaluationResult
 from mlc.store import ArtifactRef, Draft
 from tasks.files import CHECKPOINT_FOLDER, VERSION_FILE
 from tasks.reading import read_results
-from tasks.registry import ModelVersion, connect, read_version, version_problem
+from tasks.registry import ModelVersion, connect, read_version, registry_errors, version_problem
 from tasks.running import current_run
 from tasks.settings import RegistrySettings
 from tasks.stage import Stage, produce, stage_task
 
-STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"))
+STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"), outside=True)
 CANDIDATE = "candidate"
 PYFUNC = Path(__file__).with_name("policy_pyfunc.py")
 
@@ -45,20 +45,21 @@ def register_model(
     """
     # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
     parts = STAGE.parts(
-        {**settings.model_dump(mode="json"), "role": role},
+        {"registry": settings.model_dump(mode="json"), "role": role},
         {"model": model, **{f"evaluation {name}": ref for name, ref in results.items()}},
         seed=seed,
     )
 
     def write(draft: Draft) -> None:
         run = current_run()
-        version = _register(
-            run.store.folder(model) / CHECKPOINT_FOLDER,
-            run.store.folder(report),
-            [result for result in read_results(results) if _is_candidate(result, role, seed)],
-            {**facts, "seed": seed, "artifact": model.key},
-            settings,
-        )
+        with registry_errors(settings):
+            version = _register(
+                run.store.folder(model) / CHECKPOINT_FOLDER,
+                run.store.folder(report),
+                [result for result in read_results(results) if _is_candidate(result, role, seed)],
+                {**facts, "seed": seed, "artifact": model.key},
+                settings,
+            )
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
 
     return produce(

@@ -1,9 +1,13 @@
 """The MLflow registry: connection, versions, aliases, and our own record of promotions."""
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.store import ArtifactRef
+from mlc.store.hashing import fsync_path
+from mlc.store.locks import file_lock
 from tasks.files import VERSION_FILE
 from tasks.running import current_run
 from tasks.settings import RegistrySettings
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 PROMOTIONS_FILE = "promotions.jsonl"
+DATABASE_FILE = "mlflow.db"
+_SQLITE = "sqlite:///"
+_NOT_READ = "not read"
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ def read_version(ref: ArtifactRef) -> ModelVersion:
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
     """The tracking server that is configured, else a database in the workspace."""
-    return settings.tracking_uri or f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}"
+    return settings.tracking_uri or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
 
 
 def connect(settings: RegistrySettings) -> "MlflowClient":
@@ -59,35 +68,106 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
     workspace = current_run().workspace
     uri = tracking_uri(settings, workspace)
     (workspace / "mlflow").mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    client = MlflowClient()
     try:
-        if client.get_experiment_by_name(settings.experiment) is None:
-            # Without a location of its own, MLflow writes ./mlruns into the current folder.
-            location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
-            client.create_experiment(settings.experiment, artifact_location=location)
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
-            "registry.tracking_uri; null keeps a database in the workspace."
-        ) from None
+        # Two runs that start at once must not both make the tables or the experiment.
+        with file_lock(workspace / "mlflow" / ".lock"):
+            if not settings.tracking_uri:
+                _make_database(workspace / "mlflow")
+            client = MlflowClient()
+            if client.get_experiment_by_name(settings.experiment) is None:
+                # Without a location of its own, MLflow writes ./mlruns into the current folder.
+                location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
+                client.create_experiment(settings.experiment, artifact_location=location)
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise _unusable(uri, error) from None
     return client
 
 
-def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
-    """Why a stored version no longer stands in the registry, or None."""
+@contextmanager
+def registry_errors(settings: RegistrySettings) -> Iterator[None]:
+    """Tells in one sentence that the registry failed in the midst of a block.
+
+    Raises:
+        UserError: It did.
+    """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        found = connect(settings).get_model_version(version.name, version.version)
-    except MlflowException:
-        return f"version {version.version} of {version.name} is no longer in the registry"
-    return None if found.run_id == version.run_id else f"version {version.version} belongs to another run"
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise _unusable(tracking_uri(settings, current_run().workspace), error) from error
+
+
+def _unusable(uri: str, error: Exception) -> UserError:
+    if "database is locked" in str(error):
+        return UserError(
+            f"The MLflow database {uri!r} is locked by another program: close it and run again; what is finished is "
+            "kept."
+        )
+    return UserError(
+        f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
+        "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."
+    )
+
+
+def _make_database(folder: Path) -> None:
+    """Makes the tables of MLflow aside, because a kill between two of them would leave a database that never opens."""
+    database = folder / DATABASE_FILE
+    if database.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = folder / f".{DATABASE_FILE}-{uuid.uuid4().hex[:8]}"
+    SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
+    fsync_path(draft)
+    draft.rename(database)
+    fsync_path(folder)
+
+
+def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
+    """Why a stored version no longer stands in the registry, or None.
+
+    A database in a file is read as it is: MLflow takes seconds to load, and a plan has less.
+    """
+    gone = f"version {version.version} of {version.name} is no longer in the registry"
+    uri = tracking_uri(settings, current_run().workspace)
+    try:
+        run_id = _run_of(Path(uri.removeprefix(_SQLITE)), version) if uri.startswith(_SQLITE) else _NOT_READ
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise _unusable(uri, error) from None
+        # Made by another release of MLflow.
+        run_id = _NOT_READ
+    if run_id == _NOT_READ:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run_id = str(connect(settings).get_model_version(version.name, version.version).run_id)
+        except MlflowException:
+            return gone
+    if run_id is None:
+        return gone
+    return None if run_id == version.run_id else f"version {version.version} belongs to another run"
+
+
+def _run_of(database: Path, version: ModelVersion) -> str | None:
+    """Run of a version as the database of MLflow has it, or None."""
+    if not database.is_file():
+        return None
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        rows = connection.execute(
+            "SELECT run_id FROM model_versions WHERE name = ? AND version = ? AND current_stage <> ?",
+            (version.name, int(version.version), "Deleted_Internal"),
+        ).fetchall()
+    return str(rows[0][0]) if rows else None
 
 
 def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequence[str], *, by: str) -> str | None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -14,13 +14,15 @@ from mlc.evaluation.comparison import compare, model_table
 from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult
-from mlc.report import FunnelRow, ReportData, render
 from mlc.store import ArtifactRef, Draft
 from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, SEARCH_FILE, TRAINING_LOG_FILE
 from tasks.reading import read_results
 from tasks.running import current_run
 from tasks.settings import Roles
 from tasks.stage import Stage, produce, stage_task
+
+if TYPE_CHECKING:
+    from mlc.report import FunnelRow
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
@@ -72,11 +74,14 @@ def publish_report(
     )
 
     def write(draft: Draft) -> None:
+        # It brings matplotlib.
+        from mlc.report import ReportData, render
+
         read = read_results(results)
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
-            settings=facts.settings,
+            settings={**facts.settings, "training starts from": _starts(trained)},
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(verdicts[language])],
             training_logs={run: _training_log(ref) for run, ref in trained.items()},
@@ -92,6 +97,18 @@ def publish_report(
         _show(read, draft.path)
 
     return produce(STAGE, parts, write)
+
+
+def _starts(trained: Mapping[tuple[str, int], ArtifactRef]) -> str:
+    """From what each model was trained, in words."""
+    store, warm = current_run().store, []
+    for (role, seed), ref in trained.items():
+        facts = store.manifest(ref.kind, ref.key)["facts"]
+        if languages := facts.get("started_from"):
+            warm.append(
+                f"{role}, seed {seed}: the checkpoint aligned on {', '.join(languages)}, in {facts['steps']} steps"
+            )
+    return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
 
 
 def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, Any]:
@@ -120,7 +137,9 @@ def _plain(estimate: Estimate) -> dict[str, float | int | None]:
     }
 
 
-def _funnel(ref: ArtifactRef) -> list[FunnelRow]:
+def _funnel(ref: ArtifactRef) -> "list[FunnelRow]":
+    from mlc.report import FunnelRow
+
     rows = pq.read_table(current_run().store.folder(ref) / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mlc.errors import UserError
-from mlc.store import ArtifactStore
+from mlc.store import ArtifactStore, KeyParts
 
 State = Literal["ran", "cached", "run"]
 """``run`` is what a plan foresees."""
@@ -29,6 +29,13 @@ class Outcome:
     reason: str
     """Why it ran, or why it did not need to."""
     key: str
+    rows_new: int | None = None
+    """Rows that it has to work on: prompts with a sentence that was never translated, texts to judge; 0 where nothing
+    is new, None where it has no rows."""
+    seconds_estimated: float | None = None
+    """What a plan expects by what such work has taken in this workspace; None where there is no experience."""
+    seconds_saved: float = 0.0
+    """What a cached artifact took when it was made."""
 
 
 class Display(Protocol):
@@ -72,7 +79,13 @@ class Run:
     display: Display = field(default_factory=Silent)
     planning: bool = False
     """Only look which artifacts are there; make nothing."""
+    scratch: Path | None = None
+    """Where a plan may make what costs nothing, so that it sees further."""
     outcomes: list[Outcome] = field(default_factory=list)
+    parts: dict[str, KeyParts] = field(default_factory=dict)
+    """Of every task that a plan has foreseen, by key."""
+    journal: Callable[[Outcome], None] = lambda outcome: None
+    """Writes down what became of a task at once, so that a run that is killed has its record."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -84,6 +97,7 @@ class Run:
         """Notes what became of a task, from any thread."""
         with self._lock:
             self.outcomes.append(outcome)
+            self.journal(outcome)
         self.display.finished(label, outcome)
 
 
@@ -109,7 +123,7 @@ def using_display() -> Display:
 
 
 def wait_for_workspace() -> float:
-    """Seconds that a new run waits for a busy workspace."""
+    """Seconds that a new run waits for a workspace that housekeeping holds."""
     return _wait.get()
 
 

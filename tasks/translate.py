@@ -11,12 +11,14 @@ from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, Draft, KeyParts
 from mlc.store.hashing import canonical_json
+from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
+from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
 from tasks.compute import loaded
 from tasks.files import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.running import Run, current_run
-from tasks.stage import Stage, produce, stage_task
+from tasks.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.translation.translator import Step, Translation, Translator
@@ -55,6 +57,10 @@ def translate(
     facts = facts_of(settings)
     run = current_run()
 
+    def new(code: str) -> int:
+        texts = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["prompt"])["prompt"].to_pylist()
+        return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=ENGLISH, target=code)
+
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
         advance = run.display.bar(f"translate · {language}", len(rows))
@@ -64,9 +70,15 @@ def translate(
 
         texts = rows["prompt"].to_pylist()
         key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
-        with loaded(key, lambda: _load(settings, run)) as translator:
+        # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
+        with (
+            run.store.making("translator", identity_of(facts)),
+            loaded(key, lambda: _load(settings, run)) as translator,
+        ):
             others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
             if others:
+                # What the others take belongs to this language's time, so it belongs to its work.
+                draft.facts["effort"] += sum(map(new, others))
                 # The bar belongs to one language, but here all of them are done at once.
                 translator.fill(texts, source=ENGLISH, targets=(language, *others), on_progress=moved)
             done = translator.translate(texts, source=ENGLISH, target=language, on_progress=None if others else moved)
@@ -75,15 +87,21 @@ def translate(
         draft.rows = len(table)
 
     parts = _parts(language, facts, prompts)
-    return produce(STAGE, parts, write, language=language, subject=None if subject == "prompts" else subject)
+    return produce(
+        STAGE,
+        parts,
+        write,
+        language=language,
+        subject=None if subject == "prompts" else subject,
+        work=Work(prompts.rows, new=lambda: new(language)),
+    )
 
 
 def _parts(language: str, facts: dict[str, Any], prompts: ArtifactRef) -> KeyParts:
     return STAGE.parts(
         {
             "language": asdict(resolve_language(language)),
-            "engine": facts["engine"],
-            **facts["decoding"],
+            "translator": {"engine": facts["engine"], **facts["decoding"]},
         },
         {"prompts": prompts},
         models={"translator": facts["model"]},

@@ -4,28 +4,37 @@ Layout of a workspace::
 
     artifacts/<kind>/<key>/…          the files of one artifact
     artifacts/<kind>/<key>/manifest.json
-    artifacts/.drafts/                unfinished work; never read
+    artifacts/.drafts/                unfinished artifacts; never read
+    artifacts/.partial/<kind>-<key>/  work from which the next attempt at an artifact may go on
+    artifacts/.locks/                 who makes which artifact
     artifacts/.damaged/               what failed verification, kept for a person to look at
 """
 
+import errno
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlc.errors import UserError
 from mlc.store.hashing import digest_data, digest_file, folder_files, fsync_path
 from mlc.store.keys import KeyParts
+from mlc.store.locks import file_lock
 
 MANIFEST = "manifest.json"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_DAMAGES = (ValueError, OSError, KeyError, TypeError, AttributeError)
+"""What reading a damaged artifact can end in."""
+_KEY_IN_NAMES = 32
+"""Hexadecimal digits of a key in names of files that are not artifacts."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +67,32 @@ class Draft:
     """Plain data for the manifest that does not belong to the content: counts, warnings."""
 
 
+class Remote(Protocol):
+    """A second place for artifacts, see :class:`mlc.store.remote.RemoteArtifacts`."""
+
+    def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Manifest of an artifact; None if there is no whole one."""
+
+    def push(self, folder: Path, kind: str, key: str) -> None:
+        """Copies an artifact there."""
+
+    def pull(self, folder: Path, kind: str, key: str) -> bool:
+        """Copies an artifact from there; tells whether there was one."""
+
+
 class ArtifactStore:
     """The artifacts of one workspace folder.
 
     Args:
         workspace: Folder of the workspace; made if it is not there.
+        remote: A second place: what is missing here is taken from there, and what is made here is copied there.
 
     Raises:
         UserError: The folder cannot be made or written.
     """
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, remote: Remote | None = None) -> None:
+        self.remote = remote
         self.workspace = workspace.resolve()
         self.root = self.workspace / "artifacts"
         try:
@@ -87,8 +111,24 @@ class ArtifactStore:
     def _damaged(self) -> Path:
         return self.root / ".damaged"
 
+    def making(
+        self, kind: str, key: str, *, on_wait: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Keeps every other thread and process from making the same artifact during a block; waits for its turn.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            on_wait: Called once if another one is making it.
+        """
+        return file_lock(self.root / ".locks" / f"{kind}-{key[:_KEY_IN_NAMES]}.lock", on_wait=on_wait)
+
+    def partial(self, kind: str, key: str) -> Path:
+        """Folder for work from which the next attempt at an artifact may go on; for who holds :meth:`making`."""
+        return self.root / ".partial" / f"{kind}-{key[:_KEY_IN_NAMES]}"
+
     def clear_drafts(self) -> None:
-        """Removes what killed runs left unfinished; only for the one run that holds the workspace."""
+        """Removes what killed runs left unfinished; only for who is alone in the workspace."""
         for draft in self._drafts.iterdir():
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -96,17 +136,61 @@ class ArtifactStore:
         """Absolute folder of an artifact."""
         return self.workspace / ref.path
 
+    def glance(self, kind: str, key: str) -> ArtifactRef | None:
+        """Looks whether an artifact is there, by its manifest and the sizes of its files alone; changes nothing."""
+        try:
+            return self._verify(self.root / kind / key, kind, key, contents=False)
+        except _DAMAGES:
+            pass
+        manifest = self.remote.manifest(kind, key) if self.remote else None
+        if manifest is None or manifest.get("key") != key:
+            return None
+        return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
+
     def find(self, kind: str, key: str) -> ArtifactRef | None:
-        """Looks for an intact artifact.
+        """Looks for an intact artifact: every file by its digest, every table by its rows.
 
         A damaged one is set aside, with a warning that says what is wrong, and counts as missing.
         """
+        ref = self._find_here(kind, key)
+        if self.remote is None:
+            return ref
+        if ref is None:
+            return self._fetch(kind, key)
+        if self.remote.manifest(kind, key) is None:
+            self.remote.push(self.folder(ref), kind, key)
+        return ref
+
+    def _fetch(self, kind: str, key: str) -> ArtifactRef | None:
+        """Takes an artifact from the other place, if there is a whole one."""
+        assert self.remote is not None
+        draft = self._drafts / uuid.uuid4().hex
+        try:
+            with plain_disk_errors(self.workspace):
+                draft.mkdir()
+                if not self.remote.pull(draft, kind, key):
+                    return None
+                try:
+                    self._verify(draft, kind, key)
+                except _DAMAGES as problem:
+                    logger.warning(
+                        "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
+                    )
+                    return None
+                for path in folder_files(draft):
+                    fsync_path(path)
+                self._place(draft, kind, key)
+            return self.reference(kind, key)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _find_here(self, kind: str, key: str) -> ArtifactRef | None:
         folder = self.root / kind / key
         if not folder.exists():
             return None
         try:
             return self._verify(folder, kind, key)
-        except (ValueError, OSError, KeyError) as problem:
+        except _DAMAGES as problem:
             logger.warning(
                 "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
             )
@@ -131,8 +215,10 @@ class ArtifactStore:
 
     def manifest(self, kind: str, key: str) -> dict[str, Any]:
         """Manifest of an artifact: key parts, files with digests, rows, times, facts."""
-        text = (self.root / kind / key / MANIFEST).read_text(encoding="utf-8")
-        manifest: dict[str, Any] = json.loads(text)
+        path = self.root / kind / key / MANIFEST
+        if not path.exists() and self.remote and (elsewhere := self.remote.manifest(kind, key)):
+            return elsewhere
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return manifest
 
     def manifests(self, kind: str) -> list[dict[str, Any]]:
@@ -147,25 +233,38 @@ class ArtifactStore:
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
     @contextmanager
-    def writing(self, kind: str, parts: KeyParts) -> Iterator[Draft]:
+    def writing(self, kind: str, parts: KeyParts, *, clock: Callable[[], float] = time.perf_counter) -> Iterator[Draft]:
         """Gives a draft folder; when the block ends without an error, its content becomes the artifact.
 
         Nothing is visible under the artifact's name before it is complete and on the disk. If another process
         finished the same artifact meanwhile, that one stays.
+
+        Args:
+            kind: Name of the stage.
+            parts: Key parts of the artifact.
+            clock: Seconds, for the manifest's note of how long it took.
+
+        Raises:
+            UserError: The disk is full or cannot be written.
         """
         path = self._drafts / uuid.uuid4().hex
-        path.mkdir()
         draft = Draft(path)
-        started = time.perf_counter()
+        started = clock()
         try:
-            yield draft
-            self._commit(draft, kind, parts, time.perf_counter() - started)
+            with plain_disk_errors(self.workspace):
+                path.mkdir()
+                yield draft
+                self._commit(draft, kind, parts, clock() - started)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
     def _commit(self, draft: Draft, kind: str, parts: KeyParts, seconds: float) -> None:
         files = {
-            path.relative_to(draft.path).as_posix(): {"sha256": digest_file(path), "bytes": path.stat().st_size}
+            path.relative_to(draft.path).as_posix(): {
+                "sha256": digest_file(path),
+                "bytes": path.stat().st_size,
+                **_table_facts(path),
+            }
             for path in folder_files(draft.path)
         }
         manifest = {
@@ -185,17 +284,23 @@ class ArtifactStore:
         temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         fsync_path(temporary)
         temporary.rename(draft.path / MANIFEST)
-        fsync_path(draft.path)
-        target = self.root / kind / parts.key
+        self._place(draft.path, kind, parts.key)
+        if self.remote:
+            self.remote.push(self.root / kind / parts.key, kind, parts.key)
+
+    def _place(self, draft: Path, kind: str, key: str) -> None:
+        """Gives a whole artifact its name, unless another process was first."""
+        fsync_path(draft)
+        target = self.root / kind / key
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            draft.path.rename(target)
+            draft.rename(target)
         except OSError:
-            if self.find(kind, parts.key) is None:
-                draft.path.rename(target)
+            if self._find_here(kind, key) is None:
+                draft.rename(target)
         fsync_path(target.parent)
 
-    def _verify(self, folder: Path, kind: str, key: str) -> ArtifactRef:
+    def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST
         if not manifest_path.exists():
             raise ValueError("it has no manifest")
@@ -208,20 +313,70 @@ class ArtifactStore:
             path = folder / name
             if not path.is_file():
                 raise ValueError(f"its file {name} is missing")
-            if path.stat().st_size != expected["bytes"] or digest_file(path) != expected["sha256"]:
+            if path.stat().st_size != expected["bytes"]:
                 raise ValueError(f"its file {name} has changed")
+            if contents and digest_file(path) != expected["sha256"]:
+                raise ValueError(f"its file {name} has changed")
+            if contents and any(expected.get(fact) != found for fact, found in _table_facts(path).items()):
+                raise ValueError(f"its file {name} has other rows or columns than were noted")
         if _content_digest(manifest["files"]) != manifest["sha256"]:
             raise ValueError("its digest does not match its files")
-        return self.reference(kind, key)
+        return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
+
+
+def _table_facts(path: Path) -> dict[str, Any]:
+    """Rows and columns of a table, from the end of its file; nothing for other files."""
+    if path.suffix != ".parquet":
+        return {}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as table:
+            columns = {column.name: str(column.type) for column in table.schema_arrow}
+            return {"rows": table.metadata.num_rows, "columns": columns}
+    except pa.ArrowException as error:
+        # What Arrow says of a broken file can hold pieces of it, and so of a prompt.
+        raise ValueError(f"its file {path.name} cannot be read ({type(error).__name__})") from None
 
 
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:
     return digest_data({name: entry["sha256"] for name, entry in files.items()})
 
 
+@contextmanager
+def plain_disk_errors(workspace: Path) -> Iterator[None]:
+    """Tells in one sentence that a workspace cannot be written, whichever library found out.
+
+    Raises:
+        UserError: The disk is full, or cannot be written.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (cause := _disk_error(error)) is not None:
+            raise _not_writable(workspace, cause) from error
+        raise
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The error of the disk behind an error, if that is what it comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return error
+        if os.strerror(errno.ENOSPC) in str(error):  # libraries in other languages have errors of their own
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _not_writable(workspace: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return UserError(
-        f"The workspace {str(workspace)!r} cannot be written ({reason}): "
-        "name another folder with --workspace, or change its permissions."
+    remedy = (
+        "make room (`mlc gc` removes what no recent run needs) and run again; what is finished is kept"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "name another folder with --workspace, or change its permissions"
     )
+    return UserError(f"The workspace {str(workspace)!r} cannot be written ({reason}): {remedy}.")

@@ -1,24 +1,25 @@
 """The key of an artifact: everything that decides its content, and nothing else."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
-from mlc.store.hashing import digest_data
+from mlc.store.hashing import canonical_json, digest_data
 
 PENDING = "pending:"
 """Begins the digest of an artifact that a plan only foresees."""
 _DIGEST_LENGTH = 64
 _MISSING = object()
 _WORDS = {
-    "settings": "",
+    "settings": "configuration",
     "inputs": "input",
     "models": "model",
     "seed": "seed",
     "version": "stage version",
     "libraries": "library",
-    "sources": "source",
+    "sources": "source file",
 }
 """Parts of a key in the order in which a change of them explains most, and what they are called."""
 
@@ -52,12 +53,13 @@ class KeyParts:
         return digest_data(asdict(self))
 
     def differences(self, other: "KeyParts") -> list[str]:
-        """Says in which parts two keys differ, such as ``script_share 0.5 → 0.6`` or ``input swh_Latn is new``.
+        """Says in which parts two keys differ, such as ``configuration align.steps 3 → 4``, ``input es is new``.
 
         Args:
             other: The earlier parts.
         """
-        old, new = asdict(other), asdict(self)
+        # As they are in a manifest, where a tuple is a list.
+        old, new = (json.loads(canonical_json(asdict(parts))) for parts in (other, self))
         found = []
         for part, word in _WORDS.items():
             before, after = _flatten(old[part]), _flatten(new[part])

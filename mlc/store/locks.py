@@ -1,44 +1,115 @@
-"""One run at a time in a workspace."""
+"""Who may do what at the same time: runs share a workspace, one of them makes an artifact, housekeeping is alone.
 
+The system frees every lock here when the process that holds it ends, however it ends; so a dead holder's lock is free.
+"""
+
+import fcntl
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from mlc.errors import UserError
 
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock-holder.json"
+_PAUSE_SECONDS = 0.05
 
 
 @contextmanager
-def workspace_lock(workspace: Path, *, wait_seconds: float = 0) -> Iterator[None]:
-    """Holds a workspace; the system frees it when the process ends, however it ends.
+def workspace_lock(workspace: Path, *, shared: bool = False, wait_seconds: float = 0) -> Iterator[None]:
+    """Holds a workspace.
 
     Args:
         workspace: Folder of the workspace.
-        wait_seconds: How long to wait for another run; 0 refuses at once.
+        shared: Whether others that share it may hold it as well. Runs do; what takes artifacts away does not.
+        wait_seconds: How long to wait for those that stand in the way; 0 refuses at once.
 
     Raises:
-        UserError: Another run holds it.
+        UserError: Somebody else holds it.
     """
-    lock = FileLock(workspace / LOCK_FILE)
+    descriptor = os.open(workspace / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        lock.acquire(timeout=wait_seconds)
-    except Timeout:
-        raise UserError(
-            f"Another run{_holder(workspace)} is using the workspace {str(workspace)!r}: wait for it to end "
-            "(--wait SECONDS does so), or name another folder with --workspace."
-        ) from None
-    try:
+        mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        if not _taken(descriptor, mode, wait_seconds):
+            raise UserError(
+                f"Another run{_holder(workspace)} is using the workspace {str(workspace)!r}: wait for it to end "
+                "(`mlc run --wait SECONDS` does so), or name another folder with --workspace."
+            )
+        # Of several that share it, the last one to come is named.
         (workspace / HOLDER_FILE).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        try:
+            yield
+        finally:
+            (workspace / HOLDER_FILE).unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone_in(workspace: Path) -> Iterator[bool]:
+    """Tells whether nobody holds a workspace, and keeps others out of it during the block if so."""
+    descriptor = os.open(workspace / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _taken(descriptor, fcntl.LOCK_EX, 0)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def file_lock(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds a file that stands for something only one thread of one process may do at a time; waits for it.
+
+    Args:
+        path: The file; made if it is not there, and left there.
+        on_wait: Called once if somebody else holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _taken(descriptor, fcntl.LOCK_EX, 0):
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        (workspace / HOLDER_FILE).unlink(missing_ok=True)
-        lock.release()
+        os.close(descriptor)
+
+
+@contextmanager
+def free_slot(folder: Path, name: str) -> Iterator[Path]:
+    """Holds the first of the folders ``name``, ``name-2``, ``name-3`` … that no other process holds.
+
+    Args:
+        folder: Where they lie.
+        name: Name of the first one.
+    """
+    number = 1
+    while True:
+        slot = folder / (name if number == 1 else f"{name}-{number}")
+        slot.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(slot / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if _taken(descriptor, fcntl.LOCK_EX, 0):
+                yield slot
+                return
+        finally:
+            os.close(descriptor)
+        number += 1
+
+
+def _taken(descriptor: int, mode: int, wait_seconds: float) -> bool:
+    """Tries to take a lock for a while; closing the descriptor frees it."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _holder(workspace: Path) -> str:

@@ -34,7 +34,11 @@ def _strip_docstrings(tree: ast.Module) -> ast.Module:
 
 def code_digest(source: str) -> str:
     """SHA-256 of Python source without its comments, docstrings and layout."""
-    return hashlib.sha256(ast.dump(_strip_docstrings(ast.parse(source))).encode()).hexdigest()
+    return _tree_digest(ast.parse(source))
+
+
+def _tree_digest(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(_strip_docstrings(tree)).encode()).hexdigest()
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
@@ -75,6 +79,18 @@ def _with_parents(name: str) -> Iterator[str]:
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
+@cache
+def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """Digest of a module's code, and the project names that it imports; stages have most of their modules in common."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = tuple(name for name in _imported_names(tree, package) if _is_project_name(name))
+    return _tree_digest(tree), imported
+
+
+def _package(name: str, path: Path) -> str:
+    return name if path.name == "__init__.py" else name.rpartition(".")[0]
+
+
 def module_closure(module: str) -> dict[str, Path]:
     """The project modules that ``module`` imports, itself included, with their files.
 
@@ -92,11 +108,8 @@ def module_closure(module: str) -> dict[str, Path]:
         if path is None:
             continue
         found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for imported in _imported_names(tree, package):
-            if _is_project_name(imported):
-                waiting.extend(_with_parents(imported))
+        for imported in _module_facts(path, _package(name, path))[1]:
+            waiting.extend(_with_parents(imported))
     return dict(sorted(found.items()))
 
 
@@ -127,7 +140,8 @@ def source_digests(module: str) -> dict[str, str]:
     """Digest per source file (module name or resource) of a module's closure; safe to call from threads.
 
     Returns:
-        A mapping such as ``{"mlc.quality.filtering": "…", "quality/sql/decide.sql": "…"}``.
+        A mapping by file such as ``{"mlc/quality/filtering.py": "…", "mlc/quality/sql/decide.sql": "…"}``, with
+        forward slashes on every system.
     """
     with _parsing:
         return _source_digests(module)
@@ -136,8 +150,12 @@ def source_digests(module: str) -> dict[str, str]:
 @cache
 def _source_digests(module: str) -> dict[str, str]:
     closure = module_closure(module)
-    digests = {name: code_digest(path.read_text(encoding="utf-8")) for name, path in closure.items()}
+    root = _root(module.split(".")[0])
+    digests = {
+        path.relative_to(root).as_posix(): _module_facts(path, _package(name, path))[0]
+        for name, path in closure.items()
+    }
     for folder in sorted(_resource_folders(closure)):
         for name, digest in _resources(folder).items():
-            digests[f"{folder.parent.name}/{folder.name}/{name}"] = digest
+            digests[(folder / name).relative_to(root).as_posix()] = digest
     return digests

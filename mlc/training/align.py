@@ -27,10 +27,12 @@ from mlc.training.carriers import (
     ConsistencyLeanSFTTrainer,
     ConsistencyORPOTrainer,
 )
+from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
 
 LOG_FILE = "training_log.jsonl"
+TOKEN_COUNT = "num_tokens"
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ def align(
     folder: Path,
     teacher: Policy | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    checkpoints: Path | None = None,
 ) -> list[dict[str, float]]:
     """Aligns a policy in place.
 
@@ -59,6 +62,9 @@ def align(
         folder: Folder for the Trainer's own files and the log.
         teacher: The safe model of the carrier ``kl``.
         on_step: Called after each step with its number and figures.
+        checkpoints: Folder of this very training's checkpoints, written every ``checkpoint_minutes``. Called again
+            with the same arguments and the untrained policy after it was stopped, training goes on from the last one,
+            to the same weights as if nothing had happened (on a CPU in float32: bit for bit).
 
     Returns:
         One entry per step: step, loss and its parts, learning rate, gradient norm, and what the carrier logs.
@@ -68,20 +74,33 @@ def align(
     """
     dataset = build_dataset(policy, rows, settings)
     log: list[dict[str, float]] = []
+    # TRL counts from zero in every process.
+    counted = 0.0
 
     def record(step: int, figures: dict[str, float]) -> None:
         # Without the term the loss is the carrier's alone.
         figures = {"alignment_loss": figures["loss"], **figures}
+        if TOKEN_COUNT in figures:
+            figures[TOKEN_COUNT] += counted
         log.append({"step": step, **{name: value for name, value in figures.items() if name != "epoch"}})
         if on_step:
             on_step(step, figures)
 
     with _own_random_state(policy.model.device):
-        trainer = _trainer(policy, teacher, dataset, settings, seed=seed, folder=folder)
+        trainer = _trainer(policy, teacher, dataset, settings, seed=seed, folder=checkpoints or folder)
         trainer.add_callback(_Report(record))
+        resume = None
+        if checkpoints is not None:
+            saver = Checkpoints(checkpoints, log, 60 * settings.checkpoint_minutes)
+            trainer.add_callback(saver)
+            resume = saver.resume_from()
+            counted = log[-1].get(TOKEN_COUNT, 0.0) if log else 0.0
+            if on_step:
+                for entry in log:
+                    on_step(int(entry["step"]), entry)
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
     policy.model.eval()
     (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     return log

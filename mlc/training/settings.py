@@ -155,6 +155,14 @@ class AlignSettings(Settings):
     GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
     saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
+    warm_start: bool = False
+    """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the
+    policy where there is none. Not for ``dpo``, whose reference is the model that training starts from."""
+    warm_start_share: float = Field(default=0.25, gt=0, le=1)
+    """Share of ``steps`` that a warm start takes."""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """Minutes between two checkpoints from which a training that was stopped goes on; 0 writes one after every step.
+    Changes no result."""
     consistency: ConsistencyConfig = Field(default_factory=_default_consistency)
     """The term."""
 
@@ -166,6 +174,17 @@ class AlignSettings(Settings):
             raise ValueError(f"a teacher is for the carrier kl only, not for {self.carrier}; take it out")
         return self
 
+    @model_validator(mode="after")
+    def _warm_start_fits_the_carrier(self) -> "AlignSettings":
+        if self.warm_start and self.carrier == "dpo":
+            raise ValueError("warm_start would make the aligned checkpoint the reference of dpo; take another carrier")
+        return self
+
+    @property
+    def warm_steps(self) -> int:
+        """Optimiser steps of a warm start; at least 1."""
+        return max(1, round(self.warm_start_share * self.steps))
+
     @property
     def strength(self) -> float | None:
         """``beta``, or the default of the carrier; None for carriers without one."""
@@ -176,4 +195,5 @@ class AlignSettings(Settings):
 
         Nothing of the term stays in it, so that baselines of different terms are one and the same.
         """
-        return self.model_copy(update={"consistency": ConsistencyConfig.model_validate({"weight": 0})})
+        none = ConsistencyConfig.model_validate({"weight": 0})
+        return self.model_copy(update={"consistency": none, "warm_start": False})

@@ -75,7 +75,7 @@ class TranslationMemory:
     """
 
     def __init__(self, root: Path, identity: str, facts: Mapping[str, Any]) -> None:
-        self.folder = root / identity[:_IDENTITY_LENGTH]
+        self.folder = memory_folder(root, identity)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "translator.json").exists():
@@ -150,6 +150,21 @@ class TranslationMemory:
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                         path.unlink()
+
+
+def memory_folder(root: Path, identity: str) -> Path:
+    """Where the memory of one translator lies.
+
+    Args:
+        root: Folder of all memories.
+        identity: Identity of the translator.
+    """
+    return root / identity[:_IDENTITY_LENGTH]
+
+
+def parts_folder(root: Path, identity: str, source: str, target: str) -> Path:
+    """Where the parts of one translator and pair of languages lie."""
+    return memory_folder(root, identity) / source / target
 
 
 def _part_names(folder: Path) -> set[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows.server import Server, free_port, quiet_environment, started_server
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 600
+RECORD_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,22 @@ class TaskRun:
 
 @pytest.fixture(scope="session")
 def task_runs(server: Server) -> Callable[[str], list[TaskRun]]:
-    """Reads the task runs of a flow run from the API."""
+    """Reads the task runs of a flow run from the API, once it has recorded how each ended."""
 
     def read(run_id: str) -> list[TaskRun]:
+        # The server records what it is told some time after it has been told.
+        deadline = time.monotonic() + RECORD_SECONDS
+        rows, before = ask(run_id), -1
+        while time.monotonic() < deadline and not (len(rows) == before and all(map(ended, rows))):
+            time.sleep(0.5)
+            before, rows = len(rows), ask(run_id)
+        # The name of a run begins with its stage.
+        return [TaskRun(row["name"], row["name"].split(" · ")[0], row["state"]["name"]) for row in rows]
+
+    def ended(row: dict[str, Any]) -> bool:
+        return row["state"] is not None and row["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+    def ask(run_id: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
             page = httpx.post(
@@ -103,7 +118,6 @@ def task_runs(server: Server) -> Callable[[str], list[TaskRun]]:
             found += rows
             if len(rows) < 100:
                 break
-        # The name of a run begins with its stage.
-        return [TaskRun(row["name"], row["name"].split(" · ")[0], row["state"]["name"]) for row in found]
+        return found
 
     return read

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.slow
 States = dict[str, str]
 Read = Callable[[str], list[TaskRun]]
 
-STAGES = {"ingest", "translate", "filter", "dataset", "align", "evaluate", "report", "register", "promote"}
+STAGES = {
+    "ingest", "translate", "signals", "filter", "dataset", "align", "generate", "evaluate", "report", "register",
+    "promote",
+}  # fmt: skip
 
 
 def states(read: Read, ended: Ended) -> States:
@@ -69,12 +72,19 @@ def test_adding_a_language_runs_only_what_it_touches(second: Ended, task_runs: R
     assert ran(found) == {
         "ingest · held-out · swh_Latn",
         "translate · swh_Latn",
+        "signals · swh_Latn",
         "filter · swh_Latn",
+        "generate · base · swh_Latn",
         "evaluate · base · swh_Latn",
+        "generate · english-only · seed 0 · swh_Latn",
         "evaluate · english-only · seed 0 · swh_Latn",
         "dataset",
         "align · consistency · seed 0",
-        *(f"evaluate · consistency · seed 0 · {code}" for code in ("eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn")),
+        *(
+            f"{stage} · consistency · seed 0 · {code}"
+            for stage in ("generate", "evaluate")
+            for code in ("eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn")
+        ),
         "report",
         "register · multilingual-policy",
         "promote · multilingual-policy",

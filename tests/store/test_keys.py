@@ -19,7 +19,7 @@ BASE = KeyParts(
     version=2,
     settings={"length": {"low": 0.4, "high": 2.5}, "signals": ["empty", "script"], "limit": None},
     inputs={"prompts": "a" * 64, "translations": "b" * 64},
-    sources={"mlc.quality.filtering": "c" * 64},
+    sources={"mlc/quality/filtering.py": "c" * 64},
     libraries={"duckdb": "2.0"},
     models={"translator": "d" * 64},
     seed=0,
@@ -73,7 +73,7 @@ CHANGES = {
     "version": 3,
     "settings": {**BASE.settings, "length": {"low": 0.4, "high": 2.6}},
     "inputs": {**BASE.inputs, "prompts": "e" * 64},
-    "sources": {"mlc.quality.filtering": "e" * 64},
+    "sources": {"mlc/quality/filtering.py": "e" * 64},
     "libraries": {"duckdb": "2.1"},
     "models": {"translator": "e" * 64},
     "seed": 1,
@@ -163,17 +163,23 @@ def test_folder_digest_counts_names_and_contents_only(tmp_path):
     ("change", "words"),
     [
         ({}, []),
-        ({"settings": CHANGES["settings"]}, ["length.high 2.5 → 2.6"]),
-        ({"settings": {**BASE.settings, "limit": 8}}, ["limit None → 8"]),
-        ({"settings": {**BASE.settings, "share": 0.5}}, ["share is new"]),
-        ({"settings": {"signals": ["empty", "script"], "limit": None}}, ["length.high is gone", "length.low is gone"]),
-        ({"settings": {**BASE.settings, "signals": ["empty"]}}, ["signals ['empty', 'script'] → ['empty']"]),
+        ({"settings": CHANGES["settings"]}, ["configuration length.high 2.5 → 2.6"]),
+        ({"settings": {**BASE.settings, "limit": 8}}, ["configuration limit None → 8"]),
+        ({"settings": {**BASE.settings, "share": 0.5}}, ["configuration share is new"]),
+        (
+            {"settings": {"signals": ["empty", "script"], "limit": None}},
+            ["configuration length.high is gone", "configuration length.low is gone"],
+        ),
+        (
+            {"settings": {**BASE.settings, "signals": ["empty"]}},
+            ["configuration signals ['empty', 'script'] → ['empty']"],
+        ),
         ({"inputs": CHANGES["inputs"]}, ["input prompts changed"]),
         ({"inputs": {**BASE.inputs, "swh_Latn": "e" * 64}}, ["input swh_Latn is new"]),
         ({"inputs": {"prompts": "a" * 64}}, ["input translations is gone"]),
         ({"inputs": {}}, ["input prompts is gone", "input translations is gone"]),
         ({"inputs": {**BASE.inputs, "prompts": f"{PENDING}xyz"}}, ["input prompts changed"]),
-        ({"sources": CHANGES["sources"]}, ["source mlc.quality.filtering changed"]),
+        ({"sources": CHANGES["sources"]}, ["source file mlc/quality/filtering.py changed"]),
         ({"libraries": {"duckdb": "2.1"}}, ["library duckdb 2.0 → 2.1"]),
         ({"models": CHANGES["models"]}, ["model translator changed"]),
         ({"models": {"translator": "hub:a/b@1"}}, ["model translator changed"]),
@@ -182,7 +188,7 @@ def test_folder_digest_counts_names_and_contents_only(tmp_path):
         ({"version": 3}, ["stage version 2 → 3"]),
         (
             {"version": 3, "seed": 1, "settings": CHANGES["settings"], "inputs": CHANGES["inputs"]},
-            ["length.high 2.5 → 2.6", "input prompts changed", "seed 0 → 1", "stage version 2 → 3"],
+            ["configuration length.high 2.5 → 2.6", "input prompts changed", "seed 0 → 1", "stage version 2 → 3"],
         ),
     ],
 )
@@ -192,7 +198,7 @@ def test_differences_in_words(change, words):
 
 def test_a_first_input_is_new_and_nothing_is_gone():
     assert KeyParts("s", 1, inputs={"x": "y"}).differences(KeyParts("s", 1)) == ["input x is new"]
-    assert KeyParts("s", 1).differences(KeyParts("s", 1, settings={"x": 1})) == ["x is gone"]
+    assert KeyParts("s", 1).differences(KeyParts("s", 1, settings={"x": 1})) == ["configuration x is gone"]
 
 
 def test_minor_versions():
@@ -200,3 +206,10 @@ def test_minor_versions():
     assert metadata.version("numpy").startswith(versions["numpy"] + ".")
     assert versions["numpy"].count(".") == versions["torch"].count(".") == 1
     assert "+" not in versions["torch"]
+
+
+def test_a_tuple_is_no_change_from_the_list_that_a_manifest_holds():
+    stored = json.loads(json.dumps(dataclasses.asdict(KeyParts("s", 1, settings={"x": ("a", "b"), "y": {"z": ()}}))))
+    parts = KeyParts("s", 1, settings={"x": ("a", "b"), "y": {"z": ()}})
+    assert parts.key == KeyParts(**stored).key
+    assert parts.differences(KeyParts(**stored)) == []

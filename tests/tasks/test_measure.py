@@ -1,4 +1,4 @@
-"""Stages ``measure`` and ``filter``: who is asked, and what the verdicts hold."""
+"""Stages ``signals``, ``measure`` and ``filter``: who is asked, and what the verdicts hold."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
 from tasks import filter as filter_stage
 from tasks.compute import release
-from tasks.files import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
+from tasks.files import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.filter import filter_translations
-from tasks.measure import measure_translations
+from tasks.measure import ask_translator
 from tasks.running import Run, running
+from tasks.signals import measure_translations
 
 ROWS = [
     ("a", "This topic is new to me.", "Dieses Thema ist neu für mich."),
@@ -61,9 +62,9 @@ def test_the_translator_is_asked_about_what_passed_and_the_filter_judges_it(run:
     settings = QualitySettings.model_validate(
         {"model_signals": ["meaning", "reverse"], "default": {"similarity": 1.0}, "allow_low_yield": True}
     )
-    given = translations(run)
-    measured = reference(measure_translations.fn(given, "deu_Latn", settings, TranslatorSettings(device="cpu")))
-    table = pq.read_table(run.store.folder(measured) / TRANSLATIONS_FILE)
+    signals = reference(measure_translations.fn(translations(run), "deu_Latn", settings))
+    measured = reference(ask_translator.fn(signals, "deu_Latn", settings, TranslatorSettings(device="cpu")))
+    table = pq.read_table(run.store.folder(measured) / SIGNALS_FILE)
     assert [value is not None for value in table["signal_similarity"].to_pylist()] == [True, False, False]
     verdicts = reference(filter_translations.fn(measured, "deu_Latn", settings))
     folder = run.store.folder(verdicts)
@@ -72,7 +73,8 @@ def test_the_translator_is_asked_about_what_passed_and_the_filter_judges_it(run:
 
 def test_what_the_filter_leaves(run: Run) -> None:
     settings = QualitySettings(min_kept_share=0.3)
-    folder = run.store.folder(reference(filter_translations.fn(translations(run), "deu_Latn", settings)))
+    signals = reference(measure_translations.fn(translations(run), "deu_Latn", settings))
+    folder = run.store.folder(reference(filter_translations.fn(signals, "deu_Latn", settings)))
     verdicts = pq.read_table(folder / VERDICTS_FILE)
     assert verdicts["keep"].to_pylist() == [True, False, False]
     assert verdicts["quality"].to_pylist()[0] > 0.5

@@ -44,7 +44,7 @@ def test_reason_names_what_changed(run: Run) -> None:
     make("a", calls, {"steps": 1})
     make("a", calls, {"steps": 2})
     make("b", calls, {"steps": 2})
-    assert [outcome.reason for outcome in run.outcomes] == ["new", "steps 1 → 2", "input input a → b"]
+    assert [outcome.reason for outcome in run.outcomes] == ["new", "configuration steps 1 → 2", "input input a → b"]
 
 
 def test_languages_are_compared_with_themselves(run: Run) -> None:

@@ -1,0 +1,145 @@
+"""The journal of a workspace: what every run was asked for and what became of each of its tasks.
+
+A run writes its record line by line as it goes, so that one that is killed leaves one too::
+
+    runs/000007.jsonl    {"run": 7, "id": …, "name": …, "started": …, "config": {…}}
+                         {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
+                         {"end": "completed", "seconds": …}
+
+Runs are in the order of their numbers; clocks may go back.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlc.errors import UserError
+
+RUNS_FOLDER = "runs"
+_NAME = re.compile(r"^(\d{6,})\.jsonl$")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run."""
+
+    number: int
+    """Counts the runs of the workspace, from 1."""
+    id: str
+    """Id of the flow run in Prefect; empty if it has none."""
+    name: str
+    """Name of the configuration."""
+    started: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """The whole configuration, as plain data."""
+    tasks: tuple[dict[str, Any], ...] = ()
+    """Stage, language, subject, state, seconds, reason and key of each task that ended well."""
+    end: str | None = None
+    """``completed`` or ``failed``; None for one that was killed, or is still going."""
+
+    def key_of(self, stage: str, language: str | None, subject: str | None) -> str | None:
+        """Key of the artifact that a task of this run made or found; None if it had no such task."""
+        wanted = (stage, language, subject)
+        return next((t["key"] for t in self.tasks if (t["stage"], t["language"], t["subject"]) == wanted), None)
+
+
+class Journal:
+    """Writes the record of one run."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self.number = number
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Adds a line; it is in the hands of the system when this returns."""
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def recorded(workspace: Path, *, run_id: str, name: str, config: Mapping[str, Any]) -> Iterator[Journal]:
+    """Opens the record of a run, and closes it with how the block ended.
+
+    Args:
+        workspace: Folder of the workspace.
+        run_id: Id of the flow run.
+        name: Name of the configuration.
+        config: The configuration, as plain data.
+    """
+    journal = _open(workspace / RUNS_FOLDER)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    journal.write({"run": journal.number, "id": run_id, "name": name, "started": started, "config": dict(config)})
+    end = "failed"
+    try:
+        yield journal
+        end = "completed"
+    finally:
+        journal.write({"end": end})
+
+
+def _open(folder: Path) -> Journal:
+    folder.mkdir(exist_ok=True)
+    while True:
+        number = max((number for number, _ in _files(folder)), default=0) + 1
+        path = folder / f"{number:06d}.jsonl"
+        try:
+            # Two runs that start at once do not get the same number.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return Journal(path, number)
+        except FileExistsError:
+            continue
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    matches = ((_NAME.match(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def run_records(workspace: Path) -> list[RunRecord]:
+    """The records of a workspace, oldest first; lines that were cut off by a kill are passed over."""
+    return [record for number, path in _files(workspace / RUNS_FOLDER) if (record := _read(number, path))]
+
+
+def find_run(records: list[RunRecord], name: str) -> RunRecord:
+    """The run that a person means: by number, or by the beginning of its id.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    wanted = name.removeprefix("#")
+    found = [
+        record for record in records if str(record.number) == wanted or (len(name) >= 4 and record.id.startswith(name))
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(str(record.number) for record in records[-10:]) or "none"
+    problem = "means more than one run" if found else "is not a run of this workspace"
+    raise UserError(f"{name!r} {problem}: give a number (the last ones are {known}), or the beginning of a run's id.")
+
+
+def _read(number: int, path: Path) -> RunRecord | None:
+    head: dict[str, Any] = {}
+    tasks: list[dict[str, Any]] = []
+    end: str | None = None
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if "task" in line:
+            tasks.append(line["task"])
+        elif "end" in line:
+            end = line["end"]
+        else:
+            head = line
+    if not head:
+        return None
+    return RunRecord(number, head["id"], head["name"], head["started"], head.get("config", {}), tuple(tasks), end)

@@ -1,0 +1,35 @@
+"""Stage ``signals``: what can be measured of every translation of one language, before anything is decided."""
+
+from dataclasses import asdict
+
+import pyarrow.parquet as pq
+
+from mlc.languages import resolve_language
+from mlc.quality.filtering import compute_signals
+from mlc.quality.settings import QualitySettings
+from mlc.store import ArtifactRef, Draft
+from tasks.files import SIGNALS_FILE, TRANSLATIONS_FILE
+from tasks.running import current_run
+from tasks.stage import Stage, Work, produce, stage_task
+
+STAGE = Stage("signals", version=1, module=__name__, libraries=("duckdb", "py3langid", "numpy", "scipy", "rapidfuzz"))
+
+
+@stage_task("signals", "signals · {language}")
+def measure_translations(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+    """Measures every translation of one language, as far as the text tells. No threshold has a part in it.
+
+    Returns:
+        ``signals.parquet``: the rows of the translations with one column a signal.
+    """
+    facts = {"quality": settings.model_dump(mode="json", include={"length_batch_rows"})}
+    parts = STAGE.parts({"language": asdict(resolve_language(language)), **facts}, {"translations": translations})
+
+    def write(draft: Draft) -> None:
+        store = current_run().store
+        pairs = pq.read_table(store.folder(translations) / TRANSLATIONS_FILE)
+        signals = compute_signals(pairs, batch_rows=settings.length_batch_rows)
+        pq.write_table(signals, draft.path / SIGNALS_FILE)
+        draft.rows = len(signals)
+
+    return produce(STAGE, parts, write, language=language, work=Work(translations.rows))

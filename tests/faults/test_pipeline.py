@@ -1,0 +1,167 @@
+"""Faults around the pipeline: damaged artifacts, locked databases, servers that are not there."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.server import Server, free_port, quiet_environment
+from mlc.errors import UserError
+from mlc.store.runs import run_records
+from tests.faults.conftest import LONG
+from tests.faults.test_kills import contents
+from tests.flows.runs import Summary, flow_on, made
+
+pytestmark = pytest.mark.slow
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def flow(server: Server) -> Iterator[Callable[..., Summary]]:
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+    with flow_on(server.api) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def base(flow: Callable[..., Summary], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("base") / "workspace"
+    flow(workspace, "es")
+    return workspace
+
+
+@pytest.fixture
+def workspace(base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base, tmp_path / "workspace"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_artifacts_are_made_again_as_they_were(
+    flow: Callable[..., Summary], workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = contents(workspace)
+    artifacts = workspace / "artifacts"
+    cut(next(artifacts.glob("translate/*/translations.parquet")))
+    flip(next(artifacts.glob("filter/*/verdicts.parquet")))
+    flip(next(artifacts.glob("align/*/checkpoint/model.safetensors")))
+    shutil.rmtree(next(artifacts.glob("dataset/*")))
+    next(artifacts.glob("report/*/manifest.json")).unlink()
+    summary = flow(workspace, "es")
+    stages = sorted(name.split(" · ")[0] for name in made(summary))
+    assert stages == ["align", "dataset", "filter", "report", "translate"]
+    assert contents(workspace) == expected
+    assert sum("is damaged" in record.message for record in caplog.records) >= 4
+
+
+def test_a_disk_that_fills_up_in_the_midst(
+    flow: Callable[..., Summary], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = contents(workspace)
+    for stage in ("translate", "signals"):
+        shutil.rmtree(workspace / "artifacts" / stage)
+    shutil.rmtree(workspace / "memory")
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "write_table", _no_space)
+        with pytest.raises(UserError, match=r"No space left on device.*mlc gc"):
+            flow(workspace, "es")
+    assert run_records(workspace)[-1].end == "failed"
+    assert {name.split(" · ")[0] for name in made(flow(workspace, "es"))} == {"translate", "signals"}
+    assert contents(workspace) == expected
+
+
+def _no_space(*_: object, **__: object) -> None:
+    raise OSError(28, os.strerror(28))
+
+
+def test_a_catalog_that_another_process_holds(flow: Callable[..., Summary], workspace: Path) -> None:
+    code = (
+        "import duckdb, sys, time; connection = duckdb.connect(sys.argv[1]);print('held', flush=True); time.sleep(300)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(workspace / "catalog.duckdb")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert made(flow(workspace, "es")) == set()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_registry_that_another_process_locks(flow: Callable[..., Summary], workspace: Path) -> None:
+    holder = sqlite3.connect(workspace / "mlflow" / "mlflow.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(UserError, match=r"mlflow.db' is locked by another program: close it and run again"):
+            flow(workspace, "es")
+    finally:
+        holder.rollback()
+        holder.close()
+    assert made(flow(workspace, "es")) == set()
+
+
+def test_a_registry_that_cannot_be_reached(flow: Callable[..., Summary], workspace: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match=r"MLflow server .*cannot be used .*What is finished is kept"):
+        flow(workspace, "es", registry__tracking_uri=nobody)
+    assert made(flow(workspace, "es")) == set()
+
+
+@pytest.mark.skipif(not LONG, reason="the long form: make faults")
+def test_a_server_that_dies_in_the_midst(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    environment = {**os.environ, **quiet_environment(), "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
+    environment.pop("PREFECT_API_URL", None)
+    command = [sys.executable, "-m", "flows.cli", "run", "smoke", "-l", "es", "-w", str(workspace), "--json"]
+    command += ["--port", str(free_port())]
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    while not list(workspace.glob("artifacts/translate/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for child in _children(process.pid):
+        os.kill(child, signal.SIGKILL)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 2, err[-3000:]
+    told = [line for line in err.splitlines() if "mlc: " in line]
+    assert len(told) == 1
+    assert "stopped answering" in told[0]
+    kept = {path.name for path in (workspace / "artifacts" / "translate").iterdir()}
+    again = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr[-3000:]
+    record = run_records(workspace)[-1]
+    assert {task["key"] for task in record.tasks if task["stage"] == "translate" and task["state"] == "cached"} == kept
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [*_children(int(child)), int(child)]
+    return found

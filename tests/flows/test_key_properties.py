@@ -1,0 +1,237 @@
+"""Keys of a whole pipeline: every setting changes one, or is named here as one that does not."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from flows.config import PipelineConfig, load_config, validate_config
+from flows.plan import foresee
+from mlc.errors import UserError
+from mlc.quality.settings import MODEL_THRESHOLDS
+from tests.flows.conftest import PROJECT
+
+EXCLUDED: dict[str, Any] = {
+    "name": "another",
+    "workspace": "elsewhere",
+    "storage": "memory://keys",
+    "policy.device": "cpu",
+    "translator.device": "cpu",
+    "translator.batch_tokens": 123,
+    "translator.concurrency": 3,
+    "translator.api_key_variable": "ANOTHER_KEY",
+    "evaluation.batch_size": 3,
+    "align.checkpoint_minutes": 1.5,
+    # A share that only a warm start reads, and a start that is not there.
+    "align.warm_start": True,
+    "align.warm_start_share": 0.5,
+}
+"""Changes no key; with another value."""
+
+UNUSED: dict[str, str] = {
+    "policy.revision": "of a hub model",
+    "translator.revision": "of a hub model",
+    "translator.seed": "of a translator that samples",
+    "translator.endpoint": "of the engine http",
+    "align.teacher": "of the carrier kl",
+}
+"""Read only together with another setting; why. Their own tests are where that setting is."""
+
+INCLUDED: dict[str, Any] = {
+    "prompts.path": "shipped:quickstart/validation.jsonl",
+    "languages": ["es"],
+    "seeds": [1],
+    "policy.model": "shipped:nano",
+    "translator.model": str(PROJECT / "data/nano"),
+    "translator.precision": "bfloat16",
+    "quality.languages": {"es": {"length_z": 3.0}},
+    "quality.scripts": {"latn": {"length_z": 3.0}},
+    "quality.pairs": {"en-es": {"length_z": 3.0}},
+    "quality.model_signals": ["meaning"],
+    "quality.default.logprob": -1.0,
+    "quality.default.reverse_logprob": -1.0,
+    "edit.search.ranks": [2],
+    "edit.search.gammas": [2.0],
+    "edit.search.ridges": [2.0],
+    "edit.search.layers": ["all"],
+    "edit.layers": "all",
+    "align.consistency.language_weights": {"es": 2.0},
+    "align.consistency.layer": 1,
+    "align.beta": 0.3,
+    "align.carrier": "orpo",
+    "evaluation.layer": 1,
+    "evaluation.limit": 20,
+    "evaluation.references": None,
+    "evaluation.refusal_openings": ["No"],
+    "evaluation.compliance_openings": ["Yes"],
+    "registry.tracking_uri": "sqlite:////nowhere.db",
+}
+"""Other values where one cannot be guessed from the type; every other setting is included too."""
+
+
+WITH: dict[str, dict[str, Any]] = {
+    "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
+    "edit.": {"method": "edit"},
+    **{
+        f"quality.default.{threshold}": {"quality.model_signals": [signal]}
+        for signal, thresholds in MODEL_THRESHOLDS.items()
+        for threshold in thresholds
+    },
+}
+"""What must be set so that settings are read, by the beginning of their keys; the first that fits counts."""
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Every setting by its dotted key, with its type."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= leaves(kind, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = kind
+    return found
+
+
+LEAVES = leaves(PipelineConfig)
+CHANGING = sorted(set(LEAVES) - set(EXCLUDED) - set(UNUSED))
+
+
+def value_of(config: PipelineConfig, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def candidates(key: str, value: Any, kind: Any) -> list[Any]:
+    """Other values of a setting, the likeliest first."""
+    if key in INCLUDED:
+        return [INCLUDED[key]]
+    kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is Literal:
+        return [other for other in kinds if other != value]
+    if any(get_origin(part) is Literal for part in kinds):
+        return [other for part in kinds for other in get_args(part) if other != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1]
+    if isinstance(value, float):
+        return [value + 0.01, value - 0.01, value / 2, 0.5]
+    if value is None:
+        return [7, 0.5, "text"]
+    return [f"{value}x"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+def keys(config: PipelineConfig) -> list[str]:
+    return [outcome.key for outcome in foresee(config).outcomes]
+
+
+def smoke(folder: Path, **overrides: Any) -> PipelineConfig:
+    return load_config("smoke", overrides={"workspace": str(folder), "languages": ["es"], **overrides})
+
+
+def test_every_setting_is_looked_at() -> None:
+    assert set(EXCLUDED) <= LEAVES.keys()
+    assert set(UNUSED) <= LEAVES.keys()
+    assert set(INCLUDED) <= LEAVES.keys()
+    assert not set(EXCLUDED) & set(INCLUDED)
+
+
+@pytest.mark.parametrize("key", EXCLUDED)
+def test_a_setting_that_changes_no_result_changes_no_key(workspace: Path, tmp_path: Path, key: str) -> None:
+    value = str(tmp_path / "elsewhere") if key == "workspace" else EXCLUDED[key]
+    before, after = smoke(workspace), smoke(workspace, **{key: value})
+    assert value_of(before, key) != value_of(after, key)
+    assert keys(after) == keys(before)
+
+
+def changed(workspace: Path, key: str) -> tuple[PipelineConfig, PipelineConfig]:
+    """A configuration, and one that differs in one setting."""
+    context = next((given for start, given in WITH.items() if key.startswith(start)), {})
+    before = smoke(workspace, **context)
+    if key == "languages":
+        return load_config("smoke", workspace=str(workspace)), before
+    if key in ("evaluation.validation", "evaluation.test"):
+        name = key.removeprefix("evaluation.")
+        lines = (
+            (PROJECT / "data" / "quickstart" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        )
+        (workspace / f"{name}.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+        return before, smoke(workspace, **{key: str(workspace / f"{name}.jsonl")})
+    for value in candidates(key, value_of(before, key), LEAVES[key]):
+        try:
+            after = smoke(workspace, **{**context, key: value})
+        except (UserError, ValueError):
+            continue
+        if value_of(after, key) != value_of(before, key):
+            return before, after
+    pytest.fail(f"{key} has no other value here: give one in INCLUDED.")
+
+
+@pytest.mark.parametrize("key", CHANGING)
+def test_a_setting_that_may_change_a_result_changes_a_key(workspace: Path, key: str) -> None:
+    before, after = changed(workspace, key)
+    assert keys(after) != keys(before)
+
+
+def shuffled(value: Any, generator: random.Random) -> Any:
+    if not isinstance(value, dict):
+        return value
+    names = list(value)
+    generator.shuffle(names)
+    return {name: shuffled(value[name], generator) for name in names}
+
+
+@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers())
+def test_the_order_of_the_configuration_does_not_matter(workspace: Path, seed: int) -> None:
+    config = smoke(workspace)
+    turned = validate_config(shuffled(config.model_dump(mode="json"), random.Random(seed)))
+    assert keys(turned) == keys(config)
+
+
+PRINT_KEYS = """
+import json, sys
+from flows.config import load_config
+from flows.plan import foresee
+config = load_config("smoke", workspace=sys.argv[1], overrides={"languages": ["es"]})
+print(json.dumps([outcome.key for outcome in foresee(config).outcomes]))
+"""
+
+
+def test_other_processes_folders_and_hash_seeds_have_the_same_keys(workspace: Path, tmp_path: Path) -> None:
+    expected = keys(smoke(workspace))
+    for seed, threads in (("0", "1"), ("4242", "3")):
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "OMP_NUM_THREADS": threads,
+            "PYTHONPATH": str(PROJECT),
+            "TZ": "Asia/Tokyo",
+            "LC_ALL": "C",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", PRINT_KEYS, str(tmp_path / seed)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(done.stdout) == expected

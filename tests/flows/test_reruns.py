@@ -1,0 +1,160 @@
+"""Exactly the affected stages: the table of docs/caching.md over the real flow."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.config import load_config
+from flows.plan import plan_run
+from flows.server import Server
+from mlc.store import sources
+from tests.flows.runs import Summary, flow_on, made, task_name
+
+pytestmark = pytest.mark.slow
+
+ENGLISH, FRENCH, SPANISH, SWAHILI = "eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn"
+TRAINED = (FRENCH, SPANISH)
+END = {"report", "register", "promote"}
+Flow = Callable[..., Summary]
+
+
+@pytest.fixture(scope="module")
+def flow(server: Server) -> Iterator[Flow]:
+    with flow_on(server.api) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def base(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("base") / "workspace"
+    flow(workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(base: Path, tmp_path: Path) -> Path:
+    """A copy in another place, so every case shows too that a moved workspace keeps its hits."""
+    return Path(shutil.copytree(base, tmp_path / "moved"))
+
+
+def each(stage: str, *languages: str) -> set[str]:
+    return {f"{stage} · {language}" for language in languages}
+
+
+def measured(model: str, *languages: str) -> set[str]:
+    return {f"{stage} · {model} · {language}" for stage in ("generate", "evaluate") for language in languages}
+
+
+def judged(*languages: str) -> set[str]:
+    models = ("base", "english-only · seed 0", "consistency · seed 0")
+    return {f"evaluate · {model} · {language}" for model in models for language in languages}
+
+
+def aligned(role: str, *languages: str, seed: int = 0) -> set[str]:
+    return {f"align · {role} · seed {seed}"} | measured(f"{role} · seed {seed}", *languages)
+
+
+EVERYWHERE = (ENGLISH, *TRAINED)
+WITH_THE_TERM = aligned("consistency", *EVERYWHERE) | END
+
+CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nothing": ({}, set()),
+    "name, batch sizes, device": (
+        {
+            "name": "another",
+            "translator__batch_tokens": 100,
+            "evaluation__batch_size": 3,
+            "policy__device": "cpu",
+        },
+        set(),
+    ),
+    "a language added": (
+        {"languages": "es,fr,sw"},
+        {f"ingest · held-out · {SWAHILI}", "dataset"}
+        | each("translate", SWAHILI)
+        | each("signals", SWAHILI)
+        | each("filter", SWAHILI)
+        | measured("base", SWAHILI)
+        | measured("english-only · seed 0", SWAHILI)
+        | aligned("consistency", *EVERYWHERE, SWAHILI)
+        | END,
+    ),
+    "a language taken away": ({"languages": "es"}, {"dataset"} | aligned("consistency", ENGLISH, SPANISH) | END),
+    "a threshold that changes no verdict": ({"quality__default__length_z": 4.000001}, each("filter", *TRAINED)),
+    "a threshold that changes verdicts": (
+        {"quality__default__length_z": 0.5, "quality__allow_low_yield": True},
+        each("filter", *TRAINED) | {"dataset"} | WITH_THE_TERM,
+    ),
+    "lambda": ({"align__consistency__weight": 0.5}, WITH_THE_TERM),
+    "how answers are judged": ({"evaluation__resamples": 201}, judged(*EVERYWHERE) | END),
+    "prompts added": (
+        {"prompts__limit": 26},
+        {"ingest · prompts", "dataset"}
+        | each("translate", *TRAINED)
+        | each("signals", *TRAINED)
+        | each("filter", *TRAINED)
+        | aligned("english-only", *EVERYWHERE)
+        | WITH_THE_TERM,
+    ),
+    "the gate": ({"gate__max_over_refusal": 0.51}, {"report", "promote"}),
+}
+
+
+@pytest.mark.parametrize(("settings", "expected"), CASES.values(), ids=CASES)
+def test_exactly_the_affected_stages_run(
+    flow: Flow, workspace: Path, settings: dict[str, Any], expected: set[str]
+) -> None:
+    languages = settings.get("languages", "es,fr")
+    others = {name: value for name, value in settings.items() if name != "languages"}
+    overrides = {name.replace("__", "."): value for name, value in others.items()}
+    config = load_config("smoke", languages=[languages], workspace=str(workspace), overrides=overrides)
+    planned = plan_run(config)
+    summary = flow(workspace, languages, **others)
+    assert made(summary) == expected
+    # The plan names at least these; it cannot know that a stage will write the same bytes as before.
+    assert {task_name(task) for task in planned if task["action"] == "run"} >= expected
+    assert {task_name(task) for task in planned} == {task_name(task) for task in summary["tasks"]}
+    if not expected:
+        assert {task["action"] for task in planned} == {"cached"}
+        assert summary["seconds_saved"] > 0
+    if "prompts__limit" in settings:
+        # Two prompts came, and the memory knows the others.
+        for tasks in (planned, summary["tasks"]):
+            new = {task["language"]: task["rows_new"] for task in tasks if task["stage"] == "translate"}
+            assert new == dict.fromkeys(TRAINED, 2)
+    if languages == "es,fr,sw":
+        # Taken away again, everything is there.
+        assert made(flow(workspace)) == set()
+
+
+def test_another_machine_finds_everything_in_the_storage(flow: Flow, workspace: Path, tmp_path: Path) -> None:
+    storage = f"memory://{tmp_path.name}"
+    assert made(flow(workspace, storage=storage)) == set()
+    # Its registry is empty, so that only the registration is missing.
+    registration = {"register", "promote"}
+    planned = plan_run(
+        load_config("smoke", languages=["es,fr"], workspace=str(tmp_path / "other"), overrides={"storage": storage})
+    )
+    assert {task["stage"] for task in planned if task["action"] == "run"} == registration
+    assert made(flow(tmp_path / "other", storage=storage)) == registration
+
+
+def test_changed_code_of_a_judge_reruns_judging_alone(
+    flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = sources._module_facts
+
+    def as_if_changed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+        digest, imported = read(path, package)
+        return ("changed" if path.parts[-2:] == ("judges", "openings.py") else digest), imported
+
+    monkeypatch.setattr(sources, "_module_facts", as_if_changed)
+    sources._source_digests.cache_clear()
+    try:
+        # It judges as before, so nothing that follows is touched.
+        assert made(flow(workspace)) == judged(*EVERYWHERE)
+    finally:
+        sources._source_digests.cache_clear()

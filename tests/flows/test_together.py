@@ -1,0 +1,97 @@
+"""Two runs in one workspace at once: each artifact is made once, and neither notices more than a wait."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlc.store import ArtifactStore
+from mlc.store.runs import run_records
+from tests.flows.conftest import PROJECT
+
+pytestmark = pytest.mark.slow
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Start:
+    def start(workspace: Path, languages: str, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "flows.cli", "run", "smoke", "--workspace", str(workspace)),
+                *("--languages", languages, "--json", *arguments),
+            ],
+            cwd=PROJECT,
+            env={**environment, "PYTHONPATH": str(PROJECT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    return err
+
+
+def sentences(workspace: Path) -> Counter[tuple[str, str]]:
+    """How often each sentence stands in the translation memory, by language."""
+    return Counter(
+        (path.parent.name, sentence)
+        for path in (workspace / "memory").glob("*/*/*/*.parquet")
+        for sentence in pq.read_table(path)["sentence"].to_pylist()
+    )
+
+
+def test_two_runs_share_the_work(start: Start, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    # The same configuration twice, and another one that has most of its artifacts in common with it.
+    processes = [start(workspace, languages) for languages in ("es", "es", "es,fr")]
+    for process in processes:
+        ended(process)
+    records = run_records(workspace)
+    assert [record.end for record in records] == ["completed"] * 3
+    ran: Counter[tuple[Any, ...]] = Counter(
+        (task["stage"], task["key"]) for record in records for task in record.tasks if task["state"] == "ran"
+    )
+    assert ran
+    assert set(ran.values()) == {1}
+    store = ArtifactStore(workspace)
+    asked = {(task["stage"], task["key"]) for record in records for task in record.tasks}
+    assert asked == set(ran)
+    assert all(store.find(stage, key) for stage, key in asked)
+    assert not any((store.root / ".damaged").iterdir())
+    assert not any((store.root / ".drafts").iterdir())
+    assert set(sentences(workspace).values()) == {1}
+
+
+def test_the_place_of_a_killed_run_is_taken_over(start: Start, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    first = start(workspace, "es")
+    locks = workspace / "artifacts" / ".locks"
+    deadline = time.monotonic() + 120
+    while not list(locks.glob("translate-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGSTOP)  # it holds its locks and does nothing
+    second = start(workspace, "es")
+    while len(run_records(workspace)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    assert second.poll() is None
+    first.kill()
+    first.communicate()
+    ended(second)
+    assert [record.end for record in run_records(workspace)] == [None, "completed"]

@@ -1,0 +1,69 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mlc.errors import UserError
+from mlc.store.runs import find_run, recorded, run_records
+
+TASK = {"stage": "filter", "language": "spa_Latn", "subject": None, "state": "ran", "seconds": 1.0, "key": "k"}
+
+
+def record(workspace, run_id="", tasks=(TASK,)):
+    with recorded(workspace, run_id=run_id, name="smoke", config={"seeds": [0]}) as journal:
+        for task in tasks:
+            journal.write({"task": task})
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    record(tmp_path, "id-1")
+    (found,) = run_records(tmp_path)
+    assert (found.number, found.id, found.name, found.end) == (1, "id-1", "smoke", "completed")
+    assert (found.config, found.tasks) == ({"seeds": [0]}, (TASK,))
+    assert found.key_of("filter", "spa_Latn", None) == "k"
+    assert found.key_of("filter", "fra_Latn", None) is None
+
+
+def test_a_run_that_fails_says_so(tmp_path):
+    with pytest.raises(RuntimeError), recorded(tmp_path, run_id="", name="x", config={}):
+        raise RuntimeError
+    assert run_records(tmp_path)[0].end == "failed"
+
+
+def test_a_run_that_was_killed_keeps_what_it_wrote(tmp_path):
+    record(tmp_path)
+    path = tmp_path / "runs" / "000001.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1] + lines[1][:20])
+    (found,) = run_records(tmp_path)
+    assert (found.end, found.tasks) == (None, (TASK,))
+
+
+def test_numbers_go_on_and_leave_no_run_out(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: record(tmp_path, f"run-{number}"), range(24)))
+    found = run_records(tmp_path)
+    assert [record.number for record in found] == list(range(1, 25))
+    assert {record.id for record in found} == {f"run-{number}" for number in range(24)}
+
+
+def test_an_empty_record_is_passed_over(tmp_path):
+    record(tmp_path)
+    (tmp_path / "runs" / "000002.jsonl").write_text("")
+    assert len(run_records(tmp_path)) == 1
+    record(tmp_path)
+    assert [found.number for found in run_records(tmp_path)] == [1, 3]
+
+
+def test_a_workspace_without_runs(tmp_path):
+    assert run_records(tmp_path) == []
+
+
+def test_finding_a_run(tmp_path):
+    record(tmp_path, "abcd-1")
+    record(tmp_path, "abcd-2")
+    records = run_records(tmp_path)
+    assert find_run(records, "2").id == find_run(records, "#2").id == find_run(records, "abcd-2").id == "abcd-2"
+    with pytest.raises(UserError, match="more than one run"):
+        find_run(records, "abcd")
+    with pytest.raises(UserError, match="the last ones are 1, 2"):
+        find_run(records, "3")
