@@ -1,0 +1,109 @@
+"""`mlc gc`, `mlc export` and `mlc import` on real runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Ended, Mlc
+from tests.flows.runs import made
+
+
+@pytest.fixture(scope="module")
+def workspace(mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of two runs, the second with a language more."""
+    folder = tmp_path_factory.mktemp("housekeeping") / "workspace"
+    for languages in ("es", "es,fr"):
+        ended = mlc("run", "smoke", "--languages", languages, "--workspace", str(folder), "--json")
+        assert ended.code == 0, ended.err[-2000:]
+    return folder
+
+
+@pytest.fixture
+def copy(workspace: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(workspace, tmp_path / "copy"))
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def again(mlc: Mlc, folder: Path, languages: str = "es,fr") -> Ended:
+    ended = mlc("run", "smoke", "--languages", languages, "--workspace", str(folder), "--json")
+    assert ended.code == 0, ended.err[-2000:]
+    return ended
+
+
+def artifacts(folder: Path, stage: str) -> int:
+    return len([path for path in (folder / "artifacts" / stage).iterdir() if not path.name.startswith(".")])
+
+
+@pytest.mark.slow
+def test_gc_says_what_would_go_and_takes_nothing(mlc: Mlc, copy: Path) -> None:
+    before = files(copy / "artifacts")
+    ended = mlc("gc", "--keep-last", "1", "--dry-run", "--memory", "--workspace", str(copy))
+    assert ended.code == 0, ended.err
+    assert "bytes" in ended.out
+    assert "would be removed" in ended.out
+    assert "dataset" in ended.out
+    assert files(copy / "artifacts") == before
+
+
+@pytest.mark.slow
+def test_gc_leaves_what_the_last_run_and_the_registry_need(mlc: Mlc, copy: Path) -> None:
+    models, datasets = artifacts(copy, "align"), artifacts(copy, "dataset")
+    memory = files(copy / "memory")
+    ended = mlc("gc", "--keep-last", "1", "--memory", "--workspace", str(copy))
+    assert ended.code == 0, ended.err
+    # Of the first run the training set goes; its model is registered and stays.
+    assert (datasets, artifacts(copy, "dataset")) == (2, 1)
+    assert artifacts(copy, "align") == models
+    # The translator is one that a kept run uses.
+    assert files(copy / "memory") == memory
+    assert made(again(mlc, copy).result) == set()
+
+
+@pytest.mark.slow
+def test_gc_with_nothing_to_do(mlc: Mlc, copy: Path) -> None:
+    before = files(copy / "artifacts")
+    ended = mlc("gc", "--keep-last", "5", "--workspace", str(copy))
+    assert ended.code == 0, ended.err
+    assert files(copy / "artifacts") == before
+
+
+@pytest.mark.slow
+def test_a_run_travels(mlc: Mlc, workspace: Path, tmp_path: Path) -> None:
+    archive, elsewhere = tmp_path / "run.tar.gz", tmp_path / "elsewhere"
+    told = mlc("export", "last", str(archive), "--workspace", str(workspace))
+    assert told.code == 0, told.err
+    assert "artifacts of run 2" in told.out
+    taken = mlc("import", str(archive), "--workspace", str(elsewhere))
+    assert taken.code == 0, taken.err
+    twice = mlc("import", str(archive), "--workspace", str(elsewhere))
+    assert "0 of" in twice.out
+    # The registry stays where it is, so the model is registered anew.
+    assert {name.partition(" ")[0] for name in made(again(mlc, elsewhere).result)} <= {"register", "promote"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["flipped", "short", "no archive"])
+def test_a_damaged_archive_leaves_nothing(mlc: Mlc, workspace: Path, tmp_path: Path, harm: str) -> None:
+    archive, elsewhere = tmp_path / "run.tar", tmp_path / "elsewhere"
+    assert mlc("export", "1", str(archive), "--workspace", str(workspace)).code == 0
+    content = bytearray(archive.read_bytes())
+    middle = len(content) // 2
+    if harm == "flipped":
+        content[middle] ^= 1
+    archive.write_bytes(b"nonsense" if harm == "no archive" else content[:middle] if harm == "short" else content)
+    ended = mlc("import", str(archive), "--workspace", str(elsewhere))
+    assert ended.code == 2, ended.err
+    assert "Traceback" not in ended.err
+    assert not list((elsewhere / "artifacts").glob("*/*")) if (elsewhere / "artifacts").exists() else True
+
+
+@pytest.mark.parametrize("run", ["9", "nothing"])
+def test_a_run_that_is_not_there(mlc: Mlc, workspace: Path, tmp_path: Path, run: str) -> None:
+    ended = mlc("export", run, str(tmp_path / "x.tar"), "--workspace", str(workspace))
+    assert ended.code == 2
+    assert not (tmp_path / "x.tar").exists()
+    assert "Traceback" not in ended.err
