@@ -1,7 +1,8 @@
 """What a person sees of a run in the terminal: bars while it works, a line for every task that is done."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -40,6 +41,18 @@ def new_progress(console: Console) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def named_bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Gives a function that adds a bar, by name and number of steps, and returns what moves it."""
+    with new_progress(console) as progress:
+
+        def bar(name: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(name, total=total)
+            return lambda steps: progress.advance(task, steps)
+
+        yield bar
 
 
 class TerminalDisplay:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.config import parse_edit
-from flows.display import new_progress
+from flows.display import named_bars
 from flows.layers import PROMPTS, REFERENCES, be_quiet
 from mlc.devices import pick_device
 from mlc.errors import UserError
@@ -142,7 +142,7 @@ def _make(
     policy = load_policy(resolve_model(model), device=pick_device(device))
     searches: dict[str, Search] = {}
     deltas: dict[str, EditDelta] = {}
-    with _writing(folder) as draft, _bars(progress) as bar:
+    with _writing(folder) as draft, named_bars(progress) as bar:
         for part in parts:
             name = JOINT_FOLDER if joint else part.languages[1]
             if action == "compute":
@@ -284,17 +284,6 @@ def _writing(folder: Path) -> Iterator[Path]:
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    with new_progress(console) as progress:
-
-        def bar(name: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(name, total=total)
-            return lambda steps: progress.advance(task, steps)
-
-        yield bar
 
 
 def _short(policy: "Policy") -> str:

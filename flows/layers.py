@@ -6,8 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.display import new_progress
+from flows.display import named_bars
 from flows.server import quiet_environment
 from mlc.devices import pick_device
 from mlc.errors import UserError
@@ -94,7 +93,7 @@ def show_layers(
     folder = _writable(out or Path(f"layers-{_short_name(model)}"))
     entries = policy.model.config.get_text_config().num_hidden_layers + 1
     pools: tuple[Pool, ...] = tuple(one for one in POOLS if pool in ("all", one))
-    with _bars(progress) as bar:
+    with named_bars(progress) as bar:
         sweep = sweep_layers(
             policy,
             chosen,
@@ -139,17 +138,6 @@ def _writable(folder: Path) -> Path:
     if reason:
         raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
     return folder
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    with new_progress(console) as progress:
-
-        def bar(name: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(name, total=total)
-            return lambda steps: progress.advance(task, steps)
-
-        yield bar
 
 
 # Files.

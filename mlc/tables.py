@@ -188,8 +188,43 @@ class TableFile:
             ) from None
 
 
+class DraftFile:
+    """A file that is there when it is complete, and not before.
+
+    Args:
+        path: Where it is to be; whoever writes it writes to ``draft``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+    def end(self, *, complete: bool) -> None:
+        """Puts the file in its place, or takes the draft away."""
+        if not complete:
+            self.draft.unlink(missing_ok=True)
+            return
+        fsync_path(self.draft)
+        os.replace(self.draft, self.path)
+        fsync_path(self.path.parent)
+
+
+@contextmanager
+def writing_told(path: Path | None) -> Iterator[None]:
+    """Turns what goes wrong in writing a file, or standard output, into one sentence."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"The file {str(path or 'standard output')!r} cannot be written "
+            f"({error.strerror or type(error).__name__}): name another with --out, or make room."
+        ) from None
+
+
 class TableWriter:
-    """Writes a table so that the file is there when it is complete, and not before.
+    """Writes a table, a few rows at a time, to a :class:`DraftFile`.
 
     Args:
         path: The file; standard output if None.
@@ -206,10 +241,10 @@ class TableWriter:
         self.format = format
         self.schema = schema
         self.lines = lines
-        self._draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp") if path else None
+        self._file = DraftFile(path) if path else None
         self._parquet: pq.ParquetWriter | None = None
         self._handle: IO[str] = sys.stdout
-        with self._told():
+        with writing_told(self.path):
             self._begin()
 
     def __enter__(self) -> Self:
@@ -218,7 +253,7 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._told():
+        with writing_told(self.path):
             self._end(complete=kind is None)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -230,7 +265,7 @@ class TableWriter:
         Raises:
             UserError: The disk is full, or the file cannot be written for another reason.
         """
-        with self._told():
+        with writing_told(self.path):
             if self._parquet is not None:
                 self._parquet.write_table(self._table(rows))
             elif self.format == "jsonl":
@@ -247,32 +282,26 @@ class TableWriter:
                 writer.writerows([plain_text(row.get(name)) for name in self.schema.names] for row in rows)
 
     def _begin(self) -> None:
-        if self._draft is None:
+        if self._file is None:
             if self.format == "parquet":
                 raise UserError("Parquet cannot be written to standard output: name a file with --out.")
             sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         elif self.format == "parquet":
-            self._parquet = pq.ParquetWriter(self._draft, self.schema)
+            self._parquet = pq.ParquetWriter(self._file.draft, self.schema)
         else:
-            self._handle = self._draft.open("w", encoding="utf-8", newline="")
+            self._handle = self._file.draft.open("w", encoding="utf-8", newline="")
         if self.format in _SEPARATORS:
             self._separated().writerow(self.schema.names)
 
     def _end(self, *, complete: bool) -> None:
         if self._parquet is not None:
             self._parquet.close()
-        elif self._draft is not None:
+        elif self._file is not None:
             self._handle.close()
         else:
             self._handle.flush()
-        if self._draft is None or self.path is None:
-            return
-        if not complete:
-            self._draft.unlink(missing_ok=True)
-            return
-        fsync_path(self._draft)
-        os.replace(self._draft, self.path)
-        fsync_path(self.path.parent)
+        if self._file is not None:
+            self._file.end(complete=complete)
 
     def _separated(self) -> Any:
         return csv.writer(self._handle, delimiter=_SEPARATORS[self.format], lineterminator="\n")
@@ -285,18 +314,6 @@ class TableWriter:
                 values = [plain_text(value) for value in values]
             columns.append(pa.array(values, field.type))
         return pa.table(columns, schema=self.schema)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise UserError(
-                f"The file {str(self.path or 'standard output')!r} cannot be written ({error.strerror or error}): "
-                "name another with --out, or make room."
-            ) from None
 
 
 def format_of(path: Path, *, formats: Sequence[str] = tuple(FORMATS), what: str = "file") -> Format:

@@ -1,10 +1,7 @@
 """Pairs of source and translation in files of any size: read in chunks, whatever is wrong with some rows."""
 
 import json
-import os
-import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +14,7 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.quality.filtering import CHUNK_BYTES, CHUNK_ROWS, REQUIRED_COLUMNS
-from mlc.store.hashing import fsync_path
-from mlc.tables import FORMATS, Format, Row, TableFile, format_of, plain_text
+from mlc.tables import FORMATS, DraftFile, Format, Row, TableFile, format_of, plain_text, writing_told
 
 ENDINGS = tuple(ending for ending, format in FORMATS.items() if format != "lines")
 """Files that can hold pairs."""
@@ -147,7 +143,7 @@ def coded(chunk: pa.Table, problems: pa.Array, first: int) -> pa.Table:
 
 
 class VerdictWriter:
-    """Writes tables to one file, which is there when it is complete, and not before.
+    """Writes tables to one :class:`mlc.tables.DraftFile`.
 
     Args:
         path: JSON Lines, CSV, TSV or Parquet, by its ending.
@@ -163,13 +159,13 @@ class VerdictWriter:
         self.json_columns = tuple(name for name in schema.names if name in json_columns)
         self.format: Format = format_of(path, formats=ENDINGS, what="file of verdicts")
         self.schema = schema
-        self._draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        self._part = self._draft.with_suffix(".part")
-        with self._told():
+        self._file = DraftFile(path)
+        self._part = self._file.draft.with_suffix(".part")
+        with writing_told(self.path):
             if self.format == "parquet":
-                self._parquet: Any = pq.ParquetWriter(self._draft, schema, compression="zstd")
+                self._parquet: Any = pq.ParquetWriter(self._file.draft, schema, compression="zstd")
             else:
-                self._handle = self._draft.open("wb")
+                self._handle = self._file.draft.open("wb")
         self._started = False
 
     def __enter__(self) -> Self:
@@ -178,16 +174,12 @@ class VerdictWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._told():
+        with writing_told(self.path):
             if kind is None and not self._started:
                 self.write(self.schema.empty_table())
             (self._parquet if self.format == "parquet" else self._handle).close()
             self._part.unlink(missing_ok=True)
-            if kind is not None:
-                self._draft.unlink(missing_ok=True)
-                return
-            fsync_path(self._draft)
-            os.replace(self._draft, self.path)
+            self._file.end(complete=kind is None)
 
     def write(self, table: pa.Table) -> None:
         """Adds rows.
@@ -195,7 +187,7 @@ class VerdictWriter:
         Raises:
             UserError: The disk is full, or the file cannot be written for another reason.
         """
-        with self._told():
+        with writing_told(self.path):
             if self.format == "parquet":
                 self._parquet.write_table(self._plain(table).cast(self.schema))
             else:
@@ -229,16 +221,6 @@ class VerdictWriter:
             values = [None if text is None else plain_text(json.loads(text)) for text in table[name].to_pylist()]
             table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
         return table
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise UserError(
-                f"The file {str(self.path)!r} cannot be written ({reason}): name another with --out, or make room."
-            ) from None
 
 
 def _quoted(path: Path) -> str:
