@@ -271,7 +271,9 @@ def without_wrappers(model: Any) -> Any:
     """The model itself; raises ValueError for an adapter that acts outside its layers."""
     model = unwrapped(model)
     peft: Any = sys.modules.get("peft")
-    if peft is None or not isinstance(model, peft.PeftModel | peft.PeftMixedModel):
+    # While another thread imports peft it may lack them still, and then no model is one of them.
+    wrappers = tuple(getattr(peft, name) for name in ("PeftModel", "PeftMixedModel") if hasattr(peft, name))
+    if not isinstance(model, wrappers):
         return model
     adapters = [model.peft_config[name] for name in model.active_adapters]
     if not getattr(model, "_adapters_disabled", False):

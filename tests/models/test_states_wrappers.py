@@ -520,3 +520,15 @@ def test_a_window_is_seen_inside_a_wrapper(tmp_path):
     assert split_shared(torch.compile(llama), *padded()).length == len(SHARED)
     llama.gradient_checkpointing_enable()
     assert split_shared(torch.compile(llama), *padded()).length == 0
+
+
+def test_peft_that_another_thread_is_importing(monkeypatch):
+    """What `sys.modules` holds then has no classes yet."""
+    import sys
+    import types
+
+    from mlc.models.states import without_wrappers
+
+    monkeypatch.setitem(sys.modules, "peft", types.ModuleType("peft"))
+    model = torch.nn.Linear(2, 2)
+    assert without_wrappers(model) is model
