@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.options import words_of
 from mlc.errors import UserError
 
 USER_MISTAKE = 2
@@ -45,6 +46,8 @@ WorkspaceOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="A setting, such as align.steps=12; may be repeated.")
 ]
+FileFormat = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
+"""As in :mod:`mlc.tables`, which is too slow to import for this."""
 JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard output.")]
 
 
@@ -208,11 +211,11 @@ def translate(
         str | None, typer.Option(help="Column of the texts; source, prompt, text or sentence if left out.")
     ] = None,
     read_as: Annotated[
-        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
+        FileFormat | None,
         typer.Option("--input-format", help="By the ending of the file if left out."),
     ] = None,
     write_as: Annotated[
-        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
+        FileFormat | None,
         typer.Option("--output-format", help="By the ending of --out if left out, else that of the input."),
     ] = None,
     model: Annotated[
@@ -281,7 +284,7 @@ def layers(
             model,
             prompts=prompts,
             references=references,
-            languages=[word.strip() for item in languages or () for word in item.split(",") if word.strip()],
+            languages=words_of(languages or ()),
             limit=limit,
             pool=pool,
             out=out,
@@ -373,7 +376,7 @@ def edit(
             places,
             prompts=prompts,
             references=references,
-            languages=[word.strip() for item in languages or () for word in item.split(",") if word.strip()],
+            languages=words_of(languages or ()),
             joint=joint,
             settings=settings or [],
             out=out,

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from flows.options import words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
@@ -284,7 +285,7 @@ def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[
     Raises:
         UserError: Plain names and changes (``+``, ``-``) are mixed, or nothing is left.
     """
-    words = [word.strip() for item in wanted for word in item.split(",") if word.strip()]
+    words = words_of(wanted)
     changes = [word for word in words if word[0] in "+-"]
     if not changes:
         return words

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flows.config import load_quality, parse_overrides
 from flows.display import new_progress
+from flows.options import words_of
 from flows.server import quiet_environment
 from mlc.errors import UserError
 from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
@@ -102,7 +103,7 @@ def chosen_names(signals: str) -> tuple[str, ...]:
     known = [signal.name for signal in SIGNALS]
     if signals.strip() in ("text", "all"):
         return tuple(known if signals.strip() == "all" else [signal.name for signal in TEXT_SIGNALS])
-    names = [word.strip() for word in signals.split(",") if word.strip()]
+    names = words_of([signals])
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.display import TranslationBars
+from flows.options import words_of
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.models.sources import cache_folder
@@ -137,7 +138,7 @@ def translate_file(
 
 
 def _languages(source: str, targets: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    words = [word.strip() for item in targets for word in item.split(",") if word.strip()]
+    words = words_of(targets)
     if not words:
         raise UserError("No language to translate into is named: write --to es,sw; `mlc languages` lists them.")
     home = resolve_language(source).code

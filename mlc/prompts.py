@@ -6,9 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.tables import Row, TableFile, plain_text, text_of
+from mlc.tables import TABLE_ENDINGS, Row, TableFile, plain_text, text_of
 
-FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 LABELS = ("harmful", "harmless")
 
 
@@ -35,7 +34,7 @@ def read_prompts(path: Path, *, required: tuple[str, ...] = ("prompt",)) -> Prom
     Raises:
         UserError: The file cannot be read, lacks a column, or holds no usable row.
     """
-    file = TableFile(path, formats=FORMATS, what="prompt file")
+    file = TableFile(path, formats=TABLE_ENDINGS, what="prompt file")
     # Without a row there is no column either, and that it is empty says more.
     if file.columns:
         file.require(required)

@@ -34,6 +34,8 @@ FORMATS: dict[str, Format] = {
     ".txt": "lines",
 }
 """The format that the ending of a file names."""
+TABLE_ENDINGS = tuple(ending for ending, name in FORMATS.items() if name != "lines")
+"""Endings of files with columns."""
 LINE_COLUMN = "text"
 """The one column of a file of plain lines."""
 NO_TEXT = "no text"

@@ -14,10 +14,8 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.quality.filtering import CHUNK_BYTES, CHUNK_ROWS, REQUIRED_COLUMNS
-from mlc.tables import FORMATS, DraftFile, Format, Row, TableFile, format_of, plain_text, writing_told
+from mlc.tables import TABLE_ENDINGS, DraftFile, Format, Row, TableFile, format_of, plain_text, writing_told
 
-ENDINGS = tuple(ending for ending, format in FORMATS.items() if format != "lines")
-"""Files that can hold pairs."""
 TEXTS = (*REQUIRED_COLUMNS, "back_translation")
 """Columns that hold text whatever the format."""
 WHAT = "file of translations"
@@ -36,7 +34,7 @@ class PairFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.table = TableFile(path, formats=ENDINGS, what=WHAT)
+        self.table = TableFile(path, formats=TABLE_ENDINGS, what=WHAT)
         if len(self.table):
             self.table.require(REQUIRED_COLUMNS)
 
@@ -157,7 +155,7 @@ class VerdictWriter:
     def __init__(self, path: Path, schema: pa.Schema, json_columns: Collection[str] = ()) -> None:
         self.path = path
         self.json_columns = tuple(name for name in schema.names if name in json_columns)
-        self.format: Format = format_of(path, formats=ENDINGS, what="file of verdicts")
+        self.format: Format = format_of(path, formats=TABLE_ENDINGS, what="file of verdicts")
         self.schema = schema
         self._file = DraftFile(path)
         self._part = self._file.draft.with_suffix(".part")

@@ -1,7 +1,6 @@
 """Whether the quality filter's time grows in step with the number of pairs."""
 
 import json
-import resource
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from mlc.languages import ENGLISH
 from mlc.quality.settings import QualitySettings
 from mlc.quality.streaming import filter_file
 from mlc.shipped import shipped_data
-from tests.benchmarks.measuring import Figure, alternate, ratio
+from tests.benchmarks.measuring import Figure, alternate, peak_kib, ratio
 
 COPIED_EVERY = 10
 """One pair in so many is an untranslated one, so that there is something to drop."""
@@ -66,7 +65,7 @@ def run(*, quick: bool) -> Iterator[Figure]:
         threads=THREADS,
         pairs_a_second=round(size.many / statistics.median(for_many.wall)),
         processor_microseconds_a_pair=round(1e6 * statistics.median(for_many.cpu) / size.many, 1),
-        peak_memory_megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        peak_memory_megabytes=peak_kib() // 1024,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import truediv
+from pathlib import Path
 from typing import Any
 
 
@@ -121,3 +122,11 @@ def require_agreement(what: str, difference: float, tolerance: float) -> None:
 def rounded(value: float) -> float:
     """Four digits, as figures are printed."""
     return float(f"{value:.4g}")
+
+
+def peak_kib() -> int:
+    """Peak memory of this process. What getrusage says counts the parent's too, from before the program was started."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    raise RuntimeError("The system does not tell the peak memory of a process.")

@@ -24,7 +24,7 @@ from mlc.translation.engines.seq2seq import Seq2SeqEngine
 from mlc.translation.memory import TranslationMemory
 from mlc.translation.settings import TranslatorSettings
 from mlc.translation.translator import Translator
-from tests.benchmarks.measuring import Figure, alternate, progress, ratio, require_agreement
+from tests.benchmarks.measuring import Figure, alternate, peak_kib, progress, ratio, require_agreement
 
 ENGLISH = "eng_Latn"
 TARGETS = ("arb_Arab", "deu_Latn", "fra_Latn", "hin_Deva", "jpn_Jpan", "rus_Cyrl", "spa_Latn", "swh_Latn")
@@ -282,15 +282,7 @@ def main() -> None:
     translator.fill(
         (f"This is sentence {number} of many" for number in range(count)), source=ENGLISH, targets=TARGETS[:2]
     )
-    print(_peak_kib())
-
-
-def _peak_kib() -> int:
-    """Peak memory of this process. What getrusage says counts the parent's too, from before the program was started."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1])
-    raise RuntimeError("The system does not tell the peak memory of a process.")
+    print(peak_kib())
 
 
 if __name__ == "__main__":

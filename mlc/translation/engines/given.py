@@ -9,14 +9,13 @@ from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.shipped import resolve_path
 from mlc.store.hashing import digest_file
-from mlc.tables import TableFile
+from mlc.tables import TABLE_ENDINGS, TableFile
 from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of, require_languages
 from mlc.translation.settings import TranslatorSettings
 
 VERSION = 1
 """Raised when the same table would give other translations than before."""
 COLUMNS = ("source", "target_language", "translation")
-FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 _FORM = (
     "a .parquet, .csv, .tsv or .jsonl file with the columns source, target_language and translation, and perhaps "
     "source_language"
@@ -57,7 +56,7 @@ class GivenEngine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._given: dict[tuple[str, str], dict[str, str]] = {}
-        file = TableFile(path, formats=FORMATS, what="table of given translations")
+        file = TableFile(path, formats=TABLE_ENDINGS, what="table of given translations")
         file.require(COLUMNS)
         for row in file:
             if row.problem:
