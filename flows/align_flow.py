@@ -1,12 +1,14 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from prefect import flow
+from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -88,7 +90,7 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
         for language in config.languages
     }
     base = evaluate_everywhere(config, config.policy, "base", None, held_out)
-    training_set = build_dataset(prompts, results_of(translations, signals, verdicts), config.dataset)
+    training_set = build_dataset(prompts, results_of(verdicts), config.dataset)
 
     models = align_all(config, prompts, training_set)
     if config.method != "consistency":
@@ -217,11 +219,9 @@ def evaluate_everywhere(
     }
 
 
-def results_of(*stages: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
-    """Waits for a fan-out; of several stages in a row, the first failure is the one that is raised."""
-    for futures in stages:
-        references = {name: future.result() for name, future in futures.items()}
-    return references
+def results_of(futures: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
+    """Waits for a fan-out."""
+    return {name: future.result() for name, future in futures.items()}
 
 
 def human_references(config: PipelineConfig) -> frozenset[str]:
@@ -256,6 +256,18 @@ def summarise_run(number: int, started: float, report: ArtifactRef, decision: Ar
         report=str(report_page(report)),
         seconds=round(time.perf_counter() - started, 1),
     )
+
+
+@contextmanager
+def _naming_the_cause() -> Iterator[None]:
+    """Raises the failure of a task in place of "never started" of a task that waited for it."""
+    try:
+        yield
+    except UnfinishedRun:
+        failure = current_run().failure
+        if failure is None:
+            raise
+        raise failure from None
 
 
 def _tidy(store: ArtifactStore) -> None:
@@ -309,6 +321,7 @@ def align(
         recorded(store.workspace, run_id=str(flow_run.id or ""), name=settings.name, config=facts) as journal,
         running(Run(store, using_display(), journal=lambda outcome: journal.write({"task": asdict(outcome)}))),
     ):
-        report, decision = pipeline(settings)
+        with _naming_the_cause():
+            report, decision = pipeline(settings)
         rebuild_catalog(store)
         return asdict(summarise_run(journal.number, started, report, decision))

@@ -86,12 +86,19 @@ class Run:
     """Of every task that a plan has foreseen, by key."""
     journal: Callable[[Outcome], None] = lambda outcome: None
     """Writes down what became of a task at once, so that a run that is killed has its record."""
+    failure: Exception | None = None
+    """The first failure of a task: Prefect tells only of those that wait for it that they never started."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def workspace(self) -> Path:
         """Folder of the workspace."""
         return self.store.workspace
+
+    def fail(self, error: Exception) -> None:
+        """Notes a failure, from any thread; the first one counts."""
+        with self._lock:
+            self.failure = self.failure or error
 
     def record(self, label: str, outcome: Outcome) -> None:
         """Notes what became of a task, from any thread."""

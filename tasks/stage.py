@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import wraps
 from typing import Any, cast
 
 from prefect import Task
@@ -113,7 +113,25 @@ def stage_task(name: str, run_name: str | Callable[[], str]) -> Callable[[Callab
         name: Name of the stage.
         run_name: Name of a task run, with parameters in braces, or a function that makes it.
     """
-    return partial(StageTask, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+
+    def make(body: Callable[..., Any]) -> StageTask:
+        return StageTask(
+            _noting_failures(body), name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False
+        )
+
+    return make
+
+
+def _noting_failures(body: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(body)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except Exception as error:
+            current_run().fail(error)
+            raise
+
+    return noting
 
 
 @dataclass(frozen=True)

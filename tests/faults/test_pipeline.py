@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -71,19 +73,29 @@ def test_damaged_artifacts_are_made_again_as_they_were(
     assert sum("is damaged" in record.message for record in caplog.records) >= 4
 
 
+@pytest.mark.parametrize(
+    ("stages", "place", "call"),
+    [(("translate", "signals"), pq, "write_table"), (("generate",), np, "save")],
+    ids=["at the start", "in a task that others wait for"],
+)
 def test_a_disk_that_fills_up_in_the_midst(
-    flow: Callable[..., Summary], workspace: Path, monkeypatch: pytest.MonkeyPatch
+    flow: Callable[..., Summary],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stages: tuple[str, ...],
+    place: Any,
+    call: str,
 ) -> None:
     expected = contents(workspace)
-    for stage in ("translate", "signals"):
+    for stage in stages:
         shutil.rmtree(workspace / "artifacts" / stage)
     shutil.rmtree(workspace / "memory")
     with monkeypatch.context() as patch:
-        patch.setattr(pq, "write_table", _no_space)
+        patch.setattr(place, call, _no_space)
         with pytest.raises(UserError, match=r"No space left on device.*mlc gc"):
             flow(workspace, "es")
     assert run_records(workspace)[-1].end == "failed"
-    assert {name.split(" · ")[0] for name in made(flow(workspace, "es"))} == {"translate", "signals"}
+    assert {name.split(" · ")[0] for name in made(flow(workspace, "es"))} == set(stages)
     assert contents(workspace) == expected
 
 

@@ -9,10 +9,10 @@ import mlflow.pyfunc
 import torch
 import transformers
 import trl
-from mlc.translation.engines.nllb import NllbEngine
 
 from flows.align_flow import align
 from flows.config import load_config
+from mlc.translation.engines.seq2seq import Seq2SeqEngine
 
 __all__ = ["mlflow", "torch", "transformers", "trl", "work"]
 torch.set_num_threads(1)
@@ -26,7 +26,7 @@ def settings(workspace: Path) -> dict[str, object]:
 
 def work(workspace: Path, notes: Path, ready: Connection) -> None:
     """Runs to the end, or as far as it gets."""
-    original = NllbEngine._translate_batch
+    original = Seq2SeqEngine._translate_batch
 
     def noting(self, batch, source, targets):  # type: ignore[no-untyped-def]
         descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -34,6 +34,6 @@ def work(workspace: Path, notes: Path, ready: Connection) -> None:
         os.close(descriptor)
         return original(self, batch, source, targets)
 
-    NllbEngine._translate_batch = noting
+    Seq2SeqEngine._translate_batch = noting
     ready.send(None)
     align(settings(workspace))
