@@ -25,7 +25,8 @@ def copy(workspace: Path, tmp_path: Path) -> Path:
 
 
 def files(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    """Those that hold something: locks are empty, and gc takes them along."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.stat().st_size}
 
 
 def again(mlc: Mlc, folder: Path, languages: str = "es,fr") -> Ended:
