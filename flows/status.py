@@ -1,6 +1,5 @@
 """What a workspace holds, and promotion by a person."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.table import Table
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
-from tasks.registry import CHAMPION, PROMOTIONS_FILE, ModelVersion, champion, connect, promote_version
+from tasks.registry import CHAMPION, PROMOTIONS_FILE, ModelVersion, champion, connect, promote_version, read_promotions
 from tasks.running import Run, running
 from tasks.settings import RegistrySettings
 
@@ -139,7 +138,7 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
         )
     console.print(f"\nRegistered model {settings.model_name}:", highlight=False)
     console.print(table)
-    record = store.workspace / PROMOTIONS_FILE
-    if record.is_file():
-        last = json.loads(record.read_text(encoding="utf-8").splitlines()[-1])
+    promotions = read_promotions(store.workspace / PROMOTIONS_FILE, settings.model_name)
+    if promotions:
+        last = promotions[-1]
         console.print(f"\nLast promotion: version {last['version']}, {last['time']}, by {last['by']}.", highlight=False)

@@ -9,7 +9,16 @@ from mlc.evaluation.results import EvaluationResult
 from mlc.store import ArtifactRef, Draft
 from tasks.files import CHECKPOINT_FOLDER, VERSION_FILE
 from tasks.reading import read_results
-from tasks.registry import ModelVersion, connect, read_version, registry_errors, version_problem
+from tasks.registry import (
+    ModelVersion,
+    begin_registration,
+    connect,
+    finish_registration,
+    read_version,
+    registry_errors,
+    take_finished,
+    version_problem,
+)
 from tasks.running import current_run
 from tasks.settings import RegistrySettings
 from tasks.stage import Stage, produce, stage_task
@@ -59,6 +68,7 @@ def register_model(
                 [result for result in read_results(results) if _is_candidate(result, role, seed)],
                 {**facts, "seed": seed, "artifact": model.key},
                 settings,
+                parts.key,
             )
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
 
@@ -80,14 +90,34 @@ def _register(
     results: Sequence[EvaluationResult],
     facts: dict[str, Any],
     settings: RegistrySettings,
+    key: str,
+) -> ModelVersion:
+    """Registers once: what an earlier attempt finished is taken, what it left unfinished is cleared away."""
+    client = connect(settings)
+    version = take_finished(client, settings, key)
+    if version is None:
+        version = _log_version(checkpoint, report, results, facts, settings, key)
+        for name, value in facts.items():
+            client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
+        finish_registration(client, version)
+    client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
+    return version
+
+
+def _log_version(
+    checkpoint: Path,
+    report: Path,
+    results: Sequence[EvaluationResult],
+    facts: dict[str, Any],
+    settings: RegistrySettings,
+    key: str,
 ) -> ModelVersion:
     import mlflow
     import pandas as pd
     from mlflow.models import infer_signature
 
-    client = connect(settings)
     mlflow.set_experiment(settings.experiment)
-    with mlflow.start_run(run_name=settings.model_name) as run:
+    with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
         mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
         mlflow.log_artifacts(str(report), "report")
         logged = mlflow.pyfunc.log_model(
@@ -102,11 +132,7 @@ def _register(
         )
         for name, value in _metrics(results).items():
             mlflow.log_metric(name, value, model_id=logged.model_id)
-        version = ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
-    for name, value in facts.items():
-        client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
-    client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
-    return version
+        return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
 
 
 def _requirements() -> list[str]:

@@ -29,6 +29,10 @@ PROMOTIONS_FILE = "promotions.jsonl"
 DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _NOT_READ = "not read"
+_KEY_TAG = "mlc.key"
+"""Of an MLflow run: the key of the registration that it belongs to."""
+_FINISHED_TAG = "mlc.finished"
+"""Of an MLflow run: set last, when its version has everything."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,46 @@ def _make_database(folder: Path) -> None:
     fsync_path(folder)
 
 
+def begin_registration(key: str) -> dict[str, str]:
+    """Tags of the MLflow run of a registration, so that it is known again if this process ends before it is done.
+
+    Args:
+        key: Key of the artifact of the stage ``register``.
+    """
+    return {_KEY_TAG: key}
+
+
+def finish_registration(client: "MlflowClient", version: ModelVersion) -> None:
+    """Notes that a version has everything."""
+    client.set_tag(version.run_id, _FINISHED_TAG, "true")
+
+
+def take_finished(client: "MlflowClient", settings: RegistrySettings, key: str) -> ModelVersion | None:
+    """The version that an earlier attempt at the same registration finished before it was killed.
+
+    Versions that it left unfinished are deleted, and their runs are marked as killed, but only in the workspace's
+    own database: on a server, another machine may be at work on them.
+
+    Args:
+        client: From :func:`connect`.
+        settings: The registry.
+        key: Key of the artifact of the stage ``register``.
+    """
+    experiment = client.get_experiment_by_name(settings.experiment)
+    finished = None
+    for run in client.search_runs([experiment.experiment_id], f"tags.`{_KEY_TAG}` = '{key}'"):
+        versions = client.search_model_versions(f"run_id = '{run.info.run_id}' and name = '{settings.model_name}'")
+        if _FINISHED_TAG in run.data.tags:
+            finished = finished or next(
+                (ModelVersion(run.info.run_id, version.name, str(version.version)) for version in versions), None
+            )
+        elif not settings.tracking_uri:
+            for version in versions:
+                client.delete_model_version(version.name, version.version)
+            client.set_terminated(run.info.run_id, "KILLED")
+    return finished
+
+
 def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
     """Why a stored version no longer stands in the registry, or None.
 
@@ -184,18 +228,41 @@ def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequ
     Returns:
         The version that was champion before, if any.
     """
-    previous = champion(client, version.name)
+    record = current_run().workspace / PROMOTIONS_FILE
+    facts = {**version.as_dict(), "by": by, "reasons": list(reasons)}
+    last = next(reversed(read_promotions(record, version.name)), None)
+    if last is not None and {name: last[name] for name in facts} == facts:
+        # Written by an attempt that was killed before it was done.
+        previous: str | None = last["previous"]
+    else:
+        previous = champion(client, version.name)
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        _append(record, json.dumps({"time": time, **facts, "previous": previous}, ensure_ascii=False))
     client.set_registered_model_alias(version.name, CHAMPION, version.version)
-    entry: dict[str, Any] = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        **version.as_dict(),
-        "previous": previous,
-        "by": by,
-        "reasons": list(reasons),
-    }
-    with (current_run().workspace / PROMOTIONS_FILE).open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return previous
+
+
+def read_promotions(record: Path, name: str) -> list[dict[str, Any]]:
+    """The promotions of a model, oldest first; a line that a failing disk cut off is passed over.
+
+    Args:
+        record: ``promotions.jsonl`` of a workspace, which need not be there.
+        name: Name of the registered model.
+    """
+    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    found = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return [entry for entry in found if entry["name"] == name]
+
+
+def _append(record: Path, line: str) -> None:
+    with record.open("a+b") as handle:
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            line = line if handle.read() == b"\n" else f"\n{line}"
+        handle.write(f"{line}\n".encode())
 
 
 def champion(client: "MlflowClient", name: str) -> str | None:

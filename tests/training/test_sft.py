@@ -70,7 +70,7 @@ def sizes(model):
         {"average_tokens_across_devices": False},
         {"more": {"peft_config": ADAPTER}},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_loss_gradients_and_log_are_trls(tmp_path, options):
     stock, lean = both(tmp_path, **options)
@@ -174,7 +174,7 @@ def test_only_what_the_loss_asks_for_is_computed(tmp_path, wrapped):
         {"loading": {"attention_dropout": 0.1}},
         {"more": {"peft_config": LoraConfig(r=4, target_modules=["q_proj"], lora_dropout=0.3)}},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_the_rest_is_trls_to_the_last_bit(tmp_path, options):
     stock, lean = both(tmp_path, **options)
