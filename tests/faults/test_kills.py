@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,11 @@ def processes(server: Server) -> Iterator[Any]:
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def start(processes: Any, workspace: Path, notes: Path) -> Any:
+def start(processes: Any, workspace: Path, notes: Path, last_step: int | None = None) -> Any:
     from tests.faults.worker import work
 
     receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=work, args=(workspace, notes, sender))
+    process = processes.Process(target=work, args=(workspace, notes, sender, last_step))
     process.start()
     sender.close()
     receiver.recv()
@@ -82,19 +84,32 @@ def sentences(workspace: Path) -> list[tuple[str, str]]:
     ]
 
 
-def batches(notes: Path) -> list[int]:
+def numbers(notes: Path) -> list[int]:
     return [int(size) for size in notes.read_text().split()]
 
 
-def test_killed_at_random_moments(processes: Any, tmp_path: Path) -> None:
-    alone = tmp_path / "alone"
-    process = start(processes, alone, tmp_path / "alone.txt")
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing happened to."""
+
+    workspace: Path
+    notes: Path
+    contents: dict[str, str]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(processes: Any, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    workspace, notes = folder / "workspace", folder / "notes.txt"
+    process = start(processes, workspace, notes)
     begun = time.monotonic()
     finished(process)
-    seconds = time.monotonic() - begun
-    expected = contents(alone)
-    translated = batches(tmp_path / "alone.txt")
+    return Undisturbed(workspace, notes, contents(workspace), time.monotonic() - begun)
 
+
+def test_killed_at_random_moments(processes: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    translated = numbers(undisturbed.notes)
     generator = random.Random(SEED)
     kills = place = 0
     while kills < KILLS:
@@ -103,7 +118,7 @@ def test_killed_at_random_moments(processes: Any, tmp_path: Path) -> None:
         here = 0
         while here < KILLS_A_WORKSPACE and kills < KILLS:
             process = start(processes, workspace, notes)
-            process.join(generator.uniform(0, seconds / 2))
+            process.join(generator.uniform(0, undisturbed.seconds / 2))
             alive = process.is_alive()
             process.kill()
             process.join()
@@ -112,9 +127,24 @@ def test_killed_at_random_moments(processes: Any, tmp_path: Path) -> None:
                 break
             kills, here = kills + 1, here + 1
         finished(start(processes, workspace, notes))
-        assert contents(workspace) == expected
+        assert contents(workspace) == undisturbed.contents
         assert not any((workspace / "artifacts" / ".damaged").iterdir())
-        assert sorted(sentences(workspace)) == sorted(sentences(alone))
+        assert sorted(sentences(workspace)) == sorted(sentences(undisturbed.workspace))
         # Each kill costs at most the batch that it met.
-        assert sum(batches(notes)) - sum(translated) <= here * max(translated)
+        assert sum(numbers(notes)) - sum(translated) <= here * max(translated)
     assert kills == KILLS
+
+
+def test_killed_in_the_midst_of_training(processes: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    workspace, notes = tmp_path / "workspace", tmp_path / "notes.txt"
+    process = start(processes, workspace, notes, last_step=4)
+    process.join(SECONDS)
+    assert process.exitcode == -signal.SIGKILL
+    before = numbers(notes.with_suffix(".steps"))
+    assert before.count(4) == 1
+    finished(start(processes, workspace, notes))
+    assert contents(workspace) == undisturbed.contents
+    # The training that was killed went on after its last checkpoint, the other one after at most one step more.
+    steps = numbers(notes.with_suffix(".steps"))
+    assert steps.count(4) <= 3
+    assert len(steps) <= len(numbers(undisturbed.notes.with_suffix(".steps"))) + 1

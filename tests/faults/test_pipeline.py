@@ -1,5 +1,6 @@
 """Faults around the pipeline: damaged artifacts, locked databases, servers that are not there."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -136,6 +137,47 @@ def test_a_registry_that_cannot_be_reached(flow: Callable[..., Summary], workspa
     with pytest.raises(UserError, match=r"MLflow server .*cannot be used .*What is finished is kept"):
         flow(workspace, "es", registry__tracking_uri=nobody)
     assert made(flow(workspace, "es")) == set()
+
+
+def versions(workspace: Path) -> list[tuple[str, str]]:
+    """Versions that stand in the registry of a workspace, with their runs."""
+    with contextlib.closing(sqlite3.connect(workspace / "mlflow" / "mlflow.db")) as database:
+        return database.execute(
+            "SELECT version, run_id FROM model_versions WHERE current_stage <> 'Deleted_Internal'"
+        ).fetchall()
+
+
+def test_a_version_whose_artifact_was_never_written_is_taken(flow: Callable[..., Summary], workspace: Path) -> None:
+    before = versions(workspace)
+    assert len(before) == 1
+    for stage in ("register", "promote"):
+        shutil.rmtree(workspace / "artifacts" / stage)
+    assert made(flow(workspace, "es")) == {"register", "promote"}
+    assert versions(workspace) == before
+
+
+def test_a_version_that_was_left_unfinished_is_registered_anew(
+    flow: Callable[..., Summary], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another seed is another model, so that everything about it is still to be registered.
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.register.finish_registration", _killed)
+        with pytest.raises(SystemExit):
+            flow(workspace, "es", seeds=[1])
+    first, unfinished = versions(workspace)
+    summary = flow(workspace, "es", seeds=[1])
+    standing = versions(workspace)
+    assert first in standing
+    assert unfinished not in standing
+    assert len(standing) == 2
+    assert str(standing[-1][0]) == summary["model_version"]["version"]
+    with contextlib.closing(sqlite3.connect(workspace / "mlflow" / "mlflow.db")) as database:
+        ends = dict(database.execute("SELECT run_uuid, status FROM runs").fetchall())
+    assert ends == {first[1]: "FINISHED", unfinished[1]: "KILLED", standing[-1][1]: "FINISHED"}
+
+
+def _killed(*_: object) -> None:
+    raise SystemExit
 
 
 @pytest.mark.skipif(not LONG, reason="the long form: make faults")

@@ -110,6 +110,19 @@ def test_a_disk_that_is_full(small_disk):
     assert write(store, KeyParts("stage", 3)) is not None
 
 
+def test_a_folder_that_may_only_be_read(small_disk):
+    place = small_disk / "workspace"
+    store = ArtifactStore(place)
+    whole = write(store)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    # What is there is served, and anything else is refused in a sentence.
+    assert store.find("stage", PARTS.key) == whole
+    with pytest.raises(UserError, match="Read-only file system"):
+        write(store, KeyParts("stage", 2))
+    with pytest.raises(UserError, match="Read-only file system"):
+        ArtifactStore(small_disk / "another")
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -1,6 +1,7 @@
 """Runs the smoke pipeline in a process that will be killed, and notes what is translated."""
 
 import os
+import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import trl
 
 from flows.align_flow import align
 from flows.config import load_config
+from mlc.training.checkpoints import Checkpoints
 from mlc.translation.engines.seq2seq import Seq2SeqEngine
 
 __all__ = ["mlflow", "torch", "transformers", "trl", "work"]
@@ -24,16 +26,37 @@ def settings(workspace: Path) -> dict[str, object]:
     return load_config("smoke", workspace=str(workspace), overrides=overrides).model_dump(mode="json")
 
 
-def work(workspace: Path, notes: Path, ready: Connection) -> None:
-    """Runs to the end, or as far as it gets."""
+def work(workspace: Path, notes: Path, ready: Connection, last_step: int | None = None) -> None:
+    """Runs to the end, or as far as it gets; with ``last_step`` until a training has saved that step."""
+    _note_translations(notes)
+    _note_steps(notes.with_suffix(".steps"), last_step)
+    ready.send(None)
+    align(settings(workspace))
+
+
+def _note(notes: Path, number: int) -> None:
+    descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{number}\n".encode())
+    os.close(descriptor)
+
+
+def _note_translations(notes: Path) -> None:
     original = Seq2SeqEngine._translate_batch
 
     def noting(self, batch, source, targets):  # type: ignore[no-untyped-def]
-        descriptor = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, f"{len(batch) * len(targets)}\n".encode())
-        os.close(descriptor)
+        _note(notes, len(batch) * len(targets))
         return original(self, batch, source, targets)
 
     Seq2SeqEngine._translate_batch = noting
-    ready.send(None)
-    align(settings(workspace))
+
+
+def _note_steps(notes: Path, last: int | None) -> None:
+    original = Checkpoints.on_save
+
+    def noting(self, args, state, control, **more):  # type: ignore[no-untyped-def]
+        _note(notes, state.global_step)
+        original(self, args, state, control, **more)
+        if state.global_step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Checkpoints.on_save = noting
