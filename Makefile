@@ -24,12 +24,13 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 quickstart: setup
 	$(BIN)/mlc run quickstart --workspace $(WORKSPACE)
 
+# Two files at a time, each process with one thread; the tests of one file stay together.
 test: setup
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # The long form: 50 kills of the smoke run. The tests have a short one.
 faults: setup
-	MLC_FAULT_KILLS=50 $(BIN)/python -m pytest -q tests/faults
+	MLC_FAULT_KILLS=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults
 
 lint: setup
 	$(BIN)/ruff check .
