@@ -1,6 +1,5 @@
 """Killed at random moments and run again, the pipeline ends with the artifacts of an undisturbed run."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -16,6 +15,8 @@ import pytest
 from flows.server import Server, quiet_environment
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
+from tests import forking
+from tests.forking import forking_from
 
 pytestmark = pytest.mark.slow
 
@@ -31,31 +32,21 @@ SECONDS = 600
 @pytest.fixture(scope="module")
 def processes(server: Server) -> Iterator[Any]:
     """Starts processes that have the libraries loaded already."""
-    wanted = {
+    variables = {
         **quiet_environment(),
         "PREFECT_API_URL": server.api,
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.worker"])
-    yield context
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with forking_from("tests.faults.worker", variables) as context:
+        yield context
 
 
 def start(processes: Any, workspace: Path, notes: Path, last_step: int | None = None) -> Any:
     from tests.faults.worker import work
 
-    receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=work, args=(workspace, notes, sender, last_step))
-    process.start()
-    sender.close()
-    receiver.recv()
-    return process
+    return forking.start(processes, work, workspace, notes, last_step)
 
 
 def finished(process: Any) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mlc.errors import UserError
 from mlc.store.runs import run_records
 from tests.faults.conftest import LONG
 from tests.faults.test_kills import contents
-from tests.flows.runs import Summary, flow_on, made
+from tests.flows.runs import Flow, flow_on, made
 
 pytestmark = pytest.mark.slow
 
@@ -29,14 +29,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def flow(server: Server) -> Iterator[Callable[..., Summary]]:
+def flow(server: Server) -> Iterator[Flow]:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
     with flow_on(server.api) as run:
         yield run
 
 
 @pytest.fixture(scope="module")
-def base(flow: Callable[..., Summary], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("base") / "workspace"
     flow(workspace, "es")
     return workspace
@@ -58,7 +58,7 @@ def flip(path: Path) -> None:
 
 
 def test_damaged_artifacts_are_made_again_as_they_were(
-    flow: Callable[..., Summary], workspace: Path, caplog: pytest.LogCaptureFixture
+    flow: Flow, workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = contents(workspace)
     artifacts = workspace / "artifacts"
@@ -80,7 +80,7 @@ def test_damaged_artifacts_are_made_again_as_they_were(
     ids=["at the start", "in a task that others wait for"],
 )
 def test_a_disk_that_fills_up_in_the_midst(
-    flow: Callable[..., Summary],
+    flow: Flow,
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
     stages: tuple[str, ...],
@@ -104,7 +104,7 @@ def _no_space(*_: object, **__: object) -> None:
     raise OSError(28, os.strerror(28))
 
 
-def test_a_catalog_that_another_process_holds(flow: Callable[..., Summary], workspace: Path) -> None:
+def test_a_catalog_that_another_process_holds(flow: Flow, workspace: Path) -> None:
     code = (
         "import duckdb, sys, time; connection = duckdb.connect(sys.argv[1]);print('held', flush=True); time.sleep(300)"
     )
@@ -120,7 +120,7 @@ def test_a_catalog_that_another_process_holds(flow: Callable[..., Summary], work
         holder.wait()
 
 
-def test_a_registry_that_another_process_locks(flow: Callable[..., Summary], workspace: Path) -> None:
+def test_a_registry_that_another_process_locks(flow: Flow, workspace: Path) -> None:
     holder = sqlite3.connect(workspace / "mlflow" / "mlflow.db")
     holder.execute("BEGIN EXCLUSIVE")
     try:
@@ -132,7 +132,7 @@ def test_a_registry_that_another_process_locks(flow: Callable[..., Summary], wor
     assert made(flow(workspace, "es")) == set()
 
 
-def test_a_registry_that_cannot_be_reached(flow: Callable[..., Summary], workspace: Path) -> None:
+def test_a_registry_that_cannot_be_reached(flow: Flow, workspace: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=r"MLflow server .*cannot be used .*What is finished is kept"):
         flow(workspace, "es", registry__tracking_uri=nobody)
@@ -147,7 +147,7 @@ def versions(workspace: Path) -> list[tuple[str, str]]:
         ).fetchall()
 
 
-def test_a_version_whose_artifact_was_never_written_is_taken(flow: Callable[..., Summary], workspace: Path) -> None:
+def test_a_version_whose_artifact_was_never_written_is_taken(flow: Flow, workspace: Path) -> None:
     before = versions(workspace)
     assert len(before) == 1
     for stage in ("register", "promote"):
@@ -157,7 +157,7 @@ def test_a_version_whose_artifact_was_never_written_is_taken(flow: Callable[...,
 
 
 def test_a_version_that_was_left_unfinished_is_registered_anew(
-    flow: Callable[..., Summary], workspace: Path, monkeypatch: pytest.MonkeyPatch
+    flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Another seed is another model, so that everything about it is still to be registered.
     with monkeypatch.context() as patch:

@@ -26,7 +26,7 @@ def settings(workspace: Path) -> dict[str, object]:
     return load_config("smoke", workspace=str(workspace), overrides=overrides).model_dump(mode="json")
 
 
-def work(workspace: Path, notes: Path, ready: Connection, last_step: int | None = None) -> None:
+def work(workspace: Path, notes: Path, last_step: int | None, ready: Connection) -> None:
     """Runs to the end, or as far as it gets; with ``last_step`` until a training has saved that step."""
     _note_translations(notes)
     _note_steps(notes.with_suffix(".steps"), last_step)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from flows.server import Server, free_port, quiet_environment, started_server
+from tests.flows.runs import Flow, flow_on
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 600
@@ -77,6 +78,13 @@ def mlc(environment: dict[str, str]) -> Mlc:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def flow(server: Server) -> Iterator[Flow]:
+    """The flow in this process: where no command is put to the test, its start would cost more than the run."""
+    with flow_on(server.api) as run:
+        yield run
 
 
 @dataclass(frozen=True)

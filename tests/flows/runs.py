@@ -8,6 +8,7 @@ from typing import Any
 from flows.config import load_config
 
 Summary = dict[str, Any]
+Flow = Callable[..., Summary]
 
 
 def task_name(task: dict[str, Any]) -> str:
@@ -21,7 +22,7 @@ def made(summary: Summary) -> set[str]:
 
 
 @contextmanager
-def flow_on(api: str) -> Iterator[Callable[..., Summary]]:
+def flow_on(api: str) -> Iterator[Flow]:
     """Gives a function that runs the flow and returns its summary."""
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 

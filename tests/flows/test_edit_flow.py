@@ -51,19 +51,24 @@ def test_nothing_is_trained(first: Ended, task_runs: Read) -> None:
 
 def test_adding_a_language_adds_its_delta(second: Ended, task_runs: Read) -> None:
     found = states(task_runs, second)
-    assert ran(found) == {
+    touched = {
         "ingest · held-out · fra_Latn",
         "translate · fra_Latn",
+        "signals · fra_Latn",
         "filter · fra_Latn",
+        "generate · base · fra_Latn",
         "evaluate · base · fra_Latn",
         "dataset",
         "edit · policy · fra_Latn",
         "merge · policy",
-        *(f"evaluate · edit · {code}" for code in ("eng_Latn", "spa_Latn", "fra_Latn")),
+        *(f"generate · edit · {code}" for code in ("eng_Latn", "spa_Latn", "fra_Latn")),
+        "evaluate · edit · fra_Latn",
         "report",
         "register · multilingual-policy",
         "promote · multilingual-policy",
     }
+    # If the tiny model says the same as before, there is nothing new to judge.
+    assert touched <= ran(found) <= touched | {f"evaluate · edit · {code}" for code in ("eng_Latn", "spa_Latn")}
     assert found["edit · policy · spa_Latn"] == "Cached"
 
 

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Ended, Mlc
-from tests.flows.runs import made
+from tests.flows.conftest import Mlc
+from tests.flows.runs import Flow, made
 
 
 @pytest.fixture(scope="module")
-def workspace(mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace of two runs, the second with a language more."""
     folder = tmp_path_factory.mktemp("housekeeping") / "workspace"
     for languages in ("es", "es,fr"):
-        ended = mlc("run", "smoke", "--languages", languages, "--workspace", str(folder), "--json")
-        assert ended.code == 0, ended.err[-2000:]
+        flow(folder, languages)
     return folder
 
 
@@ -27,12 +26,6 @@ def copy(workspace: Path, tmp_path: Path) -> Path:
 def files(folder: Path) -> set[Path]:
     """Those that hold something: locks are empty, and gc takes them along."""
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.stat().st_size}
-
-
-def again(mlc: Mlc, folder: Path, languages: str = "es,fr") -> Ended:
-    ended = mlc("run", "smoke", "--languages", languages, "--workspace", str(folder), "--json")
-    assert ended.code == 0, ended.err[-2000:]
-    return ended
 
 
 def artifacts(folder: Path, stage: str) -> int:
@@ -51,7 +44,7 @@ def test_gc_says_what_would_go_and_takes_nothing(mlc: Mlc, copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_gc_leaves_what_the_last_run_and_the_registry_need(mlc: Mlc, copy: Path) -> None:
+def test_gc_leaves_what_the_last_run_and_the_registry_need(mlc: Mlc, flow: Flow, copy: Path) -> None:
     models, datasets = artifacts(copy, "align"), artifacts(copy, "dataset")
     memory = files(copy / "memory")
     ended = mlc("gc", "--keep-last", "1", "--memory", "--workspace", str(copy))
@@ -61,7 +54,7 @@ def test_gc_leaves_what_the_last_run_and_the_registry_need(mlc: Mlc, copy: Path)
     assert artifacts(copy, "align") == models
     # The translator is one that a kept run uses.
     assert files(copy / "memory") == memory
-    assert made(again(mlc, copy).result) == set()
+    assert made(flow(copy)) == set()
 
 
 @pytest.mark.slow
@@ -73,7 +66,7 @@ def test_gc_with_nothing_to_do(mlc: Mlc, copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_travels(mlc: Mlc, workspace: Path, tmp_path: Path) -> None:
+def test_a_run_travels(mlc: Mlc, flow: Flow, workspace: Path, tmp_path: Path) -> None:
     archive, elsewhere = tmp_path / "run.tar.gz", tmp_path / "elsewhere"
     told = mlc("export", "last", str(archive), "--workspace", str(workspace))
     assert told.code == 0, told.err
@@ -83,7 +76,7 @@ def test_a_run_travels(mlc: Mlc, workspace: Path, tmp_path: Path) -> None:
     twice = mlc("import", str(archive), "--workspace", str(elsewhere))
     assert "0 of" in twice.out
     # The registry stays where it is, so the model is registered anew.
-    assert {name.partition(" ")[0] for name in made(again(mlc, elsewhere).result)} <= {"register", "promote"}
+    assert {name.partition(" ")[0] for name in made(flow(elsewhere))} <= {"register", "promote"}
 
 
 @pytest.mark.slow

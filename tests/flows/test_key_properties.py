@@ -198,7 +198,7 @@ def shuffled(value: Any, generator: random.Random) -> Any:
     return {name: shuffled(value[name], generator) for name in names}
 
 
-@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers())
 def test_the_order_of_the_configuration_does_not_matter(workspace: Path, seed: int) -> None:
     config = smoke(workspace)

@@ -1,7 +1,6 @@
 """Exactly the affected stages: the table of docs/caching.md over the real flow."""
 
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,14 @@ import pytest
 
 from flows.config import load_config
 from flows.plan import plan_run
-from flows.server import Server
 from mlc.store import sources
-from tests.flows.runs import Summary, flow_on, made, task_name
+from tests.flows.runs import Flow, made, task_name
 
 pytestmark = pytest.mark.slow
 
 ENGLISH, FRENCH, SPANISH, SWAHILI = "eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn"
 TRAINED = (FRENCH, SPANISH)
 END = {"report", "register", "promote"}
-Flow = Callable[..., Summary]
-
-
-@pytest.fixture(scope="module")
-def flow(server: Server) -> Iterator[Flow]:
-    with flow_on(server.api) as run:
-        yield run
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from datasets import load_from_disk
 
 from tests.flows.conftest import Ended, Mlc, TaskRun
+from tests.flows.runs import Flow, made
 
 pytestmark = pytest.mark.slow
 
@@ -127,23 +128,21 @@ def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, sec
     ],
 )
 def test_deleting_artifacts_reruns_exactly_what_made_them(
-    mlc: Mlc, workspace: Path, second: Ended, task_runs: Read, stage: str, language: str | None, expected: set[str]
+    flow: Flow, workspace: Path, second: Ended, stage: str, language: str | None, expected: set[str]
 ) -> None:
     wanted = {task["key"] for task in second.result["tasks"] if (task["stage"], task["language"]) == (stage, language)}
     for key in wanted:
         shutil.rmtree(workspace / "artifacts" / stage / key)
-    again = mlc("run", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
-    assert ran(states(task_runs, again)) == expected
+    assert made(flow(workspace, "es,fr,sw")) == expected
     for key in wanted:
         assert (workspace / "artifacts" / stage / key / "manifest.json").is_file()
 
 
-def test_damaged_artifact_is_made_again(mlc: Mlc, workspace: Path, second: Ended, task_runs: Read) -> None:
+def test_damaged_artifact_is_made_again(flow: Flow, workspace: Path, second: Ended) -> None:
     key = next(task["key"] for task in second.result["tasks"] if task["stage"] == "dataset")
     victim = next((workspace / "artifacts" / "dataset" / key).rglob("*.arrow"))
     victim.write_bytes(victim.read_bytes()[:-7] + b"garbage")
-    again = mlc("run", "smoke", "--languages", "es,fr,sw", "--workspace", str(workspace), "--json")
-    assert ran(states(task_runs, again)) == {"dataset"}
+    assert made(flow(workspace, "es,fr,sw")) == {"dataset"}
     assert any((workspace / "artifacts" / ".damaged").iterdir())
 
 

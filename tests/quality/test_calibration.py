@@ -152,7 +152,7 @@ NUMBER = st.none() | st.floats(-20, 20)
         max_size=5,
     )
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_quality_is_between_zero_and_one_and_never_null(rows):
     for quality in quality_of(pa.Table.from_pylist(rows)).to_pylist():
         assert quality is not None

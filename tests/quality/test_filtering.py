@@ -131,7 +131,7 @@ LANGUAGES = st.sampled_from(["spa_Latn", "arb_Arab", "zho_Hans", "tha_Thai", "ew
         st.tuples(TEXT, st.none() | TEXT, LANGUAGES, st.none() | st.booleans(), st.none() | st.floats()), max_size=12
     )
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_properties(rows):
     table = pa.table(
         {

@@ -172,7 +172,6 @@ def test_mistakes_are_found_before_training(tiny_policy, rows, message):
 CONTROLS = ["shuffled", "shuffled_within_class"]
 
 
-@settings(deadline=None)
 @given(
     labels=st.lists(st.sampled_from(["harmful", "harmless", "unknown"]), min_size=1, max_size=12),
     seed=st.integers(0, 5),
@@ -199,7 +198,7 @@ def table(labels, column="variant_label"):
     ]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     labels=st.lists(st.sampled_from(["harmful", "harmless"]), min_size=1, max_size=6),
     seed=st.integers(0, 5),

@@ -1,12 +1,12 @@
 """Killed at random moments, the translation ends with the rows of an undisturbed run, each once."""
 
-import multiprocessing
 import random
 import time
 
 import pyarrow.parquet as pq
 import pytest
 
+from tests.forking import forking_from, start
 from tests.translation import work_and_be_killed as worker
 
 KILLS = 20
@@ -14,21 +14,10 @@ TEXTS = 400
 
 
 @pytest.fixture
-def processes(tiny_nllb_folder, monkeypatch):
+def processes(tiny_nllb_folder):
     """Starts processes that have the model loaded already."""
-    monkeypatch.setenv(worker.CHECKPOINT, str(tiny_nllb_folder))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__name__])
-    return context
-
-
-def start(processes, *arguments):
-    receiver, sender = processes.Pipe(duplex=False)
-    process = processes.Process(target=worker.work, args=(*arguments, sender))
-    process.start()
-    sender.close()
-    receiver.recv()
-    return process
+    with forking_from(worker.__name__, {worker.CHECKPOINT: str(tiny_nllb_folder)}) as context:
+        yield context
 
 
 def rows(root):
@@ -44,7 +33,7 @@ def rows(root):
 @pytest.mark.slow
 def test_killed_twenty_times(processes, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    process = start(processes, alone, tmp_path / "alone.txt", TEXTS)
+    process = start(processes, worker.work, alone, tmp_path / "alone.txt", TEXTS)
     begun = time.monotonic()
     process.join()
     assert process.exitcode == 0
@@ -53,14 +42,14 @@ def test_killed_twenty_times(processes, tmp_path):
     generator = random.Random(0)
     in_the_midst = 0
     for _ in range(KILLS):
-        process = start(processes, killed, tmp_path / "killed.txt", TEXTS)
+        process = start(processes, worker.work, killed, tmp_path / "killed.txt", TEXTS)
         time.sleep(generator.uniform(0, 1.5 * seconds / KILLS))
         in_the_midst += process.is_alive()
         process.kill()
         process.join()
         # Every visible part can be read, at any moment.
         rows(killed)
-    process = start(processes, killed, tmp_path / "killed.txt", TEXTS)
+    process = start(processes, worker.work, killed, tmp_path / "killed.txt", TEXTS)
     process.join()
     assert process.exitcode == 0
 

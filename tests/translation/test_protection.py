@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc.translation.protection import around_spans, has_words, lost_kinds, masked, outer_tags, protected_spans
@@ -93,7 +93,6 @@ def test_splits_what_is_to_translate(text, sentences):
     assert split.rejoin(split.sentences, target="eng_Latn") == text
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(["a", "B.", " ", "\n", "- ", "1. ", "```", "`", "{x}", "<b>", "</b>", "http://a.b", "?", "5"])

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlc.translation.sentences import split_sentences
@@ -25,7 +25,6 @@ def test_splits(text, language, sentences):
     assert split_sentences(text, language).sentences == sentences
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("aB. ?!\n\r\t\u2028\x1c\u00a0\u3000。🙂é"), max_size=40))
 @example("  a.\n\n b.  ")
 @example("B\u3000.")

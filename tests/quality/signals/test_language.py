@@ -97,7 +97,7 @@ def test_many_texts_at_once_are_identified_as_the_library_does():
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_text_is_identified_as_the_library_does(texts):
     import unicodedata
 

@@ -57,7 +57,7 @@ def share_one_by_one(text, n):
     st.lists(st.none() | st.text("ab c字", max_size=60) | st.text("abcdefghij ", max_size=400), max_size=8),
     st.sampled_from([4, 10]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_many_texts_at_once_are_measured_as_one_by_one(texts, n):
     shares, loops = repetitions(pa.array(texts, pa.string()), np.full(len(texts), n))
     expected = [(share_one_by_one(text or "", n), loop_share(text)) for text in texts]
