@@ -1,5 +1,8 @@
 """Where to compute."""
 
+import sys
+from importlib import metadata
+
 from mlc.errors import UserError
 
 
@@ -13,6 +16,8 @@ def pick_device(device: str = "auto") -> str:
     Raises:
         UserError: It is not there.
     """
+    if device == "auto" and _knows_cpu_only():
+        return "cpu"
     import torch
 
     if device == "auto":
@@ -25,3 +30,8 @@ def pick_device(device: str = "auto") -> str:
             f"The device {device!r} is not available here: use auto, cpu, or one that torch has on this machine."
         ) from None
     return device
+
+
+def _knows_cpu_only() -> bool:
+    """Whether this build of torch can compute on nothing but the CPU: found out without loading it, for plans."""
+    return metadata.version("torch").endswith("+cpu") and sys.platform != "darwin"

@@ -30,8 +30,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def flow(server: Server) -> Iterator[Flow]:
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
-    with flow_on(server.api) as run:
+    with pytest.MonkeyPatch.context() as patch, flow_on(server.api) as run:
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         yield run
 
 

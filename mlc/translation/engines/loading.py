@@ -1,9 +1,7 @@
 """Finding and loading translation checkpoints, with every failure told in one sentence."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +74,6 @@ def require_tokens(name: str, tokenizer: Any, model_type: str = MODEL_TYPES[0]) 
     if tokens is None or model_type not in MODEL_TYPES:
         raise UserError(f"The checkpoint {name!r} ({model_type}) has no tokens of languages; {THREE_WAYS}")
     return tokens
-
-
-def _knows_cpu_only() -> bool:
-    """Whether this build of torch can compute on nothing but the CPU, found out without loading it."""
-    return metadata.version("torch").endswith("+cpu") and sys.platform != "darwin"
 
 
 def pick_precision(precision: Precision, device: Device) -> Precision:
