@@ -13,5 +13,6 @@ BENCHMARKS = (
     "translation",
     "translation_gpu",
     "editing",
+    "rerun",
 )
 """Name of each benchmark, which is a module here with ``run(*, quick: bool) -> Iterator[Figure]``."""

@@ -22,15 +22,17 @@ def made(summary: Summary) -> set[str]:
 
 
 @contextmanager
-def flow_on(api: str) -> Iterator[Flow]:
-    """Gives a function that runs the flow and returns its summary."""
+def flow_on(api: str, name: str = "smoke") -> Iterator[Flow]:
+    """Gives a function that runs the flow, by a shipped configuration, and returns its summary."""
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
     from flows.align_flow import align
 
-    def run(workspace: Path, languages: str = "es,fr", **settings: Any) -> Summary:
+    def run(workspace: Path, languages: str | None = "es,fr", **settings: Any) -> Summary:
         overrides = {name.replace("__", "."): value for name, value in settings.items()}
-        config = load_config("smoke", languages=[languages], workspace=str(workspace), overrides=overrides)
+        config = load_config(
+            name, languages=[languages] if languages else None, workspace=str(workspace), overrides=overrides
+        )
         summary: Summary = align(config.model_dump(mode="json"))
         return summary
 

@@ -1,0 +1,46 @@
+"""What is left of a run when nothing has changed: the orchestration, and the look at every artifact."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.config import load_config
+from flows.plan import plan_run
+from flows.server import free_port, started_server
+from tests.benchmarks.measuring import Figure, Turns, alternate, progress, ratio, rounded
+from tests.flows.runs import flow_on
+
+FULL = ("quickstart", 3)
+QUICK = ("smoke", 1)
+
+
+def run(*, quick: bool) -> Iterator[Figure]:
+    """The first run is made once; what Python and Prefect need to start is in none of the times."""
+    name, rounds = QUICK if quick else FULL
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started_server(Path(folder) / "server", free_port()) as server,
+        flow_on(server.api) as warm,
+        flow_on(server.api, name) as flow,
+    ):
+        # Loads the libraries.
+        warm(Path(folder) / "warm", "es")
+        workspace = Path(folder) / "workspace"
+        config = load_config(name, workspace=str(workspace))
+        progress(f"  the first run of {name}")
+        (first,) = alternate([lambda: flow(workspace, None)], rounds=1)
+
+        def again() -> None:
+            summary = flow(workspace, None)
+            if any(task["state"] != "cached" for task in summary["tasks"]):
+                raise RuntimeError("a run in which nothing changed did something.")
+
+        def plan() -> None:
+            plan_run(config)
+
+        rerun, planned = alternate([again, plan], rounds=rounds)
+    once = Turns(first.wall * rounds, first.cpu * rounds)
+    for figure, turns in (("rerun", rerun), ("plan", planned)):
+        seconds = {"seconds": rounded(min(turns.wall)), "seconds_of_the_first_run": rounded(first.wall[0])}
+        means = f"{figure} in which nothing changed / first run, of {name}"
+        yield ratio("rerun", f"{figure} / first run", means, turns, once, **seconds)
