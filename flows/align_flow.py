@@ -19,7 +19,7 @@ from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
-from mlc.store.locks import alone_in, workspace_lock
+from mlc.store.locks import sharing
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
@@ -271,13 +271,11 @@ def _naming_the_cause() -> Iterator[None]:
 
 
 def _tidy(store: ArtifactStore) -> None:
-    """Removes what killed runs left, if no other run is there whose drafts these may be."""
-    with plain_disk_errors(store.workspace), alone_in(store.workspace) as alone:
-        if alone:
-            store.clear_drafts()
-            for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
-                for draft in store.workspace.glob(pattern):
-                    draft.unlink()
+    """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
+    store.clear_drafts()
+    for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
+        for draft in store.workspace.glob(pattern):
+            draft.unlink()
 
 
 def _run_name() -> str:
@@ -313,11 +311,10 @@ def align(
     started = time.perf_counter()
     settings = _settings(config, languages, workspace)
     store = settings.open_store()
-    _tidy(store)
     facts = settings.model_dump(mode="json")
     with (
         plain_disk_errors(store.workspace),
-        workspace_lock(store.workspace, shared=True, wait_seconds=wait_for_workspace()),
+        sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=str(flow_run.id or ""), name=settings.name, config=facts) as journal,
         running(Run(store, using_display(), journal=lambda outcome: journal.write({"task": asdict(outcome)}))),
     ):

@@ -8,13 +8,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mlc.errors import UserError
 
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock-holder.json"
+_START_LOCK = ".lock-start"
 _PAUSE_SECONDS = 0.05
 
 
@@ -43,13 +44,47 @@ def workspace_lock(workspace: Path, *, shared: bool = False, wait_seconds: float
         try:
             yield
         finally:
-            (workspace / HOLDER_FILE).unlink(missing_ok=True)
+            if _holder_pid(workspace) == os.getpid():
+                (workspace / HOLDER_FILE).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def alone_in(workspace: Path) -> Iterator[bool]:
+def sharing(workspace: Path, *, tidy: Callable[[], None], wait_seconds: float = 0) -> Iterator[None]:
+    """Holds a workspace together with others that share it.
+
+    Args:
+        workspace: Folder of the workspace.
+        tidy: Called first if nobody holds the workspace; others that come meanwhile wait until it is done.
+        wait_seconds: As for :func:`workspace_lock`.
+
+    Raises:
+        UserError: Somebody holds it alone.
+    """
+    deadline = time.monotonic() + wait_seconds
+    with ExitStack() as held:
+        while not _shared(workspace, held, tidy, last=time.monotonic() >= deadline):
+            time.sleep(_PAUSE_SECONDS)
+        yield
+
+
+def _shared(workspace: Path, held: ExitStack, tidy: Callable[[], None], *, last: bool) -> bool:
+    with file_lock(workspace / _START_LOCK):
+        with _alone_in(workspace) as alone:
+            if alone:
+                tidy()
+        try:
+            held.enter_context(workspace_lock(workspace, shared=True))
+        except UserError:
+            if last:
+                raise
+            return False
+    return True
+
+
+@contextmanager
+def _alone_in(workspace: Path) -> Iterator[bool]:
     """Tells whether nobody holds a workspace, and keeps others out of it during the block if so."""
     descriptor = os.open(workspace / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -113,7 +148,12 @@ def _taken(descriptor: int, mode: int, wait_seconds: float) -> bool:
 
 
 def _holder(workspace: Path) -> str:
+    pid = _holder_pid(workspace)
+    return "" if pid is None else f" (process {pid})"
+
+
+def _holder_pid(workspace: Path) -> int | None:
     try:
-        return f" (process {json.loads((workspace / HOLDER_FILE).read_text(encoding='utf-8'))['pid']})"
-    except (OSError, ValueError, KeyError):
-        return ""
+        return int(json.loads((workspace / HOLDER_FILE).read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
