@@ -1,7 +1,7 @@
 """What a run would do, without Prefect's server and without loading a model."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from flows.config import PipelineConfig
 from tasks.running import Outcome, Run, running
 
 Task = dict[str, Any]
+_LANGUAGES_SHOWN = 2
 
 
 def foresee(config: PipelineConfig) -> Run:
@@ -66,40 +67,63 @@ def with_outcomes(planned: Iterable[Task], outcomes: Iterable[Outcome]) -> list[
     return tasks
 
 
-def show_plan(planned: list[Task], console: Console, *, whole: bool = True) -> None:
-    """Prints a plan.
-
-    Args:
-        planned: From :func:`plan_run`.
-        console: Where to print.
-        whole: Whether tasks that are cached get a line each too.
-    """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "language", "", "action", "new rows", "about", "why"):
-        table.add_column(column, justify="right" if column in ("new rows", "about") else "left")
+def show_plan(planned: list[Task], console: Console) -> None:
+    """Prints a plan, one line a task."""
+    table = _table("stage", "language", "", "action", "new rows", "about", "why")
     for task in planned:
-        if not whole and task["action"] == "cached":
-            continue
-        color = "cyan" if task["action"] == "cached" else "yellow"
-        rows = "" if task["rows_new"] is None or task["action"] == "cached" else str(task["rows_new"])
-        table.add_row(
-            task["stage"],
-            task["language"] or "",
-            task["subject"] or "",
-            f"[{color}]{task['action']}[/]",
-            rows,
-            "" if task["action"] == "cached" else _seconds(task["seconds_estimated"]),
-            "" if task["action"] == "cached" else escape(task["reason"]),
-        )
+        cached = task["action"] == "cached"
+        last = (_count(task["rows_new"]), _seconds(task["seconds_estimated"]), task["reason"])
+        action = "[cyan]cached[/]" if cached else "[yellow]run[/]"
+        place = [task["stage"], task["language"] or "", task["subject"] or ""]
+        table.add_row(*place, action, *(() if cached else map(escape, last)))
+    console.print(table)
+    _show_total(planned, console)
+
+
+def show_work(planned: list[Task], console: Console) -> None:
+    """Prints what a plan would run, the languages of a stage in one line."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in planned:
+        if task["action"] == "run":
+            groups.setdefault((task["stage"], task["subject"] or ""), []).append(task)
+    table = _table("stage", "", "languages", "new rows", "about", "why")
+    for (stage, subject), tasks in groups.items():
+        languages = [task["language"] for task in tasks if task["language"]]
+        shown = ", ".join(languages) if len(languages) <= _LANGUAGES_SHOWN else str(len(languages))
+        reasons = list(dict.fromkeys(task["reason"] for task in tasks))
+        why = reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others"
+        rows, seconds = (_sum([task[name] for task in tasks]) for name in ("rows_new", "seconds_estimated"))
+        table.add_row(stage, subject, shown, _count(rows), _seconds(seconds), escape(why))
     if table.row_count:
         console.print(table)
+    _show_total(planned, console)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("new rows", "about") else "left")
+    return table
+
+
+def _show_total(planned: list[Task], console: Console) -> None:
     to_run = [task for task in planned if task["action"] == "run"]
     known = [task["seconds_estimated"] for task in to_run if task["seconds_estimated"] is not None]
     words = f"{len(to_run)} tasks would run, {len(planned) - len(to_run)} are cached"
     if known:
-        rest = "" if len(known) == len(to_run) else f", and {len(to_run) - len(known)} tasks that never ran here"
+        new = len(to_run) - len(known)
+        rest = f", and {new} task{'' if new == 1 else 's'} that never ran here" if new else ""
         words += f"; about {_seconds(sum(known))} of work by past runs{rest}"
     console.print(f"{words}.", highlight=False, soft_wrap=True)
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    """None if there is one among them that is not known."""
+    return None if None in values else sum(values)
+
+
+def _count(rows: int | None) -> str:
+    return "" if rows is None else str(rows)
 
 
 def _seconds(value: float | None) -> str:

@@ -40,11 +40,11 @@ def run_config(
             os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
         # Prefect reads its settings when it is imported, so it is imported only now.
         from flows.align_flow import align
-        from flows.plan import plan_run, show_plan, with_outcomes
+        from flows.plan import plan_run, show_work, with_outcomes
         from tasks.running import Outcome, shown_on
 
         planned = plan_run(config)
-        show_plan(planned, console, whole=False)
+        show_work(planned, console)
         console.print(f"Watch it at {server.url}/runs", highlight=False)
         with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
             reachable = True

@@ -268,7 +268,7 @@ def _foresee(
         )
         return ref
     pending = any(digest.startswith(PENDING) for digest in (*parts.inputs.values(), *parts.models.values()))
-    reason = "what it reads is made first" if pending else problem or why(run.store, parts, job.language, job.subject)
+    reason = "its input is new" if pending else problem or why(run.store, parts, job.language, job.subject)
     rows_new, effort = _amount(job.work)
     place = f"artifacts/{stage.name}/{parts.key}"
     foreseen = ArtifactRef(stage.name, parts.key, place, PENDING + parts.key, job.work.rows)

@@ -102,7 +102,7 @@ def test_plan_foresees_without_writing(tmp_path: Path) -> None:
     assert calls == []
     assert [(outcome.state, outcome.reason) for outcome in planned.outcomes] == [
         ("run", "new"),
-        ("run", "what it reads is made first"),
+        ("run", "its input is new"),
     ]
 
 
