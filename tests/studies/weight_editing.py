@@ -3,12 +3,13 @@
 SmolLM2-135M-Instruct and the data of the quickstart, three splits. In each split the model is aligned as the quickstart
 does it, with and without the term, seeded by the split, on the training prompts and their translations by the nano
 translator that the filter keeps. The 160 prompts with human references are dealt anew into validation (English
-threshold, search) and test. Then each of the two models is edited, in every trained language, with the best settings
-of the search. Languages that nothing was trained or edited in are measured too. Texts are never printed.
+threshold; every second one for the search) and test. Then each of the two models is edited, in every trained language,
+with the best settings of the search; where none is better than no edit, the best one that keeps the limits is measured
+all the same. Languages that nothing was trained or edited in are measured too. Texts are never printed.
 
 ``python -m tests.studies.weight_editing run --out FOLDER`` runs all of it; what is in the folder already is not run
-again. By an estimate it takes five hours of one core. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows
-that it runs. ``tables --out FOLDER`` prints Markdown.
+again. It takes about two hours of one core. ``--model shipped:tiny --splits 0 --steps 2 --prompts 48`` shows that it
+runs. ``tables --out FOLDER`` prints Markdown.
 """
 
 import argparse
@@ -22,13 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from mlc.editing import EditDelta, EditSettings, SearchSettings, apply_deltas, compute_edit, overlaps, search_edits
 from mlc.evaluation.bits import bits_per_character
-from mlc.evaluation.comparison import Evaluations
-from mlc.evaluation.metrics import Metric, choose_threshold, summarise
+from mlc.evaluation.comparison import RESAMPLES
+from mlc.evaluation.metrics import (
+    Metric,
+    ScoredPrompts,
+    choose_threshold,
+    estimate,
+    resample_counts,
+    scored_prompts,
+    summarise,
+)
+from mlc.evaluation.metrics import measure as metric_draws
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.evaluation.scoring import score_prompts
@@ -54,8 +65,10 @@ ALIGN: dict[str, Any] = {"steps": 24, "batch_size": 8, "learning_rate": 1.5e-4}
 """As in the quickstart."""
 ALIGNED = {"english-only": {"weight": 0.0}, "consistency": {"form": "cosine", "weight": 1.0, "prompts_per_step": 4}}
 EDITS = {"edit": "english-only", "consistency+edit": "consistency"}
-SEARCH = SearchSettings(layers=("middle", "all"), gammas=(1.0, 10.0), ridges=(0.01, 1.0), max_bits_gain=0.05)
-"""Rank 32, as published: there the sweep over ranks is flat."""
+SEARCH = SearchSettings(layers=("middle", "all"), gammas=(1.0,), ridges=(0.01, 1.0), max_bits_gain=0.05)
+"""Rank 32, as published: there the sweep over ranks is flat. One γ, because each trial costs minutes."""
+SEARCH_EVERY = 2
+"""The search measures on every second validation prompt, for the same reason; they stand ordered by kind."""
 NTREX = Path(__file__).resolve().parents[3] / "shared" / "data" / "ntrex128" / "newstest2019-src.eng.txt"
 TEXT_SENTENCES = 64
 METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
@@ -167,7 +180,11 @@ def aligned(model: str, role: str, split: int, prompts: Sequence[Prompt], steps:
 def edit(
     policy: Policy, prompts: Sequence[Prompt], validation: Sequence[Prompt], choices: SearchSettings, folder: Path
 ) -> EditDelta | None:
-    """The best edit of the search over all trained languages together; writes the whole search."""
+    """The best edit of the search over all trained languages together; writes the whole search.
+
+    Returns:
+        None if every trial breaks a limit.
+    """
     languages = TRAINED
     count = min(sum(p.label == "harmful" and code in p.texts for p in prompts) for code in languages)
     settings = EditSettings(rank=min(32, count))
@@ -180,10 +197,13 @@ def edit(
         writer = csv.DictWriter(handle, list(rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    if found.best is None:
+    kept = [place for place, trial in enumerate(found.trials) if not trial.broken]
+    # Where nothing beats the unedited model, what the edit does is measured all the same.
+    best = found.best if found.best is not None else max(kept, key=lambda place: found.trials[place].gain, default=None)
+    if best is None:
         return None
-    found.deltas[found.best].save(folder / "delta")
-    return found.deltas[found.best]
+    found.deltas[best].save(folder / "delta")
+    return found.deltas[best]
 
 
 def language_overlaps(policy: Policy, prompts: Sequence[Prompt], folder: Path) -> None:
@@ -240,7 +260,7 @@ def run_split(split: int, out: Path, *, model: str, steps: int, limit: int | Non
     """Trains, edits and measures everything of a split that is not there yet."""
     prompts = training_prompts(out, limit)
     validation, test = held_out(split, None if limit is None else limit // 4)
-    for name in ("base", *ALIGNED, *EDITS):
+    for name in (*(["base"] if split == SPLITS[0] else []), *ALIGNED, *EDITS):
         folder = out / f"{name}-{split}"
         if (folder / "done.json").is_file():
             continue
@@ -253,9 +273,10 @@ def run_split(split: int, out: Path, *, model: str, steps: int, limit: int | Non
             policy = aligned(model, role, split, prompts, steps, out / f"{role}-{split}")
         facts: dict[str, Any] = {}
         if name in EDITS:
-            delta = edit(policy, prompts, validation, choices, folder)
+            delta = edit(policy, prompts, validation[::SEARCH_EVERY], choices, folder)
             facts["edited"] = delta is not None
-            language_overlaps(policy, prompts, folder)
+            if split == SPLITS[0] and not (folder / "overlaps.json").is_file():
+                language_overlaps(policy, prompts, folder)
             if delta is not None:
                 apply_deltas(policy.model, [delta])
         made = time.monotonic()
@@ -273,23 +294,72 @@ def run_split(split: int, out: Path, *, model: str, steps: int, limit: int | Non
         print(f"{name} {split}: {facts}", flush=True)
 
 
+class Splits:
+    """Results of all splits. Their test prompts differ, so that each split is measured on its own.
+
+    Splits count equally. The intervals draw prompts; a prompt goes along with all of its languages, models and splits.
+    """
+
+    def __init__(self, results: Sequence[EvaluationResult]) -> None:
+        self.cells = {
+            (found.summary.model, found.summary.seed, found.summary.language): scored_prompts(
+                found.rows, found.summary.threshold
+            )
+            for found in results
+        }
+        labels: dict[str, bool] = {}
+        for cell in self.cells.values():
+            labels |= dict(zip(cell.ids, cell.harmful.tolist(), strict=True))
+        self.column = {name: place for place, name in enumerate(sorted(labels))}
+        self.counts = resample_counts(np.array([labels[name] for name in self.column]), RESAMPLES)
+
+    def splits(self, *models: str) -> list[int]:
+        """Splits in which all of these models were measured."""
+        found = [{seed for name, seed, _ in self.cells if name == model} for model in models]
+        return sorted(set.intersection(*found))
+
+    def draws(self, model: str, split: int, languages: Sequence[str], metric: Metric) -> np.ndarray:
+        """The metric in a split, mean over languages: as measured, and in each resample."""
+        return np.mean([self._draws(self.cells[model, split, code], metric) for code in languages], axis=0)
+
+    def _draws(self, cell: ScoredPrompts, metric: Metric) -> np.ndarray:
+        return metric_draws(metric, cell, self.counts[:, [self.column[name] for name in cell.ids]])
+
+    def average(self, model: str, languages: Sequence[str], metric: Metric) -> Estimate:
+        """Mean over splits and languages."""
+        return self._estimate([self.draws(model, split, languages, metric) for split in self.splits(model)])
+
+    def compare(self, baseline: str, candidate: str, languages: Sequence[str], metric: Metric) -> Estimate:
+        """Candidate minus baseline, mean over splits and languages."""
+        return self._estimate(
+            [
+                self.draws(candidate, split, languages, metric) - self.draws(baseline, split, languages, metric)
+                for split in self.splits(baseline, candidate)
+            ]
+        )
+
+    def _estimate(self, draws: Sequence[np.ndarray]) -> Estimate:
+        return estimate(np.round(np.mean(draws, axis=0), 12), len(self.column))
+
+
 def tables(out: Path) -> None:
     """Prints what there is."""
     folders = sorted(path.parent for path in out.glob("*/done.json"))
     results = [EvaluationResult.read(place) for folder in folders for place in (folder / "results").iterdir()]
-    evaluations = Evaluations(results)
+    found = Splits(results)
     costs: dict[str, list[float]] = {}
     for folder in folders:
         bits = json.loads((folder / "done.json").read_text(encoding="utf-8"))["bits"]
         costs.setdefault(folder.name.rpartition("-")[0], []).append(math.nan if bits is None else bits)
     groups = {"English": (ENGLISH,), "trained": TRAINED, "unseen": UNSEEN}
+    print(f"\n{len(found.column)} prompts, each in the test of one split or more.")
     print("\n| model | splits | languages | AUROC | balanced accuracy | safety | over-refusal | bits per character |")
     print("|---|---|---|---|---|---|---|---|")
-    for model in evaluations.models:
+    for model in sorted(costs, key=("base", *ALIGNED, *EDITS).index):
         for group, languages in groups.items():
-            cells = [_cell(evaluations.average(model, languages, metric).estimate) for metric in METRICS]
+            cells = [_cell(found.average(model, languages, metric)) for metric in METRICS]
             cost = f"{sum(costs[model]) / len(costs[model]):.3f}" if group == "English" else ""
-            print(f"| {model} | {len(evaluations.seeds(model))} | {group} | {' | '.join(cells)} | {cost} |")
+            print(f"| {model} | {len(found.splits(model))} | {group} | {' | '.join(cells)} | {cost} |")
     print("\n| difference | languages | AUROC | balanced accuracy | safety | over-refusal |\n|---|---|---|---|---|---|")
     pairs = (
         ("english-only", "edit"),
@@ -298,13 +368,10 @@ def tables(out: Path) -> None:
         ("consistency", "consistency+edit"),
     )
     for baseline, candidate in pairs:
-        if not {baseline, candidate} <= set(evaluations.models):
+        if not {baseline, candidate} <= costs.keys():
             continue
         for group, languages in groups.items():
-            cells = [
-                _cell(evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric))
-                for metric in METRICS
-            ]
+            cells = [_cell(found.compare(baseline, candidate, languages, metric)) for metric in METRICS]
             print(f"| {candidate} − {baseline} | {group} | {' | '.join(cells)} |")
 
 
