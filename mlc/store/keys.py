@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Any
 
@@ -47,7 +48,7 @@ class KeyParts:
     """Identity of each model that the stage loads: content digest or hub revision."""
     seed: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 over all parts, as hexadecimal text."""
         return digest_data(asdict(self))
@@ -72,7 +73,12 @@ class KeyParts:
 
 def library_versions(names: tuple[str, ...]) -> dict[str, str]:
     """Minor version (``2.13``) of each installed distribution in ``names``."""
-    return {name: ".".join(metadata.version(name).split("+")[0].split(".")[:2]) for name in names}
+    return {name: _minor_version(name) for name in names}
+
+
+@cache
+def _minor_version(name: str) -> str:
+    return ".".join(metadata.version(name).split("+")[0].split(".")[:2])
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -17,8 +17,18 @@ PROJECT_PACKAGES = ("mlc", "tasks")
 RESOURCE_SUFFIXES = (".sql", ".csv", ".json", ".j2", ".css")
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """A module, all of its statements, and the clauses that hold statements; expressions hold none."""
+    yield node
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+        children = getattr(node, name, ())
+        # The body of a conditional expression is no list.
+        for child in children if isinstance(children, list) else ():
+            yield from _statements(child)
+
+
 def _strip_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [
                 statement
@@ -42,7 +52,7 @@ def _tree_digest(tree: ast.Module) -> str:
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
