@@ -23,6 +23,7 @@ from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.prompts import LABELS
 
+_DECIMALS = 12
 SEARCHED = ("layers", "gamma", "ridge", "rank")
 """Settings that a search compares."""
 
@@ -200,7 +201,12 @@ def broken_limits(
             rise = found.over_refusal - before.over_refusal
             checks.append((f"over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
         checks.append((f"bits per character in {code} rose by", found.bits - before.bits, choices.max_bits_gain))
-    return tuple(f"{what} {value:.3f}, at most {limit:g}" for what, value, limit in checks if not value <= limit)
+    # Without rounding, 0.2 - 0.15 would be more than 0.05.
+    return tuple(
+        f"{what} {value:.3f}, at most {limit:g}"
+        for what, value, limit in checks
+        if not round(value, _DECIMALS) <= limit
+    )
 
 
 def _best(unedited: Trial, trials: Sequence[Trial]) -> int | None:

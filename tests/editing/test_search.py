@@ -119,3 +119,9 @@ def test_gain_is_the_mean_of_the_other_languages():
 def test_bad_validation_prompts(planted, validation, message):
     with pytest.raises(UserError, match=message):
         search_edits(planted.policy, planted.prompts, validation, SETTINGS, choices(), EVALUATION)
+
+
+def test_a_rise_of_just_the_limit_keeps_it():
+    choices = SearchSettings(max_over_refusal_gain=0.05)
+    assert broken_limits(figures(refused=0.2), figures(refused=0.15), choices) == ()
+    assert 0.2 - 0.15 > 0.05  # as floating-point numbers
