@@ -60,16 +60,20 @@ def register_model(
     )
 
     def write(draft: Draft) -> None:
-        run = current_run()
+        store = current_run().store
         with registry_errors(settings):
-            version = _register(
-                run.store.folder(model) / CHECKPOINT_FOLDER,
-                run.store.folder(report),
-                [result for result in read_results(results) if _is_candidate(result, role, seed)],
-                {**facts, "seed": seed, "artifact": model.key},
-                settings,
-                parts.key,
-            )
+            client = connect(settings)
+            # An earlier attempt may have been killed between the registration and its artifact.
+            version = take_finished(client, settings, parts.key)
+            if version is None:
+                told = {**facts, "seed": seed, "artifact": model.key}
+                own = [result for result in read_results(results) if _is_candidate(result, role, seed)]
+                checkpoint = store.folder(model) / CHECKPOINT_FOLDER
+                version = _log_version(checkpoint, store.folder(report), own, told, settings, parts.key)
+                for name, value in told.items():
+                    client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
+                finish_registration(client, version)
+            client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
 
     return produce(
@@ -82,26 +86,6 @@ def register_model(
 
 def _is_candidate(result: EvaluationResult, role: str, seed: int | None) -> bool:
     return result.summary.model == role and result.summary.seed == seed
-
-
-def _register(
-    checkpoint: Path,
-    report: Path,
-    results: Sequence[EvaluationResult],
-    facts: dict[str, Any],
-    settings: RegistrySettings,
-    key: str,
-) -> ModelVersion:
-    """Registers once: what an earlier attempt finished is taken, what it left unfinished is cleared away."""
-    client = connect(settings)
-    version = take_finished(client, settings, key)
-    if version is None:
-        version = _log_version(checkpoint, report, results, facts, settings, key)
-        for name, value in facts.items():
-            client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
-        finish_registration(client, version)
-    client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
-    return version
 
 
 def _log_version(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlc.errors import UserError
 from mlc.store import ArtifactRef
 from mlc.store.hashing import fsync_path
+from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
 from tasks.files import VERSION_FILE
 from tasks.running import current_run
@@ -237,7 +238,7 @@ def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequ
     else:
         previous = champion(client, version.name)
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        _append(record, json.dumps({"time": time, **facts, "previous": previous}, ensure_ascii=False))
+        append_line(record, {"time": time, **facts, "previous": previous})
     client.set_registered_model_alias(version.name, CHAMPION, version.version)
     return previous
 
@@ -249,20 +250,7 @@ def read_promotions(record: Path, name: str) -> list[dict[str, Any]]:
         record: ``promotions.jsonl`` of a workspace, which need not be there.
         name: Name of the registered model.
     """
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    found = []
-    for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            found.append(json.loads(line))
-    return [entry for entry in found if entry["name"] == name]
-
-
-def _append(record: Path, line: str) -> None:
-    with record.open("a+b") as handle:
-        if handle.tell():
-            handle.seek(-1, os.SEEK_END)
-            line = line if handle.read() == b"\n" else f"\n{line}"
-        handle.write(f"{line}\n".encode())
+    return [entry for entry in read_lines(record) if entry["name"] == name]
 
 
 def champion(client: "MlflowClient", name: str) -> str | None:

@@ -9,7 +9,6 @@ A run writes its record line by line as it goes, so that one that is killed leav
 Runs are in the order of their numbers; clocks may go back.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import UserError
+from mlc.store.lines import append_line, read_lines
 
 RUNS_FOLDER = "runs"
 _NAME = re.compile(r"^(\d{6,})\.jsonl$")
@@ -58,8 +58,7 @@ class Journal:
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Adds a line; it is in the hands of the system when this returns."""
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+        append_line(self.path, line)
 
 
 @contextmanager
@@ -129,11 +128,7 @@ def _read(number: int, path: Path) -> RunRecord | None:
     head: dict[str, Any] = {}
     tasks: list[dict[str, Any]] = []
     end: str | None = None
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in read_lines(path):
         if "task" in line:
             tasks.append(line["task"])
         elif "end" in line:

@@ -21,9 +21,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
     """A module, all of its statements, and the clauses that hold statements; expressions hold none."""
     yield node
     for name in ("body", "orelse", "handlers", "finalbody", "cases"):
-        children = getattr(node, name, ())
-        # The body of a conditional expression is no list.
-        for child in children if isinstance(children, list) else ():
+        for child in getattr(node, name, ()):
             yield from _statements(child)
 
 
