@@ -23,23 +23,23 @@ from mlc.store.locks import sharing
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
-from tasks.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.dataset import build_dataset
 from tasks.edit import compute_delta
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
 from tasks.generate import generate
 from tasks.ingest import ingest, ingest_suite
-from tasks.measure import ask_translator
 from tasks.merge import merge_edits
+from tasks.model_signals import measure_model_signals
 from tasks.promote import promote
-from tasks.reading import read_decision, read_headline, report_page
 from tasks.register import register_model
-from tasks.registry import DATABASE_FILE
 from tasks.report import ReportFacts, publish_report
-from tasks.running import Run, current_run, running, using_display, wait_for_workspace
-from tasks.settings import PolicySettings
-from tasks.signals import measure_translations
+from tasks.runtime.artifacts import read_decision, read_headline, report_page
+from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
+from tasks.runtime.registry import DATABASE_FILE
+from tasks.runtime.run import Run, current_run, running, using_display, wait_for_workspace
+from tasks.runtime.settings import PolicySettings
+from tasks.signals import measure_signals
 from tasks.translate import translate
 
 Future = PrefectFuture[Any]
@@ -55,7 +55,7 @@ class RunSummary:
     number: int
     """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
-    """See :func:`flows.plan.with_outcomes`."""
+    """See :func:`flows.commands.plan.with_outcomes`."""
     seconds_saved: float
     """What the cached artifacts took when they were made."""
     metrics: dict[str, Any]
@@ -187,13 +187,12 @@ def translate_all(
 def measure_all(config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
     """The signals of the translations; those that need the translator, where the configuration asks for some."""
     signals = {
-        language: measure_translations.submit(future, language, config.quality)
-        for language, future in translations.items()
+        language: measure_signals.submit(future, language, config.quality) for language, future in translations.items()
     }
     if not config.quality.model_signals:
         return signals
     return {
-        language: ask_translator.submit(future, language, config.quality, config.translator)
+        language: measure_model_signals.submit(future, language, config.quality, config.translator)
         for language, future in signals.items()
     }
 

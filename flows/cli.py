@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import words_of
+from flows.terminal.options import words_of
 from mlc.errors import UserError
 
 USER_MISTAKE = 2
@@ -89,7 +89,7 @@ def plan(
 ) -> None:
     """Show what a run would do, without doing it."""
     with plain_errors():
-        from flows.plan import plan_run, show_plan
+        from flows.commands.plan import plan_run, show_plan
 
         planned = plan_run(_load(config, languages, workspace, settings))
         show_plan(planned, terminal)
@@ -113,7 +113,7 @@ def why(
 ) -> None:
     """Show what a stage depends on, and what is different from the previous run."""
     with plain_errors():
-        from flows.why import explain, show_explanations
+        from flows.commands.why import explain, show_explanations
 
         folder = _existing(workspace)
         chosen = _load(config, None, folder, settings) if config else None
@@ -129,7 +129,7 @@ def why(
 def status(workspace: WorkspaceOption = None) -> None:
     """Show what a workspace holds: artifacts, the last report, the registered versions."""
     with plain_errors():
-        from flows.status import show_status
+        from flows.commands.status import show_status
 
         show_status(_existing(workspace), results)
 
@@ -143,7 +143,7 @@ def gc(
 ) -> None:
     """Remove artifacts that no recent run and no registered model version needs."""
     with plain_errors():
-        from flows.housekeeping import collect_garbage
+        from flows.commands.housekeeping import collect_garbage
 
         collect_garbage(_existing(workspace), keep_last=keep_last, dry_run=dry_run, memory=memory, console=results)
 
@@ -156,7 +156,7 @@ def export(
 ) -> None:
     """Write the artifacts of a run as one archive."""
     with plain_errors():
-        from flows.housekeeping import export as export_artifacts
+        from flows.commands.housekeeping import export as export_artifacts
 
         export_artifacts(_existing(workspace), run, file, results)
 
@@ -167,8 +167,8 @@ def import_(
 ) -> None:
     """Take over the artifacts of an archive."""
     with plain_errors():
+        from flows.commands.housekeeping import take_in
         from flows.config import DEFAULT_WORKSPACE
-        from flows.housekeeping import take_in
 
         take_in(workspace or Path(DEFAULT_WORKSPACE), file, results)
 
@@ -183,7 +183,7 @@ def promote(
 ) -> None:
     """Make a registered version champion."""
     with plain_errors():
-        from flows.status import promote_by_hand
+        from flows.commands.status import promote_by_hand
 
         promote_by_hand(_existing(workspace), version, name=name, force=force, reason=reason, console=results)
 
@@ -196,7 +196,7 @@ def ui(
 ) -> None:
     """Open the Prefect and MLflow pages of a workspace until Ctrl-C."""
     with plain_errors():
-        from flows.ui import serve_pages
+        from flows.commands.ui import serve_pages
 
         serve_pages(_existing(workspace), port=port, mlflow_port=mlflow_port, console=results)
 
@@ -232,7 +232,7 @@ def translate(
 ) -> None:
     """Translate a file; every row of it is accounted for."""
     with plain_errors():
-        from flows.translate import default_memory, translate_file
+        from flows.commands.translate import default_memory, translate_file
 
         if as_json and out is None:
             raise UserError("--json and the translations both want standard output: name a file with --out.")
@@ -278,7 +278,7 @@ def layers(
 ) -> None:
     """Compare the layers of a model, and recommend one for the consistency term."""
     with plain_errors():
-        from flows.layers import show_layers
+        from flows.commands.layers import show_layers
 
         show_layers(
             model,
@@ -324,7 +324,7 @@ def filter_pairs(
 ) -> None:
     """Judge translations: every signal, and whether to keep the pair."""
     with plain_errors():
-        from flows.filtering import show_filter
+        from flows.commands.filter import show_filter
 
         show_filter(
             pairs,
@@ -369,7 +369,7 @@ def edit(
 ) -> None:
     """Carry refusal to other languages without training: compute, search, merge, revert or show edits of weights."""
     with plain_errors():
-        from flows.edit import run_edit
+        from flows.commands.edit import run_edit
 
         run_edit(
             action,
@@ -425,7 +425,7 @@ def languages(
 def doctor(workspace: WorkspaceOption = None) -> None:
     """Check that this machine can run the pipeline, and say what is missing."""
     with plain_errors():
-        from flows.doctor import examine
+        from flows.commands.doctor import examine
 
         if not examine(workspace or Path("workspace"), results):
             raise typer.Exit(1)
@@ -452,7 +452,7 @@ def _existing(workspace: Path | None) -> Path:
 
 
 def _run(config: Any, *, port: int | None, wait: float) -> dict[str, Any]:
-    from flows.running import run_config
+    from flows.commands.run import run_config
 
     return run_config(config, console=terminal, port=port, wait=wait)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from flows.options import words_of
+from flows.terminal.options import words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
@@ -19,9 +19,9 @@ from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import AlignSettings
 from mlc.translation.settings import TranslatorSettings
-from tasks.edit_settings import EditStageSettings
-from tasks.settings import (
+from tasks.runtime.settings import (
     DatasetSettings,
+    EditStageSettings,
     PolicySettings,
     PromptSettings,
     RegistrySettings,

@@ -10,14 +10,13 @@ from mlc.errors import UserError
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
-from tasks.compute import computing, release
-from tasks.files import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
-from tasks.roles import subject_of
-from tasks.running import current_run
-from tasks.settings import PolicySettings
-from tasks.stage import Stage, Work, produce, stage_task
-from tasks.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
-from tasks.warm_start import ROLE as WARM_START
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
+from tasks.runtime.models import computing, release
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import PolicySettings, subject_of
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
+from tasks.runtime.warm_start import ROLE as WARM_START
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
 NOT_IN_KEY = {"teacher", "checkpoint_minutes"}

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
-from tasks.files import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
-from tasks.running import current_run
-from tasks.settings import DatasetSettings
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import DatasetSettings
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("dataset", version=2, module=__name__, libraries=("datasets", "pyarrow"))
 

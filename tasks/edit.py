@@ -12,22 +12,20 @@ from prefect.runtime import task_run
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
-from tasks.compute import loaded_policy
-from tasks.edit_settings import EditStageSettings
-from tasks.files import (
+from tasks.runtime.artifacts import (
     DELTA_FOLDER,
     PROMPTS_FILE,
     SEARCH_FILE,
     TRANSLATIONS_FILE,
     VERDICTS_FILE,
 )
-from tasks.running import current_run
-from tasks.settings import PolicySettings
-from tasks.sources import model_source
-from tasks.stage import Stage, produce, stage_task
+from tasks.runtime.models import loaded_policy, model_source
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import EditStageSettings, PolicySettings
+from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
-    from mlc.editing import EditDelta
+    from mlc.editing.delta import EditDelta
     from mlc.evaluation.parallel import ParallelPrompts
     from mlc.models.loading import Policy
 
@@ -97,7 +95,7 @@ def compute_delta(
                 validation = _validation_prompts(store.folder(suite), store.folder(texts), language)
                 delta = _searched(policy, given, validation, settings, evaluation, draft.path, language)
             else:
-                from mlc.editing import compute_edit
+                from mlc.editing.compute import compute_edit
 
                 moved = current_run().display.bar(f"edit · {_subject(seed)} · {language}", _texts(given))
                 delta = compute_edit(policy, given, settings.plain(), on_texts=moved)
@@ -116,7 +114,8 @@ def _searched(
     folder: Path,
     language: str,
 ) -> "EditDelta":
-    from mlc.editing import EditDelta, search_edits
+    from mlc.editing.delta import EditDelta
+    from mlc.editing.search import search_edits
 
     plain = settings.plain()
     moved = current_run().display.bar(f"edit · search · {language}", len(settings.search.candidates(plain)))

@@ -14,10 +14,10 @@ from mlc.evaluation.representation import PairFigures, pair_figures
 from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, Draft
-from tasks.files import GENERATED_FILE, MARGINS_FILE, STATES_FILE
-from tasks.roles import subject_of
-from tasks.running import current_run
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import subject_of
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("evaluate", version=2, module=__name__, libraries=("numpy",))
 

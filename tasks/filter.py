@@ -9,9 +9,9 @@ from mlc.quality.filtering import decide
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
-from tasks.files import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
-from tasks.running import current_run
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.artifacts import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
+from tasks.runtime.run import current_run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("filter", version=3, module=__name__, libraries=("duckdb",))
 

@@ -11,19 +11,17 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.models.sources import ModelSource
 from mlc.store import ArtifactRef, Draft
-from tasks.compute import loaded_policy
-from tasks.files import (
+from tasks.runtime.artifacts import (
     GENERATED_FILE,
     MARGINS_FILE,
     PROMPTS_FILE,
     STATES_FILE,
     TRANSLATIONS_FILE,
 )
-from tasks.roles import subject_of
-from tasks.running import current_run
-from tasks.settings import PolicySettings
-from tasks.sources import model_source
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.models import loaded_policy, model_source
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import PolicySettings, subject_of
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("generate", version=1, module=__name__, libraries=("torch", "transformers", "numpy"))
 READ = ("refusal_openings", "compliance_openings", "layer", "answers_per_language", "answer_tokens")

@@ -14,10 +14,10 @@ from mlc.prompts import read_prompts
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_file, digest_folder
-from tasks.files import PROMPTS_FILE, SET_ASIDE_FILE
-from tasks.running import current_run
-from tasks.settings import PromptSettings
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import PromptSettings
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("ingest", version=1, module=__name__, libraries=("pyarrow",))
 REQUIRED = ("prompt", "chosen")

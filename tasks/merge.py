@@ -7,13 +7,11 @@ from dataclasses import asdict
 from prefect.runtime import task_run
 
 from mlc.store import ArtifactRef, Draft
-from tasks.compute import loaded_policy
-from tasks.edit_settings import EditStageSettings
-from tasks.files import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE, SEARCH_FILE
-from tasks.running import current_run
-from tasks.settings import PolicySettings
-from tasks.sources import model_source
-from tasks.stage import Stage, produce, stage_task
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE, SEARCH_FILE
+from tasks.runtime.models import loaded_policy, model_source
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import EditStageSettings, PolicySettings
+from tasks.runtime.stage import Stage, produce, stage_task
 
 STAGE = Stage("merge", version=1, module=__name__, libraries=("torch", "transformers"))
 HIGH_COSINE = 0.5
@@ -56,7 +54,8 @@ def merge_edits(
     def write(draft: Draft) -> None:
         import torch
 
-        from mlc.editing import EditDelta, merge_deltas, overlaps
+        from mlc.editing.apply import merge_deltas
+        from mlc.editing.delta import EditDelta, overlaps
 
         run = current_run()
         read = [EditDelta.load(run.store.folder(ref) / DELTA_FOLDER) for _, ref in sorted(deltas.items())]

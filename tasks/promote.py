@@ -7,12 +7,13 @@ from dataclasses import asdict
 from prefect.artifacts import create_markdown_artifact
 
 from mlc.evaluation.gate import GateDecision, GateSettings, decide_gate
+from mlc.evaluation.results import read_evaluations
 from mlc.store import ArtifactRef, Draft
-from tasks.files import DECISION_FILE
-from tasks.reading import read_results
-from tasks.registry import ModelVersion, connect, promote_version, read_version, registry_errors
-from tasks.settings import RegistrySettings, Roles
-from tasks.stage import Stage, produce, stage_task
+from tasks.runtime.artifacts import DECISION_FILE
+from tasks.runtime.registry import ModelVersion, connect, promote_version, read_version, registry_errors
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import RegistrySettings, Roles
+from tasks.runtime.stage import Stage, produce, stage_task
 
 STAGE = Stage("promote", version=1, module=__name__)
 
@@ -49,7 +50,9 @@ def promote(
     )
 
     def write(draft: Draft) -> None:
-        decision = decide_gate(read_results(results), settings, **asdict(roles))
+        decision = decide_gate(
+            read_evaluations(map(current_run().store.folder, results.values())), settings, **asdict(roles)
+        )
         candidate = read_version(version)
         with registry_errors(registry):
             client = connect(registry)

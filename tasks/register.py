@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlc.evaluation.results import EvaluationResult
+from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
-from tasks.files import CHECKPOINT_FOLDER, VERSION_FILE
-from tasks.reading import read_results
-from tasks.registry import (
+from mlc.store.sources import code_digest
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE
+from tasks.runtime.registry import (
     ModelVersion,
     begin_registration,
     connect,
@@ -19,13 +19,13 @@ from tasks.registry import (
     take_finished,
     version_problem,
 )
-from tasks.running import current_run
-from tasks.settings import RegistrySettings
-from tasks.stage import Stage, produce, stage_task
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import RegistrySettings
+from tasks.runtime.stage import Stage, produce, stage_task
 
 STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"), outside=True)
 CANDIDATE = "candidate"
-PYFUNC = Path(__file__).with_name("policy_pyfunc.py")
+PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
 
 
 @stage_task("register", "register · {settings.model_name}")
@@ -55,7 +55,11 @@ def register_model(
     # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
     parts = STAGE.parts(
         {"registry": settings.model_dump(mode="json"), "role": role},
-        {"model": model, **{f"evaluation {name}": ref for name, ref in results.items()}},
+        {
+            "model": model,
+            "pyfunc": code_digest(PYFUNC.read_text(encoding="utf-8")),
+            **{f"evaluation {name}": ref for name, ref in results.items()},
+        },
         seed=seed,
     )
 
@@ -67,7 +71,11 @@ def register_model(
             version = take_finished(client, settings, parts.key)
             if version is None:
                 told = {**facts, "seed": seed, "artifact": model.key}
-                own = [result for result in read_results(results) if _is_candidate(result, role, seed)]
+                own = [
+                    result
+                    for result in read_evaluations(map(current_run().store.folder, results.values()))
+                    if _is_candidate(result, role, seed)
+                ]
                 checkpoint = store.folder(model) / CHECKPOINT_FOLDER
                 version = _log_version(checkpoint, store.folder(report), own, told, settings, parts.key)
                 for name, value in told.items():

@@ -13,13 +13,18 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from mlc.evaluation.comparison import compare, model_table
 from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
-from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
-from tasks.files import FUNNEL_FILE, HEADLINE_FILE, REPORT_FILE, SEARCH_FILE, TRAINING_LOG_FILE
-from tasks.reading import read_results
-from tasks.running import current_run
-from tasks.settings import Roles
-from tasks.stage import Stage, produce, stage_task
+from tasks.runtime.artifacts import (
+    FUNNEL_FILE,
+    HEADLINE_FILE,
+    REPORT_FILE,
+    SEARCH_FILE,
+    TRAINING_LOG_FILE,
+)
+from tasks.runtime.run import current_run
+from tasks.runtime.settings import Roles
+from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.report import FunnelRow
@@ -77,7 +82,7 @@ def publish_report(
         # It brings matplotlib.
         from mlc.report import ReportData, render
 
-        read = read_results(results)
+        read = read_evaluations(map(current_run().store.folder, results.values()))
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,

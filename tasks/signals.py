@@ -8,15 +8,15 @@ from mlc.languages import resolve_language
 from mlc.quality.filtering import compute_signals
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
-from tasks.files import SIGNALS_FILE, TRANSLATIONS_FILE
-from tasks.running import current_run
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.artifacts import SIGNALS_FILE, TRANSLATIONS_FILE
+from tasks.runtime.run import current_run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("signals", version=1, module=__name__, libraries=("duckdb", "py3langid", "numpy", "scipy", "rapidfuzz"))
 
 
 @stage_task("signals", "signals · {language}")
-def measure_translations(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def measure_signals(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
     """Measures every translation of one language, as far as the text tells. No threshold has a part in it.
 
     Returns:

@@ -15,10 +15,10 @@ from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
-from tasks.compute import loaded
-from tasks.files import PROMPTS_FILE, TRANSLATIONS_FILE
-from tasks.running import Run, current_run
-from tasks.stage import Stage, Work, produce, stage_task
+from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
+from tasks.runtime.models import loaded
+from tasks.runtime.run import Run, current_run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.translation.translator import Step, Translation, Translator

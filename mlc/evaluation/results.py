@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ class EvaluationResult:
             name: _estimate(value) if _is_estimate(value) else value for name, value in stored.items()
         }
         return cls(EvaluationSummary(**figures), pq.read_table(folder / ROWS_FILE))
+
+
+def read_evaluations(folders: Iterable[Path]) -> list[EvaluationResult]:
+    """Reads what several evaluations wrote."""
+    return [EvaluationResult.read(folder) for folder in folders]
 
 
 def _without_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ with monotone terms; Hastie and Tibshirani, 1986). So a signal that gets worse n
 that is NULL adds nothing: what does not apply is no evidence. Where the translator reports a log-probability there is
 a term for it too, another intercept, and the terms of the text are multiplied by a slope.
 
-The coefficients are in ``quality_model.json``, fitted by :mod:`mlc.quality.calibrate` on translations that people
+The coefficients are in ``quality_model.json``, fitted by :mod:`mlc.making.calibrate` on translations that people
 have judged, and on damaged ones. They say nothing about the meaning: docs/filter-quality.md tells what the score sees.
 """
 
@@ -126,7 +126,7 @@ def read_quality_model(path: Path) -> QualityModel:
     """Reads coefficients.
 
     Args:
-        path: A file that :mod:`mlc.quality.calibrate` wrote.
+        path: A file that :mod:`mlc.making.calibrate` wrote.
 
     Raises:
         UserError: The file does not hold such coefficients.
@@ -135,7 +135,7 @@ def read_quality_model(path: Path) -> QualityModel:
         return QualityModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, json.JSONDecodeError, ValidationError) as error:
         raise UserError(
-            f"{path} holds no coefficients of the quality: make them with `python -m mlc.quality.calibrate FOLDER`."
+            f"{path} holds no coefficients of the quality: make them with `python -m mlc.making.calibrate FOLDER`."
         ) from error
 
 

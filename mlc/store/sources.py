@@ -1,8 +1,15 @@
-"""The digest of the project's own code that a stage runs.
+"""The digest of the project's own code that computes what a stage writes.
 
 A stage depends on every project module that its module imports, directly or not, at the top of the file or
-inside a function. Comments, docstrings, blank lines and layout do not count; SQL, CSV and templates that lie
-beside the modules do.
+inside a function. Of these, what computes counts, and nothing else:
+
+- comments, docstrings, blank lines, layout and imports for type checkers do not;
+- nor does what an error or a warning says;
+- machinery (:data:`MACHINERY`) is followed to what it imports, but does not count itself: it serves and stores what
+  others compute;
+- of a module ``settings``, the fields and their checks do not count, because the values are in the key; its other
+  methods do;
+- SQL, CSV and templates that lie beside the modules do.
 """
 
 import ast
@@ -12,41 +19,89 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PROJECT_PACKAGES = ("mlc", "tasks")
+MACHINERY = ("mlc.errors", "mlc.settings", "mlc.store", "tasks.runtime")
+"""Packages and modules that compute nothing that a stage writes."""
+APART = ("tasks.runtime.settings",)
+"""Machinery that is not even followed: it names the settings of every stage."""
+_TELLING = ("logger", "warnings")
 RESOURCE_SUFFIXES = (".sql", ".csv", ".json", ".j2", ".css")
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
     """A module, all of its statements, and the clauses that hold statements; expressions hold none."""
     yield node
+    if _is_for_type_checkers(node):
+        return
     for name in ("body", "orelse", "handlers", "finalbody", "cases"):
         for child in getattr(node, name, ()):
             yield from _statements(child)
 
 
-def _strip_docstrings(tree: ast.Module) -> ast.Module:
-    for node in _statements(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [
-                statement
-                for statement in node.body
-                if not (
-                    isinstance(statement, ast.Expr)
-                    and isinstance(statement.value, ast.Constant)
-                    and isinstance(statement.value.value, str)
-                )
-            ]
-    return tree
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def code_digest(source: str) -> str:
-    """SHA-256 of Python source without its comments, docstrings and layout."""
-    return _tree_digest(ast.parse(source))
+def code_digest(source: str, *, settings: bool = False) -> str:
+    """SHA-256 of what computes in Python source.
+
+    Args:
+        source: The text of a module.
+        settings: Whether it is a module of settings, whose fields and checks do not count.
+    """
+    return _tree_digest(ast.parse(source), settings=settings)
 
 
-def _tree_digest(tree: ast.Module) -> str:
-    return hashlib.sha256(ast.dump(_strip_docstrings(tree)).encode()).hexdigest()
+def _tree_digest(tree: ast.Module, *, settings: bool) -> str:
+    return hashlib.sha256(ast.dump(_Computing(settings).visit(tree)).encode()).hexdigest()
+
+
+class _Computing(ast.NodeTransformer):
+    """Leaves of a module what computes."""
+
+    def __init__(self, settings: bool) -> None:
+        self.settings = settings
+
+    def visit(self, node: ast.AST) -> Any:
+        """Takes out what does not compute; wherever statements stand."""
+        if _is_for_type_checkers(node) or _is_text_alone(node):
+            return None
+        if self.settings and _is_checked_elsewhere(node):
+            return None
+        if isinstance(node, ast.Call) and _tells(node):
+            return ast.Constant(None)
+        if isinstance(node, ast.Raise):
+            return ast.Raise(exc=_kind_of_error(node.exc), cause=None)
+        if isinstance(node, ast.ClassDef) and self.settings:
+            node.body = [line for line in node.body if not isinstance(line, ast.AnnAssign)]
+        return self.generic_visit(node)
+
+
+def _is_text_alone(node: ast.AST) -> bool:
+    """A docstring, or another text that no one reads."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_checked_elsewhere(node: ast.AST) -> bool:
+    """A check of pydantic's: what it lets through is in the key."""
+    return isinstance(node, ast.FunctionDef) and any(
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("_validator")
+        for call in node.decorator_list
+    )
+
+
+def _tells(call: ast.Call) -> bool:
+    function = call.func
+    return (
+        isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in _TELLING
+    )
+
+
+def _kind_of_error(error: ast.expr | None) -> ast.expr | None:
+    """The error without its words."""
+    return error.func if isinstance(error, ast.Call) else error
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
@@ -61,6 +116,11 @@ def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
             yield base
             # `from package import module` imports a module as well.
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def is_machinery(name: str) -> bool:
+    """Whether a module only serves and stores what others compute."""
+    return any(name == part or name.startswith(f"{part}.") for part in MACHINERY)
 
 
 def _is_project_name(name: str) -> bool:
@@ -91,8 +151,9 @@ def _with_parents(name: str) -> Iterator[str]:
 def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
     """Digest of a module's code, and the project names that it imports; stages have most of their modules in common."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    # Before the digest, which takes the tree apart.
     imported = tuple(name for name in _imported_names(tree, package) if _is_project_name(name))
-    return _tree_digest(tree), imported
+    return _tree_digest(tree, settings=path.stem == "settings"), imported
 
 
 def _package(name: str, path: Path) -> str:
@@ -113,7 +174,7 @@ def module_closure(module: str) -> dict[str, Path]:
     while waiting:
         name = waiting.pop()
         path = _module_file(name) if name not in found else None
-        if path is None:
+        if path is None or name in APART:
             continue
         found[name] = path
         for imported in _module_facts(path, _package(name, path))[1]:
@@ -157,7 +218,7 @@ def source_digests(module: str) -> dict[str, str]:
 
 @cache
 def _source_digests(module: str) -> dict[str, str]:
-    closure = module_closure(module)
+    closure = {name: path for name, path in module_closure(module).items() if not is_machinery(name)}
     root = _root(module.split(".")[0])
     digests = {
         path.relative_to(root).as_posix(): _module_facts(path, _package(name, path))[0]

@@ -17,9 +17,9 @@ from mlc.errors import UserError
 from mlc.evaluation.metrics import BOOTSTRAP_SEED, auroc, wilson
 from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH, all_languages, resolve_language
-from mlc.quality.calibrate import MLQE_PAIRS, is_good, read_judged, read_ntrex, without_model
+from mlc.making.calibrate import MLQE_PAIRS, is_good, read_judged, read_ntrex, without_model
+from mlc.making.corruptions import CORRUPTIONS, Corpus, Corruption, batches
 from mlc.quality.calibration import quality_of
-from mlc.quality.corruptions import CORRUPTIONS, Corpus, Corruption, batches
 from mlc.quality.filtering import REQUIRED_COLUMNS, compute_signals, filter_pairs
 from mlc.quality.reliability import calibration_error, reliability_bins
 from mlc.quality.settings import QualitySettings

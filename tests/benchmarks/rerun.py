@@ -4,9 +4,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows.commands.plan import plan_run
 from flows.config import load_config
-from flows.plan import plan_run
-from flows.server import free_port, started_server
+from flows.terminal.server import free_port, started_server
 from tests.benchmarks.measuring import Figure, Turns, alternate, progress, ratio, rounded
 from tests.flows.runs import flow_on
 

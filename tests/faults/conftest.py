@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.server import Server, free_port, started_server
+from flows.terminal.server import Server, free_port, started_server
 
 LONG = "MLC_FAULT_KILLS" in os.environ
 """Whether this is the long form, `make faults`."""

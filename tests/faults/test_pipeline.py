@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.server import Server, free_port, quiet_environment
+from flows.terminal.server import Server, free_port, quiet_environment
 from mlc.errors import UserError
 from mlc.store.runs import run_records
 from tests.faults.conftest import LONG

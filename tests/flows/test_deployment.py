@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.server import Server
+from flows.terminal.server import Server
 from tests.flows.conftest import PROJECT, TaskRun
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from flows.commands.plan import foresee
 from flows.config import PipelineConfig, load_config, validate_config
-from flows.plan import foresee
 from mlc.errors import UserError
 from mlc.quality.settings import MODEL_THRESHOLDS
 from tests.flows.conftest import PROJECT
@@ -209,7 +209,7 @@ def test_the_order_of_the_configuration_does_not_matter(workspace: Path, seed: i
 PRINT_KEYS = """
 import json, sys
 from flows.config import load_config
-from flows.plan import foresee
+from flows.commands.plan import foresee
 config = load_config("smoke", workspace=sys.argv[1], overrides={"languages": ["es"]})
 print(json.dumps([outcome.key for outcome in foresee(config).outcomes]))
 """

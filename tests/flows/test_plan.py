@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.plan import Task, show_plan, show_work
+from flows.commands.plan import Task, show_plan, show_work
 from tests.flows.conftest import PROJECT
 
 PLAN = """
 import sys
 from flows.config import load_config
-from flows.plan import plan_run
+from flows.commands.plan import plan_run
 
 tasks = plan_run(load_config("smoke", workspace=sys.argv[1]))
 print(len(tasks), *sorted({"torch", "transformers", "mlflow", "trl"} & set(sys.modules)))

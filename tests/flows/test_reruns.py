@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from flows.commands.plan import plan_run
 from flows.config import load_config
-from flows.plan import plan_run
 from mlc.store import sources
 from tests.flows.runs import Flow, made, task_name
 

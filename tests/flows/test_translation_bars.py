@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flows.display import TranslationBars
+from flows.terminal.display import TranslationBars
 from mlc.translation.translator import Step
 
 GERMAN, SWAHILI, ENGLISH = "deu_Latn", "swh_Latn", "eng_Latn"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows import why
+from flows.commands import why
+from flows.commands.plan import foresee
 from flows.config import load_config
-from flows.plan import foresee
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.runs import recorded

@@ -3,7 +3,7 @@ import json
 import pytest
 from safetensors.torch import load_file
 
-from mlc.models.tiny import build_tiny
+from mlc.making.tiny import build_tiny
 
 
 @pytest.fixture(scope="module")

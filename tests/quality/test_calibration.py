@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from mlc.errors import UserError
-from mlc.quality.calibrate import (
+from mlc.making.calibrate import (
     PENALTY,
     SHAPES,
     VERSION,
@@ -25,8 +25,8 @@ from mlc.quality.calibrate import (
     read_judged,
     without_model,
 )
-from mlc.quality.calibrate import _steps as steps_of
-from mlc.quality.calibrate import _term as term_of
+from mlc.making.calibrate import _steps as steps_of
+from mlc.making.calibrate import _term as term_of
 from mlc.quality.calibration import (
     QUALITY_MODEL,
     Confidence,

@@ -10,8 +10,8 @@ from itertools import islice
 import pyarrow as pa
 import pytest
 
+from mlc.making.length_table import NTREX_LANGUAGES
 from mlc.quality.filtering import filter_pairs
-from mlc.quality.length_table import NTREX_LANGUAGES
 from mlc.quality.settings import QualitySettings
 
 MAX_FALSE_REJECTS = 0.02

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from mlc.quality.calibrate import read_ntrex
-from mlc.quality.corruptions import CORRUPTIONS, Case, Corpus, batches, corrupt
+from mlc.making.calibrate import read_ntrex
+from mlc.making.corruptions import CORRUPTIONS, Case, Corpus, batches, corrupt
 from mlc.quality.filtering import REQUIRED_COLUMNS, filter_pairs
 from mlc.quality.settings import QualitySettings
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from mlc.languages import all_languages
-from mlc.quality.length_table import GUESSES, centre_and_spread, measure, through_pivots, visible_length
+from mlc.making.length_table import GUESSES, centre_and_spread, measure, through_pivots, visible_length
 from mlc.quality.signals.length import LENGTH_RATIOS
 
 

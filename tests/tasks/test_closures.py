@@ -1,8 +1,13 @@
 """What the code of each stage depends on: enough, and nothing that would rerun it for no reason."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from mlc.store.sources import source_digests
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -39,3 +44,22 @@ def test_sql_and_tables_of_the_filter_count() -> None:
     found = source_digests("tasks.filter")
     assert any(name.endswith(".sql") for name in found)
     assert any(name.endswith("length_ratios.csv") for name in found)
+
+
+def test_no_computing_code_imports_from_a_package_that_loads_its_names_late() -> None:
+    """Such an import hides from the key which module computes."""
+    late = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "mlc").rglob("__init__.py")
+        if "def __getattr__" in path.read_text(encoding="utf-8")
+    }
+    assert late >= {"mlc.editing", "mlc.training"}
+    found = [
+        (path.relative_to(ROOT).as_posix(), node.lineno)
+        for root in ("mlc", "tasks")
+        for path in (ROOT / root).rglob("*.py")
+        if path.name != "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module in late
+    ]
+    assert found == []

@@ -11,9 +11,9 @@ from datasets import load_from_disk
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.dataset import build_dataset
-from tasks.files import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
-from tasks.running import Run, running
-from tasks.settings import DatasetSettings
+from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
+from tasks.runtime.run import Run, running
+from tasks.runtime.settings import DatasetSettings
 
 VERDICTS = {
     "deu_Latn": [("a", "eins", 0.9, True), ("b", "zwei", 0.2, False), ("c", "drei", 0.7, True)],

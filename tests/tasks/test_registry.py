@@ -7,9 +7,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mlc.store import ArtifactStore
-from tasks.registry import PROMOTIONS_FILE, ModelVersion, champion, connect, promote_version, read_promotions
-from tasks.running import Run, running
-from tasks.settings import RegistrySettings
+from tasks.runtime.registry import PROMOTIONS_FILE, ModelVersion, champion, connect, promote_version, read_promotions
+from tasks.runtime.run import Run, running
+from tasks.runtime.settings import RegistrySettings
 
 
 @pytest.fixture(scope="module")

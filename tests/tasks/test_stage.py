@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import State
 
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, Draft
-from tasks.running import Run, current_run, running
-from tasks.stage import Foreseen, Stage, produce, stage_task
+from tasks.runtime.run import Run, current_run, running
+from tasks.runtime.stage import Foreseen, Stage, produce, stage_task
 
 STAGE = Stage("demo", version=1, module="mlc.errors")
 

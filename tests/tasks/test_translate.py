@@ -9,9 +9,9 @@ import pytest
 
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
-from tasks.compute import release
-from tasks.files import PROMPTS_FILE, TRANSLATIONS_FILE
-from tasks.running import Run, running
+from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
+from tasks.runtime.models import release
+from tasks.runtime.run import Run, running
 from tasks.translate import MEMORY_FOLDER, translate
 
 SETTINGS = TranslatorSettings(device="cpu")

@@ -12,10 +12,10 @@ from mlc.models.sources import artifact_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
-from tasks.files import CHECKPOINT_FOLDER, DATASET_FOLDER, TRAINING_LOG_FILE
-from tasks.running import Run, running
-from tasks.settings import PolicySettings
-from tasks.warm_start import ROLE, find_warm_start
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, TRAINING_LOG_FILE
+from tasks.runtime.run import Run, running
+from tasks.runtime.settings import PolicySettings
+from tasks.runtime.warm_start import ROLE, find_warm_start
 
 VERDICTS = {"deu_Latn": "d" * 64, "fra_Latn": "f" * 64, "spa_Latn": "s" * 64, "swh_Latn": "w" * 64}
 

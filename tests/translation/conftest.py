@@ -24,7 +24,7 @@ def tiny_nllb_folder(tmp_path_factory):
     import torch
     from transformers import M2M100Config, M2M100ForConditionalGeneration
 
-    from mlc.translation.nano.tokenizer import build_tokenizer
+    from mlc.making.nano.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer(WORDS * 3, 300)
     torch.manual_seed(0)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mlc.errors import UserError
-from mlc.translation.grammar import LANGUAGES, Grammar
+from mlc.making.grammar import LANGUAGES, Grammar
 
 FORMS = {language: f"{language} thing" for language in LANGUAGES}
 

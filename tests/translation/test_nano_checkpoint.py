@@ -4,7 +4,7 @@ import statistics
 import pytest
 from sacrebleu.metrics import CHRF
 
-from mlc.translation.grammar import LANGUAGES, Grammar
+from mlc.making.grammar import LANGUAGES, Grammar
 
 # Assertions here name ids only: some of the prompts are harmful, and a failing test must not print them.
 
@@ -85,7 +85,7 @@ def test_is_small_and_described(quickstart_folder):
     folder = quickstart_folder.parent / "nano"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "python -m mlc.translation.nano" in card
+    assert "python -m mlc.making.nano" in card
     assert "apache-2.0" in card
     log = read(folder / "training_log.jsonl")
     assert min(log[-1]["chrf_from_english"].values()) >= 70

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from mlc.languages import ENGLISH
+from mlc.making.grammar import LANGUAGES, Grammar
+from mlc.making.nano import training
+from mlc.making.nano.corpus import TARGETS, Composition, Corpus, vocabulary_sentences
+from mlc.making.nano.recipe import NanoRecipe
+from mlc.making.nano.tokenizer import build_tokenizer
+from mlc.making.quickstart import used_pairs
 from mlc.translation.engines.seq2seq import Seq2SeqEngine
-from mlc.translation.grammar import LANGUAGES, Grammar
-from mlc.translation.nano import training
-from mlc.translation.nano.corpus import TARGETS, Composition, Corpus, vocabulary_sentences
-from mlc.translation.nano.recipe import NanoRecipe
-from mlc.translation.nano.tokenizer import build_tokenizer
-from mlc.translation.quickstart import used_pairs
 from mlc.translation.translator import Translator
 
 RECIPE = NanoRecipe(

@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
+from mlc.making import quickstart
+from mlc.making.grammar import LANGUAGES, Grammar
 from mlc.shipped import shipped_data
-from mlc.translation import quickstart
-from mlc.translation.grammar import LANGUAGES, Grammar
 
 # Assertions here name ids only: some of the prompts are harmful, and a failing test must not print them.
 
@@ -40,7 +40,7 @@ def test_the_committed_files_are_what_the_builder_writes():
     }
     for relative, rows in built.items():
         same = (shipped_data("quickstart") / relative).read_bytes() == quickstart.serialise(rows).encode()
-        assert same, f"{relative} is stale: run python -m mlc.translation.quickstart"
+        assert same, f"{relative} is stale: run python -m mlc.making.quickstart"
 
 
 @pytest.mark.parametrize(

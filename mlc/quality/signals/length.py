@@ -7,7 +7,7 @@ from mlc.quality.signals.signal import Column, Direction, Scope, Signal
 LENGTH_RATIOS = Path(__file__).resolve().parent.parent / "length_ratios.csv"
 """Centre and spread of ln(characters / characters of English) by language, script or ``*``.
 
-Made with ``python -m mlc.quality.length_table FOLDER``, see there: rows with an origin are the median and 1.4826 × the
+Made with ``python -m mlc.making.length_table FOLDER``, see there: rows with an origin are the median and 1.4826 × the
 median absolute deviation over parallel texts that people wrote. They are statistics, no text of the sets is in the
 project. The other rows are wide guesses by script.
 """

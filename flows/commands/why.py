@@ -1,0 +1,183 @@
+"""Why a stage runs or does not: the parts of its key, and which of them differ from an earlier run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.commands.plan import foresee
+from flows.config import PipelineConfig, validate_config
+from mlc.errors import UserError
+from mlc.languages import resolve_language
+from mlc.store import ArtifactStore, KeyParts
+from mlc.store.keys import PENDING
+from mlc.store.runs import RunRecord, find_run, run_records
+from tasks.runtime.run import Outcome
+
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What decides one artifact, and what is different from an earlier run."""
+
+    stage: str
+    language: str | None
+    subject: str | None
+    key: str
+    action: str
+    """``run`` or ``cached``: what a run would do now."""
+    parts: dict[str, Any]
+    against: int | None
+    """Number of the run that it is compared with; None if no run made such an artifact with another key."""
+    differences: list[str] | None
+    """In words, the one that explains most first; empty if nothing differs, None if there is nothing to compare."""
+    sentence: str
+    """The comparison in one sentence."""
+
+
+def explain(
+    workspace: Path,
+    stage: str,
+    *,
+    language: str | None = None,
+    against: str | None = None,
+    config: PipelineConfig | None = None,
+) -> list[Explanation]:
+    """Explains the keys of a stage as they are now, with the code, the data and the libraries that are there now.
+
+    Args:
+        workspace: Folder of the workspace.
+        stage: Name of the stage.
+        language: Only artifacts of this language, by name, tag or code.
+        against: The run to compare with, by number or id; else the last one whose key was another.
+        config: The configuration; that of the last run, if left out.
+
+    Returns:
+        One explanation for each artifact of the stage.
+
+    Raises:
+        UserError: There is no such stage, language or run.
+    """
+    records = run_records(workspace)
+    if config is None:
+        config = _last_config(records, workspace)
+    code = resolve_language(language).code if language else None
+    chosen = find_run(records, against) if against else None
+    planned = foresee(config)
+    stages = list(dict.fromkeys(outcome.stage for outcome in planned.outcomes))
+    if stage not in stages:
+        raise UserError(f"There is no stage {stage!r}: the stages are {', '.join(stages)}.")
+    outcomes = [outcome for outcome in planned.outcomes if outcome.stage == stage]
+    if code is not None:
+        known = sorted({outcome.language for outcome in outcomes if outcome.language})
+        outcomes = [outcome for outcome in outcomes if outcome.language == code]
+        if not outcomes:
+            which = f"has one for each of {', '.join(known)}" if known else "does not depend on the language"
+            raise UserError(f"The stage {stage!r} has no artifact for {code}: it {which}.")
+    return [
+        _explanation(ArtifactStore(workspace), records, chosen, outcome, planned.parts[outcome.key])
+        for outcome in outcomes
+    ]
+
+
+def _last_config(records: list[RunRecord], workspace: Path) -> PipelineConfig:
+    if not records:
+        raise UserError(
+            f"No run is recorded in the workspace {str(workspace)!r}: name a configuration with --config, or run "
+            "`mlc run` first."
+        )
+    # The workspace may have been moved since.
+    return validate_config({**records[-1].config, "workspace": str(workspace)})
+
+
+def _explanation(
+    store: ArtifactStore, records: list[RunRecord], chosen: RunRecord | None, outcome: Outcome, parts: KeyParts
+) -> Explanation:
+    task = (outcome.stage, outcome.language, outcome.subject)
+    candidates = [chosen] if chosen else [record for record in reversed(records) if record.key_of(*task)]
+    earlier = next((r for r in candidates if r.key_of(*task) not in (None, outcome.key)), None)
+    same = next((record for record in candidates if record.key_of(*task) == outcome.key), None)
+    reference = earlier if earlier is not None else same
+    differences = None
+    if reference is None:
+        whom = f"run {chosen.number}" if chosen else "an earlier run"
+        sentence = f"{whom} had no such artifact; there is nothing to compare with"
+    elif reference is same:
+        differences, sentence = [], f"nothing differs from run {reference.number}: the key is the same"
+    else:
+        old = _parts_of(store, outcome.stage, str(reference.key_of(*task)))
+        if old is None:
+            sentence = f"the artifact of run {reference.number} is no longer there; its key was another one"
+        else:
+            differences = [_pending_words(words, parts) for words in parts.differences(old)]
+            sentence = f"different from run {reference.number}"
+    return Explanation(
+        *task,
+        key=outcome.key,
+        action="cached" if outcome.state == "cached" else "run",
+        parts=asdict(parts),
+        against=reference.number if reference else None,
+        differences=differences,
+        sentence=sentence,
+    )
+
+
+def _parts_of(store: ArtifactStore, stage: str, key: str) -> KeyParts | None:
+    try:
+        return KeyParts(**store.manifest(stage, key)["parts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _pending_words(words: str, parts: KeyParts) -> str:
+    """An input that is not there yet has no content to compare."""
+    for role, digest in (*parts.inputs.items(), *parts.models.items()):
+        if digest.startswith(PENDING) and words.endswith(f" {role} changed"):
+            return f"{words.removesuffix(' changed')} is made first"
+    return words
+
+
+def show_explanations(explanations: list[Explanation], console: Console) -> None:
+    """Prints explanations: what differs first, then the parts of the key."""
+    for number, item in enumerate(explanations):
+        if number:
+            console.print()
+        label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
+        verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
+        console.print(f"[bold]{label}[/]  {verdict}  key {item.key[:_SHOWN_DIGITS]}", highlight=False)
+        console.print(f"  {item.sentence}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
+        for words in item.differences or ():
+            console.print(f"    {escape(words)}", highlight=False, soft_wrap=True)
+        for line in _part_lines(item.parts):
+            console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+
+
+def _part_lines(parts: Mapping[str, Any]) -> list[str]:
+    lines = [f"stage {parts['stage']}, version {parts['version']}"]
+    lines += [f"configuration {name} = {value}" for name, value in _flat(parts["settings"])]
+    for kind, word in (("inputs", "input"), ("models", "model"), ("libraries", "library")):
+        lines += [f"{word} {name} = {_shortened(value)}" for name, value in sorted(parts[kind].items())]
+    lines.append(f"source files: {len(parts['sources'])}")
+    if parts["seed"] is not None:
+        lines.append(f"seed = {parts['seed']}")
+    return lines
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(prefix, value)]
+    return [
+        line
+        for name, inner in sorted(value.items())
+        for line in _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    ]
+
+
+def _shortened(digest: str) -> str:
+    if digest.startswith(PENDING):
+        return "made first"
+    return digest[:_SHOWN_DIGITS] if len(digest) == 64 else digest

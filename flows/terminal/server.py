@@ -1,0 +1,188 @@
+"""A Prefect server for a run: one that answers, else one of our own on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from flows.terminal.tethered import command
+from mlc.errors import UserError
+from mlc.store.locks import free_slot
+
+START_SECONDS = 180.0
+DEFAULT_PORT = 4200
+HOST = "127.0.0.1"
+SERVER_FOLDER = "prefect"
+"""Folder of the server's database, below the workspace."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server that answers."""
+
+    url: str
+    """Address of the UI."""
+    api: str
+    """Address of the API."""
+    started_here: bool
+
+
+def quiet_environment() -> dict[str, str]:
+    """Variables that keep Prefect, MLflow and TRL from calling home and from writing to the terminal."""
+    return {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_CLI_PROMPT": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Threads that spin while they wait slow a machine several times that the server and others use too.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        # By default it asks a server that is not there for minutes.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # Bars of other libraries would break through our own.
+        "TQDM_DISABLE": "1",
+    }
+
+
+def answers(api: str) -> bool:
+    """Whether a Prefect server answers at the address of an API."""
+    key = os.environ.get("PREFECT_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        return httpx.get(f"{api.rstrip('/')}/health", headers=headers, timeout=5).status_code == httpx.codes.OK
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a port on loopback can be taken."""
+    with socket.socket() as probe:
+        # As servers do; else a port that was closed a moment ago counts as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port on loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Server]:
+    """Gives a server for the block; one that was started here is stopped at its end.
+
+    An address in ``PREFECT_API_URL`` is used; else a server that answers on Prefect's own port 4200, such as that of
+    ``mlc ui``; else one is started on loopback, with its database in the workspace.
+
+    Args:
+        workspace: Folder of the workspace.
+        port: Port for a server of our own; None for any free one.
+
+    Raises:
+        UserError: The configured server does not answer, or the port is taken, or the server does not start.
+    """
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured and port is None:
+        if not answers(configured):
+            raise UserError(
+                f"The Prefect server {configured!r} (PREFECT_API_URL) does not answer: start it, or unset the variable "
+                "to have one started for the run."
+            )
+        yield Server(configured.rstrip("/").removesuffix("/api"), configured.rstrip("/"), started_here=False)
+        return
+    if port is None and answers(_api(DEFAULT_PORT)):
+        yield Server(_url(DEFAULT_PORT), _api(DEFAULT_PORT), started_here=False)
+        return
+    if port is not None and not port_is_free(port):
+        if answers(_api(port)):
+            yield Server(_url(port), _api(port), started_here=False)
+            return
+        raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
+    # Not 4200: whoever finds a server there may rely on it to stay.
+    # A second run in the workspace has its own server, and so its own database: two on one would fight over it.
+    with (
+        free_slot(workspace.resolve(), SERVER_FOLDER) as home,
+        started_server(workspace, port or free_port(), home=home) as server,
+    ):
+        yield server
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _api(port: int) -> str:
+    return f"{_url(port)}/api"
+
+
+@contextmanager
+def started_server(workspace: Path, port: int, *, home: Path | None = None) -> Iterator[Server]:
+    """Starts a server on loopback with its database in the workspace, and stops it at the end of the block.
+
+    Args:
+        workspace: Folder of the workspace.
+        port: Port of the server.
+        home: Folder of its database; ``prefect`` in the workspace if left out.
+
+    Raises:
+        UserError: It does not answer in time.
+    """
+    home = home or workspace.resolve() / SERVER_FOLDER
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        **quiet_environment(),
+        "PREFECT_HOME": str(home),
+        "PREFECT_UI_API_URL": _api(port),
+    }
+    environment.pop("PREFECT_API_URL", None)
+    log = home / "server.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            # A run that is killed takes its server along.
+            command(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Its own group: Ctrl-C must reach the run first, so that the last states still arrive.
+            start_new_session=True,
+        )
+        try:
+            _wait_until_it_answers(process, _api(port), log)
+            yield Server(_url(port), _api(port), started_here=True)
+        finally:
+            _stop(process)
+
+
+def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(api):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UserError(f"The Prefect server did not start at {api}: its log is {str(log)!r}.")
+        time.sleep(0.3)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,80 @@
+"""Stage ``model_signals``: the signals that need the translator, for the translations that passed all others."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlc.languages import resolve_language
+from mlc.quality.filtering import decide, with_columns
+from mlc.quality.settings import ModelSignal, QualitySettings
+from mlc.store import ArtifactRef, Draft
+from mlc.translation.identity import facts_of
+from mlc.translation.settings import TranslatorSettings
+from tasks.runtime.artifacts import SIGNALS_FILE
+from tasks.runtime.models import loaded
+from tasks.runtime.run import current_run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+if TYPE_CHECKING:
+    from mlc.quality.models import PairModel
+
+STAGE = Stage("model_signals", version=1, module=__name__, libraries=("torch", "transformers", "sacrebleu", "duckdb"))
+
+
+@stage_task("model_signals", "model_signals · {language}")
+def measure_model_signals(
+    signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+) -> ArtifactRef:
+    """Asks the translator about its translations.
+
+    Returns:
+        ``signals.parquet`` with a column for each signal of ``settings.model_signals`` too; NULL for the rows that the
+        text alone drops.
+
+    Raises:
+        UserError: A signal needs another translator.
+    """
+    own = settings.only_for(language)
+    facts = facts_of(translator)
+    parts = STAGE.parts(
+        {
+            "language": asdict(resolve_language(language)),
+            "quality": own.model_dump(mode="json"),
+            "engine": facts["engine"],
+            **facts["decoding"],
+        },
+        {"signals": signals},
+        models={"translator": facts["model"]},
+    )
+
+    def write(draft: Draft) -> None:
+        run = current_run()
+        pairs = pq.read_table(run.store.folder(signals) / SIGNALS_FILE)
+        passed = np.flatnonzero(decide(pairs, own)["keep"].to_numpy(zero_copy_only=False))
+        asked = pairs.take(pa.array(passed)).select(["source", "translation", "source_language", "target_language"])
+        asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
+        names = own.model_signals
+        with loaded(
+            f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}", lambda: _load(names, translator)
+        ) as model:
+            measured = model.measure(asked)
+        place = np.full(len(pairs), -1)
+        place[passed] = np.arange(len(passed))
+        indices = pa.array(place, mask=place < 0)
+        columns = {name: measured[name].combine_chunks().take(indices) for name in measured.column_names}
+        pq.write_table(with_columns(pairs, pa.table(columns)), draft.path / SIGNALS_FILE)
+        draft.rows = len(pairs)
+        draft.facts["asked"] = len(passed)
+
+    return produce(STAGE, parts, write, language=language, work=Work(signals.rows))
+
+
+def _load(signals: Sequence[ModelSignal], settings: TranslatorSettings) -> "PairModel":
+    from mlc.quality.models import PairModel
+    from mlc.translation.translator import Translator
+
+    return PairModel(signals, Translator.from_settings(settings))

