@@ -226,7 +226,7 @@ def results_of(futures: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
 def human_references(config: PipelineConfig) -> frozenset[str]:
     """Languages whose held-out prompts have human translations."""
     folder = config.evaluation.references
-    return reference_languages(resolve_path(folder, Path.cwd()) if folder else None)
+    return reference_languages(resolve_path(folder, Path.cwd()) if folder else None, config.languages)
 
 
 def report_facts(config: PipelineConfig) -> ReportFacts:

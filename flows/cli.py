@@ -299,12 +299,17 @@ def layers(
 @app.command("filter")
 def filter_pairs(
     pairs: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="JSONL, CSV, TSV or Parquet with the columns source, translation, source_language, target_language."
+            help="A table with the columns source, translation, source_language and target_language, or another known "
+            "shape; two files side by side as corpus.{en,hi}."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the verdicts; the ending names the format.")],
+    source_column: Annotated[str | None, typer.Option(help="Column of the sources.")] = None,
+    target_column: Annotated[str | None, typer.Option(help="Column of the translations.")] = None,
+    source: Annotated[str | None, typer.Option("--from", "-f", help="Language of all sources.")] = None,
+    target: Annotated[str | None, typer.Option("--to", "-t", help="Language of all translations.")] = None,
     signals: Annotated[
         str, typer.Option(help="text, all, or names of signals: length,copied. All needs a translator.")
     ] = "text",
@@ -329,6 +334,9 @@ def filter_pairs(
         show_filter(
             pairs,
             out,
+            columns={"source": source_column, "translation": target_column},
+            source_language=source,
+            target_language=target,
             signals=signals,
             config=config,
             settings=settings or [],

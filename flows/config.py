@@ -1,6 +1,7 @@
 """The configuration of a pipeline: typed, from YAML, with plain errors."""
 
 import difflib
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -382,8 +383,13 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         if not isinstance(part, dict):
             continue
         location = part.get(key)
-        if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and (folder / location).exists():
+        if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
             part[key] = str(folder / location)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file or folder, or something that a pattern matches."""
+    return path.exists() or bool(glob.glob(str(path)))
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

@@ -64,14 +64,16 @@ def resolve_language(text: str) -> Language:
     """Finds the language that a person means.
 
     Args:
-        text: NLLB code, BCP-47 or ISO 639 tag, or a name in English or in the language itself; case is ignored.
+        text: NLLB code, BCP-47 or ISO 639 tag, or a name in English or in the language itself; case is ignored. Of a
+            tag such as ``es-419`` or ``zh-Hans-CN`` the language and the script count; a script that is not written is
+            the usual one of the region.
 
     Raises:
         UserError: Nothing in the table is called so, or several languages are.
     """
     wanted = unicodedata.normalize("NFC", text).strip().casefold().replace("-", "_")
     table = _by_name()
-    found = table.get(wanted) or table.get(wanted.replace("_", "-")) or ()
+    found = table.get(wanted) or table.get(wanted.replace("_", "-")) or _by_tag(wanted.replace("_", "-"))
     if len(found) == 1:
         return found[0]
     if found:
@@ -82,6 +84,25 @@ def resolve_language(text: str) -> Language:
     named = [f"{language.code} ({language.english_name})" for language in nearest]
     hint = f"did you mean {', '.join(named)}?" if named else "see `mlc languages` for the list."
     raise UserError(f"The language {text!r} is unknown: {hint}")
+
+
+def _by_tag(text: str) -> tuple[Language, ...]:
+    """Languages of the table that a BCP-47 tag with more than the table writes stands for."""
+    import langcodes
+
+    try:
+        tag = langcodes.Language.get(text)
+        macro = langcodes.Language.get(langcodes.standardize_tag(text, macro=True)).language
+        usual = langcodes.Language.make(language=tag.language).maximize()
+    except ValueError:
+        return ()
+    table = _by_name()
+    found = table.get(tag.language or "") or table.get(macro or "", ())
+    likely = tag.maximize().script
+    written = tuple(row for row in found if row.script == likely)
+    # A region where two scripts are at home, such as Iraq's Kurdish, decides nothing.
+    decides = tag.script or tag.territory in (None, usual.territory) or likely != usual.script
+    return written if decides or len(found) < 2 else found
 
 
 def resolve_languages(texts: Iterable[str]) -> tuple[str, ...]:

@@ -1,14 +1,21 @@
 """Prompt files: reading, checking, and setting bad rows aside with a reason."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.tables import TABLE_ENDINGS, Row, TableFile, plain_text, text_of
+from mlc.shapes.labels import LABELS, Labels
+from mlc.shapes.prompts import Reading, reading_of
+from mlc.tables import TABLE_ENDINGS, Row, TableFile, plain_text
 
-LABELS = ("harmful", "harmless")
+__all__ = ["LABELS", "PromptFile", "read_prompts"]
+
+CHUNK_ROWS = 10_000
+"""Rows that are held as Python objects at a time."""
 
 
 @dataclass(frozen=True)
@@ -19,64 +26,132 @@ class PromptFile:
     """Columns ``id``, ``prompt``, and the others of the file; ids are unique, prompts not blank."""
     rejected: pa.Table
     """Columns ``row`` (1 for the first) and ``reason``, for rows that were set aside."""
+    notes: tuple[str, ...] = ()
+    """What was understood of the file that does not go without saying, for people; no text of a row."""
 
 
-def read_prompts(path: Path, *, required: tuple[str, ...] = ("prompt",)) -> PromptFile:
-    """Reads prompts from JSON Lines, CSV, TSV or Parquet.
+def read_prompts(
+    location: Path | str,
+    *,
+    required: tuple[str, ...] = ("prompt",),
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    section: str = "prompts",
+) -> PromptFile:
+    """Reads prompts from a table in any format, with the columns of any known shape.
 
     A missing column ``id`` becomes the row number. Rows that cannot be read, rows without usable text in a required
-    column, with a repeated id, or with a ``label`` that is neither ``harmful`` nor ``harmless`` are set aside.
+    column, with a repeated id, or with a ``label`` that is not known are set aside. So is a conversation that is more
+    than one prompt and one answer.
 
     Args:
-        path: The file; its ending names the format.
+        location: The table; see :func:`mlc.tables.find_place`.
         required: Columns that must be there.
+        columns: Columns of the file by role (``prompt``, ``chosen``, …), where they are not known by themselves.
+        labels: ``harmful`` or ``harmless`` by what the file writes, where it is not known by itself.
+        section: Section of the configuration that has ``columns`` and ``labels``, for messages.
 
     Raises:
         UserError: The file cannot be read, lacks a column, or holds no usable row.
     """
-    file = TableFile(path, formats=TABLE_ENDINGS, what="prompt file")
-    # Without a row there is no column either, and that it is empty says more.
-    if file.columns:
-        file.require(required)
-    columns = file.columns if "id" in file.columns else ("id", *file.columns)
-    kept: list[dict[str, str | None]] = []
-    rejected: list[tuple[int, str]] = []
-    seen: set[str] = set()
+    file = TableFile(location, formats=TABLE_ENDINGS, what="prompt file")
+    reading = reading_of(file, required=required, columns=columns, section=section)
+    rows = _Rows(file, reading, required, Labels(labels))
     for row in file:
-        values = {name: plain_text(row.values.get(name)) for name in columns}
-        if "id" not in file.columns:
-            values["id"] = str(row.number)
-        problem = _problem(row, values, required, seen)
-        if problem:
-            rejected.append((row.number, problem))
-        else:
-            seen.add(str(values["id"]))
-            kept.append(values)
-    if not kept:
-        reasons = sorted({reason for _, reason in rejected})
-        detail = f" (set aside: {', '.join(reasons)})" if reasons else ""
+        rows.add(row)
+    hint = rows.labels.hint(section)
+    if not rows.count:
+        counts = Counter(reason for _, reason in rows.rejected)
+        detail = f" (set aside: {', '.join(sorted(counts))})" if counts else ""
         raise UserError(
-            f"The prompt file {str(path)!r} holds no usable prompt{detail}: give at least one row with text."
+            f"The prompt file {file.location!r} holds no usable prompt{detail}: give at least one row with text."
+            + (f" {hint}" if hint else "")
         )
-    return PromptFile(
-        pa.table({name: pa.array([values[name] for values in kept], pa.string()) for name in columns}),
-        pa.table(
+    notes = [f"{file.location}: {', '.join(file.notes)}."] if file.notes else []
+    notes += [f"{file.location}: {reading.in_words}."] if reading.in_words else []
+    return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])))
+
+
+class _Rows:
+    """The rows of a file on their way into a table."""
+
+    def __init__(self, file: TableFile, reading: Reading, required: tuple[str, ...], labels: Labels) -> None:
+        self.rejected: list[tuple[int, str]] = []
+        self.labels = labels
+        self.count = 0
+        self._reading = reading
+        self._required = required
+        self._roles = reading.roles
+        self._others = _other_columns(file.columns, reading)
+        self._numbered = "id" not in self._roles
+        used = {name: role for role, name in reversed(list(reading.columns.items()))}
+        own = [used.get(name) or self._others.get(name) for name in file.columns]
+        named = dict.fromkeys(name for name in own if name is not None)
+        named |= dict.fromkeys(role for role in self._roles if role not in named)
+        self.names = tuple(named) if "id" in named else ("id", *named)
+        self._waiting: list[dict[str, str | None]] = []
+        self._chunks: list[pa.Table] = []
+        self._seen: set[str] = set()
+
+    def add(self, row: Row) -> None:
+        """Takes a row, or sets it aside."""
+        values: dict[str, str | None] = {new: plain_text(row.values.get(old)) for old, new in self._others.items()}
+        problem = row.problem
+        if problem is None:
+            found, problems = self._reading.values(row)
+            values |= found
+            if self._numbered:
+                values["id"] = str(row.number)
+            problem = self._problem(values, problems)
+        if problem is not None:
+            self.rejected.append((row.number, problem))
+            return
+        self._seen.add(str(values["id"]))
+        self._waiting.append(values)
+        self.count += 1
+        if len(self._waiting) == CHUNK_ROWS:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """The rows that were taken."""
+        self._flush()
+        return pa.concat_tables(self._chunks)
+
+    def set_aside(self) -> pa.Table:
+        """Numbers and reasons of the others."""
+        return pa.table(
             {
-                "row": pa.array([row for row, _ in rejected], pa.int64()),
-                "reason": pa.array([reason for _, reason in rejected], pa.string()),
+                "row": pa.array([row for row, _ in self.rejected], pa.int64()),
+                "reason": pa.array([reason for _, reason in self.rejected], pa.string()),
             }
-        ),
-    )
+        )
+
+    def _problem(self, values: dict[str, str | None], problems: Mapping[str, str]) -> str | None:
+        """Why a row is set aside; None if it is not."""
+        for role in self._required:
+            if role in self._roles and role in problems and not (role == "id" and self._numbered):
+                return f"{problems[role]} in {self._told(role)}"
+            if role not in self._roles and not (values.get(role) or "").strip():
+                return f"no text in {role}"
+        if not values["id"] or values["id"] in self._seen:
+            return "repeated id" if values["id"] else "no id"
+        if "label" not in values:
+            return None
+        values["label"], problem = self.labels.read(values["label"])
+        return problem
+
+    def _told(self, role: str) -> str:
+        name = self._reading.columns.get(role, role)
+        return role if name.casefold() == role or not name.isidentifier() else f"{role} ({name})"
+
+    def _flush(self) -> None:
+        columns = {name: pa.array([values.get(name) for values in self._waiting], pa.string()) for name in self.names}
+        self._chunks.append(pa.table(columns))
+        self._waiting = []
 
 
-def _problem(row: Row, values: dict[str, str | None], required: tuple[str, ...], seen: set[str]) -> str | None:
-    """Why a row is set aside; None if it is not."""
-    if row.problem:
-        return row.problem
-    for name in required:
-        if reason := text_of(row.values.get(name) if name != "id" else values["id"])[1]:
-            return f"{reason} in {name}"
-    if not values["id"] or values["id"] in seen:
-        return "repeated id" if values["id"] else "no id"
-    label = values.get("label")
-    return "unknown label" if label is not None and label not in LABELS else None
+def _other_columns(columns: tuple[str, ...], reading: Reading) -> dict[str, str]:
+    """Columns that stand for no role, with the names that they get."""
+    used = set(reading.columns.values())
+    others = [name for name in columns if name not in used]
+    return {name: f"file_{name}" if name in reading.roles or name == "id" else name for name in others}

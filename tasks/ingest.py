@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,9 @@ from mlc.languages import ENGLISH
 from mlc.prompts import read_prompts
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
-from mlc.store.hashing import digest_file, digest_folder
+from mlc.store.hashing import digest_folder
+from mlc.tables import find_place, is_remote
+from mlc.tables.formats import ending_of
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import PromptSettings
@@ -33,19 +36,21 @@ def ingest(settings: PromptSettings) -> ArtifactRef:
     Raises:
         UserError: The file cannot be read, lacks a column, or holds no usable row.
     """
-    path = _file(settings.path)
-    source = _digest(path)
+    source = _file(settings.path)
 
     def write(draft: Draft) -> None:
-        prompts = read_prompts(path, required=REQUIRED)
+        prompts = read_prompts(source, required=REQUIRED, columns=settings.columns, labels=settings.labels)
         rows = prompts.rows.slice(0, settings.limit)
         pq.write_table(rows, draft.path / PROMPTS_FILE)
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
         draft.facts["set_aside"] = len(prompts.rejected)
+        for note in prompts.notes:
+            current_run().display.note(note)
         _tell(prompts.rejected)
 
-    parts = STAGE.parts({"format": path.suffix, "required": list(REQUIRED), "limit": settings.limit}, {"file": source})
+    facts = {"format": ending_of(str(source)), "required": list(REQUIRED), **_meaning(settings)}
+    parts = STAGE.parts({**facts, "limit": settings.limit}, {"file": _digest(source)})
     return produce(STAGE, parts, write, subject="prompts", work=Work(free=True))
 
 
@@ -60,17 +65,17 @@ def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
     inputs = {"validation": _digest(validation), "test": _digest(test)}
     references = None
     if language != ENGLISH and settings.references is not None:
-        references = _file(settings.references)
+        references = resolve_path(settings.references, Path.cwd())
         inputs["references"] = digest_folder(references)
 
     def write(draft: Draft) -> None:
-        suite = read_suite(validation, test, limit=settings.limit)
+        suite = read_suite(validation, test, limit=settings.limit, columns=settings.columns, labels=settings.labels)
         if references is not None:
             suite = read_references(suite, references, language)
         pq.write_table(suite, draft.path / PROMPTS_FILE)
         draft.rows = len(suite)
 
-    parts = STAGE.parts({"language": language, "limit": settings.limit}, inputs)
+    parts = STAGE.parts({"language": language, "limit": settings.limit, **_meaning(settings)}, inputs)
     return produce(STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
 
 
@@ -86,10 +91,18 @@ def _tell(rejected: pa.Table) -> None:
     current_run().display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
 
 
-def _file(location: str) -> Path:
-    return resolve_path(location, Path.cwd())
+def _meaning(settings: PromptSettings | EvaluationSettings) -> dict[str, Any]:
+    """What a person says of the columns and labels of a file."""
+    return {"columns": dict(settings.columns), "labels": dict(settings.labels)}
 
 
-def _digest(path: Path) -> str:
-    # A file that is not there gets its plain sentence from the reader, in `write`.
-    return digest_file(path) if path.is_file() else "missing"
+def _file(location: str) -> Path | str:
+    return location if is_remote(location) else resolve_path(location, Path.cwd())
+
+
+def _digest(location: Path | str) -> str:
+    try:
+        return find_place(location, what="prompt file").identity()
+    except OSError:
+        # A file that is not there gets its plain sentence from the reader, in `write`.
+        return "missing"

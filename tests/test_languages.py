@@ -63,6 +63,23 @@ SCRIPTS = {
         ("farsi", "pes_Arab"),
         ("iw", "heb_Hebr"),
         ("en", "eng_Latn"),
+        ("en-US", "eng_Latn"),
+        ("en_GB", "eng_Latn"),
+        ("es-419", "spa_Latn"),
+        ("fr-CA", "fra_Latn"),
+        ("hi-IN", "hin_Deva"),
+        ("de-AT-1996", "deu_Latn"),
+        ("en-US-u-ca-gregory", "eng_Latn"),
+        ("zh-Hans-CN", "zho_Hans"),
+        ("zh-Hant-HK", "zho_Hant"),
+        ("zh-MO", "zho_Hant"),
+        ("cmn", "zho_Hans"),
+        ("cmn-Hant", "zho_Hant"),
+        ("ku-TR", "kmr_Latn"),
+        ("ckb-IQ", "ckb_Arab"),
+        ("fil-PH", "tgl_Latn"),
+        ("iw-IL", "heb_Hebr"),
+        ("nb-NO", "nob_Latn"),
     ],
 )
 def test_what_people_write(text, code):
@@ -74,6 +91,8 @@ def test_what_people_write(text, code):
     [
         ("no", ["nno_Latn (Norwegian Nynorsk)", "nob_Latn (Norwegian Bokmål)"]),
         ("zh", ["zho_Hans (Chinese (Simplified))", "zho_Hant (Chinese (Traditional))"]),
+        ("no-NO", ["nno_Latn (Norwegian Nynorsk)", "nob_Latn (Norwegian Bokmål)"]),
+        ("ku-IQ", ["ckb_Arab (Central Kurdish)", "kmr_Latn (Northern Kurdish)"]),
         ("kurdish", ["ckb_Arab (Central Kurdish)", "kmr_Latn (Northern Kurdish)"]),
     ],
 )
@@ -86,12 +105,18 @@ def test_an_ambiguous_name_lists_the_choices(text, codes):
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("swahilli", "swh_Latn"), ("frensh", "fra_Latn"), ("swh_Lant", "swh_Latn"), ("fr-CA", "fra_Latn")],
+    [("swahilli", "swh_Latn"), ("frensh", "fra_Latn"), ("swh_Lant", "swh_Latn"), ("sr-Latn", "srd_Latn")],
 )
 def test_an_unknown_name_gives_the_nearest(text, nearest):
     with pytest.raises(UserError) as error:
         resolve_language(text)
     assert str(error.value).startswith(f"The language {text!r} is unknown: did you mean {nearest}")
+
+
+@pytest.mark.parametrize("text", ["pa-PK", "mn-CN", "sr-Latn-RS", "mni-Mtei"])
+def test_a_language_in_another_script_is_another_language(text):
+    with pytest.raises(UserError, match="is unknown"):
+        resolve_language(text)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "§§§§§§"])

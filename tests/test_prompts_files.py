@@ -32,7 +32,9 @@ def write_rows(path, rows=ROWS):
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     else:
         joint = "\t" if path.suffix == ".tsv" else ","
-        lines = [joint.join(rows[0]), *(joint.join(quoted(value) for value in row.values()) for row in rows)]
+        # In TSV, marks hold fields together where the header has them.
+        names = map(quoted, rows[0]) if path.suffix == ".tsv" else rows[0]
+        lines = [joint.join(names), *(joint.join(quoted(value) for value in row.values()) for row in rows)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -193,7 +195,11 @@ def test_the_id_of_a_rejected_row_is_free(read):
             f'{{"prompt": "{SECRET} é"}}\n{{"prompt": "x"}}\n'.encode("latin-1"),
             "bytes that are not UTF-8 in prompt",
         ),
-        ("x.csv", f"prompt\n{SECRET} é\nx\n".encode("latin-1"), "bytes that are not UTF-8 in prompt"),
+        (
+            "x.csv",
+            b"prompt,tag\n" + f"{SECRET} é,y\n".encode("latin-1") + "x,é\n".encode(),
+            "bytes that are not UTF-8 in prompt",
+        ),
         ("x.csv", f"prompt,tag\n{SECRET},more,most\nx,y\n", "3 fields where the header has 2"),
         ("x.csv", f'prompt,tag\n"{SECRET},y\nx,y\n', "a quotation mark out of place"),
         ("x.csv", f'prompt,tag\n"{SECRET}" and,y\nx,y\n', "a quotation mark out of place"),
@@ -224,10 +230,11 @@ def test_unknown_labels(read):
     rows, rejected = read("x.csv", content)
     assert [(row["prompt"], row["label"]) for row in rows] == [
         ("one", "harmful"),
+        ("two", "harmful"),
         ("four", "harmless"),
         ("five", None),
     ]
-    assert rejected == [(2, "unknown label"), (3, "unknown label")]
+    assert rejected == [(3, "unknown label")]
 
 
 def test_a_required_label_must_be_there(read):
@@ -243,7 +250,7 @@ def test_a_required_label_must_be_there(read):
     ("name", "content", "message"),
     [
         ("x.jsonl", f"{SECRET}\n", r"holds no usable prompt \(set aside: not a JSON object\)"),
-        ("x.jsonl", f'{{"prompt": "{SECRET}"}}\n'.encode("utf-16"), "is not UTF-8 but UTF-16"),
+        ("x.jsonl", f'"{SECRET}"\n'.encode("utf-16"), r"holds no usable prompt \(set aside: not a JSON object\)"),
         ("x.csv", "", "holds no usable prompt"),
         ("x.parquet", f"{SECRET}", "is not valid parquet"),
         ("x.txt", SECRET, r"ends in '\.txt': use one of \.jsonl, \.csv, \.tsv, \.parquet"),
@@ -276,10 +283,10 @@ def test_a_file_that_is_not_there(tmp_path):
             read_prompts(tmp_path / f"missing.{ending}")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_an_empty_folder_holds_no_rows(tmp_path):
     for ending in ("jsonl", "csv", "tsv"):
         (tmp_path / f"x.{ending}").mkdir()
-        with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        with pytest.raises(UserError, match="holds no file of rows: name a file, or a folder or pattern of shards"):
             read_prompts(tmp_path / f"x.{ending}")
 
 

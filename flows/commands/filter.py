@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,12 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 
 
 def show_filter(
-    pairs: Path,
+    pairs: str,
     out: Path,
     *,
+    columns: Mapping[str, str | None],
+    source_language: str | None,
+    target_language: str | None,
     signals: str,
     config: str | None,
     settings: Sequence[str],
@@ -45,8 +48,11 @@ def show_filter(
     """Judges the pairs of a file and tells what was dropped.
 
     Args:
-        pairs: File of pairs.
+        pairs: File of pairs, or where else it lies; see :func:`mlc.tables.find_place`.
         out: File of verdicts.
+        columns: Columns of the file for ``source`` and ``translation``; known ones where None.
+        source_language: Language of all sources; named by a column if None.
+        target_language: Language of all translations; named by a column if None.
         signals: ``text``, ``all``, or names of signals with commas between them.
         config: YAML file with thresholds.
         settings: Thresholds as ``key=value``.
@@ -61,21 +67,31 @@ def show_filter(
     Raises:
         UserError: Something cannot be read or written, or nothing is kept.
     """
-    from mlc.quality.pairs import PairFile
+    from mlc.quality.pairs import MissingColumnsError, PairFile
     from mlc.quality.streaming import filter_file
 
     quality = load_quality(config, parse_overrides(settings))
     names = chosen_names(signals)
     _require_signals(quality, names)
-    if out.exists() and pairs.exists() and out.samefile(pairs):
-        raise UserError(f"The verdicts would replace the pairs in {str(pairs)!r}: name another file with --out.")
-    count = len(PairFile(pairs))
+    if out.exists() and Path(pairs).exists() and out.samefile(pairs):
+        raise UserError(f"The verdicts would replace the pairs in {pairs!r}: name another file with --out.")
+    try:
+        file = PairFile(
+            pairs,
+            columns={role: name for role, name in columns.items() if name is not None},
+            source_language=source_language,
+            target_language=target_language,
+        )
+    except MissingColumnsError as error:
+        raise UserError(f"{error} Use --source-column, --target-column, --from and --to.") from None
+    for note in file.notes:
+        progress.print(note, highlight=False, markup=False, soft_wrap=True)
     model = _load_model(names, translator, embedding)
     started = time.perf_counter()
     with new_progress(progress) as bars:
-        tasks = {name: bars.add_task(name, total=count) for name in ("measured", "judged")}
+        tasks = {name: bars.add_task(name, total=len(file)) for name in ("measured", "judged")}
         summary = filter_file(
-            pairs,
+            file,
             out,
             quality,
             signals=names,

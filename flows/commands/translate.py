@@ -19,11 +19,24 @@ from rich.table import Table
 
 from flows.terminal.display import TranslationBars
 from flows.terminal.options import words_of
+from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.languages import resolve_language
-from mlc.models.sources import cache_folder
+from mlc.shapes.prompts import Reading, reading_of
 from mlc.store.hashing import canonical_json
-from mlc.tables import BATCH_ROWS, Format, Row, TableFile, TableWriter, columns_in_words, format_of, text_of
+from mlc.tables import (
+    BATCH_ROWS,
+    LINE_COLUMN,
+    Format,
+    Row,
+    TableFile,
+    TableWriter,
+    columns_in_words,
+    format_of,
+    plain_text,
+    text_of,
+    written_as,
+)
 from mlc.translation.settings import TranslatorSettings
 
 if TYPE_CHECKING:
@@ -31,7 +44,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 TEXT_COLUMNS = ("source", "prompt", "text", "sentence")
-"""Columns that are taken for the texts, the first of them that is there."""
+"""Columns that are taken for the texts; a file that has several must be asked about."""
 REPEATED_ID = "repeated id"
 UNTRANSLATED = "no translation"
 
@@ -114,17 +127,21 @@ def translate_file(
     """
     home, languages = _languages(source, targets)
     with ExitStack() as opened:
-        path = opened.enter_context(_spooled()) if location == STANDARD_INPUT else Path(location)
+        path = opened.enter_context(_spooled()) if location == STANDARD_INPUT else location
         file = TableFile(path, read_as or ("lines" if location == STANDARD_INPUT else None))
-        texts = _text_column(file, column)
-        form = write_as or (format_of(out, what="output") if out else file.format)
+        texts = _texts_of(file, column)
+        for note in _notes(file, texts, asked=column is not None):
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
+        form = write_as or (format_of(out, what="output") if out else written_as(file.format))
         if form == "lines" and len(languages) > 1:
             raise UserError(
                 f"Plain lines hold one language, not {len(languages)}: name one with --to, or write .jsonl, .csv, .tsv "
                 "or .parquet."
             )
         # Before a model is loaded and time is spent, it is clear that the result can be written.
-        writer = opened.enter_context(TableWriter(out, form, _schema(file, texts, back=back), lines="translation"))
+        writer = opened.enter_context(
+            TableWriter(out, form, _schema(file, texts.column, back=back), lines="translation")
+        )
         translator = _load(settings, memory, console)
         tally = Tally({code: Count() for code in languages})
         bars = opened.enter_context(TranslationBars(console, (*languages, home) if back else languages, len(file)))
@@ -134,6 +151,8 @@ def translate_file(
             writer.write(_with_return(batch, translator, home, bars) if back else batch)
         tally.seconds = time.monotonic() - began
     _summarize(tally, console, out)
+    if tally.rows and not any(count.translated for count in tally.languages.values()):
+        raise UserError(_nothing_translated(tally, texts))
     return asdict(tally)
 
 
@@ -158,32 +177,88 @@ def _spooled() -> Iterator[Path]:
         yield path
 
 
-def _text_column(file: TableFile, column: str | None) -> str:
+@dataclass(frozen=True)
+class Texts:
+    """Where the texts are."""
+
+    column: str | None
+    """The column that holds nothing but texts; None where a known shape has them inside other columns."""
+    reading: Reading | None = None
+    """How the rows of a known shape are read."""
+
+    def of(self, row: Row) -> tuple[str, str | None]:
+        """The text of a row, and what is wrong with it; what is no text comes as JSON, so that it is not lost."""
+        if row.problem:
+            return "", row.problem
+        if self.reading is not None:
+            values, problems = self.reading.values(row)
+            return values.get("prompt") or "", problems.get("prompt")
+        value = row.values.get(str(self.column))
+        text, problem = text_of(value)
+        return text if text or value is None else plain_text(value) or "", problem
+
+
+def _texts_of(file: TableFile, column: str | None) -> Texts:
     if column is not None:
         file.require([column])
-        return column
-    found = next((name for name in TEXT_COLUMNS if name in file.columns), None)
-    if found is None:
-        if not file.columns:
-            raise UserError(f"The file {str(file.path)!r} holds no row: give at least one text.")
+        return Texts(column)
+    if not file.columns:
+        raise UserError(f"The file {file.location!r} holds no row: give at least one text.")
+    found = [name for name in file.columns if name.casefold() in TEXT_COLUMNS]
+    if len(found) == 1:
+        return Texts(found[0])
+    if found:
         raise UserError(
-            f"The file {str(file.path)!r} has no column {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]} "
+            f"The file {file.location!r} has the columns {' and '.join(found)}, and each could hold the texts: name "
+            "one with --column."
+        )
+    try:
+        reading = reading_of(file)
+    except UserError:
+        reading = None
+    if reading is None or "prompt" not in reading.columns:
+        raise UserError(
+            f"The file {file.location!r} has no column {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]} "
             f"({columns_in_words(file.columns)}): name the column of the texts with --column."
         )
+    return Texts(None, reading)
+
+
+def _notes(file: TableFile, texts: Texts, *, asked: bool) -> list[str]:
+    """What was understood of the file that does not go without saying."""
+    found = [f"Read as {', '.join(file.notes)}."] if file.notes else []
+    if texts.reading is not None:
+        place = texts.reading.columns["prompt"]
+        found.append(f"The texts are the prompts in the column {place!r} ({texts.reading.name}).")
+    elif not asked and texts.column != LINE_COLUMN:
+        found.append(f"The texts are in the column {texts.column!r}.")
     return found
 
 
-def _schema(file: TableFile, texts: str, *, back: bool) -> pa.Schema:
+def _nothing_translated(tally: Tally, texts: Texts) -> str:
+    reasons = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(tally.problems.items()))
+    hint = "name another column with --column"
+    if "not a text" in tally.problems and texts.column is not None:
+        hint += ", or leave it out for the prompts of conversations"
+    return f"Nothing was translated ({reasons}): {hint}."
+
+
+def _schema(file: TableFile, texts: str | None, *, back: bool) -> pa.Schema:
     """Columns of the output: the row's id, the others of the input, and what is added."""
     added = ADDED.append(pa.field("back_translation", pa.string())) if back else ADDED
-    carried = [item for item in file.schema if item.name not in (texts, "id")]
+    carried = [item.with_name(_carried(item.name)) for item in file.schema if item.name not in (texts, "id")]
     clash = [item.name for item in carried if item.name in added.names]
     if clash:
         raise UserError(
-            f"The file {str(file.path)!r} has a column {clash[0]!r} already, which the translations need: rename it."
+            f"The file {file.location!r} has a column {clash[0]!r} already, which the translations need: rename it."
         )
     own = file.schema.field("id") if "id" in file.columns else pa.field("id", pa.string())
     return pa.schema([own, *carried, *added])
+
+
+def _carried(name: str) -> str:
+    """The name of a column of the input in the output, where ``source`` is the text."""
+    return "file_source" if name == "source" else name
 
 
 def _load(settings: TranslatorSettings, memory: Path | None, console: Console) -> "Translator":
@@ -205,7 +280,7 @@ def default_memory() -> Path:
 
 
 def _translated(
-    file: TableFile, texts: str, translator: "Translator", source: str, tally: Tally, bars: TranslationBars
+    file: TableFile, texts: Texts, translator: "Translator", source: str, tally: Tally, bars: TranslationBars
 ) -> Iterator[dict[str, Any]]:
     """Rows of the output: for each row of the input one a language, in the order of the input."""
     waiting: deque[tuple[Row, str, str | None]] = deque()
@@ -213,7 +288,7 @@ def _translated(
 
     def usable() -> Iterator[str]:
         for row in file:
-            text, problem = ("", row.problem) if row.problem else text_of(row.values.get(texts))
+            text, problem = texts.of(row)
             # A text that cannot be translated goes through as a blank, so that the order is kept.
             yield "" if problem else text
             repeated = _repeated(row, seen)
@@ -231,7 +306,7 @@ def _translated(
         if problem or not all(translation.text for translation in done.values()):
             reason = problem or UNTRANSLATED
             tally.problems[reason] = tally.problems.get(reason, 0) + 1
-        carried = {name: value for name, value in row.values.items() if name != texts}
+        carried = {_carried(name): value for name, value in row.values.items() if name != texts.column}
         for target, count in tally.languages.items():
             columns = _columns(done[target], problem)
             count.translated += columns["translation"] is not None

@@ -1,8 +1,11 @@
 """Configuration of the evaluation."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from mlc.settings import Settings
+from mlc.shapes.labels import checked_labels
 
 
 class EvaluationSettings(Settings):
@@ -12,11 +15,16 @@ class EvaluationSettings(Settings):
     """Prompts on which the English threshold is set and choices are tuned; columns id, prompt, label, kind."""
     test: str = "shipped:quickstart/test.jsonl"
     """Held-out prompts, reported once; same columns."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Columns of both files by role, where they have other names, such as ``{prompt: goal}``."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """``harmful`` or ``harmless`` by what the files write, such as ``{1: harmful, 0: harmless}``."""
     references: str | None = "shipped:quickstart/references"
-    """Folder with human translations ``validation.jsonl`` and ``test.jsonl`` (id and one column per NLLB code).
-    A language that it lacks is machine-translated, and the report says so."""
+    """Folder with human translations, one table a split, such as ``validation.jsonl`` and ``test.csv``: id, and one
+    column per language, named by NLLB code or tag. A language that it lacks is machine-translated, and the report says
+    so."""
     limit: int | None = Field(default=None, ge=4)
-    """Only the first prompts of each split; none = all."""
+    """Only so many prompts of each split, the first ones of each label; none = all."""
     refusal_openings: tuple[str, ...] = Field(default=("I can't help with", "I'm not able to"), min_length=1)
     """Openings of a refusal; their mean log-probability per token is one side of the refusal margin."""
     compliance_openings: tuple[str, ...] = Field(default=("Sure, here is", "Start with"), min_length=1)
@@ -31,3 +39,8 @@ class EvaluationSettings(Settings):
     """Prompts in a forward pass; does not change results."""
     resamples: int = Field(default=1000, ge=100)
     """Bootstrap resamples for the intervals."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _two_labels(cls, labels: Any) -> dict[str, str]:
+        return checked_labels(labels, "evaluation")

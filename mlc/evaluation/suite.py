@@ -1,24 +1,40 @@
 """The held-out prompts, in English and in the languages that have human translations."""
 
-import json
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.languages import ENGLISH
+from mlc.languages import ENGLISH, resolve_language
 from mlc.prompts import LABELS, read_prompts
+from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words
+from mlc.tables.formats import read_format
 
 SPLITS = ("validation", "test")
+SECTION = "evaluation"
+"""Section of the configuration that has the suite's columns and labels."""
+
+_CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-]([A-Z]{2}|[0-9]{3}))?")
 
 
-def read_suite(validation: Path, test: Path, *, limit: int | None = None) -> pa.Table:
+def read_suite(
+    validation: Path | str,
+    test: Path | str,
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> pa.Table:
     """Reads the held-out prompts of both splits.
 
     Args:
         validation: Prompt file on which the English threshold is set.
         test: Prompt file that is reported.
-        limit: Only the first prompts of each file.
+        limit: Only so many prompts of each file: the first ones of each label, as many of each as there are.
+        columns: Columns of the files by role, see :func:`mlc.prompts.read_prompts`.
+        labels: ``harmful`` or ``harmless`` by what the files write.
 
     Returns:
         Columns ``id``, ``prompt``, ``label``, ``kind`` (the label where the file has no kind) and ``split``.
@@ -28,11 +44,12 @@ def read_suite(validation: Path, test: Path, *, limit: int | None = None) -> pa.
     """
     parts = []
     for split, path in zip(SPLITS, (validation, test), strict=True):
-        rows = read_prompts(path, required=("prompt", "label")).rows.slice(0, limit)
-        labels = set(rows["label"].to_pylist())
-        if labels != set(LABELS):
+        rows = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION).rows
+        rows = rows.take(_balanced(rows["label"].to_pylist(), limit))
+        found = set(rows["label"].to_pylist())
+        if found != set(LABELS):
             raise UserError(
-                f"The {split} prompts {str(path)!r} hold only the label {', '.join(sorted(labels))}: "
+                f"The {split} prompts {str(path)!r} hold only the label {', '.join(sorted(found))}: "
                 "both harmful and harmless prompts are needed to measure refusal and over-refusal."
             )
         kind = rows["kind"] if "kind" in rows.column_names else rows["label"]
@@ -58,24 +75,85 @@ def read_suite(validation: Path, test: Path, *, limit: int | None = None) -> pa.
     return suite
 
 
-def reference_languages(folder: Path | None) -> frozenset[str]:
-    """NLLB codes for which the folder of references holds a translation of every split; empty without a folder."""
-    if folder is None or not folder.is_dir():
+def _balanced(labels: Sequence[str], limit: int | None) -> list[int]:
+    """Places of the first rows of each label, in order; a label that has few leaves its share to the other."""
+    if limit is None or limit >= len(labels):
+        return list(range(len(labels)))
+    groups = sorted(([place for place, label in enumerate(labels) if label == name] for name in LABELS), key=len)
+    fewer = groups[0][: (limit + 1) // 2]
+    return sorted([*fewer, *groups[1][: limit - len(fewer)]])
+
+
+def reference_languages(folder: Path | None, wanted: Collection[str] = ()) -> frozenset[str]:
+    """The languages for which a folder of references holds a translation of every split; none without a folder.
+
+    Args:
+        folder: Has one table a split, ``validation`` and ``test``, in any format: ``id`` and a column for each
+            language, named by its NLLB code or by a tag such as ``es`` or ``es-419``.
+        wanted: NLLB codes that must not be in one split alone.
+
+    Returns:
+        NLLB codes.
+
+    Raises:
+        UserError: The folder or one of its tables is not there, cannot be read, or names no language.
+    """
+    if folder is None:
         return frozenset()
-    found = []
-    for split in SPLITS:
-        path = folder / f"{split}.jsonl"
-        if not path.is_file():
-            return frozenset()
-        with path.open(encoding="utf-8-sig") as handle:
-            first = next((line for line in handle if line.strip()), "{}")
-        try:
-            found.append(frozenset(dict(json.loads(first))) - {"id", ENGLISH})
-        except (ValueError, TypeError):
+    found = {split: frozenset(_language_columns(_reference_file(folder, split))) - {ENGLISH} for split in SPLITS}
+    for code in sorted(wanted):
+        splits = [split for split in SPLITS if code in found[split]]
+        if len(splits) == 1:
             raise UserError(
-                f"The first line of {str(path)!r} is not a JSON object: write one with id and a column per language."
-            ) from None
-    return frozenset.intersection(*found)
+                f"The references in {str(folder)!r} have {code} for the {splits[0]} prompts only: add it to the other "
+                "split, or take it out."
+            )
+    return frozenset.intersection(*found.values())
+
+
+def _reference_file(folder: Path, split: str) -> TableFile:
+    if not folder.is_dir():
+        raise UserError(
+            f"The folder of references {str(folder)!r} does not exist: correct evaluation.references, or set it to "
+            "null for machine translation."
+        )
+    files = sorted(
+        path for path in folder.iterdir() if path.name.lower().partition(".")[0] == split and read_format(path.name)
+    )
+    if len(files) != 1:
+        there = "no table" if not files else f"{len(files)} tables ({', '.join(file.name for file in files)})"
+        raise UserError(
+            f"The folder of references {str(folder)!r} holds {there} for the split {split}: give one, such as "
+            f"{split}.jsonl, with id and a column for each language."
+        )
+    return TableFile(files[0], formats=TABLE_ENDINGS, what="file of references")
+
+
+def _language_columns(file: TableFile) -> dict[str, str]:
+    """Columns of a file of references by NLLB code."""
+    columns: dict[str, str] = {}
+    for name in file.columns:
+        if name in ("id", "prompt", "label", "kind"):  # `id` is also the tag of Indonesian
+            continue
+        try:
+            code = resolve_language(name).code
+        except UserError:
+            # What looks like a tag is one, so that a mistyped one is an error; "source" may be anything.
+            if _CODE.fullmatch(name) and len(name) > 3:
+                raise
+            continue
+        if code in columns:
+            raise UserError(
+                f"The {file.what} {file.location!r} has two columns for {code}, {columns[code]!r} and {name!r}: drop "
+                "one."
+            )
+        columns[code] = name
+    if not columns.keys() - {ENGLISH}:
+        raise UserError(
+            f"The {file.what} {file.location!r} names no language ({columns_in_words(file.columns)}): call the columns "
+            "by codes such as spa_Latn or es, or set evaluation.references to null for machine translation."
+        )
+    return columns
 
 
 def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
@@ -83,7 +161,7 @@ def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
 
     Args:
         suite: From :func:`read_suite`.
-        folder: Folder of references, one JSON Lines file a split: ``id`` and one column per NLLB code.
+        folder: Folder of references, see :func:`reference_languages`.
         language: NLLB code.
 
     Raises:
@@ -91,8 +169,15 @@ def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
     """
     texts: dict[str, str] = {}
     for split in SPLITS:
-        rows = read_prompts(folder / f"{split}.jsonl", required=("id", language)).rows
-        texts.update(zip(rows["id"].to_pylist(), rows[language].to_pylist(), strict=True))
+        file = _reference_file(folder, split)
+        columns = _language_columns(file)
+        if language not in columns:
+            raise UserError(
+                f"The {file.what} {file.location!r} has no column {language!r} ({columns_in_words(file.columns)}): add "
+                "it, or set evaluation.references to null for machine translation."
+            )
+        rows = read_prompts(file.location, required=("id", columns[language]), section=SECTION).rows
+        texts.update(zip(rows["id"].to_pylist(), rows[columns[language]].to_pylist(), strict=True))
     ids = suite["id"].to_pylist()
     missing = [name for name in ids if name not in texts]
     if missing:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlc.cache import cache_folder
 from mlc.devices import pick_device
 from mlc.errors import UserError
-from mlc.models.sources import ModelSource, cache_folder
+from mlc.models.sources import ModelSource
 
 if TYPE_CHECKING:
     import torch

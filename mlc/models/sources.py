@@ -1,7 +1,6 @@
 """Where a model comes from, and its identity for content keys."""
 
 import importlib.util
-import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -134,9 +133,3 @@ def _weights_digest(folder: Path) -> str:
         if path.suffix in _DECISIVE or path.name in _VOCABULARIES or path.match(_OLD_WEIGHTS)
     ]
     return digest_data({path.relative_to(folder).as_posix(): _file_digest(path) for path in decisive})
-
-
-def cache_folder() -> Path:
-    """Folder for converted models: ``$MLC_CACHE``, else ``mlc`` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "mlc"
-    return Path(os.environ.get("MLC_CACHE", default)).expanduser()

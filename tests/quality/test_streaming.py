@@ -160,7 +160,7 @@ def test_empty_files_give_empty_files(tmp_path, content):
     [
         ("none.jsonl", None, ["none.jsonl", "No such file"]),
         ("in.xlsx", b"x", [".xlsx", ".jsonl"]),
-        ("in.csv", b"source,target\na,b\n", ["'translation'", "source"]),
+        ("in.csv", b"source,other\na,b\n", ["'translation'", "source"]),
         ("in.parquet", b"no parquet", ["not valid parquet"]),
         ("in.jsonl", json.dumps(row(target="klingonese")).encode(), ["No row", "klingonese"]),
     ],

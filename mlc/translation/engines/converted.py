@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlc.cache import cache_folder
 from mlc.devices import pick_device
 from mlc.errors import UserError
-from mlc.models.sources import cache_folder, resolve_model
+from mlc.models.sources import resolve_model
 from mlc.translation.engines.checkpoint import CheckpointEngine
 from mlc.translation.engines.loading import (
     folder_or_hub_id,

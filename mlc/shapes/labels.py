@@ -1,0 +1,73 @@
+"""Labels: ``harmful`` or ``harmless``, however a table writes them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlc.errors import UserError
+from mlc.naming import looks_like_a_name
+
+LABELS = ("harmful", "harmless")
+UNKNOWN_LABEL = "unknown label"
+
+_USUAL = {"harmful": "harmful", "unsafe": "harmful", "harmless": "harmless", "safe": "harmless", "benign": "harmless"}
+"""What is clear by itself; of numbers and truth values nobody knows which is which."""
+
+
+def label_key(value: object) -> str:
+    """A label as it is looked up: ``1``, ``1.0`` and ``"1"`` are one, and so are ``True`` and ``"true"``."""
+    text = str(value).strip().casefold()
+    return text.removesuffix(".0") if text.removesuffix(".0").lstrip("-").isdigit() else text
+
+
+def checked_labels(given: Any, section: str) -> dict[str, str]:
+    """The setting ``labels`` with its keys as they are looked up, since YAML reads ``1`` and ``true`` as other things.
+
+    Raises:
+        UserError: It is no mapping to the two labels.
+    """
+    if not isinstance(given, Mapping) or any(label not in LABELS for label in given.values()):
+        raise UserError(
+            f"The key {section}.labels must map what the file writes to {' or '.join(LABELS)}, such as "
+            "{unsafe: harmful, safe: harmless}."
+        )
+    return {label_key(value): label for value, label in given.items()}
+
+
+class Labels:
+    """Reads labels.
+
+    Args:
+        given: Labels by what the table writes, where a person says so.
+    """
+
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+        self._known = {**_USUAL, **{label_key(value): label for value, label in (given or {}).items()}}
+        self._unknown: dict[str, None] = {}
+
+    def read(self, value: str | None) -> tuple[str | None, str | None]:
+        """The label that a value stands for, None for a blank one, and what is wrong with it."""
+        if value is None or not value.strip():
+            return None, None
+        label = self._known.get(label_key(value))
+        if label is None:
+            self._unknown.setdefault(value.strip())
+        return label, None if label else UNKNOWN_LABEL
+
+    def hint(self, section: str) -> str:
+        """How to map what was not known; empty if everything was.
+
+        Args:
+            section: Section of the configuration that has the key ``labels``.
+        """
+        if not self._unknown:
+            return ""
+        return (
+            f"Labels are {' or '.join(LABELS)} (also {', '.join(word for word in _USUAL if word not in LABELS)}): map "
+            f"others in {section}.labels, such as {{{', '.join(_example(sorted(self._unknown, reverse=True)))}}}."
+        )
+
+
+def _example(values: Sequence[str]) -> list[str]:
+    # A value that looks like a text may be a prompt, and messages quote none.
+    shown = [value for value in values if looks_like_a_name(value) or label_key(value).lstrip("-").isdigit()][:2]
+    return [f"{value}: {label}" for value, label in zip(shown or ["VALUE"], LABELS, strict=False)]
