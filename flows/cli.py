@@ -1,6 +1,7 @@
 """The command ``mlc``. Heavy imports stand inside the commands, so that ``mlc --help`` answers at once."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.commands import look
 from flows.terminal.options import words_of
 from mlc.errors import UserError
 
@@ -427,6 +429,13 @@ def languages(
         if not results.is_terminal:
             results.width = max(results.width, TABLE_WIDTH)
         results.print(table)
+
+
+@app.command("look")
+@functools.wraps(look.command)
+def _look(*arguments: Any, **options: Any) -> None:
+    with plain_errors():
+        look.command(*arguments, **options)
 
 
 @app.command()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlc.errors import UserError
+from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH, resolve_language
 from mlc.prompts import LABELS, read_prompts
-from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words
+from mlc.shipped import resolve_path
+from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
 from mlc.tables.formats import read_format
 
 SPLITS = ("validation", "test")
@@ -73,6 +75,30 @@ def read_suite(
                 f"{column}: each must be there once, or the figures are not held out."
             )
     return suite
+
+
+def held_out_prompts(settings: EvaluationSettings, base: Path) -> dict[str, list[str]]:
+    """The held-out prompts by split, whatever the limit.
+
+    Args:
+        settings: Names the files.
+        base: Folder that relative paths start from.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
+    places = {"validation": settings.validation, "test": settings.test}
+    return {
+        split: read_prompts(
+            location if is_remote(location) else resolve_path(location, base),
+            columns=settings.columns,
+            labels=settings.labels,
+            section=SECTION,
+        )
+        .rows["prompt"]
+        .to_pylist()
+        for split, location in places.items()
+    }
 
 
 def _balanced(labels: Sequence[str], limit: int | None) -> list[int]:

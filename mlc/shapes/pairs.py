@@ -135,10 +135,11 @@ def _two_languages(
     if source is None and target is None:
         source = ENGLISH if ENGLISH in languages else others[0]
         others = [code for code in others if code != source]
-    if (source or others[0]) not in languages or (target or others[0]) not in languages:
+    strange = next((code for code in (source, target) if code is not None and code not in languages), None)
+    if strange is not None:
         raise UserError(
-            f"The {file.what} {file.location!r} has texts in {' and '.join(languages)}, not in "
-            f"{source if source not in languages else target}: correct the language."
+            f"The {file.what} {file.location!r} has texts in {' and '.join(languages)}, not in {strange}: correct the "
+            "language."
         )
     return source or others[0], target or others[0]
 

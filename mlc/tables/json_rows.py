@@ -197,7 +197,8 @@ def _array_inside(text: str, start: int) -> int | None:
         token = match.group()
         if token == "[" and depth == 1:
             after = text[match.end() : match.end() + HEAD_OF_ARRAY].lstrip()
-            return match.end() if after.startswith("{") and not _TURN.match(after) else None
+            if after.startswith("{"):
+                return None if _TURN.match(after) else match.end()
         depth += (token in "{[") - (token in "}]")
         if token in "}]" and depth <= 0:
             return None

@@ -66,7 +66,9 @@ def dialect_of(lines: Iterable[str], *, separator: str) -> Dialect:
     if separator == "\t" and "\t" in header:
         return Dialect("\t", plain=not _is_quoted(header))
     others = [mark for mark in _SEPARATORS if mark != separator and mark in header]
-    best, fewest = Dialect(separator), _misfits(taken, Dialect(separator))
+    best = Dialect(separator)
+    # A header that is one name only because of its separator fits nothing.
+    fewest = len(taken) if others and len(header_of(taken, best)) == 1 else _misfits(taken, best)
     for candidate in [
         *(Dialect(mark, plain=mark == "\t" and not _is_quoted(header)) for mark in others),
         Dialect(separator, backslash=True),

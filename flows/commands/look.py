@@ -1,0 +1,77 @@
+"""``mlc look``: what a file is understood as, before it is used."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from mlc.shapes.overview import Overview
+
+
+def command(
+    file: Annotated[str, typer.Argument(help="A table, a folder or pattern of shards, hf:owner/name, or a URL.")],
+    config: Annotated[
+        str | None,
+        typer.Option("--config", "-c", help="Configuration whose columns, labels and held-out prompts count."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A setting, such as prompts.columns={prompt: goal}.")
+    ] = None,
+    read_as: Annotated[
+        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
+        typer.Option("--input-format", help="By the ending of the file if left out."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead.")] = False,
+) -> None:
+    """Show what a file is understood as: shape, columns, rows, labels, duplicates. No text is shown."""
+    from flows.config import load_config, parse_overrides
+    from mlc.evaluation.suite import held_out_prompts
+    from mlc.shapes.overview import look_at
+
+    chosen = None
+    if config is not None or settings:
+        overrides = parse_overrides(settings or [])
+        chosen = load_config(config or "quickstart", overrides=overrides)
+    seen = look_at(
+        file,
+        format=read_as,
+        columns=chosen.prompts.columns if chosen else None,
+        labels=chosen.prompts.labels if chosen else None,
+        held_out=held_out_prompts(chosen.evaluation, Path.cwd()) if chosen and config is not None else None,
+    )
+    if as_json:
+        print(json.dumps(asdict(seen), ensure_ascii=False))
+    else:
+        _show(seen, Console())
+
+
+def _show(seen: "Overview", console: Console) -> None:
+    counts = seen.set_aside.items()
+    lines = {
+        "file": seen.location,
+        "format": seen.format,
+        "shape": seen.shape or "unknown",
+        "columns": ", ".join(f"{role} = {name}" for role, name in seen.columns.items()) or "none taken",
+        "others": ", ".join(seen.other_columns),
+        "rows": f"{seen.rows:,}, {seen.usable:,} of them usable",
+        "set aside": ", ".join(f"{count:,} × {reason}" for reason, count in counts),
+        "labels": _counted(seen.labels),
+        "languages": _counted(seen.languages),
+        "duplicates": f"{seen.repeated:,} word for word, {seen.repeated_nearly:,} but for capitals and marks",
+        "held-out": "" if seen.held_out is None else f"{_counted(seen.held_out)} prompts are held-out ones",
+        "first ids": ", ".join(seen.ids),
+    }
+    for name, words in lines.items():
+        if words:
+            console.print(f"[bold]{name:11}[/]{escape(words)}", highlight=False, soft_wrap=True)
+    for hint in seen.hints:
+        console.print(escape(f"! {hint}"), highlight=False, soft_wrap=True)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
