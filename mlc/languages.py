@@ -6,6 +6,7 @@ a BCP-47 or ISO 639 tag, or a name; :func:`resolve_language` turns it into the o
 
 import csv
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mlc.errors import UserError
 from mlc.shipped import shipped_data
 
 ENGLISH = "eng_Latn"
+_TAG = re.compile(r"[a-z]{2,3}(?:[_-][A-Z][a-z]{3}(?:[_-](?:[A-Z]{2}|[0-9]{3}))?|[_-](?:[A-Z]{2}|[0-9]{3}))")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,14 @@ def _by_tag(text: str) -> tuple[Language, ...]:
     # A region where two scripts are at home, such as Iraq's Kurdish, decides nothing.
     decides = tag.script or tag.territory in (None, usual.territory) or likely != usual.script
     return written if decides or len(found) < 2 else found
+
+
+def looks_like_a_tag(text: str) -> bool:
+    """Whether a text can only be meant as a code or tag with a script or a region, so that a mistyped one is an error.
+
+    A word of two or three letters alone may be anything.
+    """
+    return _TAG.fullmatch(text) is not None
 
 
 def resolve_languages(texts: Iterable[str]) -> tuple[str, ...]:

@@ -15,15 +15,15 @@ import numpy as np
 
 from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags
-from mlc.languages import ENGLISH, all_languages, resolve_language, resolve_languages
+from mlc.languages import ENGLISH, all_languages, looks_like_a_tag, resolve_language, resolve_languages
 from mlc.prompts import LABELS, read_prompts
+from mlc.tables.formats import read_format
 
 MIN_PROMPTS = 4
 """Fewer prompts, in all or in a language, say nothing about a layer."""
 
 _MIN_LABELLED = 2
 _TAG = re.compile(r"[a-z]{2,3}")
-_CODE = re.compile(r"[a-z]{2,3}[_-][A-Z][a-z]{3}")
 _TRAINING_COLUMNS = {"languages", "variants", "mask"}
 
 
@@ -69,7 +69,7 @@ def read_parallel(path: Path, *, references: Path | None = None, languages: Sequ
     """
     rows, left_out = _rows(path)
     if references is not None:
-        file = references / f"{path.stem}.jsonl" if references.is_dir() else references
+        file = _beside(references, path) if references.is_dir() else references
         translations = {row["id"]: row for row in read_prompts(file, required=("id",)).rows.to_pylist()}
         rows = [{**translations.get(row["id"], {}), **row} for row in rows]
     place = repr(str(path)) if references is None else f"{str(path)!r} with {str(references)!r}"
@@ -94,6 +94,13 @@ def read_parallel(path: Path, *, references: Path | None = None, languages: Sequ
         texts=tuple(tuple(texts.get(code) for code in wanted) for _, texts in usable),
         left_out={reason: count for reason, count in left_out.items() if count},
     )
+
+
+def _beside(folder: Path, prompts: Path) -> Path:
+    """The table of a folder that is called like a file of prompts, whatever its format."""
+    name = prompts.name.partition(".")[0]
+    found = sorted(file for file in folder.iterdir() if file.name.partition(".")[0] == name and read_format(file.name))
+    return found[0] if len(found) == 1 else folder / f"{name}.jsonl"
 
 
 def choose_prompts(prompts: ParallelPrompts, limit: int | None) -> tuple[ParallelPrompts, tuple[str, ...]]:
@@ -171,9 +178,9 @@ def _language_columns(rows: Sequence[Mapping[str, Any]], place: str) -> dict[str
 def _names_a_language(column: str) -> bool:
     if column == "id":  # also the tag of Indonesian
         return False
-    # What looks like a code with a script is one, so that a mistyped one is an error; "src" may be anything.
+    # What looks like a code with a script or a region is one; "src" may be anything.
     known = _TAG.fullmatch(column) and any(column in language.names() for language in all_languages())
-    return bool(known or _CODE.fullmatch(column))
+    return bool(known or looks_like_a_tag(column))
 
 
 def _texts(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:

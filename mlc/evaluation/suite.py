@@ -1,6 +1,5 @@
 """The held-out prompts, in English and in the languages that have human translations."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
-from mlc.languages import ENGLISH, resolve_language
+from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.prompts import LABELS, read_prompts
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
@@ -17,8 +16,6 @@ from mlc.tables.formats import read_format
 SPLITS = ("validation", "test")
 SECTION = "evaluation"
 """Section of the configuration that has the suite's columns and labels."""
-
-_CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-]([A-Z]{2}|[0-9]{3}))?")
 
 
 def read_suite(
@@ -165,7 +162,7 @@ def _language_columns(file: TableFile) -> dict[str, str]:
             code = resolve_language(name).code
         except UserError:
             # What looks like a tag is one, so that a mistyped one is an error; "source" may be anything.
-            if _CODE.fullmatch(name) and len(name) > 3:
+            if looks_like_a_tag(name):
                 raise
             continue
         if code in columns:

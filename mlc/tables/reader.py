@@ -71,6 +71,8 @@ class TableFile:
                 raise self._unknown_ending(formats)
             self._parts = [_part_of(path, named) for path in self.place.files]
             self.format = self._parts[0].format
+            if len({part.format for part in self._parts}) > 1:
+                raise UserError(f"The {what} {self.location!r} holds files of several formats: name one of them.")
             self.schema, self.count = self._survey()
         repeated = sorted(name for name, count in Counter(self.columns).items() if count > 1)
         if repeated:
@@ -151,10 +153,12 @@ class TableFile:
             return schema, sum(count for _, count in found)
         known = dict.fromkeys(name for part in self._parts for name in part.columns)
         repeated = [name for part in self._parts for name in part.columns if part.columns.count(name) > 1]
-        count = 0
-        for row in self._rows():
-            count += 1
-            if self.format == "jsonl":
+        if self.format in ("csv", "tsv"):
+            count = sum(_count_of(part) for part in self._parts)
+        else:
+            count = 0
+            for row in self._rows():
+                count += 1
                 known.update(dict.fromkeys(row.values))
         names = [*known, *dict.fromkeys(repeated)]
         if self.format in ("lines", "parallel"):
@@ -275,6 +279,12 @@ def _lines_of(part: _Part) -> AbstractContextManager[IO[str]]:
     # Where marks hold fields together, line ends are their reader's business; elsewhere only a line feed ends a line.
     marked = part.dialect is not None and not part.dialect.plain
     return opened_text(part.path, part.packing, newline="" if marked else "\n")
+
+
+def _count_of(part: _Part) -> int:
+    assert part.dialect is not None
+    with _lines_of(part) as handle:
+        return separated.count_rows(handle, part.dialect)
 
 
 def _rows_of(part: _Part) -> Iterator[Row]:

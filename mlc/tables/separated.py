@@ -94,7 +94,12 @@ def separated_rows(lines: Iterable[str], dialect: Dialect) -> Iterator[Row]:
     for number, (fields, problem) in enumerate(records, start=1):
         if problem is None and len(fields) != len(names):
             problem = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}"
-        yield Row(number, dict(zip(names, (field or None for field in fields), strict=False)), problem)
+        yield Row(number, dict(zip(names, [field or None for field in fields], strict=False)), problem)
+
+
+def count_rows(lines: Iterable[str], dialect: Dialect) -> int:
+    """Number of rows after the header, bad ones counted."""
+    return max(sum(1 for _ in _records(lines, dialect)) - 1, 0)
 
 
 def quoted_header(names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ BENCHMARKS = (
     "filter",
     "quality",
     "store",
+    "tables",
     "translation",
     "translation_gpu",
     "editing",

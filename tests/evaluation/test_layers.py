@@ -452,6 +452,14 @@ def test_languages_can_be_chosen(tmp_path):
     assert read_parallel(path, languages=["swahili"]).languages == ("eng_Latn", "swh_Latn")
 
 
+def test_columns_with_a_region(tmp_path):
+    rows = [{"en-US": f"text {number}", "es-419": "x", "zh-Hans-CN": "y"} for number in range(4)]
+    found = read_parallel(write(tmp_path / "p.jsonl", rows))
+    assert found.languages == ("eng_Latn", "spa_Latn", "zho_Hans")
+    with pytest.raises(UserError, match="'xx-XX' is unknown"):
+        read_parallel(write(tmp_path / "p.jsonl", [{**row, "xx-XX": "z"} for row in rows]))
+
+
 def test_a_prompt_column_is_english(tmp_path):
     rows = [{"prompt": row["en"], "de": row["de"]} for row in ROWS]
     prompts = read_parallel(write(tmp_path / "p.jsonl", rows))
