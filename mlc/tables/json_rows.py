@@ -62,11 +62,11 @@ def rows_of_lines(handle: IO[str]) -> Iterator[Row]:
     """Rows of JSON Lines; blank lines are none."""
     number = 0
     for line in handle:
-        if not line.strip(_SPACE):
+        if line.isspace() or not line.strip(_SPACE):
             continue
         number += 1
         try:
-            values = json.loads(line.lstrip("\ufeff"))
+            values = json.loads(line if number > 1 else line.lstrip("\ufeff"))
         except (ValueError, RecursionError):
             values = None
         yield Row(number, values) if isinstance(values, dict) else Row(number, {}, NO_OBJECT)

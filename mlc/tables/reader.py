@@ -174,7 +174,7 @@ class TableFile:
             number = 0
             for row in _rows_of(part):
                 number = row.number
-                yield replace(row, number=before + number) if before else row
+                yield row._replace(number=before + number) if before else row
             before += number
 
     def _parallel_rows(self) -> Iterator[Row]:
