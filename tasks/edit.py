@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
 STAGE = Stage("edit", version=1, module=__name__, libraries=("torch", "transformers"))
-NOT_IN_KEY = {"start", "saved_dtype"}
-"""Settings that decide which model is read, and how the merged one is saved."""
+NOT_IN_KEY = {"saved_dtype"}
+"""How the merged model is saved."""
 SCORING = ("refusal_openings", "compliance_openings")
 """Settings of the evaluation that decide a search."""
 

@@ -41,7 +41,7 @@ class EvaluationSummary:
     """Figures of one model in one language on the test split."""
 
     model: str
-    """Role of the model: ``base``, ``english-only``, ``consistency`` or ``edit``."""
+    """Name of the method that made the model, or ``base``."""
     seed: int | None
     """Training seed; None for the base model."""
     language: str

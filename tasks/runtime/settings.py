@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from mlc.editing.settings import EditSettings, SearchSettings
+from mlc.methods.method import BASE
 from mlc.settings import Settings
 
 
@@ -13,10 +14,12 @@ from mlc.settings import Settings
 class Roles:
     """Which of the models of a run is judged, and against which."""
 
-    candidate: str = "consistency"
-    """The one that is registered: ``consistency`` or ``edit``."""
-    baseline: str = "english-only"
-    """``english-only``, or ``base`` where no model was trained."""
+    candidate: str
+    """The method whose model is registered."""
+    baseline: str
+    """The method that it is held against, or ``base``."""
+    base: str = BASE
+    """The untouched policy."""
 
 
 class PromptSettings(Settings):
@@ -61,15 +64,12 @@ class RegistrySettings(Settings):
 
 
 class EditStageSettings(EditSettings):
-    """Sparse weight editing as the pipeline does it, with ``method: edit`` or ``consistency+edit``.
+    """Sparse weight editing as the pipeline does it, for the methods that edit weights.
 
     Each language has a delta of its own, computed on its kept translations. The deltas are added up and merged into the
     model.
     """
 
-    start: Literal["aligned", "policy"] = "aligned"
-    """With ``method: edit``, what is edited: the English-only aligned model, or the ``policy`` as it is. Then no model
-    is trained; it is for a policy that is safe in English already."""
     saved_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights in the edited checkpoint; ``bfloat16`` rounds small changes away."""
     search: SearchSettings = Field(default_factory=SearchSettings)
