@@ -198,7 +198,7 @@ def test_a_class_without_prompts(tmp_path, make_data, make_result):
         rows = full.rows.filter(pc.equal(full.rows["label"], "harmful"))
         summary = summarise(rows, model=model, seed=None, language="spa_Latn", threshold=0.0, resamples=5)
         results.append(EvaluationResult(summary, rows))
-    render(make_data(results=results), tmp_path)
+    render(make_data(results=results, compared=("consistency", "base")), tmp_path)
     _, text = read_page(tmp_path)
     assert "cannot be compared: a class of prompts is empty" in text
     assert "nan" not in text.replace("nano", "")
