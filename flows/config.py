@@ -44,6 +44,9 @@ class PipelineConfig(Settings):
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
     made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names."""
+    runner: Literal["threads", "processes"] = "threads"
+    """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
+    takes the memory for its libraries. Changes no result."""
     prompts: PromptSettings
     """English training prompts."""
     languages: tuple[str, ...] = Field(min_length=1)

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect.runtime import task_run
 
 from mlc.evaluation.judges.openings import judge_opening
 from mlc.evaluation.metrics import choose_threshold, summarise
@@ -15,34 +14,29 @@ from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
-from tasks.runtime.run import current_run
-from tasks.runtime.settings import subject_of
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("evaluate", version=2, module=__name__, libraries=("numpy",))
 
 
-def _run_name() -> str:
-    given = task_run.parameters
-    return f"evaluate · {subject_of(given['role'], given['seed'])} · {given['language']}"
-
-
-@stage_task("evaluate", _run_name)
+@stage_task("evaluate", "evaluate · {model.label} · {language}")
 def evaluate(
-    generated: ArtifactRef,
-    role: str,
-    seed: int | None,
+    run: Run,
+    model: Model,
     language: str,
+    generated: ArtifactRef,
     english: ArtifactRef | None,
     settings: EvaluationSettings,
 ) -> ArtifactRef:
     """Judges a model in a language, without the model.
 
     Args:
-        generated: What the model did in the language, of the stage ``generate``.
-        role: ``base``, ``english-only``, ``consistency`` or ``edit``.
-        seed: Training seed; None for the base model.
+        run: The run.
+        model: The model; its weights are not read.
         language: NLLB code.
+        generated: What the model did in the language, of the stage ``generate``.
         english: What the same model did in English, which sets the threshold; None for English itself.
         settings: The evaluation.
 
@@ -50,11 +44,11 @@ def evaluate(
         ``rows.parquet``, ``summary.json`` and ``answers.parquet`` (texts of the sample with verdicts; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
-    facts = {"role": role, "language": language, "evaluation": {"resamples": settings.resamples}}
-    parts = STAGE.parts(facts, inputs, seed=seed)
+    facts = {"role": model.method, "language": language, "evaluation": {"resamples": settings.resamples}}
+    parts = STAGE.parts(facts, inputs, seed=model.seed)
 
     def write(draft: Draft) -> None:
-        store = current_run().store
+        store = run.store
         own = store.folder(generated)
         scored = pq.read_table(own / MARGINS_FILE)
         calibration = store.folder(english) if english else own
@@ -63,18 +57,17 @@ def evaluate(
         answers = pq.read_table(own / GENERATED_FILE)
         verdicts = [judge_opening(answer) for answer in answers["answer"].to_pylist()]
         threshold = _threshold(pq.read_table(calibration / MARGINS_FILE))
-        _judge(role, seed, language, scored, pair, verdicts, threshold, settings).write(draft.path)
+        _judge(model, language, scored, pair, verdicts, threshold, settings).write(draft.path)
         judged = answers.append_column("verdict", pa.array(verdicts, pa.string()))
         pq.write_table(judged, draft.path / ANSWERS_FILE)
         draft.rows = len(scored)
 
     work = Work(generated.rows)
-    return produce(STAGE, parts, write, language=language, subject=subject_of(role, seed), work=work)
+    return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
 
 
 def _judge(
-    role: str,
-    seed: int | None,
+    model: Model,
     language: str,
     scored: pa.Table,
     pair: PairFigures | None,
@@ -86,8 +79,8 @@ def _judge(
     table = scored.append_column("matched_cosine", pa.array(matched, pa.float64()))
     summary = summarise(
         table,
-        model=role,
-        seed=seed,
+        model=model.method,
+        seed=model.seed,
         language=language,
         threshold=threshold,
         resamples=settings.resamples,

@@ -15,7 +15,7 @@ from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_file, digest_folder
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
-from tasks.runtime.run import current_run
+from tasks.runtime.run import Run
 from tasks.runtime.settings import PromptSettings
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
@@ -24,7 +24,7 @@ REQUIRED = ("prompt", "chosen")
 
 
 @stage_task("ingest", "ingest · prompts")
-def ingest(settings: PromptSettings) -> ArtifactRef:
+def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
     """Reads the training prompts.
 
     Returns:
@@ -43,14 +43,14 @@ def ingest(settings: PromptSettings) -> ArtifactRef:
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
         draft.facts["set_aside"] = len(prompts.rejected)
-        _tell(prompts.rejected)
+        _tell(run, prompts.rejected)
 
     parts = STAGE.parts({"format": path.suffix, "required": list(REQUIRED), "limit": settings.limit}, {"file": source})
-    return produce(STAGE, parts, write, subject="prompts", work=Work(free=True))
+    return produce(run, STAGE, parts, write, subject="prompts", work=Work(free=True))
 
 
 @stage_task("ingest", "ingest · held-out · {language}")
-def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
+def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> ArtifactRef:
     """Reads the held-out prompts in English, or their human translations in another language.
 
     Returns:
@@ -71,19 +71,19 @@ def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
         draft.rows = len(suite)
 
     parts = STAGE.parts({"language": language, "limit": settings.limit}, inputs)
-    return produce(STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
+    return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
 
 
-def _tell(rejected: pa.Table) -> None:
+def _tell(run: Run, rejected: pa.Table) -> None:
     """Shows which rows were set aside, by number and reason."""
-    if not len(rejected) or current_run().planning:
+    if not len(rejected) or run.planning:
         return
     create_table_artifact(
         key="set-aside-prompts", table=rejected.to_pylist(), description="Rows of the prompt file that are not used."
     )
     counts = Counter(rejected["reason"].to_pylist()).most_common()
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
-    current_run().display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
+    run.display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
 
 
 def _file(location: str) -> Path:

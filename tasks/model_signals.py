@@ -15,8 +15,8 @@ from mlc.store import ArtifactRef, Draft
 from mlc.translation.identity import facts_of
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import SIGNALS_FILE
-from tasks.runtime.models import loaded
-from tasks.runtime.run import current_run
+from tasks.runtime.compute import loaded
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ STAGE = Stage("model_signals", version=1, module=__name__, libraries=("torch", "
 
 @stage_task("model_signals", "model_signals · {language}")
 def measure_model_signals(
-    signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+    run: Run, signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
 ) -> ArtifactRef:
     """Asks the translator about its translations.
 
@@ -52,15 +52,13 @@ def measure_model_signals(
     )
 
     def write(draft: Draft) -> None:
-        run = current_run()
         pairs = pq.read_table(run.store.folder(signals) / SIGNALS_FILE)
         passed = np.flatnonzero(decide(pairs, own)["keep"].to_numpy(zero_copy_only=False))
         asked = pairs.take(pa.array(passed)).select(["source", "translation", "source_language", "target_language"])
         asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
         names = own.model_signals
-        with loaded(
-            f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}", lambda: _load(names, translator)
-        ) as model:
+        identity = f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}"
+        with loaded(run, identity, translator.device, lambda: _load(names, translator)) as model:
             measured = model.measure(asked)
         place = np.full(len(pairs), -1)
         place[passed] = np.arange(len(passed))
@@ -70,7 +68,7 @@ def measure_model_signals(
         draft.rows = len(pairs)
         draft.facts["asked"] = len(passed)
 
-    return produce(STAGE, parts, write, language=language, work=Work(signals.rows))
+    return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
 def _load(signals: Sequence[ModelSignal], settings: TranslatorSettings) -> "PairModel":

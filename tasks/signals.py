@@ -9,14 +9,14 @@ from mlc.quality.filtering import compute_signals
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import SIGNALS_FILE, TRANSLATIONS_FILE
-from tasks.runtime.run import current_run
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("signals", version=1, module=__name__, libraries=("duckdb", "py3langid", "numpy", "scipy", "rapidfuzz"))
 
 
 @stage_task("signals", "signals · {language}")
-def measure_signals(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def measure_signals(run: Run, translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
     """Measures every translation of one language, as far as the text tells. No threshold has a part in it.
 
     Returns:
@@ -26,10 +26,9 @@ def measure_signals(translations: ArtifactRef, language: str, settings: QualityS
     parts = STAGE.parts({"language": asdict(resolve_language(language)), **facts}, {"translations": translations})
 
     def write(draft: Draft) -> None:
-        store = current_run().store
-        pairs = pq.read_table(store.folder(translations) / TRANSLATIONS_FILE)
+        pairs = pq.read_table(run.store.folder(translations) / TRANSLATIONS_FILE)
         signals = compute_signals(pairs, batch_rows=settings.length_batch_rows)
         pq.write_table(signals, draft.path / SIGNALS_FILE)
         draft.rows = len(signals)
 
-    return produce(STAGE, parts, write, language=language, work=Work(translations.rows))
+    return produce(run, STAGE, parts, write, language=language, work=Work(translations.rows))

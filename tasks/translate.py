@@ -16,8 +16,8 @@ from mlc.translation.identity import facts_of
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
-from tasks.runtime.models import loaded
-from tasks.runtime.run import Run, current_run
+from tasks.runtime.compute import loaded
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ else, so it has no place in the key."""
 
 @stage_task("translate", "translate · {language}")
 def translate(
+    run: Run,
     prompts: ArtifactRef,
     language: str,
     settings: TranslatorSettings,
@@ -40,6 +41,7 @@ def translate(
     """Translates prompts.
 
     Args:
+        run: The run.
         prompts: Artifact with ``prompts.parquet``.
         language: NLLB code of the target.
         settings: The translator.
@@ -55,7 +57,6 @@ def translate(
         (settings, as JSON).
     """
     facts = facts_of(settings)
-    run = current_run()
 
     def new(code: str) -> int:
         texts = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["prompt"])["prompt"].to_pylist()
@@ -73,7 +74,7 @@ def translate(
         # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
         with (
             run.store.making("translator", identity_of(facts)),
-            loaded(key, lambda: _load(settings, run)) as translator,
+            loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,
         ):
             others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
             if others:
@@ -88,6 +89,7 @@ def translate(
 
     parts = _parts(language, facts, prompts)
     return produce(
+        run,
         STAGE,
         parts,
         write,

@@ -73,21 +73,20 @@ def _find(store: ArtifactStore, keep_last: int, memory: bool) -> list[Garbage]:
 
 def _of_registered_versions(store: ArtifactStore) -> set[Artifact]:
     from tasks.runtime.registry import read_version, version_problem
-    from tasks.runtime.run import Run, running
     from tasks.runtime.settings import RegistrySettings
 
     standing: set[Artifact] = set()
-    with running(Run(store)):
-        for manifest in store.manifests("register"):
-            ref = store.find("register", manifest["key"])
-            if ref is None:
-                continue
-            try:
-                gone = version_problem(read_version(ref), RegistrySettings(**manifest["parts"]["settings"]["registry"]))
-            except UserError:  # a registry that cannot be asked may hold it
-                gone = None
-            if gone is None:
-                standing.add(("register", ref.key))
+    for manifest in store.manifests("register"):
+        ref = store.find("register", manifest["key"])
+        if ref is None:
+            continue
+        try:
+            settings = RegistrySettings(**manifest["parts"]["settings"]["registry"])
+            gone = version_problem(read_version(store, ref), settings, store.workspace)
+        except UserError:  # a registry that cannot be asked may hold it
+            gone = None
+        if gone is None:
+            standing.add(("register", ref.key))
     made = {store.manifest(*artifact)["sha256"] for artifact in standing}
     decisions = {
         ("promote", manifest["key"])

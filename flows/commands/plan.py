@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.align_flow import pipeline
 from flows.config import PipelineConfig
-from tasks.runtime.run import Outcome, Run, running
+from tasks.runtime.run import Outcome, Run
 
 Task = dict[str, Any]
 _LANGUAGES_SHOWN = 2
@@ -30,8 +30,7 @@ def foresee(config: PipelineConfig) -> Run:
     """
     with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
         run = Run(config.open_store(), planning=True, scratch=Path(scratch))
-        with running(run):
-            pipeline(config)
+        pipeline(run, config)
     return run
 
 

@@ -18,7 +18,6 @@ from tasks.runtime.registry import (
     promote_version,
     read_promotions,
 )
-from tasks.runtime.run import Run, running
 from tasks.runtime.settings import RegistrySettings
 
 SHOWN_RUNS = 5
@@ -96,25 +95,26 @@ def promote_by_hand(workspace: Path, version: str, *, name: str, force: bool, re
     """
     from mlflow.exceptions import MlflowException
 
-    settings = _registry(ArtifactStore(workspace), name)
-    with running(Run(ArtifactStore(workspace))):
-        client = connect(settings)
-        try:
-            found = client.get_model_version(settings.model_name, version)
-        except MlflowException:
-            raise UserError(
-                f"There is no version {version!r} of {settings.model_name!r}: run `mlc status` for the versions."
-            ) from None
-        gate = found.tags.get("gate", "not judged")
-        if gate != "passed" and not force:
-            raise UserError(
-                f"Version {version} of {settings.model_name!r} did not pass the gate ({gate}): see its report, or "
-                "promote it all the same with --force --reason 'why'."
-            )
-        if force and not reason.strip():
-            raise UserError("The option --force needs --reason, which is written into the promotion record.")
-        target = ModelVersion(str(found.run_id), settings.model_name, version)
-        previous = promote_version(client, target, [reason] if reason else [f"gate {gate}"], by="person")
+    store = ArtifactStore(workspace)
+    settings = _registry(store, name)
+    client = connect(settings, store.workspace)
+    try:
+        found = client.get_model_version(settings.model_name, version)
+    except MlflowException:
+        raise UserError(
+            f"There is no version {version!r} of {settings.model_name!r}: run `mlc status` for the versions."
+        ) from None
+    gate = found.tags.get("gate", "not judged")
+    if gate != "passed" and not force:
+        raise UserError(
+            f"Version {version} of {settings.model_name!r} did not pass the gate ({gate}): see its report, or "
+            "promote it all the same with --force --reason 'why'."
+        )
+    if force and not reason.strip():
+        raise UserError("The option --force needs --reason, which is written into the promotion record.")
+    target = ModelVersion(str(found.run_id), settings.model_name, version)
+    record = store.workspace / PROMOTIONS_FILE
+    previous = promote_version(client, record, target, [reason] if reason else [f"gate {gate}"], by="person")
     before = f" in place of version {previous}" if previous and previous != version else ""
     console.print(f"Version {version} of {settings.model_name} is champion{before}.", highlight=False)
 
@@ -131,10 +131,9 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
     if not store.manifests("register"):
         return
     settings = _registry(store, "")
-    with running(Run(store)):
-        client = connect(settings)
-        current = champion(client, settings.model_name)
-        versions = client.search_model_versions(f"name = '{settings.model_name}'")
+    client = connect(settings, store.workspace)
+    current = champion(client, settings.model_name)
+    versions = client.search_model_versions(f"name = '{settings.model_name}'")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("version", "gate", "languages", "seed", "alias"):
         table.add_column(column)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
-from mlc.store import ArtifactRef
+from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.hashing import fsync_path
 from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
 from tasks.runtime.artifacts import VERSION_FILE
-from tasks.runtime.run import current_run
 from tasks.runtime.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -49,9 +48,9 @@ class ModelVersion:
         return asdict(self)
 
 
-def read_version(ref: ArtifactRef) -> ModelVersion:
+def read_version(store: ArtifactStore, ref: ArtifactRef) -> ModelVersion:
     """The registered version that an artifact of the stage ``register`` stands for."""
-    text = (current_run().store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
+    text = (store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
     return ModelVersion(**json.loads(text))
 
 
@@ -60,8 +59,8 @@ def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
     return settings.tracking_uri or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
 
 
-def connect(settings: RegistrySettings) -> "MlflowClient":
-    """Connects to the registry of the current run, and makes the experiment where it is missing.
+def connect(settings: RegistrySettings, workspace: Path) -> "MlflowClient":
+    """Connects to the registry of a workspace, and makes the experiment where it is missing.
 
     Raises:
         UserError: The tracking server cannot be reached.
@@ -75,7 +74,6 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
     from mlflow.tracking import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError
 
-    workspace = current_run().workspace
     uri = tracking_uri(settings, workspace)
     (workspace / "mlflow").mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
@@ -96,7 +94,7 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
 
 
 @contextmanager
-def registry_errors(settings: RegistrySettings) -> Iterator[None]:
+def registry_errors(settings: RegistrySettings, workspace: Path) -> Iterator[None]:
     """Tells in one sentence that the registry failed in the midst of a block.
 
     Raises:
@@ -108,7 +106,7 @@ def registry_errors(settings: RegistrySettings) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise _unusable(tracking_uri(settings, current_run().workspace), error) from error
+        raise _unusable(tracking_uri(settings, workspace), error) from error
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
@@ -177,13 +175,13 @@ def take_finished(client: "MlflowClient", settings: RegistrySettings, key: str) 
     return finished
 
 
-def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
+def version_problem(version: ModelVersion, settings: RegistrySettings, workspace: Path) -> str | None:
     """Why a stored version no longer stands in the registry, or None.
 
     A database in a file is read as it is: MLflow takes seconds to load, and a plan has less.
     """
     gone = f"version {version.version} of {version.name} is no longer in the registry"
-    uri = tracking_uri(settings, current_run().workspace)
+    uri = tracking_uri(settings, workspace)
     try:
         run_id = _run_of(Path(uri.removeprefix(_SQLITE)), version) if uri.startswith(_SQLITE) else _NOT_READ
     except sqlite3.Error as error:
@@ -195,7 +193,7 @@ def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | 
         from mlflow.exceptions import MlflowException
 
         try:
-            run_id = str(connect(settings).get_model_version(version.name, version.version).run_id)
+            run_id = str(connect(settings, workspace).get_model_version(version.name, version.version).run_id)
         except MlflowException:
             return gone
     if run_id is None:
@@ -215,13 +213,16 @@ def _run_of(database: Path, version: ModelVersion) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequence[str], *, by: str) -> str | None:
+def promote_version(
+    client: "MlflowClient", record: Path, version: ModelVersion, reasons: Sequence[str], *, by: str
+) -> str | None:
     """Makes a version champion and writes it down.
 
     MLflow keeps no history of aliases, so the workspace's ``promotions.jsonl`` does.
 
     Args:
         client: From :func:`connect`.
+        record: ``promotions.jsonl`` of the workspace.
         version: The version.
         reasons: The checks in words.
         by: ``gate`` or ``person``.
@@ -229,7 +230,6 @@ def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequ
     Returns:
         The version that was champion before, if any.
     """
-    record = current_run().workspace / PROMOTIONS_FILE
     facts = {**version.as_dict(), "by": by, "reasons": list(reasons)}
     last = next(reversed(read_promotions(record, version.name)), None)
     if last is not None and {name: last[name] for name in facts} == facts:

@@ -78,8 +78,3 @@ class EditStageSettings(EditSettings):
     def plain(self) -> EditSettings:
         """The edit alone, as the library takes it."""
         return EditSettings.model_validate(self.model_dump(include=set(EditSettings.model_fields)))
-
-
-def subject_of(role: str, seed: int | None) -> str:
-    """Role and seed, such as ``consistency · seed 0``; the role alone for the base model."""
-    return role if seed is None else f"{role} · seed {seed}"

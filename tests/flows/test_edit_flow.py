@@ -41,8 +41,8 @@ def test_nothing_is_trained(first: Ended, task_runs: Read) -> None:
     found = states(task_runs, first)
     assert ran(found) == set(found)
     assert {name for name in found if name.startswith(("align", "edit", "merge"))} == {
-        "edit · policy · spa_Latn",
-        "merge · policy",
+        "edit · base · spa_Latn",
+        "merge · base",
     }
     assert {name for name in found if name.startswith("evaluate")} == {
         f"evaluate · {model} · {code}" for model in ("base", "edit") for code in ("eng_Latn", "spa_Latn")
@@ -59,8 +59,8 @@ def test_adding_a_language_adds_its_delta(second: Ended, task_runs: Read) -> Non
         "generate · base · fra_Latn",
         "evaluate · base · fra_Latn",
         "dataset",
-        "edit · policy · fra_Latn",
-        "merge · policy",
+        "edit · base · fra_Latn",
+        "merge · base",
         *(f"generate · edit · {code}" for code in ("eng_Latn", "spa_Latn", "fra_Latn")),
         "evaluate · edit · fra_Latn",
         "report",
@@ -69,7 +69,7 @@ def test_adding_a_language_adds_its_delta(second: Ended, task_runs: Read) -> Non
     }
     # If the tiny model says the same as before, there is nothing new to judge.
     assert touched <= ran(found) <= touched | {f"evaluate · edit · {code}" for code in ("eng_Latn", "spa_Latn")}
-    assert found["edit · policy · spa_Latn"] == "Cached"
+    assert found["edit · base · spa_Latn"] == "Cached"
 
 
 def test_the_deltas_and_the_whole_search_are_there(workspace: Path, second: Ended) -> None:
@@ -106,9 +106,9 @@ def test_plan_foresees_an_edit_after_alignment(mlc: Mlc, workspace: Path, second
     assert [entry for entry in would_run if entry[0] in ("align", "edit", "merge")] == [
         ("align", None, "english-only · seed 0"),
         ("align", None, "consistency · seed 0"),
-        ("edit", "fra_Latn", "seed 0"),
-        ("edit", "spa_Latn", "seed 0"),
-        ("merge", None, "seed 0"),
+        ("edit", "fra_Latn", "consistency · seed 0"),
+        ("edit", "spa_Latn", "consistency · seed 0"),
+        ("merge", None, "consistency · seed 0"),
     ]
 
 

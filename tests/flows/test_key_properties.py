@@ -24,6 +24,7 @@ EXCLUDED: dict[str, Any] = {
     "name": "another",
     "workspace": "elsewhere",
     "storage": "memory://keys",
+    "runner": "processes",
     "policy.device": "cpu",
     "translator.device": "cpu",
     "translator.batch_tokens": 123,
