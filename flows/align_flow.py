@@ -1,7 +1,7 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
+from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
@@ -71,82 +72,96 @@ class RunSummary:
     seconds: float
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What methods make their models of."""
+
+    prompts: Future
+    """English prompts with their answers."""
+    verdicts: Mapping[str, Future]
+    """Their translations by language, with the filter's verdicts; none if no method needs them."""
+    joined: Future | None
+    """The prompts with the kept translations of all languages."""
+
+
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
+    methods = in_order(config.models)
     prompts = ingest.submit(run, config.prompts)
     prompts.result()
     held_out = ingest_held_out(run, config)
 
-    translations = translate_all(run, config, prompts, config.languages)
-    signals = measure_all(run, config, translations)
-    verdicts = {
-        language: filter_translations.submit(run, signals[language], language, config.quality)
-        for language in config.languages
-    }
-    policy = Model("base", None, config.policy, config.policy.device)
+    verdicts = {}
+    if any(method.translates for method in methods):
+        translations = translate_all(run, config, prompts, config.languages)
+        signals = measure_all(run, config, translations)
+        verdicts = filter_all(run, config, signals)
+    policy = Model(BASE, None, config.policy, config.policy.device)
     evaluations = evaluate_everywhere(run, config, policy, held_out)
     # A failure so far ends the run before anything is trained.
-    training_set = build_dataset.submit(run, prompts, finished(verdicts), config.dataset)
-    training_set.result()
+    data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts))
 
-    models = align_all(run, config, policy, prompts, training_set)
-    if config.method != "consistency":
-        models += edit_all(run, config, models or [policy], prompts, verdicts, held_out)
-    for model in models:
-        evaluations |= evaluate_everywhere(run, config, model, held_out)
+    made: dict[str, list[Model]] = {BASE: [policy]}
+    for method in methods:
+        made[method.name] = MAKERS[method.recipe](run, config, method, made[method.start], data, held_out)
+    for method in config.methods:
+        for model in made[method.name]:
+            evaluations |= evaluate_everywhere(run, config, model, held_out)
     results = finished(evaluations)
 
+    models = [model for method in methods for model in made[method.name]]
     report = publish_report.submit(run, results, verdicts, models, report_facts(config), config.gate)
-    candidate = next(model for model in models if model.method == config.roles.candidate)
+    candidate = made[config.roles.candidate][0]
     version = register_model.submit(run, candidate, results, report, config.summary(), config.registry)
     decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
     return report.result(), decision.result()
 
 
-def align_all(run: Run, config: PipelineConfig, policy: Model, prompts: Future, training_set: Future) -> list[Model]:
-    """The trained models: English-only and, if the method has it, with the consistency term."""
-    models: list[Model] = []
-    if config.trains:
-        english_only = config.align.without_consistency()
-        for start in seeded(policy, "english-only", config.seeds):
-            models.append(replace(start, weights=align_model.submit(run, start, prompts, english_only)))
-    if config.method != "edit":
-        for start in seeded(policy, "consistency", config.seeds):
-            models.append(replace(start, weights=align_model.submit(run, start, training_set, config.align)))
+def train_all(
+    run: Run,
+    config: PipelineConfig,
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
+    held_out: Mapping[str, HeldOut],
+) -> list[Model]:
+    """The models that a method trains: of the policy one a seed, of trained models one of each."""
+    settings = method.alignment(config.align)
+    examples = data.joined if method.translates else data.prompts
+    models = []
+    for start in starts:
+        for seed in config.seeds if start.seed is None else [start.seed]:
+            model = replace(start, method=method.name, seed=seed)
+            models.append(replace(model, weights=align_model.submit(run, model, examples, settings)))
     return models
-
-
-def seeded(policy: Model, method: str, seeds: Sequence[int]) -> list[Model]:
-    """What is made of the policy by a method: one model a seed, with the policy as its start."""
-    return [replace(policy, method=method, seed=seed) for seed in seeds]
 
 
 def edit_all(
     run: Run,
     config: PipelineConfig,
-    models: Sequence[Model],
-    prompts: Future,
-    verdicts: Mapping[str, Future],
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
     held_out: Mapping[str, HeldOut],
 ) -> list[Model]:
-    """The edited models: one delta a language, merged into the last of the methods that there are."""
-    edited = []
-    for model in (model for model in models if model.method == models[-1].method):
+    """The models that a method edits: of each start one delta a language, merged into it."""
+    plan = EditPlan(config.edit, config.evaluation)
+    models = []
+    for start in starts:
+        model = replace(start, method=method.name)
         deltas = {
             language: compute_delta.submit(
-                run,
-                model,
-                language,
-                Translated(prompts, verdicts[language]),
-                held_out[language],
-                EditPlan(config.edit, config.evaluation),
+                run, model, language, Translated(data.prompts, verdicts), held_out[language], plan
             )
-            for language in config.languages
+            for language, verdicts in data.verdicts.items()
         }
-        merged = merge_edits.submit(run, model, deltas, config.edit)
-        edited.append(replace(model, method="edit", weights=merged))
-    return edited
+        models.append(replace(model, weights=merge_edits.submit(run, model, deltas, config.edit)))
+    return models
+
+
+MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all}
+"""How the models of a method come about, by its recipe."""
 
 
 def ingest_held_out(run: Run, config: PipelineConfig) -> dict[str, HeldOut]:
@@ -183,6 +198,23 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
         language: measure_model_signals.submit(run, future, language, config.quality, config.translator)
         for language, future in signals.items()
     }
+
+
+def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
+    """One verdict on every translation."""
+    return {
+        language: filter_translations.submit(run, future, language, config.quality)
+        for language, future in signals.items()
+    }
+
+
+def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[str, Future]) -> Future | None:
+    """The training set over all languages, where any method needs translations."""
+    if not verdicts:
+        return None
+    joined = build_dataset.submit(run, prompts, verdicts, config.dataset)
+    joined.result()
+    return joined
 
 
 def evaluate_everywhere(
@@ -223,6 +255,7 @@ def report_facts(config: PipelineConfig) -> ReportFacts:
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=config.roles,
+        labels=((BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)),
     )
 
 

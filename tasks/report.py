@@ -2,8 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,10 @@ class ReportFacts:
     settings: dict[str, str]
     trained_languages: tuple[str, ...]
     machine_translated_languages: tuple[str, ...]
-    roles: Roles = field(default_factory=Roles)
+    roles: Roles
     """What is judged, against what."""
+    labels: tuple[tuple[str, str], ...]
+    """Names of the models and what they are called, in the order in which they are shown."""
 
 
 @stage_task("report", "report")
@@ -95,17 +98,19 @@ def publish_report(
                 if model.seed is not None and (folder / TRAINING_LOG_FILE).is_file()
             },
             searches={
-                (model.seed, language): rows
+                (model.method, model.seed, language): rows
                 for model, folder in folders.items()
                 for language, rows in _searches(folder).items()
             },
+            labels=dict(facts.labels),
+            compared=(facts.roles.candidate, facts.roles.baseline),
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)
-        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts.roles), indent=1), encoding="utf-8")
-        _show(read, draft.path)
+        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts), indent=1), encoding="utf-8")
+        _show(read, facts, draft.path)
 
     return produce(run, STAGE, parts, write)
 
@@ -123,10 +128,10 @@ def _starts(run: Run, models: Sequence[Model]) -> str:
     return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
 
 
-def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, Any]:
+def _headline(results: Sequence[EvaluationResult], facts: ReportFacts) -> dict[str, Any]:
     """Figures by model and group of languages, and what the candidate changed."""
     models: dict[str, Any] = {}
-    for row in model_table(results):
+    for row in model_table(results, labels=dict(facts.labels)):
         models[row.model] = {
             "seeds": [seed for seed in row.seeds if seed is not None],
             **{
@@ -134,11 +139,12 @@ def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, An
                 for group, figures in row.groups.items()
             },
         }
+    roles = facts.roles
     differences = {
         metric: _plain(compare(results, baseline=roles.baseline, candidate=roles.candidate, metric=metric))
         for metric in METRICS
     }
-    name = f"{roles.candidate}_minus_{roles.baseline}".replace("-", "_")
+    name = re.sub(r"\W", "_", f"{roles.candidate}_minus_{roles.baseline}")
     return {"models": models, name: differences}
 
 
@@ -167,9 +173,9 @@ def _training_log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _show(results: Sequence[EvaluationResult], folder: Path) -> None:
+def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path) -> None:
     rows: list[dict[str, str | int]] = []
-    for row in model_table(results):
+    for row in model_table(results, labels=dict(facts.labels)):
         for group, members in row.groups.items():
             told: dict[str, str | int] = {"model": row.model, "languages": group}
             told.update({metric: _told(members.figures[metric].estimate) for metric in METRICS})

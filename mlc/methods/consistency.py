@@ -1,23 +1,24 @@
 """English training beside the Multi-Lingual Consistency term (Bu et al., arXiv 2602.16660), and its controls."""
 
 from mlc.methods.english_only import ENGLISH_ONLY
-from mlc.methods.method import Method
+from mlc.methods.method import Method, Need
 from mlc.training.settings import AlignSettings, Control
 
 _READS = ("align", "align.consistency")
 
 
-def _controlled(control: Control) -> "Method":
+def _controlled(control: Control) -> Method:
     def alignment(settings: AlignSettings) -> AlignSettings:
         term = settings.consistency.model_copy(update={"control": control})
         return settings.model_copy(update={"consistency": term, "warm_start": False})
 
     within = control == "shuffled_within_class"
+    needs: frozenset[Need] = frozenset({"english answers", "translated prompts"})
     return Method(
         name=f"consistency-{control.replace('_', '-')}",
         label="Consistency, shuffled within class" if within else "Consistency, shuffled",
         about=f"the consistency term over the translations of another prompt{' of the same class' if within else ''}",
-        needs=frozenset({"english answers", "translated prompts"} | ({"class labels"} if within else set())),
+        needs=needs | {"class labels"} if within else needs,
         baseline=ENGLISH_ONLY.name,
         alignment=alignment,
         reads=_READS,

@@ -11,7 +11,7 @@ class Model:
     """One of the models of a run: how it is made, with which seed, and where its weights are."""
 
     method: str
-    """``base`` for the policy as it is, else what was done to it: ``english-only``, ``consistency`` or ``edit``."""
+    """Name of the method that made it, see :mod:`mlc.methods`; ``base`` for the policy as it is."""
     seed: int | None
     """Training seed; None where nothing was trained."""
     weights: PolicySettings | ArtifactRef
