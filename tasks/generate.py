@@ -1,5 +1,6 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,8 @@ def generate(
         prompts = _texts(store.folder(texts))
         wanted = _asked(rows["split"], language)
         rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
-        label = f"generate · {subject} · {language}"
-        margins, states, answers = _run_model(source, rows, prompts, settings, device, label)
+        moved = current_run().display.bar(f"generate · {subject} · {language}", len(prompts))
+        margins, states, answers = _run_model(source, rows, prompts, settings, device, moved)
         test_rows = np.array(rows["split"].to_pylist()) == "test"
         pq.write_table(
             pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": margins}),
@@ -99,12 +100,16 @@ def _asked(splits: pa.ChunkedArray, language: str) -> list[int]:
 
 
 def _run_model(
-    source: ModelSource, rows: pa.Table, prompts: list[str], settings: EvaluationSettings, device: str, label: str
+    source: ModelSource,
+    rows: pa.Table,
+    prompts: list[str],
+    settings: EvaluationSettings,
+    device: str,
+    moved: Callable[[int], None],
 ) -> tuple[pa.Array, np.ndarray, pa.Table]:
     from mlc.evaluation.scoring import greedy_answers, score_prompts
 
     sample = _sample(rows, settings.answers_per_language)
-    moved = current_run().display.bar(label, len(prompts))
     with loaded_policy(source, device) as policy:
         scores = score_prompts(
             policy,

@@ -1,8 +1,9 @@
 """Stage ``merge``: the deltas of all languages in one checkpoint."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from prefect.runtime import task_run
 
@@ -11,7 +12,10 @@ from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FI
 from tasks.runtime.models import loaded_policy, model_source
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import EditStageSettings, PolicySettings
-from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.stage import Stage, produce, shows, stage_task
+
+if TYPE_CHECKING:
+    from mlc.editing.delta import Overlap
 
 STAGE = Stage("merge", version=1, module=__name__, libraries=("torch", "transformers"))
 HIGH_COSINE = 0.5
@@ -69,9 +73,14 @@ def merge_edits(
         (draft.path / SEARCH_FILE).write_text(json.dumps(searches, indent=1), encoding="utf-8")
         found = overlaps(read)
         (draft.path / OVERLAPS_FILE).write_text(json.dumps([asdict(one) for one in found], indent=1), encoding="utf-8")
-        alike = {(one.first, one.second) for one in found if one.cosine > HIGH_COSINE}
-        if alike:
-            pairs = ", ".join(f"{first} and {second}" for first, second in sorted(alike))
-            run.display.note(f"Deltas that push the same way, so that their sum may overshoot: {pairs}.")
+        _warn_of_overshooting(found)
 
     return produce(STAGE, parts, write, subject=_subject(seed))
+
+
+@shows
+def _warn_of_overshooting(found: "Sequence[Overlap]") -> None:
+    alike = {(one.first, one.second) for one in found if one.cosine > HIGH_COSINE}
+    if alike:
+        pairs = ", ".join(f"{first} and {second}" for first, second in sorted(alike))
+        current_run().display.note(f"Deltas that push the same way, so that their sum may overshoot: {pairs}.")

@@ -13,7 +13,7 @@ from tasks.runtime.artifacts import DECISION_FILE
 from tasks.runtime.registry import ModelVersion, connect, promote_version, read_version, registry_errors
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import RegistrySettings, Roles
-from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.stage import Stage, produce, shows, stage_task
 
 STAGE = Stage("promote", version=1, module=__name__)
 
@@ -69,6 +69,7 @@ def _word(decision: GateDecision) -> str:
     return "passed" if decision.passed else "failed"
 
 
+@shows
 def _show(decision: GateDecision, version: ModelVersion) -> None:
     lines = "\n".join(f"- {reason}" for reason in decision.reasons)
     create_markdown_artifact(

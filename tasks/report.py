@@ -24,7 +24,7 @@ from tasks.runtime.artifacts import (
 )
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import Roles
-from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.stage import Stage, produce, shows, stage_task
 
 if TYPE_CHECKING:
     from mlc.report import FunnelRow
@@ -160,6 +160,7 @@ def _training_log(ref: ArtifactRef) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@shows
 def _show(results: Sequence[EvaluationResult], folder: Path) -> None:
     rows: list[dict[str, str | int]] = []
     for row in model_table(results):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, cast
+from typing import Any, ParamSpec, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -119,6 +119,14 @@ def stage_task(name: str, run_name: str | Callable[[], str]) -> Callable[[Callab
         )
 
     return make
+
+
+Given = ParamSpec("Given")
+
+
+def shows(body: Callable[Given, None]) -> Callable[Given, None]:
+    """Marks a function of a stage that only shows people something: its code is in no key, so it gives nothing back."""
+    return body
 
 
 def _noting_failures(body: Callable[..., Any]) -> Callable[..., Any]:
