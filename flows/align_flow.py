@@ -19,6 +19,7 @@ from mlc.languages import ENGLISH
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
+from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
@@ -103,11 +104,19 @@ def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
 
     made = {role: results_of(by_seed) for role, by_seed in models.items()}
     edits = made.pop("edit", {})
-    report = publish_report(results, results_of(verdicts), made, report_facts(config), config.gate, edits)
+    kept = kept_in_run()
+    report = publish_report(results, results_of(verdicts), made, report_facts(config, kept), config.gate, edits)
     candidates = models[config.roles.candidate]
     seed = next(iter(candidates))
     version = register_model(
-        candidates[seed].result(), seed, results, report, config.summary(), config.registry, config.roles.candidate
+        candidates[seed].result(),
+        seed,
+        results,
+        report,
+        config.summary(),
+        config.registry,
+        config.roles.candidate,
+        kept,
     )
     decision = promote(version, results, config.gate, config.registry, config.roles)
     return report, decision
@@ -229,14 +238,22 @@ def human_references(config: PipelineConfig) -> frozenset[str]:
     return reference_languages(resolve_path(folder, Path.cwd()) if folder else None)
 
 
-def report_facts(config: PipelineConfig) -> ReportFacts:
-    """What the report says of the configuration."""
+def kept_in_run() -> tuple[str, ...]:
+    """Which results of this run so far a person kept although code or a library had changed."""
+    run = current_run()
+    there = [(outcome.stage, outcome.key) for outcome in run.outcomes if outcome.state != "run"]
+    return kept_sentences(run.store, there)
+
+
+def report_facts(config: PipelineConfig, kept: tuple[str, ...]) -> ReportFacts:
+    """What the report says of the configuration, and of results that were kept."""
     references = human_references(config)
     return ReportFacts(
         settings=config.summary(),
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=config.roles,
+        kept=kept,
     )
 
 

@@ -19,7 +19,7 @@ from tasks.runtime.artifacts import (
     TRANSLATIONS_FILE,
     VERDICTS_FILE,
 )
-from tasks.runtime.models import loaded_policy, model_source
+from tasks.runtime.policies import loaded_policy, model_source
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import EditStageSettings, PolicySettings
 from tasks.runtime.stage import Stage, produce, stage_task

@@ -19,7 +19,7 @@ from tasks.runtime.artifacts import (
     STATES_FILE,
     TRANSLATIONS_FILE,
 )
-from tasks.runtime.models import loaded_policy, model_source
+from tasks.runtime.policies import loaded_policy, model_source
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import PolicySettings, subject_of
 from tasks.runtime.stage import Stage, Work, produce, stage_task

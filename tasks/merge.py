@@ -9,7 +9,7 @@ from prefect.runtime import task_run
 
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE, SEARCH_FILE
-from tasks.runtime.models import loaded_policy, model_source
+from tasks.runtime.policies import loaded_policy, model_source
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import EditStageSettings, PolicySettings
 from tasks.runtime.stage import Stage, produce, shows, stage_task

@@ -37,6 +37,7 @@ def register_model(
     facts: dict[str, Any],
     settings: RegistrySettings,
     role: str = "consistency",
+    kept: Sequence[str] = (),
 ) -> ArtifactRef:
     """Registers the model.
 
@@ -48,11 +49,13 @@ def register_model(
         facts: Settings to log as parameters.
         settings: The registry.
         role: Role of this model.
+        kept: Which results a person kept, see :func:`mlc.store.keeping.kept_sentences`.
 
     Returns:
         ``version.json``: run id, name and version.
     """
-    # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
+    # The report is left out: it shows the gate's limits, and a new limit does not make a new model. So is what was
+    # kept: the bytes are the same.
     parts = STAGE.parts(
         {"registry": settings.model_dump(mode="json"), "role": role},
         {
@@ -70,7 +73,7 @@ def register_model(
             # An earlier attempt may have been killed between the registration and its artifact.
             version = take_finished(client, settings, parts.key)
             if version is None:
-                told = {**facts, "seed": seed, "artifact": model.key}
+                told = {**facts, "seed": seed, "artifact": model.key} | ({"kept": "; ".join(kept)} if kept else {})
                 own = [
                     result
                     for result in read_evaluations(map(current_run().store.folder, results.values()))

@@ -43,6 +43,8 @@ class ReportFacts:
     machine_translated_languages: tuple[str, ...]
     roles: Roles = field(default_factory=Roles)
     """What is judged, against what."""
+    kept: tuple[str, ...] = ()
+    """See :func:`mlc.store.keeping.kept_sentences`."""
 
 
 @stage_task("report", "report")
@@ -95,6 +97,7 @@ def publish_report(
             },
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
+            kept=facts.kept,
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)

@@ -43,6 +43,9 @@ _NAMING = "stage_task"
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
     """A module, all of its statements, and the clauses that hold statements; expressions hold none."""
     yield node
+    if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
+        # A package that loads its names late: who computes with one imports it from its own module.
+        return
     clauses = ("orelse",) if _is_for_type_checkers(node) else ("body", "orelse", "handlers", "finalbody", "cases")
     for name in clauses:
         for child in getattr(node, name, ()):

@@ -1,4 +1,4 @@
-"""Where the models of a run are, and the one place where they are loaded: one at a time, the last one stays."""
+"""The one place where models are loaded: one at a time, the last one stays."""
 
 import threading
 import time
@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from mlc.models.sources import ModelSource, artifact_model, resolve_model
-from mlc.store import ArtifactRef
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER
-from tasks.runtime.run import add_waiting, current_run
-from tasks.runtime.settings import PolicySettings
+from tasks.runtime.run import add_waiting
 
 # Tasks fan out in threads, but they share one device: two models at once would only take twice the memory.
 _lock = threading.RLock()
@@ -42,17 +38,3 @@ def release() -> None:
     """Forgets the model that is kept in memory."""
     with _lock:
         _loaded.clear()
-
-
-def loaded_policy(source: ModelSource, device: str) -> Any:
-    """The policy of a source, ready to evaluate, as a context manager."""
-    from mlc.models.loading import load_policy
-
-    return loaded(f"policy:{source.identity}:{device}", lambda: load_policy(source, device=device))
-
-
-def model_source(model: PolicySettings | ArtifactRef) -> ModelSource:
-    """Where a model is, the policy or a checkpoint that a stage made."""
-    if isinstance(model, ArtifactRef):
-        return artifact_model(current_run().store.folder(model) / CHECKPOINT_FOLDER, model.sha256)
-    return resolve_model(model.model, revision=model.revision)

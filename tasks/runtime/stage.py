@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
-from mlc.store.keys import PENDING, library_versions
+from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.run import Outcome, Run, add_waiting, current_run, working_time
 
@@ -58,6 +58,7 @@ class Stage:
             libraries=library_versions(self.libraries),
             models=models or {},
             seed=seed,
+            rule=RULE,
         )
 
 
