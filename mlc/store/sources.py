@@ -274,11 +274,15 @@ def module_closure(module: str) -> dict[str, Path]:
 
 
 def _resources(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-        if path.suffix in RESOURCE_SUFFIXES
-    }
+    return {path.name: _resource_digest(path) for path in sorted(folder.iterdir()) if path.suffix in RESOURCE_SUFFIXES}
+
+
+def _resource_digest(path: Path) -> str:
+    lines = path.read_bytes().splitlines(keepends=True)
+    if path.suffix == ".sql":
+        # Comments, where they have lines of their own.
+        lines = [line for line in lines if line.strip() and not line.lstrip().startswith(b"--")]
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def _resource_folders(closure: dict[str, Path]) -> set[Path]:
