@@ -20,6 +20,8 @@ from mlc.store.locks import workspace_lock
 from mlc.store.runs import run_records
 from tasks.runtime.run import Outcome, Run
 
+Task = tuple[str, str | None, str | None]
+"""Stage, language and subject."""
 EVERY_STAGE = "all"
 _SHOWN_DIGITS = 12
 
@@ -54,7 +56,7 @@ def keep_results(
 
     Args:
         workspace: Folder of the workspace.
-        stage: Name of the stage; or ``all``, for one stage after the other.
+        stage: Name of the stage; or ``all``, for every stage, those in front first.
         reason: Why the results are the same.
         language: Only artifacts of this language, by name, tag or code.
         model: Only artifacts of this model, such as ``consistency``.
@@ -76,22 +78,23 @@ def keep_results(
     saying = Saying(by or _user(), reason.strip(), dry_run)
     config = config or last_config(run_records(workspace), workspace)
     store = config.open_store()
-    answers: list[Answer] = []
+    answers: dict[Task, Answer] = {}
+    going_on = True
     with workspace_lock(store.workspace, shared=True):
-        planned = foresee(config)
-        for name in dict.fromkeys(o.stage for o in planned.outcomes) if stage == EVERY_STAGE else [stage]:
-            chosen = [outcome for outcome in outcomes_of(planned, name, language) if _is_of(outcome, model)]
+        while going_on:
+            planned = foresee(config)
+            outcomes = planned.outcomes if stage == EVERY_STAGE else outcomes_of(planned, stage, language)
+            chosen = [outcome for outcome in outcomes if _is_of(outcome, model)]
             if not chosen:
                 raise UserError(f"The stage {stage!r} has no artifact of a model {model!r}.")
             here = [_answer(store, planned, outcome, saying) for outcome in chosen if outcome.state == "run"]
-            answers += here
-            if any(answer.old_key for answer in here):
-                # What was to be made is there, so that now its content is known to the stages behind it.
-                planned = foresee(config)
-    if answers and not any(answer.old_key for answer in answers):
-        first = answers[0]
+            answers |= {(answer.stage, answer.language, answer.subject): answer for answer in here}
+            # What was to be made is there now, so that its content is known to the stages behind it.
+            going_on = stage == EVERY_STAGE and not dry_run and any(answer.old_key for answer in here)
+    if answers and not any(answer.old_key for answer in answers.values()):
+        first = next(iter(answers.values()))
         raise UserError(f"Nothing is kept: {_label(first)} is made anew because {_told(first.words)}.")
-    return answers
+    return list(answers.values())
 
 
 @dataclass(frozen=True)
