@@ -43,9 +43,6 @@ _NAMING = "stage_task"
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
     """A module, all of its statements, and the clauses that hold statements; expressions hold none."""
     yield node
-    if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
-        # A package that loads its names late: who computes with one imports it from its own module.
-        return
     clauses = ("orelse",) if _is_for_type_checkers(node) else ("body", "orelse", "handlers", "finalbody", "cases")
     for name in clauses:
         for child in getattr(node, name, ()):
@@ -242,6 +239,11 @@ def _with_parents(name: str) -> Iterator[str]:
 def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
     """Digest of a module's code, and the project names that it imports; stages have most of their modules in common."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path.name == "__init__.py":
+        # A package that loads its names late: who computes with one of them imports it from its own module.
+        tree.body = [
+            line for line in tree.body if not (isinstance(line, ast.FunctionDef) and line.name == "__getattr__")
+        ]
     # Before the digest, which takes the tree apart.
     imported = tuple(name for name in _imported_names(tree, package) if _is_project_name(name))
     return _tree_digest(tree, settings=path.stem == "settings"), imported
