@@ -18,6 +18,7 @@ from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
+from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
@@ -111,9 +112,11 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     results = finished(evaluations)
 
     models = [model for method in methods for model in made[method.name]]
-    report = publish_report.submit(run, results, verdicts, models, report_facts(config), config.gate)
+    kept = kept_in(run)
+    report = publish_report.submit(run, results, verdicts, models, report_facts(config, kept), config.gate)
     candidate = made[config.roles.candidate][0]
-    version = register_model.submit(run, candidate, results, report, config.summary(), config.registry)
+    told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
+    version = register_model.submit(run, candidate, results, report, told, config.registry)
     decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
     return report.result(), decision.result()
 
@@ -247,14 +250,22 @@ def human_references(config: PipelineConfig) -> frozenset[str]:
     return reference_languages(resolve_path(folder, Path.cwd()) if folder else None)
 
 
-def report_facts(config: PipelineConfig) -> ReportFacts:
-    """What the report says of the configuration."""
+def kept_in(run: Run) -> tuple[str, ...]:
+    """Which results of a run so far a person kept although code or a library had changed."""
+    run.catch_up()
+    there = [(outcome.stage, outcome.key) for outcome in run.outcomes if outcome.state != "run"]
+    return kept_sentences(run.store, there)
+
+
+def report_facts(config: PipelineConfig, kept: tuple[str, ...]) -> ReportFacts:
+    """What the report says of the configuration, and of results that were kept."""
     references = human_references(config)
     return ReportFacts(
         settings=config.summary(),
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=config.roles,
+        kept=kept,
         labels=((BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)),
     )
 

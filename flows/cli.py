@@ -126,6 +126,37 @@ def why(
 
 
 @app.command()
+def keep(
+    stage: Annotated[str, typer.Argument(help="A stage, such as align; or all.")],
+    reason: Annotated[str, typer.Option(help="Why the result is the same; written down.")],
+    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, such as consistency.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so; the name of the user if left out.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be kept.")] = False,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that a change of code or of a library does not change a result, so that it is not made again."""
+    with plain_errors():
+        from flows.commands.keep import keep_results, show_answers
+
+        folder = _existing(workspace)
+        chosen = _load(config, None, folder, settings) if config else None
+        if settings and not config:
+            raise UserError("The option --set needs --config: name the configuration that it changes.")
+        answers = keep_results(
+            folder, stage, reason=reason, language=language, model=model, by=by, config=chosen, dry_run=dry_run
+        )
+        show_answers(answers, terminal if as_json else results, dry_run=dry_run)
+        if as_json:
+            print(json.dumps({"answers": [vars(item) for item in answers]}, ensure_ascii=False))
+
+
+@app.command()
 def status(workspace: WorkspaceOption = None) -> None:
     """Show what a workspace holds: artifacts, the last report, the registered versions."""
     with plain_errors():

@@ -11,8 +11,9 @@ from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
-from tasks.runtime.compute import computing, release, source_of
+from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
+from tasks.runtime.policies import source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start

@@ -21,8 +21,8 @@ from tasks.runtime.artifacts import (
     HeldOut,
     Translated,
 )
-from tasks.runtime.compute import loaded_policy, source_of
 from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.settings import EditStageSettings
 from tasks.runtime.stage import Stage, produce, stage_task

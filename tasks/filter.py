@@ -11,7 +11,7 @@ from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 STAGE = Stage("filter", version=3, module=__name__, libraries=("duckdb",))
 
@@ -51,6 +51,7 @@ def filter_translations(run: Run, signals: ArtifactRef, language: str, settings:
     return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
+@shows
 def _show(counts: pa.Table, verdicts: pa.Table, language: str) -> None:
     key = language.lower().replace("_", "-")
     create_table_artifact(

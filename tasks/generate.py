@@ -19,8 +19,8 @@ from tasks.runtime.artifacts import (
     TRANSLATIONS_FILE,
     HeldOut,
 )
-from tasks.runtime.compute import loaded_policy, source_of
 from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 

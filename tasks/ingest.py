@@ -17,7 +17,7 @@ from mlc.store.hashing import digest_file, digest_folder
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PromptSettings
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 STAGE = Stage("ingest", version=1, module=__name__, libraries=("pyarrow",))
 REQUIRED = ("prompt", "chosen")
@@ -74,6 +74,7 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> Artif
     return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
 
 
+@shows
 def _tell(run: Run, rejected: pa.Table) -> None:
     """Shows which rows were set aside, by number and reason."""
     if not len(rejected) or run.planning:

@@ -1,16 +1,20 @@
 """Stage ``merge``: the deltas of all languages in one checkpoint."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE, SEARCH_FILE
-from tasks.runtime.compute import loaded_policy, source_of
 from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.settings import EditStageSettings
-from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.stage import Stage, produce, shows, stage_task
+
+if TYPE_CHECKING:
+    from mlc.editing.delta import Overlap
 
 STAGE = Stage("merge", version=1, module=__name__, libraries=("torch", "transformers"))
 HIGH_COSINE = 0.5
@@ -53,9 +57,14 @@ def merge_edits(run: Run, model: Model, deltas: Mapping[str, ArtifactRef], setti
         (draft.path / SEARCH_FILE).write_text(json.dumps(searches, indent=1), encoding="utf-8")
         found = overlaps(read)
         (draft.path / OVERLAPS_FILE).write_text(json.dumps([asdict(one) for one in found], indent=1), encoding="utf-8")
-        alike = {(one.first, one.second) for one in found if one.cosine > HIGH_COSINE}
-        if alike:
-            pairs = ", ".join(f"{first} and {second}" for first, second in sorted(alike))
-            run.display.note(f"Deltas that push the same way, so that their sum may overshoot: {pairs}.")
+        _warn_of_overshooting(run, found)
 
     return produce(run, STAGE, parts, write, subject=model.label)
+
+
+@shows
+def _warn_of_overshooting(run: Run, found: "Sequence[Overlap]") -> None:
+    alike = {(one.first, one.second) for one in found if one.cosine > HIGH_COSINE}
+    if alike:
+        pairs = ", ".join(f"{first} and {second}" for first, second in sorted(alike))
+        run.display.note(f"Deltas that push the same way, so that their sum may overshoot: {pairs}.")

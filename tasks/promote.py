@@ -20,7 +20,7 @@ from tasks.runtime.registry import (
 )
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
-from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.stage import Stage, produce, shows, stage_task
 
 STAGE = Stage("promote", version=1, module=__name__)
 
@@ -79,6 +79,7 @@ def _word(decision: GateDecision) -> str:
     return "passed" if decision.passed else "failed"
 
 
+@shows
 def _show(decision: GateDecision, version: ModelVersion) -> None:
     lines = "\n".join(f"- {reason}" for reason in decision.reasons)
     create_markdown_artifact(

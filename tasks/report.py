@@ -47,6 +47,8 @@ class ReportFacts:
     """What is judged, against what."""
     labels: tuple[tuple[str, str], ...]
     """Names of the models and what they are called, in the order in which they are shown."""
+    kept: tuple[str, ...] = ()
+    """See :func:`mlc.store.keeping.kept_sentences`."""
 
 
 @stage_task("report", "report")
@@ -106,6 +108,7 @@ def publish_report(
             compared=(facts.roles.candidate, facts.roles.baseline),
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
+            kept=facts.kept,
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)

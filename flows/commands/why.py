@@ -13,9 +13,10 @@ from flows.config import PipelineConfig, validate_config
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.store import ArtifactStore, KeyParts
+from mlc.store.keeping import Kept, kept_notes
 from mlc.store.keys import PENDING
 from mlc.store.runs import RunRecord, find_run, run_records
-from tasks.runtime.run import Outcome
+from tasks.runtime.run import Outcome, Run
 
 _SHOWN_DIGITS = 12
 
@@ -37,6 +38,8 @@ class Explanation:
     """In words, the one that explains most first; empty if nothing differs, None if there is nothing to compare."""
     sentence: str
     """The comparison in one sentence."""
+    kept: list[dict[str, Any]]
+    """Who kept the artifact and why, oldest first, as :class:`mlc.store.keeping.Kept` has it; empty if nobody did."""
 
 
 def explain(
@@ -64,10 +67,27 @@ def explain(
     """
     records = run_records(workspace)
     if config is None:
-        config = _last_config(records, workspace)
-    code = resolve_language(language).code if language else None
+        config = last_config(records, workspace)
     chosen = find_run(records, against) if against else None
     planned = foresee(config)
+    return [
+        _explanation(ArtifactStore(workspace), records, chosen, outcome, planned.parts[outcome.key])
+        for outcome in outcomes_of(planned, stage, language)
+    ]
+
+
+def outcomes_of(planned: Run, stage: str, language: str | None) -> list[Outcome]:
+    """What a plan says of a stage.
+
+    Args:
+        planned: The plan.
+        stage: Name of the stage.
+        language: Only artifacts of this language, by name, tag or code.
+
+    Raises:
+        UserError: There is no such stage or language.
+    """
+    code = resolve_language(language).code if language else None
     stages = list(dict.fromkeys(outcome.stage for outcome in planned.outcomes))
     if stage not in stages:
         raise UserError(f"There is no stage {stage!r}: the stages are {', '.join(stages)}.")
@@ -78,13 +98,15 @@ def explain(
         if not outcomes:
             which = f"has one for each of {', '.join(known)}" if known else "does not depend on the language"
             raise UserError(f"The stage {stage!r} has no artifact for {code}: it {which}.")
-    return [
-        _explanation(ArtifactStore(workspace), records, chosen, outcome, planned.parts[outcome.key])
-        for outcome in outcomes
-    ]
+    return outcomes
 
 
-def _last_config(records: list[RunRecord], workspace: Path) -> PipelineConfig:
+def last_config(records: list[RunRecord], workspace: Path) -> PipelineConfig:
+    """The configuration of the last run of a workspace.
+
+    Raises:
+        UserError: There was none.
+    """
     if not records:
         raise UserError(
             f"No run is recorded in the workspace {str(workspace)!r}: name a configuration with --config, or run "
@@ -123,7 +145,15 @@ def _explanation(
         against=reference.number if reference else None,
         differences=differences,
         sentence=sentence,
+        kept=_kept(store, outcome),
     )
+
+
+def _kept(store: ArtifactStore, outcome: Outcome) -> list[dict[str, Any]]:
+    try:
+        return [asdict(note) for note in kept_notes(store.manifest(outcome.stage, outcome.key))]
+    except (OSError, ValueError):
+        return []
 
 
 def _parts_of(store: ArtifactStore, stage: str, key: str) -> KeyParts | None:
@@ -149,6 +179,9 @@ def show_explanations(explanations: list[Explanation], console: Console) -> None
         label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
         verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
         console.print(f"[bold]{label}[/]  {verdict}  key {item.key[:_SHOWN_DIGITS]}", highlight=False)
+        for note in item.kept:
+            words = f"kept {Kept(**note).words} (was {note['old_key'][:_SHOWN_DIGITS]})"
+            console.print(f"  {escape(words)}", highlight=False, soft_wrap=True)
         console.print(f"  {item.sentence}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
         for words in item.differences or ():
             console.print(f"    {escape(words)}", highlight=False, soft_wrap=True)

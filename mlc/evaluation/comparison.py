@@ -29,7 +29,7 @@ from mlc.evaluation.metrics import (
     wilson,
 )
 from mlc.evaluation.results import Estimate, EvaluationResult
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import RESAMPLES
 from mlc.languages import ENGLISH
 
 Run = tuple[str, int | None]
@@ -42,7 +42,6 @@ TABLE_METRICS: tuple[Metric, ...] = (
     "over_refusal",
     "lookalike_over_refusal",
 )
-RESAMPLES = EvaluationSettings().resamples
 
 _MIN_SEEDS_TO_RESAMPLE = 3
 _DECIMALS = 12

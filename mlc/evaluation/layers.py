@@ -20,7 +20,7 @@ from mlc.evaluation.metrics import Flags, Floats, estimate, missing_estimate, re
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.representation import pair_figures
 from mlc.evaluation.results import Estimate
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import RESAMPLES
 from mlc.losses import consistency_loss
 from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
@@ -33,7 +33,6 @@ DEFAULT_BATCH_SIZE = 16
 TOLERANCE = 0.02
 """Layers whose English separation is this close to the best are as good, whatever its standard error."""
 
-_RESAMPLES = EvaluationSettings().resamples
 _TIE = 1e-9
 
 
@@ -199,7 +198,7 @@ def measure_layer(states: np.ndarray, prompts: ParallelPrompts, *, layer: int, p
     states, mask = states.astype(np.float64), prompts.mask
     harmful = np.array([label == "harmful" for label in prompts.labels])
     harmless = np.array([label == "harmless" for label in prompts.labels])
-    counts = resample_counts(harmful, _RESAMPLES)
+    counts = resample_counts(harmful, RESAMPLES)
     raw, centred = (_collinearity(states - shift, mask) for shift in (0.0, states[:, 0].mean(axis=0)))
 
     def separation(column: int) -> Floats:

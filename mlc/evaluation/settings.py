@@ -4,6 +4,9 @@ from pydantic import Field
 
 from mlc.settings import Settings
 
+RESAMPLES = 1000
+"""Bootstrap resamples, unless somebody says otherwise."""
+
 
 class EvaluationSettings(Settings):
     """How models are measured in every language."""
@@ -29,5 +32,5 @@ class EvaluationSettings(Settings):
     """Longest greedy answer, in tokens."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=RESAMPLES, ge=100)
     """Bootstrap resamples for the intervals."""

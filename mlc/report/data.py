@@ -53,4 +53,6 @@ class ReportData:
     """Languages whose translations were trained on; given, trained and unseen languages are told apart."""
     machine_translated_languages: Sequence[str] = ()
     """Languages whose evaluation prompts no person translated."""
+    kept: Sequence[str] = ()
+    """Sentences without their full stop: which results a person kept although code or a library had changed."""
     gate: Gate | None = None

@@ -82,6 +82,7 @@ def render(data: ReportData, folder: Path) -> None:
         searches=search_table(data.searches, data.labels),
         settings={key: setting(value) for key, value in data.settings.items()},
         machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
+        kept=data.kept,
         nano=_uses_nano(data.settings),
         results_file=RESULTS_FILE,
     )

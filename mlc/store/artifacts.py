@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -222,13 +222,13 @@ class ArtifactStore:
         return manifest
 
     def manifests(self, kind: str) -> list[dict[str, Any]]:
-        """Every manifest of one kind, oldest first."""
+        """Every manifest of one kind, the one that has had its key longest first."""
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
             try:
                 manifest = json.loads(path.read_text(encoding="utf-8"))
-                found.append((manifest["created"], path.parent.name, manifest))
-            except (ValueError, KeyError, TypeError):
+                found.append((_since(manifest), path.parent.name, manifest))
+            except (ValueError, KeyError, TypeError, AttributeError):
                 logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
@@ -280,13 +280,48 @@ class ArtifactStore:
         }
         for name in files:
             fsync_path(draft.path / name)
-        temporary = draft.path / f".{MANIFEST}"
-        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-        fsync_path(temporary)
-        temporary.rename(draft.path / MANIFEST)
-        self._place(draft.path, kind, parts.key)
+        _write_manifest(draft.path, manifest)
+        self._publish(draft.path, kind, parts.key)
+
+    def also_under(self, kind: str, key: str, parts: KeyParts, note: Mapping[str, Any]) -> ArtifactRef | None:
+        """Gives an artifact one more key. Its files and their digest stay as they are, and so does the first key.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            parts: What the other key is made of.
+            note: Plain data for the list ``kept`` in the manifest of the other key.
+
+        Returns:
+            The artifact under the other key; None if there is no intact one under ``key``.
+
+        Raises:
+            UserError: The workspace cannot be written.
+        """
+        with self.making(kind, parts.key):
+            if (there := self.find(kind, parts.key)) is not None:
+                return there
+            ref = self.find(kind, key)
+            if ref is None:
+                return None
+            manifest = self.manifest(kind, key)
+            kept = [*manifest.get("kept", ()), dict(note)]
+            draft = self._drafts / uuid.uuid4().hex
+            try:
+                with plain_disk_errors(self.workspace):
+                    draft.mkdir()
+                    for name in manifest["files"]:
+                        _link(self.folder(ref) / name, draft / name)
+                    _write_manifest(draft, {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept})
+                    self._publish(draft, kind, parts.key)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        return self.reference(kind, parts.key)
+
+    def _publish(self, draft: Path, kind: str, key: str) -> None:
+        self._place(draft, kind, key)
         if self.remote:
-            self.remote.push(self.root / kind / parts.key, kind, parts.key)
+            self.remote.push(self.root / kind / key, kind, key)
 
     def _place(self, draft: Path, kind: str, key: str) -> None:
         """Gives a whole artifact its name, unless another process was first."""
@@ -338,6 +373,29 @@ def _table_facts(path: Path) -> dict[str, Any]:
     except pa.ArrowException as error:
         # What Arrow says of a broken file can hold pieces of it, and so of a prompt.
         raise ValueError(f"its file {path.name} cannot be read ({type(error).__name__})") from None
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    temporary = folder / f".{MANIFEST}"
+    temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    fsync_path(temporary)
+    temporary.rename(folder / MANIFEST)
+
+
+def _link(file: Path, target: Path) -> None:
+    """Gives a file that never changes a second name, or a copy where the file system has no such names."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+        fsync_path(target)
+
+
+def _since(manifest: Mapping[str, Any]) -> str:
+    """When an artifact got its key: when it was made, or kept."""
+    kept = manifest.get("kept")
+    return str(kept[-1]["when"] if kept else manifest["created"])
 
 
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:

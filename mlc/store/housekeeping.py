@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.store.artifacts import ArtifactStore
-from mlc.store.hashing import fsync_path
+from mlc.store.hashing import folder_files, fsync_path
+from mlc.store.keeping import kept_notes
 from mlc.store.keys import KeyParts
 from mlc.store.runs import RUNS_FOLDER, RunRecord, run_records
 
@@ -23,6 +25,8 @@ FORMAT = 1
 CONTENTS_FILE = "contents.json"
 Artifact = tuple[str, str]
 """Stage and key."""
+Links = Counter[tuple[int, int]]
+"""Names seen of each file, by device and inode."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,13 @@ def garbage(store: ArtifactStore, needed: set[Artifact], *, unfinished: bool) ->
 
     Args:
         store: The workspace's.
-        needed: Artifacts to keep.
+        needed: Artifacts to keep; with them stay those that a person kept from them, which no run may have read yet.
         unfinished: Also work from which a stage that was stopped would go on.
     """
+    needed = needed | _kept_from(store, needed)
+    links: Links = Counter()
     found = [
-        Garbage(path, _size(path), kind)
+        Garbage(path, _freed(path, links), kind)
         for kind in _kinds(store)
         for path in sorted((store.root / kind).iterdir())
         if (kind, path.name) not in needed
@@ -86,8 +92,17 @@ def garbage(store: ArtifactStore, needed: set[Artifact], *, unfinished: bool) ->
         asides[".partial"] = "unfinished"
     for folder, what in asides.items():
         if (store.root / folder).is_dir():
-            found += [Garbage(path, _size(path), what) for path in sorted((store.root / folder).iterdir())]
+            found += [Garbage(path, _freed(path, links), what) for path in sorted((store.root / folder).iterdir())]
     return found
+
+
+def _kept_from(store: ArtifactStore, needed: set[Artifact]) -> set[Artifact]:
+    return {
+        (kind, manifest["key"])
+        for kind in _kinds(store)
+        for manifest in store.manifests(kind)
+        if any((kind, note.old_key) in needed for note in kept_notes(manifest))
+    }
 
 
 def remove(store: ArtifactStore, found: Iterable[Garbage]) -> None:
@@ -233,7 +248,13 @@ def _kinds(store: ArtifactStore) -> list[str]:
     return sorted(path.name for path in store.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
+def _freed(path: Path, links: Links) -> int:
+    """Bytes that the disk gets back; a file that artifacts share counts with the last of them to go."""
+    total = 0
+    for file in folder_files(path) if path.is_dir() else [path]:
+        facts = file.stat()
+        place = facts.st_dev, facts.st_ino
+        links[place] += 1
+        if links[place] == facts.st_nlink:
+            total += facts.st_size
+    return total

@@ -5,18 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from mlc.devices import pick_device
-from mlc.models.sources import ModelSource, artifact_model, resolve_model
-from mlc.store import ArtifactRef
 from mlc.store.locks import file_lock
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER
-from tasks.runtime.models import Model
 from tasks.runtime.run import Run, add_waiting
-
-if TYPE_CHECKING:
-    from mlc.models.loading import Policy
 
 # Tasks fan out, but they share one device: two models at once would only take twice the memory.
 _lock = threading.RLock()
@@ -77,28 +70,3 @@ def release() -> None:
     """Forgets the model that is kept in memory."""
     with _lock:
         _loaded.clear()
-
-
-def source_of(run: Run, model: Model) -> ModelSource:
-    """Where the weights of a model are.
-
-    Raises:
-        UserError: There is no such policy.
-    """
-    if isinstance(model.weights, ArtifactRef):
-        return artifact_model(run.store.folder(model.weights) / CHECKPOINT_FOLDER, model.weights.sha256)
-    return resolve_model(model.weights.model, revision=model.weights.revision)
-
-
-@contextmanager
-def loaded_policy(run: Run, model: Model) -> "Iterator[Policy]":
-    """A model of the run, ready to evaluate."""
-    source = source_of(run, model)
-
-    def load() -> "Policy":
-        from mlc.models.loading import load_policy
-
-        return load_policy(source, device=model.device)
-
-    with loaded(run, f"policy:{source.identity}:{model.device}", model.device, load) as policy:
-        yield policy

@@ -19,7 +19,7 @@ from prefect.states import Completed
 
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
-from mlc.store.keys import PENDING, library_versions
+from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.run import Outcome, Run, RunReference, add_waiting, label_of, open_run, working_time
 
@@ -67,6 +67,7 @@ class Stage:
             libraries=library_versions(self.libraries),
             models=models or {},
             seed=seed,
+            rule=RULE,
         )
 
 
@@ -166,6 +167,11 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
 
     return make
+
+
+def shows(body: Callable[P, None]) -> Callable[P, None]:
+    """Marks a function of a stage that only shows people something: its code is in no key, so it gives nothing back."""
+    return body
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,13 @@ def test_names_are_escaped(tmp_path, make_data):
     assert not {"b", "i", "u"} & set(page.tags)
 
 
+def test_what_was_kept_is_told(tmp_path, make_data, rendered):
+    render(make_data(kept=("align was kept by <ann> on 2026-11-27: the loss & its name",)), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "had changed: align was kept by &lt;ann&gt; on 2026-11-27: the loss &amp; its name." in page
+    assert "had changed" not in (rendered / "report.html").read_text(encoding="utf-8")
+
+
 def test_funnel_csv_has_every_row(rendered, data):
     with (rendered / "funnel.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))

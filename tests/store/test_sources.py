@@ -66,6 +66,7 @@ def test_the_closure_by_hand(tree):
 
 def changed(tree, name, text):
     before = digests()
+    (tree / name).parent.mkdir(exist_ok=True)
     (tree / name).write_text(text)
     after = digests()
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
@@ -86,6 +87,9 @@ def changed(tree, name, text):
         ("toy/apart/other.py", "import toy.deep\n"),
         ("toy/apart/table.csv", "a,b\n1,2\n"),
         ("toy/inner/notes.md", "other notes\n"),
+        ("toy/inner/sql/query.sql", "-- What it is for.\n\nSELECT 1\n"),
+        ("toy/_data/languages.csv", "code\n"),
+        ("toy/__init__.py", "def __getattr__(name):\n    from toy.unrelated import value\n    return value\n"),
     ],
 )
 def test_what_does_not_change_the_digests(tree, name, text):
@@ -135,10 +139,91 @@ def test_a_ring_of_imports_ends(tree):
         ("x = 1\ny = 2", "y = 2\nx = 1", False),
         ("def f(a): return a", "def f(b): return b", False),
         ("f('text')", "f('other')", False),
+        # The words of errors do not count; what an error carries does.
+        ("raise ValueError(f'{x} is bad')", "raise ValueError(f'{x} is not good' + y)", True),
+        ("raise ValueError('a') from None", "raise ValueError('a') from error", True),
+        ("raise ValueError('a')", "raise TypeError('a')", False),
+        ("raise Reached(states[0])", "raise Reached(states[1])", False),
+        ("raise Reached('a', states=x)", "raise Reached('b', states=y)", False),
+        ("fail(UserError('a'))", "fail(UserError('b'))", True),
+        ("fail(a('a'))", "fail(a('b'))", False),
+        # Nor does what people are told.
+        ("x = 1", "logger.warning('%d rows', n)\nx = 1", True),
+        ("x = 1", "import logging\nlogger = logging.getLogger(__name__)\nx = 1", True),
+        ("x = 1", "import warnings\nwarnings.warn('old', stacklevel=2)\nx = 1", True),
+        ("with warnings.catch_warnings(): f()", "with warnings.catch_warnings(record=True): f()", False),
+        ("moved = run.display.bar('a', 3)", "moved = current_run().display.bar('b', 3)", True),
+        ("x = 1", "from prefect.artifacts import create_table_artifact\ncreate_table_artifact(key='k')\nx = 1", True),
+        ("x = 1", "from tasks.runtime.run import current_run\ncurrent_run().display.note('done')\nx = 1", True),
+        ("x = 1", "import mlc.errors\nfrom mlc.store import ArtifactRef\nx = 1", True),
+        ("x = 1", "import mlc.errors, mlc.tables\nx = 1", False),
+        ("display = x.bar(1)", "display = x.bar(2)", False),
+        ("x = 1", "__all__ = ['x']\nx = 1", True),
+        ("@shows\ndef _tell(x): f(x)\n_tell(1)", "@shows\ndef _say(x): g(x)\n_say(2)", True),
+        ("def _tell(x): f(x)\n_tell(1)", "def _tell(x): g(x)\n_tell(1)", False),
+        ("@shows\ndef _tell(x): f(x)\ny._tell(1)", "@shows\ndef _tell(x): f(x)\ny._tell(2)", False),
+        ("@stage_task('a', 'b')\ndef f(): g()", "@stage_task('a', 'c')\ndef f(): g()", True),
+        (
+            "def n(): return 1\n@stage_task('a', n)\ndef f(): g()",
+            "def m(): return 2\n@stage_task('a', m)\ndef f(): g()",
+            True,
+        ),
+        (
+            "def n(): return 1\n@stage_task('a', n)\ndef f(): n()",
+            "def n(): return 2\n@stage_task('a', n)\ndef f(): n()",
+            False,
+        ),
+        # Imports for type checkers do not, what stands beside them does.
+        ("x = 1", "if TYPE_CHECKING:\n    import a\nx = 1", True),
+        ("x = 1", "if typing.TYPE_CHECKING:\n    import a\nx = 1", True),
+        (
+            "if TYPE_CHECKING:\n    import a\nelse:\n    a = 1",
+            "if TYPE_CHECKING:\n    import a\nelse:\n    a = 2",
+            False,
+        ),
     ],
 )
 def test_code_digest(first, second, same):
     assert (sources.code_digest(first) == sources.code_digest(second)) == same
+
+
+SETTINGS = """
+LIMIT = 3
+class A(Settings):
+    x: int = 1
+    y: ClassVar[int] = 1
+    z = 1
+    @field_validator("x")
+    def _check(cls, x): return 1
+    def wanted(self): return 1
+class B:
+    x: float = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("x: int = 1", "x: int = 2", True),
+        ("x: int = 1", "x: int = 1\n    new: int = 1", True),
+        ("(cls, x): return 1", "(cls, x): return 2", True),
+        ("(self): return 1", "(self): return 2", False),
+        ("ClassVar[int] = 1", "ClassVar[int] = 2", False),
+        ("z = 1", "z = 2", False),
+        ("LIMIT = 3", "LIMIT = 4", False),
+        ("x: float = 1", "x: float = 2", False),
+    ],
+)
+def test_settings_count_as_far_as_they_are_not_in_keys(old, new, same):
+    changed = SETTINGS.replace(old, new)
+    assert changed != SETTINGS
+    assert (sources.code_digest(SETTINGS, settings=True) == sources.code_digest(changed, settings=True)) == same
+    assert sources.code_digest(SETTINGS) != sources.code_digest(changed)
+
+
+def test_the_digest_by_hand():
+    # printf 'Module(body=[Assign(targets=[Name(id='"'"'x'"'"')],value=Constant(value=1))])' | sha256sum
+    assert sources.code_digest("x = 1") == "390bc1c684c16641777162d7f9ba42f7dbb99eb7b66a470a27bc1f2992fc47bc"
 
 
 # The project itself.

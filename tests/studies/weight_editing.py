@@ -29,7 +29,6 @@ import torch
 
 from mlc.editing import EditDelta, EditSettings, SearchSettings, apply_deltas, compute_edit, overlaps, search_edits
 from mlc.evaluation.bits import bits_per_character
-from mlc.evaluation.comparison import RESAMPLES
 from mlc.evaluation.metrics import (
     Metric,
     ScoredPrompts,
@@ -43,7 +42,7 @@ from mlc.evaluation.metrics import measure as metric_draws
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.evaluation.scoring import score_prompts
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import RESAMPLES, EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy, load_policy, save_policy
 from mlc.models.sources import resolve_model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlc.store.sources import source_digests
+from mlc.store.sources import RESOURCE_SUFFIXES, source_digests
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
         (
             "translate",
             "mlc.translation.engines.seq2seq",
-            ("mlc.quality", "mlc.training", "mlc.evaluation", "mlc.report"),
+            ("mlc.quality", "mlc.training", "mlc.evaluation", "mlc.report", "mlc.models.loading", "mlc.models.states"),
         ),
         ("signals", "mlc.quality.filtering", ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")),
         ("filter", "mlc.quality.filtering", ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")),
@@ -44,6 +44,39 @@ def test_sql_and_tables_of_the_filter_count() -> None:
     found = source_digests("tasks.filter")
     assert any(name.endswith(".sql") for name in found)
     assert any(name.endswith("length_ratios.csv") for name in found)
+
+
+def test_no_computing_code_reads_a_default_of_settings() -> None:
+    """Fields of settings are in no digest, because a stage puts their values into its key."""
+    given_by_the_stage = {"mlc/translation/engines/seq2seq.py"}
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for root in ("mlc", "tasks")
+        for path in (ROOT / root).rglob("*.py")
+        if path.name != "settings.py" and "making" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Settings")
+        if not node.args and not node.keywords
+    }
+    assert found == given_by_the_stage
+
+
+def test_no_computing_code_is_found_by_its_name() -> None:
+    """What is imported by a name that a program makes is in no closure; packages that load late are looked at below."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for root in ("mlc", "tasks")
+        for path in (ROOT / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name | ast.Attribute)
+        and (node.id if isinstance(node, ast.Name) else node.attr) in ("import_module", "__import__", "iter_modules")
+    }
+    assert found == {"mlc/editing/__init__.py", "mlc/training/__init__.py"}
+
+
+def test_every_file_beside_the_modules_counts() -> None:
+    beside = [path for root in ("mlc", "tasks") for path in (ROOT / root).rglob("*") if path.is_file()]
+    assert {path.suffix for path in beside if "__pycache__" not in path.parts} <= {".py", *RESOURCE_SUFFIXES}
 
 
 def test_no_computing_code_imports_from_a_package_that_loads_its_names_late() -> None:

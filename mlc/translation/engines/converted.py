@@ -13,6 +13,7 @@ from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import cache_folder, resolve_model
 from mlc.translation.engines.checkpoint import CheckpointEngine
+from mlc.translation.engines.facts import checkpoint_facts, converted_precision
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
     load_tokenizer,
@@ -21,7 +22,6 @@ from mlc.translation.engines.loading import (
 )
 from mlc.translation.engines.protocol import Batch, SentenceTranslation
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
-from mlc.translation.identity import checkpoint_facts, converted_precision
 from mlc.translation.settings import TranslatorSettings
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
 from mlc.translation.engines.checkpoint import CheckpointEngine
+from mlc.translation.engines.facts import checkpoint_facts
 from mlc.translation.engines.greedy import Generated, decode_rows
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
@@ -20,7 +21,6 @@ from mlc.translation.engines.loading import (
 )
 from mlc.translation.engines.protocol import Batch, SentenceTranslation
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
-from mlc.translation.identity import checkpoint_facts
 from mlc.translation.settings import Device, Precision, TranslatorSettings
 
 if TYPE_CHECKING:
