@@ -23,8 +23,9 @@ from mlc.languages import ENGLISH
 from mlc.making.corruptions import CORRUPTIONS, Corpus, batches
 from mlc.making.length_table import MLQE_GOOD, NTREX_LANGUAGES
 from mlc.quality.calibration import QUALITY_MODEL, Confidence, Guard, QualityModel, Term, quality_of
-from mlc.quality.filtering import REQUIRED_COLUMNS, compute_signals
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.reliability import plot_reliability
+from mlc.quality.rows import REQUIRED_COLUMNS
 from mlc.quality.signals import SIGNALS, Direction
 
 VERSION = 1

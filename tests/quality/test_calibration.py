@@ -38,7 +38,7 @@ from mlc.quality.calibration import (
     quality_of,
     read_quality_model,
 )
-from mlc.quality.filtering import compute_signals
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.reliability import calibration_error, reliability_bins
 from mlc.quality.signals import SIGNAL_COLUMNS, SIGNALS, Direction
 

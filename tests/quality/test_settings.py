@@ -5,9 +5,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from mlc.quality.measuring import sql
 from mlc.quality.settings import SCRIPT_GROUPS, QualitySettings, ThresholdOverrides, Thresholds
-from mlc.quality.signals import RULES
+from mlc.quality.signals import SIGNALS, chosen_signals, rules_of
 
 
 def test_every_threshold_can_be_overridden_and_is_documented():
@@ -79,13 +78,24 @@ def test_no_script_is_in_two_groups():
     assert len(set(scripts)) == len(scripts)
 
 
-def test_every_threshold_is_read_by_the_decision():
-    limits = {name for name in Thresholds.model_fields if f"limits.{name}" in sql("decide")}
-    assert limits == set(Thresholds.model_fields)
+def test_every_threshold_is_declared_once_and_read_by_the_rule_that_declares_it():
+    rules = rules_of(SIGNALS)
+    declared = [threshold.name for rule in rules for threshold in rule.thresholds]
+    assert declared == list(Thresholds.model_fields)
+    assert len(set(declared)) == len(declared)
+    for rule in rules:
+        assert set(re.findall(r"limits\.(\w+)", rule.condition)) == {one.name for one in rule.thresholds}, rule.name
 
 
-def test_rules_stand_in_the_decision_in_their_order():
-    assert re.findall(r"THEN\s+'(\w+)'", sql("decide")) == list(RULES)
+def test_a_rule_reads_its_own_columns_and_those_it_names():
+    for signal in SIGNALS:
+        own = {column.name for one in (signal, *chosen_signals(signal.uses, SIGNALS)) for column in one.columns}
+        assert set(re.findall(r"signal_\w+", signal.condition)) <= own, signal.name
+
+
+def test_no_two_rules_have_one_priority():
+    priorities = [rule.priority for rule in rules_of(SIGNALS)]
+    assert priorities == sorted(set(priorities))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc.languages import all_languages
-from mlc.quality.signals.language import (
+from mlc.quality.measuring.identification import (
     FAMILIES,
     LABELS,
     LONGEST_TOGETHER,
