@@ -55,7 +55,7 @@ class PipelineConfig(Settings):
     """Training seeds; each gives one model of every method. The first is registered."""
     models: tuple[str, ...] = Field(default=("english-only", "consistency"), min_length=1)
     """The methods to make and to compare with the policy and with each other, see docs/methods.md: names of
-    :data:`mlc.methods.METHODS`, or ``module:object`` for one of your own."""
+    :data:`mlc.catalogue.METHODS`, or ``module:object`` for one of your own."""
     candidate: str = ""
     """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
     against must be among them."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
@@ -44,7 +45,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
     teacher = resolve_model(settings.teacher) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS)
-    parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
+    modules = [CARRIERS.module(settings.carrier)]
+    parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
     warm = None
     # What was trained in full on these very examples is the better model, and costs nothing.
     if settings.warm_start and run.store.glance(STAGE.name, parts.key) is None:
@@ -52,7 +54,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
     if warm:
         facts |= {"warm_start": True, "warm_start_share": settings.warm_start_share}
         models |= {WARM_START: warm.checkpoint.sha256}
-        parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
+        parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
         settings = settings.model_copy(update={"steps": settings.warm_steps})
 
     def write(draft: Draft) -> None:

@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
-from mlc.quality.filtering import decide
+from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
@@ -29,7 +29,7 @@ def filter_translations(run: Run, signals: ArtifactRef, language: str, settings:
     """
     # Only what decides about this language: an override for another one changes nothing here.
     own = settings.only_for(language)
-    facts = {"language": language, "quality": own.model_dump(mode="json")}
+    facts = {"language": language, "quality": own.model_dump(mode="json"), "rules": rules_in_key(own)}
     parts = STAGE.parts(facts, {"signals": signals})
 
     def write(draft: Draft) -> None:

@@ -27,7 +27,7 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
-STAGE = Stage("generate", version=1, module=__name__, libraries=("torch", "transformers", "numpy"))
+STAGE = Stage("generate", version=2, module=__name__, libraries=("torch", "transformers", "numpy"))
 READ = ("refusal_openings", "compliance_openings", "layer", "answers_per_language", "answer_tokens")
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
 
@@ -45,8 +45,8 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     Returns:
         ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
-        ``generated.parquet`` (id and answer of the sample; never shown). The validation split is there in English
-        only: it is for the threshold.
+        ``generated.parquet`` (id, prompt and answer of the sample; never shown). The validation split is there in
+        English only: it is for the threshold.
     """
     parts = STAGE.parts(
         {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ))},
@@ -99,8 +99,10 @@ def _ask(
         batch_size=settings.batch_size,
         on_progress=moved,
     )
-    given = greedy_answers(policy, [prompts[row] for row in sample], max_new_tokens=settings.answer_tokens)
-    answers = pa.table({"id": rows["id"].take(pa.array(sample, pa.int64())), "answer": pa.array(given, pa.string())})
+    asked = [prompts[row] for row in sample]
+    given = greedy_answers(policy, asked, max_new_tokens=settings.answer_tokens)
+    ids = rows["id"].take(pa.array(sample, pa.int64()))
+    answers = pa.table({"id": ids, "prompt": pa.array(asked, pa.string()), "answer": pa.array(given, pa.string())})
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers
 
 

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.languages import resolve_language
-from mlc.quality.filtering import decide, with_columns
-from mlc.quality.settings import ModelSignal, QualitySettings
+from mlc.quality.deciding import decide, rules_in_key
+from mlc.quality.rows import with_columns
+from mlc.quality.settings import QualitySettings
+from mlc.quality.signals import Scope, modules_of
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.identity import facts_of
 from mlc.translation.settings import TranslatorSettings
@@ -44,11 +46,13 @@ def measure_model_signals(
         {
             "language": asdict(resolve_language(language)),
             "quality": own.model_dump(mode="json"),
+            "rules": rules_in_key(own),
             "engine": facts["engine"],
             **facts["decoding"],
         },
         {"signals": signals},
         models={"translator": facts["model"]},
+        modules=modules_of([Scope.MODEL]),
     )
 
     def write(draft: Draft) -> None:
@@ -71,7 +75,7 @@ def measure_model_signals(
     return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
-def _load(signals: Sequence[ModelSignal], settings: TranslatorSettings) -> "PairModel":
+def _load(signals: Sequence[str], settings: TranslatorSettings) -> "PairModel":
     from mlc.quality.models import PairModel
     from mlc.translation.translator import Translator
 

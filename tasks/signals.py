@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pyarrow.parquet as pq
 
 from mlc.languages import resolve_language
-from mlc.quality.filtering import compute_signals
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.settings import QualitySettings
+from mlc.quality.signals import Scope, modules_of, text_signals
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import SIGNALS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.run import Run
@@ -22,12 +23,17 @@ def measure_signals(run: Run, translations: ArtifactRef, language: str, settings
     Returns:
         ``signals.parquet``: the rows of the translations with one column a signal.
     """
-    facts = {"quality": settings.model_dump(mode="json", include={"length_batch_rows"})}
-    parts = STAGE.parts({"language": asdict(resolve_language(language)), **facts}, {"translations": translations})
+    facts = {"quality": settings.model_dump(mode="json", include={"length_batch_rows", "more_signals"})}
+    parts = STAGE.parts(
+        {"language": asdict(resolve_language(language)), **facts},
+        {"translations": translations},
+        modules=modules_of([Scope.ROW, Scope.BATCH], settings.more_signals),
+    )
 
     def write(draft: Draft) -> None:
         pairs = pq.read_table(run.store.folder(translations) / TRANSLATIONS_FILE)
-        signals = compute_signals(pairs, batch_rows=settings.length_batch_rows)
+        wanted = text_signals(settings.more_signals)
+        signals = compute_signals(pairs, signals=wanted, batch_rows=settings.length_batch_rows)
         pq.write_table(signals, draft.path / SIGNALS_FILE)
         draft.rows = len(signals)
 

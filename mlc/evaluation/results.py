@@ -66,8 +66,9 @@ class EvaluationSummary:
     """Mean centred cosine between the two states of a prompt."""
     unmatched_cosine: float | None = None
     """Mean centred cosine between this language's state and the English states of other prompts."""
-    answers: dict[str, int] = field(default_factory=dict)
-    """Greedy answers of the sample: counts of ``refusal``, ``answer`` and ``invalid``."""
+    answers: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Greedy answers of the sample by judge: counts of each outcome, see :mod:`mlc.evaluation.judges.judge`. An answer
+    in a language that a judge does not declare is in none of them."""
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,28 @@
-"""The methods: one file each, and the mapping of them. Flow, plan, gate, report and registry read it and name none.
+"""The methods: one file each. Flow, plan, gate, report and registry read what they declare, and name none.
 
-A new method is a file here and a line in :data:`METHODS`; one of your own is named in a configuration by the place of
-its object, such as ``models: [english-only, my_package.my_module:MY_METHOD]``.
+The mapping of them is :data:`mlc.catalogue.METHODS`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from mlc.catalogue import METHODS
 from mlc.errors import UserError
-from mlc.methods.consistency import CONSISTENCY, SHUFFLED, SHUFFLED_WITHIN_CLASS
-from mlc.methods.edit import CONSISTENCY_EDIT, EDIT, POLICY_EDIT
-from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.method import BASE, BASE_LABEL, Method, Need, Recipe
-from mlc.own import resolve_own
 
-METHODS: Mapping[str, Method] = {
-    method.name: method
-    for method in (ENGLISH_ONLY, CONSISTENCY, SHUFFLED, SHUFFLED_WITHIN_CLASS, EDIT, POLICY_EDIT, CONSISTENCY_EDIT)
-}
-"""Every method by its name, baselines first, then in the order in which tables show them."""
-
-__all__ = ["BASE", "BASE_LABEL", "METHODS", "Method", "Need", "Recipe", "in_order", "resolve_method"]
+__all__ = ["BASE", "BASE_LABEL", "Method", "Need", "Recipe", "in_order", "resolve_method"]
 
 
 def resolve_method(name: str) -> Method:
     """The method that a configuration names.
 
     Args:
-        name: A key of :data:`METHODS`, or ``module:object`` for one of your own.
+        name: A name of :data:`mlc.catalogue.METHODS`, or ``module:object`` for one of your own.
 
     Raises:
         UserError: There is no such method.
     """
-    if name in METHODS:
-        return METHODS[name]
-    found = resolve_own(name, Method, "method", METHODS)
-    if found.name in (*METHODS, BASE):
+    found: Method = METHODS.load(name)
+    if name not in METHODS.places and found.name in (*METHODS.places, BASE):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")
     return found
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from mlc.devices import pick_device
 from mlc.errors import UserError
-from mlc.quality.settings import ModelSignal
 from mlc.quality.signals import MODEL_SIGNALS
 from mlc.translation.engines.protocol import require_languages
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, LanguageTokens, batches, cut
@@ -43,7 +42,7 @@ class PairModel:
 
     def __init__(
         self,
-        signals: Sequence[ModelSignal],
+        signals: Sequence[str],
         translator: "Translator | None" = None,
         embedding: "SentenceEncoder | None" = None,
     ) -> None:

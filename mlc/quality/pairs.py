@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import resolve_language
-from mlc.quality.filtering import CHUNK_BYTES, CHUNK_ROWS, REQUIRED_COLUMNS
+from mlc.quality.measuring.tables import CHUNK_BYTES, CHUNK_ROWS
+from mlc.quality.rows import REQUIRED_COLUMNS
 from mlc.tables import TABLE_ENDINGS, DraftFile, Format, Row, TableFile, format_of, plain_text, writing_told
 
 TEXTS = (*REQUIRED_COLUMNS, "back_translation")

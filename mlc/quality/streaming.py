@@ -22,13 +22,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
-from mlc.quality.batch import NEEDED, TYPES, Batch, batch_signals
-from mlc.quality.filtering import VERDICT_COLUMNS, for_batch, judge, with_columns
+from mlc.quality.deciding import VERDICT_COLUMNS, judge
 from mlc.quality.funnel import KEPT
-from mlc.quality.measuring import KEPT_FOR_BATCH, chosen_signals, measure_rows
+from mlc.quality.measuring import KEPT_FOR_BATCH, measure_rows
+from mlc.quality.measuring.batch import NEEDED, TYPES, Batch, batch_signals
+from mlc.quality.measuring.tables import for_batch
 from mlc.quality.pairs import PairFile, VerdictWriter, coded
+from mlc.quality.rows import with_columns
 from mlc.quality.settings import QualitySettings
-from mlc.quality.signals import RULES, SIGNAL_COLUMNS, TEXT_SIGNALS, Scope, Signal
+from mlc.quality.signals import QUALITY, TEXT_SIGNALS, Scope, Signal, chosen_signals, rules_of, signals_of
 
 MEMORY_LIMIT = "600MB"
 """What DuckDB may hold of what all rows say; the rest goes to the disk."""
@@ -127,7 +129,7 @@ def filter_file(
     Raises:
         UserError: A file cannot be read or written, a column is missing, or no row names a language.
     """
-    job = _Job(PairFile(pairs), settings, chosen_signals(signals), (*signals, "quality"), model)
+    job = _Job(PairFile(pairs), settings, signals, model)
     told = on_progress or (lambda done, rows: None)
     if not verdicts.parent.is_dir():
         raise UserError(f"The folder {str(verdicts.parent)!r} of the file of verdicts does not exist: make it first.")
@@ -158,23 +160,24 @@ class _Job:
         self,
         pairs: PairFile,
         settings: QualitySettings,
-        signals: Sequence[Signal],
-        rules: Sequence[str],
+        names: Sequence[str],
         model: RowModel | None,
     ) -> None:
         self.pairs = pairs
         self.settings = settings
-        self.signals = signals
-        self.rules = [rule for rule in RULES if rule in rules]
+        known = signals_of(settings.more_signals)
+        self.signals: Sequence[Signal] = chosen_signals(names, known)
+        self.rules = [rule.name for rule in rules_of(known) if rule.name in (*names, QUALITY.name)]
         self.model = model
         self.summary = Summary()
         self.text_columns = [
-            column for signal in signals if signal.scope is not Scope.MODEL for column in signal.columns
+            column for signal in self.signals if signal.scope is not Scope.MODEL for column in signal.columns
         ]
-        names = [column.name for signal in signals for column in signal.columns]
-        self.model_columns = [name for name in (model.columns if model else ()) if name in names]
+        measured = {column.name for signal in self.signals for column in signal.columns}
+        self.model_columns = [name for name in (model.columns if model else ()) if name in measured]
         self.batch: Batch | None = None
-        kept = [item for item in pairs.schema if item.name not in (*SIGNAL_COLUMNS, *VERDICT_COLUMNS)]
+        made = {*VERDICT_COLUMNS, *(column.name for signal in known for column in signal.columns)}
+        kept = [item for item in pairs.schema if item.name not in made]
         self.given = pa.schema(kept)
         self.json_columns = pairs.json_columns & set(self.given.names)
         own = [pa.field(column.name, ARROW[column.kind]) for column in self.text_columns]
@@ -186,13 +189,12 @@ class _Job:
             pa.field("reasons", pa.list_(pa.string())),
         ]
         self.schema = pa.schema([*kept, *own, *verdict])
-        row_signals = [column for signal in signals if signal.scope is not Scope.MODEL for column in signal.columns]
         self.work_schema = pa.schema(
             [
                 *(pa.field(f"given_{place}", item.type) for place, item in enumerate(kept)),
                 *(pa.field(name, pa.string()) for name in ("source_code", "target_code")),
                 pa.field("row", pa.int64()),
-                *(pa.field(column.name, ARROW[column.kind]) for column in row_signals),
+                *(pa.field(column.name, ARROW[column.kind]) for column in self.text_columns),
                 *(pa.field(name, ARROW[TYPES[name]]) for name in KEPT_FOR_BATCH),
             ]
         )

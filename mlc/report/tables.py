@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
+from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.languages import ENGLISH
 from mlc.report.data import FunnelRow
-from mlc.report.export import ANSWER_KINDS
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
     METRIC_NAMES,
@@ -125,22 +125,27 @@ def languages_table(
 def answers_table(
     evaluations: Evaluations, languages: Sequence[LanguageRow], results: Sequence[EvaluationResult]
 ) -> Table | None:
-    """Counts of greedy answers by kind, summed over seeds; None where no answers were sampled."""
-    if not any(sum(result.summary.answers.values()) for result in results):
+    """Counts of greedy answers by judge and outcome, summed over seeds; None where no answers were judged."""
+    judges = sorted({judge for result in results for judge in result.summary.answers})
+    if not any(sum(counts.values()) for result in results for counts in result.summary.answers.values()):
         return None
-    lines = []
-    for row in languages:
-        cells = []
-        for model in evaluations.models:
-            counts = [
-                result.summary.answers
-                for result in results
-                if (result.summary.model, result.summary.language) == (model, row.code) and result.summary.answers
-            ]
-            totals = [str(sum(answers.get(kind, 0) for answers in counts)) for kind in ANSWER_KINDS]
-            cells.append(Cell(" / ".join(totals) if counts else NOTHING))
-        lines.append(Line(row.label, tuple(cells)))
-    return Table(tuple(Cell(evaluations.label(model)) for model in evaluations.models), (Block("", tuple(lines)),))
+    blocks = []
+    for judge in judges:
+        lines = []
+        for row in languages:
+            cells = []
+            for model in evaluations.models:
+                counts = [
+                    result.summary.answers[judge]
+                    for result in results
+                    if (result.summary.model, result.summary.language) == (model, row.code)
+                    and any(result.summary.answers.get(judge, {}).values())
+                ]
+                totals = [str(sum(answers.get(outcome, 0) for answers in counts)) for outcome in OUTCOMES]
+                cells.append(Cell(" / ".join(totals) if counts else NOTHING))
+            lines.append(Line(row.label, tuple(cells)))
+        blocks.append(Block(f"Judge: {judge}", tuple(lines)))
+    return Table(tuple(Cell(evaluations.label(model)) for model in evaluations.models), tuple(blocks))
 
 
 def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:

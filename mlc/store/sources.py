@@ -10,6 +10,9 @@ inside a function. Of these, what computes counts, and nothing else:
   others compute;
 - of a class of settings in a module ``settings``, the fields and their checks do not count, because the values are in
   the key; its other methods do;
+- of a quality signal, its rule does not count (:data:`DECIDING`), because it is in the key of what decides;
+- what is chosen by name counts where a stage names its module, be it the project's or anybody's own
+  (:mod:`mlc.catalogue`);
 - SQL, CSV and templates that lie beside the modules do.
 """
 
@@ -23,10 +26,14 @@ from pathlib import Path
 from typing import Any
 
 PROJECT_PACKAGES = ("mlc", "tasks")
-MACHINERY = ("mlc.errors", "mlc.settings", "mlc.store", "tasks.runtime")
+MACHINERY = ("mlc.catalogue", "mlc.errors", "mlc.settings", "mlc.store", "tasks.runtime")
 """Packages and modules that compute nothing that a stage writes."""
 APART = ("tasks.runtime.settings",)
 """Machinery that is not even followed: it names the settings of every stage."""
+DECIDING = ("priority", "condition", "thresholds", "source")
+"""What a declaration of :class:`mlc.quality.signals.signal.Signal` says beside how it is measured."""
+_DECLARED = ("Rule", "Signal")
+_DECLARATIONS = "mlc.quality.signals.signal"
 RESOURCE_SUFFIXES = (".sql", ".csv", ".json", ".j2", ".css")
 _TELLING_PACKAGES = ("logging", "prefect", "warnings")
 _TELLING = {
@@ -98,6 +105,11 @@ class _Computing(ast.NodeTransformer):
             return ast.Constant(None)
         if isinstance(node, ast.Call) and _name_of(node.func).endswith("Error"):
             _take_words_out(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DECLARED:
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in DECIDING]
+        if isinstance(node, ast.ImportFrom) and node.module == _DECLARATIONS:
+            # Types of thresholds come and go with them.
+            return None
         if isinstance(node, ast.Raise):
             node.cause = None
             if isinstance(node.exc, ast.Call):
@@ -211,8 +223,15 @@ def is_machinery(name: str) -> bool:
     return any(name == part or name.startswith(f"{part}.") for part in MACHINERY)
 
 
-def _is_project_name(name: str) -> bool:
-    return name.split(".")[0] in PROJECT_PACKAGES
+def _is_project_name(name: str, own: Path | None) -> bool:
+    top = name.split(".")[0]
+    return top in PROJECT_PACKAGES or (own is not None and _file_in(own, top) is not None)
+
+
+def _own_root(module: str) -> Path | None:
+    """The folder of a module that is not the project's, whose neighbours count as well; None for the project's."""
+    top = module.split(".")[0]
+    return None if top in PROJECT_PACKAGES else _root(top)
 
 
 @cache
@@ -220,14 +239,20 @@ def _root(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(package)
-    return Path(spec.origin).parent.parent
+    folder = Path(spec.origin).parent
+    return folder if spec.submodule_search_locations is None else folder.parent
 
 
-def _module_file(name: str) -> Path | None:
-    """File of a module, found without importing it; None for a name that is no module."""
-    place = _root(name.split(".")[0]).joinpath(*name.split("."))
+def _file_in(root: Path, name: str) -> Path | None:
+    place = root.joinpath(*name.split("."))
     candidates = (place / "__init__.py", place.with_suffix(".py"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _module_file(name: str, own: Path | None) -> Path | None:
+    """File of a module, found without importing it; None for a name that is no module."""
+    top = name.split(".")[0]
+    return _file_in(_root(top) if own is None or top in PROJECT_PACKAGES else own, name)
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -237,7 +262,7 @@ def _with_parents(name: str) -> Iterator[str]:
 
 @cache
 def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
-    """Digest of a module's code, and the project names that it imports; stages have most of their modules in common."""
+    """Digest of a module's code, and the names that it imports; stages have most of their modules in common."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if path.name == "__init__.py":
         # A package that loads its names late: who computes with one of them imports it from its own module.
@@ -245,7 +270,7 @@ def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
             line for line in tree.body if not (isinstance(line, ast.FunctionDef) and line.name == "__getattr__")
         ]
     # Before the digest, which takes the tree apart.
-    imported = tuple(name for name in _imported_names(tree, package) if _is_project_name(name))
+    imported = tuple(_imported_names(tree, package))
     return _tree_digest(tree, settings=path.stem == "settings"), imported
 
 
@@ -257,21 +282,23 @@ def module_closure(module: str) -> dict[str, Path]:
     """The project modules that ``module`` imports, itself included, with their files.
 
     Args:
-        module: Dotted name of a project module.
+        module: Dotted name of a project module, or of another one; modules that lie beside that one count too.
 
     Returns:
         Module names, sorted, and their source files.
     """
     found: dict[str, Path] = {}
+    own = _own_root(module)
     waiting = list(_with_parents(module))
     while waiting:
         name = waiting.pop()
-        path = _module_file(name) if name not in found else None
+        path = _module_file(name, own) if name not in found else None
         if path is None or name in APART:
             continue
         found[name] = path
         for imported in _module_facts(path, _package(name, path))[1]:
-            waiting.extend(_with_parents(imported))
+            if _is_project_name(imported, own):
+                waiting.extend(_with_parents(imported))
     return dict(sorted(found.items()))
 
 
@@ -291,6 +318,8 @@ def _resource_folders(closure: dict[str, Path]) -> set[Path]:
     # Packages only: a resource belongs to the package in whose folder (or plain sub-folder) it lies.
     folders: set[Path] = set()
     for path in closure.values():
+        if not (path.parent / "__init__.py").is_file():
+            continue
         folders.add(path.parent)
         folders.update(child for child in path.parent.iterdir() if _holds_resources(child))
     return folders
@@ -305,26 +334,28 @@ def _holds_resources(folder: Path) -> bool:
 _parsing = threading.Lock()
 
 
-def source_digests(module: str) -> dict[str, str]:
-    """Digest per source file (module name or resource) of a module's closure; safe to call from threads.
+def source_digests(*modules: str) -> dict[str, str]:
+    """Digest per source file (module name or resource) of the closures of modules; safe to call from threads.
 
     Returns:
-        A mapping by file such as ``{"mlc/quality/filtering.py": "…", "mlc/quality/sql/decide.sql": "…"}``, with
+        A mapping by file such as ``{"mlc/quality/filtering.py": "…", "mlc/quality/measuring/batch.sql": "…"}``, with
         forward slashes on every system.
     """
     with _parsing:
-        return _source_digests(module)
+        return {file: digest for module in modules for file, digest in _source_digests(module).items()}
 
 
 @cache
 def _source_digests(module: str) -> dict[str, str]:
     closure = {name: path for name, path in module_closure(module).items() if not is_machinery(name)}
-    root = _root(module.split(".")[0])
-    digests = {
-        path.relative_to(root).as_posix(): _module_facts(path, _package(name, path))[0]
-        for name, path in closure.items()
-    }
+    # The deepest first, for a module of one's own that lies inside the project's folder.
+    roots = sorted({_root(name.split(".")[0]) for name in (*PROJECT_PACKAGES, module)}, reverse=True)
+
+    def named(path: Path) -> str:
+        return next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
+
+    digests = {named(path): _module_facts(path, _package(name, path))[0] for name, path in closure.items()}
     for folder in sorted(_resource_folders(closure)):
         for name, digest in _resources(folder).items():
-            digests[(folder / name).relative_to(root).as_posix()] = digest
+            digests[named(folder / name)] = digest
     return digests

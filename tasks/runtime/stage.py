@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -49,6 +49,7 @@ class Stage:
         inputs: Mapping[str, ArtifactRef | str],
         models: Mapping[str, str] | None = None,
         seed: int | None = None,
+        modules: Sequence[str] = (),
     ) -> KeyParts:
         """The key parts of one artifact of this stage.
 
@@ -57,13 +58,14 @@ class Stage:
             inputs: Role of each input, and its reference or digest.
             models: Identity of each model that is loaded.
             seed: Seed, where one is used.
+            modules: Dotted names of the modules of what is chosen by name, see :mod:`mlc.catalogue`.
         """
         return KeyParts(
             stage=self.name,
             version=self.version,
             settings=settings,
             inputs={role: ref if isinstance(ref, str) else ref.sha256 for role, ref in inputs.items()},
-            sources=source_digests(self.module),
+            sources=source_digests(self.module, *modules),
             libraries=library_versions(self.libraries),
             models=models or {},
             seed=seed,

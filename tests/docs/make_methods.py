@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mlc.methods import BASE, METHODS
+from mlc.catalogue import METHODS
+from mlc.methods import BASE, resolve_method
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 _HEAD = "|---|---|---|---|---|---|\n"
@@ -11,7 +12,7 @@ _HEAD = "|---|---|---|---|---|---|\n"
 def table() -> str:
     """One line a method."""
     lines = []
-    for method in METHODS.values():
+    for method in map(resolve_method, METHODS.places):
         controls = ", ".join(f"`{name}`" for name in method.controls) or "–"
         places = (f"`{name}`" if name != BASE else "the policy" for name in (method.start, method.baseline))
         cells = (f"`{method.name}`", method.about, ", ".join(sorted(method.needs)), *places, controls)

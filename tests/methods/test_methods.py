@@ -2,12 +2,14 @@
 
 import pytest
 
+from mlc import catalogue
 from mlc.errors import UserError
-from mlc.methods import BASE, METHODS, Method, in_order, resolve_method
+from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.consistency import CONSISTENCY, SHUFFLED, SHUFFLED_WITHIN_CLASS
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.training.settings import AlignSettings
 
+METHODS = {name: resolve_method(name) for name in catalogue.METHODS.places}
 SETTINGS = AlignSettings.model_validate({"steps": 7, "warm_start": True, "consistency": {"weight": 2.0}})
 
 
@@ -18,6 +20,7 @@ def test_every_method_names_methods_that_there_are(method: Method) -> None:
     assert set(method.controls) <= set(METHODS)
     assert method.name not in (method.start, method.baseline, *method.controls)
     assert method.label
+    assert method.name == next(name for name, known in METHODS.items() if known is method)
     assert method.about[0].islower()
     assert not method.about.endswith(".")
 
@@ -63,7 +66,7 @@ def test_methods_that_start_from_each_other_are_refused(monkeypatch: pytest.Monk
         return Method(name=name, label=name, about="x", needs=frozenset(), start=start)
 
     circles = {"one": circle("one", "two"), "two": circle("two", "one")}
-    monkeypatch.setattr("mlc.methods.METHODS", circles)
+    monkeypatch.setattr("mlc.methods.resolve_method", circles.__getitem__)
     with pytest.raises(UserError, match="one, two start from each other"):
         in_order(["one"])
 

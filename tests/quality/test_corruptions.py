@@ -9,7 +9,8 @@ import pytest
 
 from mlc.making.calibrate import read_ntrex
 from mlc.making.corruptions import CORRUPTIONS, Case, Corpus, batches, corrupt
-from mlc.quality.filtering import REQUIRED_COLUMNS, filter_pairs
+from mlc.quality.filtering import filter_pairs
+from mlc.quality.rows import REQUIRED_COLUMNS
 from mlc.quality.settings import QualitySettings
 
 KINDS = {corruption.name: corruption for corruption in CORRUPTIONS}

@@ -7,7 +7,7 @@ import pytest
 
 from mlc.languages import all_languages
 from mlc.making.length_table import GUESSES, centre_and_spread, measure, through_pivots, visible_length
-from mlc.quality.signals.length import LENGTH_RATIOS
+from mlc.quality.measuring import LENGTH_RATIOS
 
 
 def test_visible_length():

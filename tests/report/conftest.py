@@ -50,7 +50,7 @@ def make_result(
         collinearity=None if english else 0.97,
         centred_collinearity=None if english else 0.6 + 0.08 * separation,
         unmatched_cosine=None if english else 0.03 + 0.02 * separation,
-        answers={"refusal": 2, "answer": 1, "invalid": 1},
+        answers={"openings": {"refused": 2, "complied": 1, "invalid": 1}},
     )
     return EvaluationResult(summary, rows)
 

@@ -230,7 +230,7 @@ def test_the_digest_by_hand():
 
 
 def test_facts_of_the_project():
-    align = sources.module_closure("tasks.align")
+    align = sources.module_closure("tasks.align") | sources.module_closure("mlc.training.carriers.sft")
     assert {"mlc.losses.consistency", "mlc.training.mixin", "mlc.models.states", "tasks.align"} <= align.keys()
     assert not any(name.startswith(("mlc.report", "mlc.evaluation.metrics", "flows")) for name in align)
     assert "mlc.losses.consistency" not in sources.module_closure("tasks.translate")
@@ -295,3 +295,61 @@ def test_threads_may_ask_at_once() -> None:
     )
     for _ in range(5):
         subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True, timeout=60)
+
+
+# Code of one's own, named in a configuration.
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_judge.py").write_text("import json\nimport own_words\nfrom mlc.errors import UserError\n")
+    (tmp_path / "own_words.py").write_text("words = 3\n")
+    (tmp_path / "own_other.py").write_text("other = 1\n")
+    (tmp_path / "own_data.json").write_text("{}")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sources._root.cache_clear()
+    sources._source_digests.cache_clear()
+
+
+def test_own_code_counts_with_what_it_imports_beside_it(own):
+    project = sources.source_digests("tasks.ingest")
+    both = sources.source_digests("tasks.ingest", "own_judge")
+    assert both.keys() - project.keys() == {"own_judge.py", "own_words.py"}
+    assert both.items() >= project.items()
+    assert "own_judge" not in sys.modules
+
+
+# The rule of a signal is in the key of what decides, its measure in that of what measures.
+
+SIGNAL = """
+from mlc.quality.signals.signal import Column, {kind}Direction, Signal, Threshold
+
+MEASURE = "{measure}"
+
+OWN = Signal(
+    name="own",
+    source="{source}",
+    priority={priority},
+    columns=(Column("signal_own", Direction.HIGHER_IS_WORSE, "What it is.", 0),),
+    measure=MEASURE,
+    condition="signal_own > {limit}",
+    thresholds=({threshold}),
+)
+"""
+PLAIN = {"kind": "", "measure": "SELECT 1", "source": "Ours.", "priority": 5, "limit": "1", "threshold": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({"measure": "SELECT 2"}, True),
+        ({"source": "A paper."}, False),
+        ({"priority": 6}, False),
+        ({"limit": "limits.own"}, False),
+        ({"threshold": "Threshold('own', Count, 1, 'Above.'),", "kind": "Count, "}, False),
+    ],
+)
+def test_of_a_signal_only_its_measure_counts(change, counts):
+    before, after = (sources.code_digest(SIGNAL.format(**{**PLAIN, **more})) for more in ({}, change))
+    assert (before != after) == counts

@@ -47,7 +47,8 @@ from mlc.languages import ENGLISH
 from mlc.models.loading import Policy, load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.prompts import read_prompts
-from mlc.quality.filtering import compute_signals, decide
+from mlc.quality.deciding import decide
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.settings import QualitySettings
 from mlc.shipped import shipped_data
 from mlc.training.align import align

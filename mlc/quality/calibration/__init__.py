@@ -148,7 +148,7 @@ def quality_of(signals: pa.Table, model: QualityModel | None = None) -> pa.Chunk
     """Returns the calibrated quality of every row.
 
     Args:
-        signals: Output of :func:`mlc.quality.filtering.compute_signals`; a column that is absent counts as NULL.
+        signals: Output of :func:`mlc.quality.measuring.tables.compute_signals`; a column that is absent counts as NULL.
         model: Coefficients; those that ship if not given.
 
     Returns:

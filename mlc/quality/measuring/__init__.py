@@ -1,17 +1,25 @@
 """Measures the signals that need one pair at a time: a chunk of pairs in, the columns of the signals out."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlc.languages import all_languages
-from mlc.quality.signals import SIGNALS, Scope, Signal
-from mlc.quality.signals.length import LENGTH_RATIOS
+from mlc.quality.signals import Scope, Signal
+
+LENGTH_RATIOS = Path(__file__).resolve().parent / "length_ratios.csv"
+"""Centre and spread of ln(characters / characters of English) by language, script or ``*``.
+
+Made with ``python -m mlc.making.length_table FOLDER``, see there: rows with an origin are the median and 1.4826 × the
+median absolute deviation over parallel texts that people wrote. They are statistics, no text of the sets is in the
+project. The other rows are wide guesses by script.
+"""
 
 PAIRS = pa.schema(
     {
@@ -28,36 +36,20 @@ PAIRS = pa.schema(
 """Columns of a chunk: its rows are numbered in ascending order; ``problem`` says what makes a row unusable."""
 
 KEPT_FOR_BATCH = ("length_of_source", "source_key", "translation_key")
-"""Columns beside the signals that :mod:`mlc.quality.batch` needs."""
+"""Columns beside the signals that :mod:`mlc.quality.measuring.batch` needs."""
 
 _workers = threading.local()
 
 
 def sql(name: str) -> str:
-    """The text of a file in ``sql/``."""
-    return (files("mlc.quality") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    """The text of a file of SQL beside this module: what several signals share."""
+    return (files("mlc.quality.measuring") / f"{name}.sql").read_text(encoding="utf-8")
 
 
 @cache
 def language_table() -> pa.Table:
     """``code`` and ``script`` of every language."""
     return pa.Table.from_pylist([{"code": row.code, "script": row.script} for row in all_languages()])
-
-
-def chosen_signals(names: Iterable[str]) -> tuple[Signal, ...]:
-    """Signals by name with those whose columns they use, in the order of priority.
-
-    Args:
-        names: Names that are in ``SIGNALS``.
-    """
-    wanted, waiting = set[str](), list(names)
-    by_name = {signal.name: signal for signal in SIGNALS}
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting.extend(by_name[name].uses)
-    return tuple(signal for signal in SIGNALS if signal.name in wanted)
 
 
 def measure_rows(chunk: pa.Table, signals: Sequence[Signal]) -> pa.Table:
@@ -68,7 +60,7 @@ def measure_rows(chunk: pa.Table, signals: Sequence[Signal]) -> pa.Table:
 
     Args:
         chunk: The columns of ``PAIRS``.
-        signals: What to measure; of those for the batch, what :mod:`mlc.quality.batch` needs is measured.
+        signals: What to measure; of those for the batch, what :mod:`mlc.quality.measuring.batch` needs is measured.
 
     Returns:
         The columns of the signals that were measured and those of ``KEPT_FOR_BATCH``, in the order of the rows.
@@ -107,7 +99,7 @@ class _Measurer:
         if signal.name not in self.queries:
             if signal.begin is not None:
                 signal.begin(self.connection)
-            *macros, query = self.connection.extract_statements(sql(signal.name))
+            *macros, query = self.connection.extract_statements(signal.measure)
             for macro in macros:
                 self.connection.execute(macro)
             self.queries[signal.name] = (

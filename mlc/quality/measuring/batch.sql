@@ -1,5 +1,5 @@
--- The signals that need all rows, for the rows of the table `chunk`. `centres` and `collapsed` are from sql/centres.sql
--- and sql/collapse.sql. The variance grows as the source gets shorter: one word more or less is then a large share.
+-- The signals that need all rows, for the rows of the table `chunk`. `centres` and `collapsed` are from centres.sql
+-- and collapse.sql. The variance grows as the source gets shorter: one word more or less is then a large share.
 SELECT
     ((signal_length_log_ratio - centre) / sqrt(spread ** 2 + 1.0 / greatest(length_of_source, 1)))::DOUBLE
         AS signal_length_z,

@@ -1,5 +1,5 @@
 -- Rows whose translation other sources have too: table `collapsed`, in the order of the rows, from the table
--- `measured` with the keys of sql/collapsed.sql. Two steps of grouping, because both can leave the memory for the disk.
+-- `measured` with the keys of signals/collapsed.py. Two steps of grouping, because both can leave the memory for the disk.
 CREATE OR REPLACE TEMP TABLE collapsed AS
 WITH
 distinct_pairs AS (
