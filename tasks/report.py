@@ -1,7 +1,6 @@
 """Stage ``report``: one page that says what came of the run."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
+from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
     FUNNEL_FILE,
     HEADLINE_FILE,
@@ -136,10 +136,8 @@ def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, An
 
 
 def _plain(estimate: Estimate) -> dict[str, float | int | None]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in asdict(estimate).items()
-    }
+    plain: dict[str, float | int | None] = without_nan(asdict(estimate))
+    return plain
 
 
 def _funnel(ref: ArtifactRef) -> "list[FunnelRow]":

@@ -177,7 +177,7 @@ def unmerge(source: ModelSource, folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
         raise UserError(
             f"The model {source.location!r} holds no edit that can be taken out (no whole folder {EDITS_FOLDER!r} in "
-            "it): give a checkpoint that `mlc edit merge` wrote."
+            "it): give a checkpoint that deltas were merged into."
         ) from None
     policy = load_policy(source, dtype=dtype, device="cpu")
     mlps = editable_mlps(policy.model)

@@ -82,6 +82,14 @@ class Summary:
         """Rows that stay."""
         return sum(count for (_, reason), count in self.counts.items() if reason == KEPT)
 
+    def reasons(self) -> Counter[str]:
+        """Rows that were dropped by first reason, over all languages."""
+        found: Counter[str] = Counter()
+        for (_, reason), count in sorted(self.counts.items(), key=lambda item: item[0][1]):
+            if reason != KEPT:
+                found[reason] += count
+        return found
+
     def funnel(self) -> pa.Table:
         """Rows and share by language and reason, as :func:`mlc.quality.funnel.funnel` counts them."""
         languages = sorted({language for language, _ in self.counts})

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.report.data import FunnelRow
 from mlc.report.wording import language_name
+from mlc.store.plain import without_nan
 
 ANSWER_KINDS = ("refusal", "answer", "invalid")
 
@@ -56,6 +56,6 @@ def _flat(summary: EvaluationSummary) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if without_nan(value) is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from mlc.choices import FloatType
 from mlc.editing.settings import EditSettings, SearchSettings
 from mlc.settings import Settings
 
@@ -70,7 +71,7 @@ class EditStageSettings(EditSettings):
     start: Literal["aligned", "policy"] = "aligned"
     """With ``method: edit``, what is edited: the English-only aligned model, or the ``policy`` as it is. Then no model
     is trained; it is for a policy that is safe in English already."""
-    saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    saved_dtype: FloatType = "float32"
     """Type of the weights in the edited checkpoint; ``bfloat16`` rounds small changes away."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """Values to compare for each language on the validation prompts; nothing is searched while all lists are empty."""

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from mlc.tables import FORMATS, plain_text
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 TOPIC, QUESTION, POTATOES = (
     "This topic is new to me.",
     "I have a quick question.",
@@ -286,8 +286,8 @@ def test_a_lost_part_and_a_cut_translation_are_told(tmp_path):
             "x.csv",
             f"id,words\n1,{SECRET}\n".encode(),
             [],
-            "has no column source, prompt, text or sentence (it has id, words): name the column of the texts with "
-            "--column.",
+            "has no column source, prompt, text or sentence (it has id, words): name the column of the texts "
+            "(--column).",
         ),
         ("x.csv", b"id,text\n1,x\n", ["--column", "prompt"], "has no column 'prompt' (it has id, text)"),
         ("x.csv", b"text,translation\nx,y\n", [], "has a column 'translation' already"),
