@@ -16,8 +16,8 @@ from tasks.runtime.artifacts import (
     DELTA_FOLDER,
     PROMPTS_FILE,
     SEARCH_FILE,
-    TRANSLATIONS_FILE,
     VERDICTS_FILE,
+    held_out_texts,
 )
 from tasks.runtime.models import loaded_policy, model_source
 from tasks.runtime.run import current_run
@@ -150,12 +150,8 @@ def _training_prompts(prompts: Path, verdicts: Path, language: str) -> "Parallel
 
 def _validation_prompts(suite: Path, texts: Path, language: str) -> "ParallelPrompts":
     rows = pq.read_table(suite / PROMPTS_FILE).to_pylist()
-    human = (texts / PROMPTS_FILE).is_file()
-    translated = pq.read_table(
-        texts / (PROMPTS_FILE if human else TRANSLATIONS_FILE), columns=["id", "prompt" if human else "translation"]
-    )
-    by_id: dict[str, str] = dict(zip(*(column.to_pylist() for column in translated.columns), strict=True))
-    return _parallel([row for row in rows if row["split"] == "validation"], by_id, language)
+    wanted = [row for row in rows if row["split"] == "validation"]
+    return _parallel(wanted, held_out_texts(texts), language)
 
 
 def _parallel(rows: list[dict[str, Any]], translations: Mapping[str, str], language: str) -> "ParallelPrompts":

@@ -1,7 +1,5 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +14,7 @@ from tasks.runtime.artifacts import (
     MARGINS_FILE,
     PROMPTS_FILE,
     STATES_FILE,
-    TRANSLATIONS_FILE,
+    held_out_texts,
 )
 from tasks.runtime.models import loaded_policy, model_source
 from tasks.runtime.run import current_run
@@ -72,7 +70,7 @@ def generate(
     def write(draft: Draft) -> None:
         store = current_run().store
         rows = pq.read_table(store.folder(suite) / PROMPTS_FILE)
-        prompts = _texts(store.folder(texts))
+        prompts = list(held_out_texts(store.folder(texts)).values())
         wanted = _asked(rows["split"], language)
         rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
         label = f"generate · {subject} · {language}"
@@ -118,14 +116,6 @@ def _run_model(
         given = greedy_answers(policy, [prompts[row] for row in sample], max_new_tokens=settings.answer_tokens)
     answers = pa.table({"id": rows["id"].take(pa.array(sample, pa.int64())), "answer": pa.array(given, pa.string())})
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers
-
-
-def _texts(folder: Path) -> list[str]:
-    if (folder / PROMPTS_FILE).is_file():
-        texts: list[str] = pq.read_table(folder / PROMPTS_FILE)["prompt"].to_pylist()
-        return texts
-    texts = pq.read_table(folder / TRANSLATIONS_FILE)["translation"].to_pylist()
-    return texts
 
 
 def _sample(rows: pa.Table, count: int) -> list[int]:

@@ -29,7 +29,6 @@ from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_pr
 from mlc.models.states import DECODERS
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
-DEFAULT_LIMIT = 64
 DEFAULT_BATCH_SIZE = 16
 TOLERANCE = 0.02
 """Layers whose English separation is this close to the best are as good, whatever its standard error."""

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mlc.tables import FORMATS, plain_text
+from mlc.translation.translator import WINDOW
 
 PROJECT = Path(__file__).resolve().parents[3]
 TOPIC, QUESTION, POTATOES = (
@@ -177,6 +178,14 @@ def test_a_second_run_translates_nothing(tmp_path):
 def test_without_a_memory_nothing_is_kept(tmp_path):
     run(write(tmp_path / "in.txt", [{"text": TOPIC}]), "--to", "de", "--no-memory")
     assert not list(Path(os.environ["MLC_CACHE"]).rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("difference", [0, 1])
+def test_a_file_as_long_as_what_the_translator_takes_at_once(tmp_path, difference):
+    texts = [(TOPIC, QUESTION, POTATOES)[number % 3] for number in range(WINDOW + difference)]
+    source = write(tmp_path / "in.txt", [{"text": text} for text in texts])
+    run(source, "--to", "de", "--memory", tmp_path / "memory", "--out", tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines() == [GERMAN[text] for text in texts]
 
 
 def test_the_toy_is_named_a_toy(tmp_path):
