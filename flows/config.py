@@ -8,14 +8,15 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from flows.terminal.options import words_of
+from mlc.choices import words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
-from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
+from mlc.quality.choice import require_measured
+from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
@@ -143,13 +144,7 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _thresholds_are_measured(self) -> "PipelineConfig":
-        for signal, thresholds in MODEL_THRESHOLDS.items():
-            for threshold in thresholds:
-                if getattr(self.quality.default, threshold) is not None and signal not in self.quality.model_signals:
-                    raise UserError(
-                        f"The threshold quality.default.{threshold} is set, but the signal {signal!r} is not measured: "
-                        "add it to quality.model_signals, or take the threshold out."
-                    )
+        require_measured(self.quality, self.quality.model_signals)
         return self
 
     @property
@@ -294,7 +289,7 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise _explained(error) from None
 
 
 def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
@@ -321,7 +316,7 @@ def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -
     try:
         return QualitySettings.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, "quality")) from None
+        raise _explained(error, "quality") from None
 
 
 def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[str]:
@@ -387,7 +382,7 @@ def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
     try:
         return _EditAlone.model_validate(values).edit
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise _explained(error) from None
 
 
 def shipped_configs() -> list[str]:
@@ -442,21 +437,21 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _explain(error: ValidationError, *sections: str) -> str:
+def _explained(error: ValidationError, *sections: str) -> UserError:
     first = error.errors()[0]
     location = (*sections, *first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
-        return str(cause)
+        return cause
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
-        return _unknown_key(location)
+        return UserError(_unknown_key(location))
     if first["type"] == "missing":
-        return f"The configuration lacks {key!r}: add it, as in the shipped configurations."
+        return UserError(f"The configuration lacks {key!r}: add it, as in the shipped configurations.")
     value = repr(first["input"])
     shown = value if len(value) <= 80 else f"{value[:77]}…"
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"The configuration key {key!r} has the value {shown}: {message}."
+    return UserError(f"The configuration key {key!r} has the value {shown}: {message}.")
 
 
 def _unknown_key(location: tuple[int | str, ...]) -> str:

@@ -16,10 +16,10 @@ from tasks.runtime.artifacts import (
     DELTA_FOLDER,
     PROMPTS_FILE,
     SEARCH_FILE,
-    TRANSLATIONS_FILE,
     VERDICTS_FILE,
     HeldOut,
     Translated,
+    held_out_texts,
 )
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -139,13 +139,8 @@ def _training_prompts(run: Run, training: Translated, language: str) -> "Paralle
 
 def _validation_prompts(run: Run, held_out: HeldOut, language: str) -> "ParallelPrompts":
     rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE).to_pylist()
-    texts = run.store.folder(held_out.texts)
-    human = (texts / PROMPTS_FILE).is_file()
-    translated = pq.read_table(
-        texts / (PROMPTS_FILE if human else TRANSLATIONS_FILE), columns=["id", "prompt" if human else "translation"]
-    )
-    by_id: dict[str, str] = dict(zip(*(column.to_pylist() for column in translated.columns), strict=True))
-    return _parallel([row for row in rows if row["split"] == "validation"], by_id, language)
+    wanted = [row for row in rows if row["split"] == "validation"]
+    return _parallel(wanted, held_out_texts(run.store.folder(held_out.texts)), language)
 
 
 def _parallel(rows: list[dict[str, Any]], translations: Mapping[str, str], language: str) -> "ParallelPrompts":

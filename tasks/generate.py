@@ -1,7 +1,6 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +15,8 @@ from tasks.runtime.artifacts import (
     MARGINS_FILE,
     PROMPTS_FILE,
     STATES_FILE,
-    TRANSLATIONS_FILE,
     HeldOut,
+    held_out_texts,
 )
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -56,7 +55,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
-        prompts = _texts(run.store.folder(held_out.texts))
+        prompts = list(held_out_texts(run.store.folder(held_out.texts)).values())
         wanted = _asked(rows["split"], language)
         rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
@@ -104,14 +103,6 @@ def _ask(
     ids = rows["id"].take(pa.array(sample, pa.int64()))
     answers = pa.table({"id": ids, "prompt": pa.array(asked, pa.string()), "answer": pa.array(given, pa.string())})
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers
-
-
-def _texts(folder: Path) -> list[str]:
-    if (folder / PROMPTS_FILE).is_file():
-        texts: list[str] = pq.read_table(folder / PROMPTS_FILE)["prompt"].to_pylist()
-        return texts
-    texts = pq.read_table(folder / TRANSLATIONS_FILE)["translation"].to_pylist()
-    return texts
 
 
 def _sample(rows: pa.Table, count: int) -> list[int]:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.languages import resolve_language
+from mlc.quality.asking import measure_passed
 from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.rows import with_columns
 from mlc.quality.settings import QualitySettings
@@ -57,20 +58,16 @@ def measure_model_signals(
 
     def write(draft: Draft) -> None:
         pairs = pq.read_table(run.store.folder(signals) / SIGNALS_FILE)
-        passed = np.flatnonzero(decide(pairs, own)["keep"].to_numpy(zero_copy_only=False))
-        asked = pairs.take(pa.array(passed)).select(["source", "translation", "source_language", "target_language"])
+        passed = decide(pairs, own)["keep"]
+        asked = pairs.select(["source", "translation", "source_language", "target_language"])
         asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
         names = own.model_signals
         identity = f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}"
         with loaded(run, identity, translator.device, lambda: _load(names, translator)) as model:
-            measured = model.measure(asked)
-        place = np.full(len(pairs), -1)
-        place[passed] = np.arange(len(passed))
-        indices = pa.array(place, mask=place < 0)
-        columns = {name: measured[name].combine_chunks().take(indices) for name in measured.column_names}
-        pq.write_table(with_columns(pairs, pa.table(columns)), draft.path / SIGNALS_FILE)
+            measured = measure_passed(model, asked, passed)
+        pq.write_table(with_columns(pairs, measured), draft.path / SIGNALS_FILE)
         draft.rows = len(pairs)
-        draft.facts["asked"] = len(passed)
+        draft.facts["asked"] = pc.sum(passed.cast(pa.int64())).as_py() or 0
 
     return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
 

@@ -1,7 +1,6 @@
 """Stage ``report``: one page that says what came of the run."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
+from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
     FUNNEL_FILE,
     HEADLINE_FILE,
@@ -152,10 +152,8 @@ def _headline(results: Sequence[EvaluationResult], facts: ReportFacts) -> dict[s
 
 
 def _plain(estimate: Estimate) -> dict[str, float | int | None]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in asdict(estimate).items()
-    }
+    plain: dict[str, float | int | None] = without_nan(asdict(estimate))
+    return plain
 
 
 def _funnel(folder: Path) -> "list[FunnelRow]":

@@ -96,8 +96,9 @@ def test_an_unknown_name_gives_the_nearest(text, nearest):
 
 @pytest.mark.parametrize("text", ["", "   ", "§§§§§§"])
 def test_nothing_near_points_to_the_list(text):
-    with pytest.raises(UserError, match="is unknown: see `mlc languages` for the list"):
+    with pytest.raises(UserError, match="is unknown: choose one of the list") as caught:
         resolve_language(text)
+    assert caught.value.about == "language list"
 
 
 def test_targets_are_distinct_and_sorted():

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
 from flows.commands.plan import foresee
 from flows.commands.why import last_config, outcomes_of
-from flows.config import PipelineConfig
+from flows.terminal.explanations import SHOWN_DIGITS
+from flows.terminal.options import JsonOption, SetOption, WorkspaceOption, existing, load
+from flows.terminal.output import print_json, results, terminal
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.keeping import Kept, find_keepable, keep
@@ -20,10 +24,39 @@ from mlc.store.locks import workspace_lock
 from mlc.store.runs import run_records
 from tasks.runtime.run import Outcome, Run
 
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+
 Task = tuple[str, str | None, str | None]
 """Stage, language and subject."""
 EVERY_STAGE = "all"
-_SHOWN_DIGITS = 12
+
+
+def command(
+    stage: Annotated[str, typer.Argument(help="A stage, such as align; or all.")],
+    reason: Annotated[str, typer.Option(help="Why the result is the same; written down.")],
+    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, such as consistency.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so; the name of the user if left out.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be kept.")] = False,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that a change of code or of a library does not change a result, so that it is not made again."""
+    folder = existing(workspace)
+    chosen = load(config, workspace=folder, settings=settings) if config else None
+    if settings and not config:
+        raise UserError("The option --set needs --config: name the configuration that it changes.")
+    answers = keep_results(
+        folder, stage, reason=reason, language=language, model=model, by=by, config=chosen, dry_run=dry_run
+    )
+    show_answers(answers, terminal if as_json else results, dry_run=dry_run)
+    if as_json:
+        print_json({"answers": [vars(item) for item in answers]})
 
 
 @dataclass(frozen=True)
@@ -49,7 +82,7 @@ def keep_results(
     language: str | None = None,
     model: str | None = None,
     by: str | None = None,
-    config: PipelineConfig | None = None,
+    config: "PipelineConfig | None" = None,
     dry_run: bool = False,
 ) -> list[Answer]:
     """Gives artifacts that would be made anew the keys that they would have, where only code and libraries differ.
@@ -159,7 +192,7 @@ def show_answers(answers: Sequence[Answer], console: Console, *, dry_run: bool) 
         console.print("Nothing would be made anew: there is nothing to keep.")
     for answer in answers:
         verb = (
-            f"{'would be kept' if dry_run else 'kept'} (was {answer.old_key[:_SHOWN_DIGITS]})"
+            f"{'would be kept' if dry_run else 'kept'} (was {answer.old_key[:SHOWN_DIGITS]})"
             if (answer.old_key)
             else "not kept"
         )

@@ -1,24 +1,49 @@
-"""Why a stage runs or does not: the parts of its key, and which of them differ from an earlier run."""
+"""`mlc why`: the parts of a stage's key, and which of them differ from an earlier run."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.markup import escape
+import typer
 
 from flows.commands.plan import foresee
-from flows.config import PipelineConfig, validate_config
+from flows.terminal.explanations import show_explanations
+from flows.terminal.options import JsonOption, SetOption, WorkspaceOption, existing, load
+from flows.terminal.output import print_json, results, terminal
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.store import ArtifactStore, KeyParts
-from mlc.store.keeping import Kept, kept_notes
+from mlc.store.keeping import kept_notes
 from mlc.store.keys import PENDING
 from mlc.store.runs import RunRecord, find_run, run_records
 from tasks.runtime.run import Outcome, Run
 
-_SHOWN_DIGITS = 12
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+
+
+def command(
+    stage: Annotated[str, typer.Argument(help="A stage, such as translate, filter or align.")],
+    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Run to compare with: its number, or the beginning of its id.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a stage depends on, and what is different from the previous run."""
+    folder = existing(workspace)
+    chosen = load(config, workspace=folder, settings=settings) if config else None
+    if settings and not config:
+        raise UserError("The option --set needs --config: name the configuration that it changes.")
+    found = explain(folder, stage, language=language, against=against, config=chosen)
+    show_explanations(found, terminal if as_json else results)
+    if as_json:
+        print_json({"explanations": [vars(item) for item in found]})
 
 
 @dataclass(frozen=True)
@@ -48,7 +73,7 @@ def explain(
     *,
     language: str | None = None,
     against: str | None = None,
-    config: PipelineConfig | None = None,
+    config: "PipelineConfig | None" = None,
 ) -> list[Explanation]:
     """Explains the keys of a stage as they are now, with the code, the data and the libraries that are there now.
 
@@ -101,12 +126,14 @@ def outcomes_of(planned: Run, stage: str, language: str | None) -> list[Outcome]
     return outcomes
 
 
-def last_config(records: list[RunRecord], workspace: Path) -> PipelineConfig:
+def last_config(records: list[RunRecord], workspace: Path) -> "PipelineConfig":
     """The configuration of the last run of a workspace.
 
     Raises:
         UserError: There was none.
     """
+    from flows.config import validate_config
+
     if not records:
         raise UserError(
             f"No run is recorded in the workspace {str(workspace)!r}: name a configuration with --config, or run "
@@ -169,48 +196,3 @@ def _pending_words(words: str, parts: KeyParts) -> str:
         if digest.startswith(PENDING) and words.endswith(f" {role} changed"):
             return f"{words.removesuffix(' changed')} is made first"
     return words
-
-
-def show_explanations(explanations: list[Explanation], console: Console) -> None:
-    """Prints explanations: what differs first, then the parts of the key."""
-    for number, item in enumerate(explanations):
-        if number:
-            console.print()
-        label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
-        verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
-        console.print(f"[bold]{label}[/]  {verdict}  key {item.key[:_SHOWN_DIGITS]}", highlight=False)
-        for note in item.kept:
-            words = f"kept {Kept(**note).words} (was {note['old_key'][:_SHOWN_DIGITS]})"
-            console.print(f"  {escape(words)}", highlight=False, soft_wrap=True)
-        console.print(f"  {item.sentence}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
-        for words in item.differences or ():
-            console.print(f"    {escape(words)}", highlight=False, soft_wrap=True)
-        for line in _part_lines(item.parts):
-            console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
-
-
-def _part_lines(parts: Mapping[str, Any]) -> list[str]:
-    lines = [f"stage {parts['stage']}, version {parts['version']}"]
-    lines += [f"configuration {name} = {value}" for name, value in _flat(parts["settings"])]
-    for kind, word in (("inputs", "input"), ("models", "model"), ("libraries", "library")):
-        lines += [f"{word} {name} = {_shortened(value)}" for name, value in sorted(parts[kind].items())]
-    lines.append(f"source files: {len(parts['sources'])}")
-    if parts["seed"] is not None:
-        lines.append(f"seed = {parts['seed']}")
-    return lines
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        return [(prefix, value)]
-    return [
-        line
-        for name, inner in sorted(value.items())
-        for line in _flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    ]
-
-
-def _shortened(digest: str) -> str:
-    if digest.startswith(PENDING):
-        return "made first"
-    return digest[:_SHOWN_DIGITS] if len(digest) == 64 else digest

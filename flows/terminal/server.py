@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
+from flows.terminal.quiet import quiet_environment
 from flows.terminal.tethered import command
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
@@ -34,28 +33,10 @@ class Server:
     started_here: bool
 
 
-def quiet_environment() -> dict[str, str]:
-    """Variables that keep Prefect, MLflow and TRL from calling home and from writing to the terminal."""
-    return {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_CLI_PROMPT": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        # Threads that spin while they wait slow a machine several times that the server and others use too.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        # By default it asks a server that is not there for minutes.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        # Bars of other libraries would break through our own.
-        "TQDM_DISABLE": "1",
-    }
-
-
 def answers(api: str) -> bool:
     """Whether a Prefect server answers at the address of an API."""
+    import httpx
+
     key = os.environ.get("PREFECT_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags, Floats, estimate, missing_estimate, resample_counts, wilson
 from mlc.evaluation.parallel import ParallelPrompts
@@ -25,10 +26,9 @@ from mlc.losses import consistency_loss
 from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
-from mlc.models.states import DECODERS, Pool
+from mlc.models.states import DECODERS
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
-DEFAULT_LIMIT = 64
 DEFAULT_BATCH_SIZE = 16
 TOLERANCE = 0.02
 """Layers whose English separation is this close to the best are as good, whatever its standard error."""
@@ -105,7 +105,7 @@ def _check_content(
     if lost is not None:
         raise UserError(
             f"The chat template of {policy.source.location!r} leaves nothing of the prompt {prompts.ids[lost[0]]!r} in "
-            f"{prompts.languages[lost[1]]}, so its own tokens are not known: choose --pool last."
+            f"{prompts.languages[lost[1]]}, so its own tokens are not known: choose the pooling last."
         )
 
 

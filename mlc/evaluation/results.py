@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.store.plain import without_nan
+
 ROWS_FILE = "rows.parquet"
 SUMMARY_FILE = "summary.json"
 ANSWERS_FILE = "answers.parquet"
@@ -81,7 +83,7 @@ class EvaluationResult:
     def write(self, folder: Path) -> None:
         """Writes the rows as Parquet and the figures as JSON, in which NaN is null."""
         pq.write_table(self.rows.cast(ROWS_SCHEMA), folder / ROWS_FILE)
-        stored = {name: _without_nan(value) for name, value in asdict(self.summary).items()}
+        stored = {name: without_nan(value) for name, value in asdict(self.summary).items()}
         (folder / SUMMARY_FILE).write_text(json.dumps(stored, indent=1, allow_nan=False), encoding="utf-8")
 
     @classmethod
@@ -97,12 +99,6 @@ class EvaluationResult:
 def read_evaluations(folders: Iterable[Path]) -> list[EvaluationResult]:
     """Reads what several evaluations wrote."""
     return [EvaluationResult.read(folder) for folder in folders]
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _estimate(stored: dict[str, Any]) -> Estimate:

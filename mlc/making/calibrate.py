@@ -180,17 +180,6 @@ def text_rows(judged: pa.Table, corpus: Corpus, *, seed: int) -> Rows:
     )
 
 
-def clean_pairs(corpus: Corpus) -> pa.Table:
-    """Returns the pairs of a corpus as the filter reads them, blank ones left out."""
-    rows = [
-        {"source": source, "translation": text, "source_language": ENGLISH, "target_language": code}
-        for code, texts in corpus.translations.items()
-        for source, text in zip(corpus.sources, texts, strict=True)
-        if source.strip() and text.strip()
-    ]
-    return pa.Table.from_pylist(rows)
-
-
 def is_good(judged: pa.Table) -> Floats:
     """Returns 1 where people gave at least 70 of 100, else 0."""
     return np.asarray(judged["human"].to_numpy() >= MLQE_GOOD, dtype=np.float64)

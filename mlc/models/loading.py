@@ -1,8 +1,5 @@
 """Loading of policy models."""
 
-import os
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import ModelSource, cache_folder
+from mlc.store.drafts import draft_folder
 
 if TYPE_CHECKING:
     import torch
@@ -115,14 +113,8 @@ def _converted_package(source: ModelSource) -> Path:
         local_files_only=True,
     )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-    draft = cache_folder() / f".draft-{uuid.uuid4().hex}"
-    try:
+    # Another process may be faster; its result is as good.
+    with draft_folder(folder) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        os.replace(draft, folder)
-    except OSError:
-        if not (folder / "config.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -72,7 +72,7 @@ class PairModel:
         return tuple(name for name in names if name not in absent or absent[name] is not None)
 
     def measure(self, pairs: pa.Table) -> pa.Table:
-        """Measures pairs, each distinct one once; see :class:`mlc.quality.streaming.RowModel`.
+        """Measures pairs, each distinct one once; see :class:`mlc.quality.asking.RowModel`.
 
         Raises:
             UserError: The translator does not know a language.

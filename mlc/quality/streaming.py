@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
+from mlc.quality.asking import RowModel, measure_passed
 from mlc.quality.deciding import VERDICT_COLUMNS, judge
 from mlc.quality.funnel import KEPT
 from mlc.quality.measuring import KEPT_FOR_BATCH, measure_rows
@@ -44,25 +45,6 @@ _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 
 
-class RowModel(Protocol):
-    """Measures signals that need a model."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns that it fills."""
-
-    def measure(self, pairs: pa.Table) -> pa.Table:
-        """Measures pairs.
-
-        Args:
-            pairs: ``source``, ``translation``, ``source_code``, ``target_code`` and, where the input has it,
-                ``back_translation``; nothing is NULL but the last.
-
-        Returns:
-            The columns ``columns``, in the order of the pairs.
-        """
-
-
 @dataclass
 class Summary:
     """What became of the rows of a file."""
@@ -83,6 +65,14 @@ class Summary:
     def kept(self) -> int:
         """Rows that stay."""
         return sum(count for (_, reason), count in self.counts.items() if reason == KEPT)
+
+    def reasons(self) -> Counter[str]:
+        """Rows that were dropped by first reason, over all languages."""
+        found: Counter[str] = Counter()
+        for (_, reason), count in sorted(self.counts.items(), key=lambda item: item[0][1]):
+            if reason != KEPT:
+                found[reason] += count
+        return found
 
     def funnel(self) -> pa.Table:
         """Rows and share by language and reason, as :func:`mlc.quality.funnel.funnel` counts them."""
@@ -268,19 +258,10 @@ class _Job:
         """Adds the columns of the model, NULL for rows that the other rules drop."""
         assert self.model is not None
         verdicts = judge(chunk.drop_columns(self._given_columns()), self.settings, self.rules)
-        passed = np.flatnonzero(verdicts["keep"].to_numpy(zero_copy_only=False))
-        rows = chunk.take(pa.array(passed))
         names = [name for name in ("source", "translation", "back_translation") if name in self.given.names]
-        columns = {name: rows[f"given_{self.given.names.index(name)}"] for name in names}
-        measured = self.model.measure(
-            pa.table({**columns, "source_code": rows["source_code"], "target_code": rows["target_code"]})
-        )
-        place = np.full(len(chunk), -1)
-        place[passed] = np.arange(len(passed))
-        indices = pa.array(place, mask=place < 0)
-        return with_columns(
-            chunk, pa.table({name: measured[name].combine_chunks().take(indices) for name in self.model_columns})
-        )
+        columns = {name: chunk[f"given_{self.given.names.index(name)}"] for name in names}
+        pairs = pa.table({**columns, "source_code": chunk["source_code"], "target_code": chunk["target_code"]})
+        return with_columns(chunk, measure_passed(self.model, pairs, verdicts["keep"]).select(self.model_columns))
 
     def _given_columns(self) -> list[str]:
         return [f"given_{place}" for place in range(len(self.given))]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
@@ -10,6 +9,7 @@ from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.report.data import FunnelRow
 from mlc.report.wording import language_name
+from mlc.store.plain import without_nan
 
 _PARTS = tuple(field.name for field in fields(Estimate))
 
@@ -58,6 +58,6 @@ def _flat(summary: EvaluationSummary, judges: Sequence[str]) -> Iterator[tuple[s
 
 
 def _text(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if without_nan(value) is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

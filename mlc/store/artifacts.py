@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlc.errors import UserError
-from mlc.store.hashing import digest_data, digest_file, folder_files, fsync_path
+from mlc.store.drafts import draft_file, place_folder
+from mlc.store.hashing import digest_data, digest_file, folder_files
 from mlc.store.keys import KeyParts
 from mlc.store.locks import file_lock
 
@@ -177,8 +178,6 @@ class ArtifactStore:
                         "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
                     )
                     return None
-                for path in folder_files(draft):
-                    fsync_path(path)
                 self._place(draft, kind, key)
             return self.reference(kind, key)
         finally:
@@ -278,8 +277,6 @@ class ArtifactStore:
             "seconds": round(seconds, 3),
             "facts": draft.facts,
         }
-        for name in files:
-            fsync_path(draft.path / name)
         _write_manifest(draft.path, manifest)
         self._publish(draft.path, kind, parts.key)
 
@@ -325,15 +322,10 @@ class ArtifactStore:
 
     def _place(self, draft: Path, kind: str, key: str) -> None:
         """Gives a whole artifact its name, unless another process was first."""
-        fsync_path(draft)
         target = self.root / kind / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.rename(target)
-        except OSError:
-            if self._find_here(kind, key) is None:
-                draft.rename(target)
-        fsync_path(target.parent)
+        # What is there and damaged is set aside when it is looked at.
+        if not place_folder(draft, target) and self._find_here(kind, key) is None:
+            place_folder(draft, target)
 
     def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST
@@ -376,10 +368,9 @@ def _table_facts(path: Path) -> dict[str, Any]:
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-    fsync_path(temporary)
-    temporary.rename(folder / MANIFEST)
+    # Last, so that it marks a whole artifact.
+    with draft_file(folder / MANIFEST) as unfinished:
+        unfinished.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _link(file: Path, target: Path) -> None:
@@ -389,7 +380,6 @@ def _link(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:
         shutil.copyfile(file, target)
-        fsync_path(target)
 
 
 def _since(manifest: Mapping[str, Any]) -> str:
@@ -432,9 +422,13 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 
 def _not_writable(workspace: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = (
-        "make room (`mlc gc` removes what no recent run needs) and run again; what is finished is kept"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else "name another folder with --workspace, or change its permissions"
+        "make room and run again; what is finished is kept"
+        if full
+        else "name another folder, or change its permissions"
     )
-    return UserError(f"The workspace {str(workspace)!r} cannot be written ({reason}): {remedy}.")
+    return UserError(
+        f"The workspace {str(workspace)!r} cannot be written ({reason}): {remedy}.",
+        about="full workspace" if full else "workspace",
+    )

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import shutil
 import tarfile
 import uuid
@@ -16,7 +15,8 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.store.artifacts import ArtifactStore
-from mlc.store.hashing import folder_files, fsync_path
+from mlc.store.drafts import draft_file, place_folder
+from mlc.store.hashing import folder_files
 from mlc.store.keeping import kept_notes
 from mlc.store.keys import KeyParts
 from mlc.store.runs import RUNS_FOLDER, RunRecord, run_records
@@ -135,18 +135,17 @@ def export_run(store: ArtifactStore, record: RunRecord, file: Path) -> int:
                 f"The {kind} artifact {key[:12]} of run {record.number} is not there or damaged: run it again, then "
                 "export."
             )
-    draft = file.with_name(f".{file.name}.part")
     contents = {"format": FORMAT, "run": record.number, "artifacts": artifacts}
     try:
-        with tarfile.open(draft, "w:gz" if file.suffix in (".gz", ".tgz") else "w") as archive:
+        with (
+            draft_file(file) as draft,
+            tarfile.open(draft, "w:gz" if file.suffix in (".gz", ".tgz") else "w") as archive,
+        ):
             _add_text(archive, CONTENTS_FILE, json.dumps(contents))
             archive.add(_record_file(store, record), f"{RUNS_FOLDER}/{_record_file(store, record).name}")
             for kind, key in artifacts:
                 archive.add(store.root / kind / key, f"artifacts/{kind}/{key}")
-        fsync_path(draft)
-        os.replace(draft, file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise UserError(
             f"The archive {str(file)!r} cannot be written ({error.strerror or error}): name another file."
         ) from None
@@ -177,12 +176,7 @@ def import_archive(store: ArtifactStore, file: Path) -> tuple[int, int]:
         new = 0
         for kind, key in artifacts:
             if store.find(kind, key) is None:
-                (store.root / kind).mkdir(exist_ok=True)
-                for path in (arrived.root / kind / key).rglob("*"):
-                    fsync_path(path)
-                (arrived.root / kind / key).rename(store.root / kind / key)
-                fsync_path(store.root / kind)
-                new += 1
+                new += place_folder(arrived.root / kind / key, store.root / kind / key)
         _adopt_record(store.workspace, place)
         return new, len(artifacts)
     finally:
@@ -218,7 +212,7 @@ def _unpack(file: Path, place: Path) -> dict[str, Any]:
 
 
 def _not_an_archive(file: Path, reason: str) -> UserError:
-    return UserError(f"The archive {str(file)!r} cannot be read ({reason}): give a whole file that `mlc export` made.")
+    return UserError(f"The archive {str(file)!r} cannot be read ({reason}): give a whole file that an export made.")
 
 
 def _adopt_record(workspace: Path, place: Path) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from mlc.catalogue import CARRIERS
+from mlc.choices import Anchor, Center, CenterScope, FloatType, Form, Pool
 from mlc.settings import Settings
 
 if TYPE_CHECKING:
     from mlc.training.carriers.carrier import Carrier
 
-Form = Literal["cosine", "contrastive", "released", "paper"]
 Control = Literal["none", "shuffled", "shuffled_within_class"]
 
 FORM_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -42,15 +42,15 @@ class ConsistencyConfig(Settings):
     """Whether the spectral forms count opposite vectors as inconsistent."""
     temperature: float = Field(default=0.2, gt=0)
     """Temperature of the spectral and the contrastive forms."""
-    anchor: Literal["none", "english"]
+    anchor: Anchor
     """``english`` moves the other languages towards English and leaves English where it is."""
-    center: Literal["none", "batch", "running"]
+    center: Center
     """Which mean state is subtracted first, see :class:`mlc.losses.Centering`."""
-    center_scope: Literal["english", "overall", "per_language"] = "english"
+    center_scope: CenterScope = "english"
     """Whose rows make that mean."""
     layer: int | float
     """Index of the hidden state (0 = embeddings, negative from the end), or a fraction of the depth."""
-    pool: Literal["last", "last_content", "mean"]
+    pool: Pool
     """Which tokens stand for a prompt, see :func:`mlc.models.states.prompt_states`."""
     dim: int | None = Field(ge=1)
     """Size of the linear extractor; none = the states themselves."""
@@ -149,12 +149,12 @@ class AlignSettings(Settings):
     """Longer answers are cut."""
     gradient_checkpointing: bool = False
     """Computes activations twice instead of keeping them: less memory, more time."""
-    training_dtype: Literal["float32", "bfloat16"] = "float32"
+    training_dtype: FloatType = "float32"
     """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates."""
     autocast: Literal["none", "bfloat16"] = "none"
     """``bfloat16`` multiplies matrices in bfloat16 while weights and losses stay as they are: about twice as fast on a
     GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
-    saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    saved_dtype: FloatType = "bfloat16"
     """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
     warm_start: bool = False
     """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the

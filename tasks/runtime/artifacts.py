@@ -65,6 +65,20 @@ def report_page(store: ArtifactStore, report: ArtifactRef) -> Path:
     return store.folder(report) / REPORT_FILE
 
 
+def held_out_texts(folder: Path) -> dict[str, str]:
+    """The held-out prompts in one language by id, in their order: human references, or machine translations.
+
+    Args:
+        folder: Of an artifact of the stage ``ingest`` or ``translate``.
+    """
+    import pyarrow.parquet as pq
+
+    human = (folder / PROMPTS_FILE).is_file()
+    file, column = (PROMPTS_FILE, "prompt") if human else (TRANSLATIONS_FILE, "translation")
+    rows = pq.read_table(folder / file, columns=["id", column])
+    return dict(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
+
+
 def _read_json(store: ArtifactStore, ref: ArtifactRef, name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((store.folder(ref) / name).read_text(encoding="utf-8"))
     return content

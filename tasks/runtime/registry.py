@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sqlite3
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore
-from mlc.store.hashing import fsync_path
+from mlc.store.drafts import draft_file
 from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
 from tasks.runtime.artifacts import VERSION_FILE
@@ -52,6 +51,23 @@ def read_version(store: ArtifactStore, ref: ArtifactRef) -> ModelVersion:
     """The registered version that an artifact of the stage ``register`` stands for."""
     text = (store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
     return ModelVersion(**json.loads(text))
+
+
+def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
+    """The registry that the last registration in a workspace went to.
+
+    Args:
+        store: The workspace's.
+        name: Name of the registered model, in place of the one that was registered.
+
+    Raises:
+        UserError: Nothing is registered yet.
+    """
+    registered = store.manifests("register")
+    if not registered:
+        raise UserError("Nothing is registered in this workspace yet: run the pipeline first.")
+    stored: dict[str, Any] = registered[-1]["parts"]["settings"]["registry"]
+    return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
 
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
@@ -128,11 +144,8 @@ def _make_database(folder: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    draft = folder / f".{DATABASE_FILE}-{uuid.uuid4().hex[:8]}"
-    SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
-    fsync_path(draft)
-    draft.rename(database)
-    fsync_path(folder)
+    with draft_file(database) as draft:
+        SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
 
 
 def begin_registration(key: str) -> dict[str, str]:

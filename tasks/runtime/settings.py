@@ -1,10 +1,10 @@
 """Configuration of the stages that belong to the pipeline rather than to the library."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import Field
 
+from mlc.choices import FloatType
 from mlc.editing.settings import EditSettings, SearchSettings
 from mlc.methods.method import BASE
 from mlc.settings import Settings
@@ -70,7 +70,7 @@ class EditStageSettings(EditSettings):
     model.
     """
 
-    saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    saved_dtype: FloatType = "float32"
     """Type of the weights in the edited checkpoint; ``bfloat16`` rounds small changes away."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """Values to compare for each language on the validation prompts; nothing is searched while all lists are empty."""

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.terminal.server import Server, free_port, quiet_environment, started_server
+from flows.terminal.quiet import quiet_environment
+from flows.terminal.server import Server, free_port, started_server
 from tests.flows.runs import Flow, flow_on
 
 PROJECT = Path(__file__).resolve().parents[2]

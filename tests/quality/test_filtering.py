@@ -107,7 +107,7 @@ def test_long_text_is_measured():
         (pairs((None, SPANISH)), ["source", "1 empty"]),
         (
             pairs((ENGLISH, SPANISH)).set_column(3, "target_language", pa.array(["tlh_Latn"])),
-            ["'tlh_Latn'", "mlc languages"],
+            ["'tlh_Latn'", "NLLB codes such as"],
         ),
     ],
 )

@@ -1,9 +1,6 @@
 """The engine ``ctranslate2``: the same checkpoints, converted once and computed by CTranslate2."""
 
-import contextlib
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import cache_folder, resolve_model
+from mlc.store.drafts import draft_folder
 from mlc.translation.engines.checkpoint import CheckpointEngine
 from mlc.translation.engines.facts import checkpoint_facts, converted_precision
 from mlc.translation.engines.loading import (
@@ -143,17 +141,10 @@ def converted_folder(settings: TranslatorSettings, identity: str) -> Path:
     folder = cache_folder() / "ctranslate2" / f"{safe}-{precision}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with told_to_the_user(settings.model):
-            converter = TransformersConverter(folder_or_hub_id(settings.model), revision=settings.revision)
-            converter.convert(str(draft), quantization=precision)
-        # Another process may have been faster; its result is as good.
-        with contextlib.suppress(OSError):
-            draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    # Another process may be faster; its result is as good.
+    with draft_folder(folder) as draft, told_to_the_user(settings.model):
+        converter = TransformersConverter(folder_or_hub_id(settings.model), revision=settings.revision)
+        converter.convert(str(draft), quantization=precision, force=True)
     return folder
 
 

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mlc.tables import FORMATS, plain_text
+from mlc.translation.translator import WINDOW
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 TOPIC, QUESTION, POTATOES = (
     "This topic is new to me.",
     "I have a quick question.",
@@ -179,6 +180,14 @@ def test_without_a_memory_nothing_is_kept(tmp_path):
     assert not list(Path(os.environ["MLC_CACHE"]).rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("difference", [0, 1])
+def test_a_file_as_long_as_what_the_translator_takes_at_once(tmp_path, difference):
+    texts = [(TOPIC, QUESTION, POTATOES)[number % 3] for number in range(WINDOW + difference)]
+    source = write(tmp_path / "in.txt", [{"text": text} for text in texts])
+    run(source, "--to", "de", "--memory", tmp_path / "memory", "--out", tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines() == [GERMAN[text] for text in texts]
+
+
 def test_the_toy_is_named_a_toy(tmp_path):
     source = write(tmp_path / "in.txt", [{"text": TOPIC}])
     assert "is a toy" in run(source, "--to", "de").stderr
@@ -286,8 +295,8 @@ def test_a_lost_part_and_a_cut_translation_are_told(tmp_path):
             "x.csv",
             f"id,words\n1,{SECRET}\n".encode(),
             [],
-            "has no column source, prompt, text or sentence (it has id, words): name the column of the texts with "
-            "--column.",
+            "has no column source, prompt, text or sentence (it has id, words): name the column of the texts "
+            "(--column).",
         ),
         ("x.csv", b"id,text\n1,x\n", ["--column", "prompt"], "has no column 'prompt' (it has id, text)"),
         ("x.csv", b"text,translation\nx,y\n", [], "has a column 'translation' already"),

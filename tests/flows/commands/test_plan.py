@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.commands.plan import Task, show_plan, show_work
+from flows.terminal.plan_tables import Task, show_plan, show_work
 from tests.flows.conftest import PROJECT
 
 PLAN = """

@@ -1,6 +1,5 @@
 """`mlc gc`, `mlc export` and `mlc import` on real runs."""
 
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -8,20 +7,6 @@ import pytest
 
 from tests.flows.conftest import Mlc
 from tests.flows.runs import Flow, made
-
-
-@pytest.fixture(scope="module")
-def workspace(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace of two runs, the second with a language more."""
-    folder = tmp_path_factory.mktemp("housekeeping") / "workspace"
-    for languages in ("es", "es,fr"):
-        flow(folder, languages)
-    return folder
-
-
-@pytest.fixture
-def copy(workspace: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(workspace, tmp_path / "copy"))
 
 
 def files(folder: Path) -> set[Path]:

@@ -17,7 +17,7 @@ from mlc.evaluation.layers import layer_states, measure_layer
 from mlc.evaluation.parallel import choose_prompts, read_parallel
 from mlc.shipped import shipped_data
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 SECRET = "xylophone-marmalade"
 """A word in prompts that no message may show."""
 FILES = {"layers.png", "layers.csv", "layers.json"}

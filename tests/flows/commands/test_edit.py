@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.edit import deal, one_language
-from mlc.evaluation.parallel import read_parallel
+from mlc.evaluation.parallel import deal, one_language, read_parallel
 from mlc.shipped import shipped_data
 
 OPTIONS = ("--set", "rank=4", "--set", "layers=all", "--device", "cpu")
