@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from flows.terminal.server import Server, free_port, quiet_environment, started_server
+from tests.flows.forked import Forks, forks
 from tests.flows.runs import Flow, flow_on
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -61,10 +62,19 @@ def environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.fixture(scope="session")
-def mlc(environment: dict[str, str]) -> Mlc:
+def forked(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Starts commands that find the libraries loaded."""
+    with forks(environment, PROJECT, tmp_path_factory.mktemp("forked")) as starting:
+        yield starting
+
+
+@pytest.fixture(scope="session")
+def mlc(environment: dict[str, str], forked: Forks) -> Mlc:
     """Runs `mlc` as a person does, in a process of its own."""
 
     def run(*arguments: str, cwd: Path = PROJECT, **variables: str) -> Ended:
+        if not variables:
+            return Ended(*forked.start(*arguments, cwd=cwd).communicate(RUN_SECONDS))
         ended = subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=cwd,
