@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test faults lint bench ui lock clean
+.PHONY: setup quickstart test test-all faults lint bench ui lock clean
 
 setup: $(VENV)/.ready
 
@@ -24,9 +24,14 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 quickstart: setup
 	$(BIN)/mlc run quickstart --workspace $(WORKSPACE)
 
-# Two files at a time, each process with one thread; the tests of one file stay together.
+# Two files at a time, each process with one thread; the tests of one file stay together. In the order of their names:
+# xdist would leave the files with few tests to the end, and these are the longest.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+# Also the whole products of which the tests take what covers them, and many more examples.
+test-all: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --full
 
 # The long form: 50 kills of the smoke run. The tests have a short one.
 faults: setup

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.terminal.server import Server, free_port, quiet_environment, started_server
+from flows.terminal.server import Server, quiet_environment
 from tests.flows.forked import Forks, forks
 from tests.flows.runs import Flow, flow_on
 
@@ -39,13 +39,6 @@ class Ended:
 
 
 Mlc = Callable[..., Ended]
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One Prefect server for the session."""
-    with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
-        yield started
 
 
 @pytest.fixture(scope="session")
