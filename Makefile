@@ -24,14 +24,13 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 quickstart: setup
 	$(BIN)/mlc run quickstart --workspace $(WORKSPACE)
 
-# Two files at a time, each process with one thread; the tests of one file stay together. In the order of their names:
-# xdist would leave the files with few tests to the end, and these are the longest.
+# Two files at a time, each process with one thread; the tests of one file stay together.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Also the whole products of which the tests take what covers them, and many more examples.
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --full
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --full
 
 # The long form: 50 kills of the smoke run. The tests have a short one.
 faults: setup
