@@ -12,19 +12,23 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlc.errors import UserError
 from mlc.store.sources import PROJECT_PACKAGES, is_machinery, module_closure
+from tests.forked import Forks, forks
 
 PROJECT = Path(__file__).resolve().parents[1]
 COPIED = (*PROJECT_PACKAGES, "flows", "tests", "data", "pyproject.toml")
+LIBRARIES = ("duckdb", "datasets", "hypothesis", "peft", "pytest", "scipy.stats", "torch", "transformers", "trl")
+"""Loaded once for all mutants; nothing of the project is."""
 SECONDS = 900
 """Most for the tests of one mutant: one that never ends is caught, as whoever waits for it sees."""
 
@@ -277,7 +281,16 @@ def copy_project(folder: Path) -> Path:
     return place
 
 
-def judge(mutant: Mutant, place: Path, *, full: bool) -> Verdict:
+@contextmanager
+def testing(place: Path, folder: Path) -> Iterator[Forks]:
+    """Gives what runs the tests of a copy, in processes that find the libraries loaded."""
+    # Bytecode is told from its source by the second and the size, which a quick change may leave as they were.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with forks("pytest:console_main", LIBRARIES, environment=environment, project=place, folder=folder) as starting:
+        yield starting
+
+
+def judge(mutant: Mutant, place: Path, tests: Forks, *, full: bool) -> Verdict:
     """Runs the tests that can reach a mutant in the copy, and mends the copy again.
 
     Raises:
@@ -286,27 +299,14 @@ def judge(mutant: Mutant, place: Path, *, full: bool) -> Verdict:
     path = place / mutant.path
     whole = path.read_text(encoding="utf-8")
     path.write_text(mutant.source, encoding="utf-8")
-    # Bytecode is told from its source by the second and the size, which a quick change may leave as they were.
-    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    tests = [test for test in AREAS[mutant.area] if (place / test).exists()]
+    reaching = [test for test in AREAS[mutant.area] if (place / test).exists()]
     options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", *(["--full"] if full else [])]
     begun = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=place,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
     try:
-        said, _ = process.communicate(timeout=SECONDS)
-        end = {0: "survived", 1: "caught", 2: "caught"}.get(process.returncode, "")
-    except subprocess.TimeoutExpired:
-        process.kill()
-        said, _ = process.communicate()
-        end = "no end"
+        code, said, _ = tests.start(*options, *reaching, cwd=place).communicate(SECONDS)
+        end = {0: "survived", 1: "caught", 2: "caught"}.get(code, "")
+    except TimeoutError:
+        said, end = "", "no end"
     finally:
         path.write_text(whole, encoding="utf-8")
     if not end:
@@ -337,31 +337,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a file for one line of JSON a mutant")
     options = parser.parse_args(arguments)
     rows = ["| line | kind | mutation | default | full |", "|---|---|---|---|---|"]
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    drawn = draw(options.count, options.seed, options.areas)
     with tempfile.TemporaryDirectory() as folder:
         place = copy_project(Path(folder))
-        for mutant in draw(options.count, options.seed, options.areas):
-            verdicts: dict[str, Verdict] = {}
-            if options.tests in ("default", "both"):
-                verdicts["default"] = judge(mutant, place, full=False)
-            # The whole products hold the default cases: what these catch is caught.
-            if options.tests == "full" or (options.tests == "both" and verdicts["default"].end == "survived"):
-                verdicts["full"] = judge(mutant, place, full=True)
-            elif options.tests == "both":
-                verdicts["full"] = verdicts["default"]
-            rows.append(line_of(mutant, verdicts))
-            for name, verdict in verdicts.items():
-                counts[name] = counts.get(name, 0) + (verdict.end != "survived")
-            test = next(iter(verdicts.values())).test
-            print(rows[-1], f"{sum(v.seconds for v in verdicts.values()):.0f} s", test, file=sys.stderr, flush=True)
-            if options.out:
-                told = {name: vars(verdict) for name, verdict in verdicts.items()}
-                entry = {"path": mutant.path, "line": mutant.line, "kind": mutant.kind, "verdicts": told}
-                with options.out.open("a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(entry) + "\n")
+        with testing(place, Path(folder)) as tests:
+            for mutant in drawn:
+                verdicts = verdicts_on(mutant, place, tests, options.tests)
+                rows.append(line_of(mutant, verdicts))
+                counts.update(name for name, verdict in verdicts.items() if verdict.end != "survived")
+                _tell(rows[-1], verdicts)
+                if options.out:
+                    _write(options.out, mutant, verdicts)
     print("\n".join(rows))
-    for name, caught in counts.items():
-        print(f"{name}: {caught} of {len(rows) - 2} caught")
+    for name in verdicts_of(options.tests):
+        print(f"{name}: {counts[name]} of {len(drawn)} caught")
+
+
+def verdicts_of(tests: str) -> tuple[str, ...]:
+    """The sets of tests that ``--tests`` asks for."""
+    return ("default", "full") if tests == "both" else (tests,)
+
+
+def verdicts_on(mutant: Mutant, place: Path, tests: Forks, which: str) -> dict[str, Verdict]:
+    """What each set of tests makes of a mutant."""
+    found = {name: judge(mutant, place, tests, full=name == "full") for name in verdicts_of(which)[:1]}
+    if which == "both":
+        # The whole products hold the default cases: what these catch is caught.
+        lives = found["default"].end == "survived"
+        found["full"] = judge(mutant, place, tests, full=True) if lives else found["default"]
+    return found
+
+
+def _tell(row: str, verdicts: dict[str, Verdict]) -> None:
+    last = list(verdicts.values())[-1]
+    print(row, f"{last.seconds:.0f} s", last.test, file=sys.stderr, flush=True)
+
+
+def _write(path: Path, mutant: Mutant, verdicts: dict[str, Verdict]) -> None:
+    told = {name: vars(verdict) for name, verdict in verdicts.items()}
+    change = {"before": mutant.before, "after": mutant.after}
+    entry = {"path": mutant.path, "line": mutant.line, "kind": mutant.kind, **change, "verdicts": told}
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(entry) + "\n")
 
 
 if __name__ == "__main__":

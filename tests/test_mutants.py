@@ -1,11 +1,12 @@
 """What the script that breaks code finds to break, and whether it tells a break that is seen from one that is not."""
 
 import ast
+from pathlib import Path
 
 import pytest
 
 from mlc.errors import UserError
-from tests import mutants
+from tests import forked, mutants
 from tests.mutants import Mutant, Verdict, area_of, computing_files, draw, line_of, sites_of
 
 SOURCE = '''
@@ -79,7 +80,7 @@ def test_the_draw_repeats_and_takes_the_areas_in_turn():
 def test_a_break_is_judged_by_the_tests_that_reach_it(tmp_path, monkeypatch, after, end):
     (tmp_path / "mlc" / "losses").mkdir(parents=True)
     (tmp_path / "tests").mkdir()
-    for package in ("mlc", "mlc/losses"):
+    for package in ("mlc", "mlc/losses", "tests"):
         (tmp_path / package / "__init__.py").touch()
     whole = "def name(text):\n    return text.lower().strip()\n"
     (tmp_path / "mlc" / "losses" / "some.py").write_text(whole)
@@ -87,18 +88,26 @@ def test_a_break_is_judged_by_the_tests_that_reach_it(tmp_path, monkeypatch, aft
         "from mlc.losses.some import name\n\ndef test_name():\n    assert name(' A ') == 'a'\n"
     )
     monkeypatch.setitem(mutants.AREAS, "mlc/losses", ("tests/test_some.py",))
+    monkeypatch.setattr(mutants, "LIBRARIES", ())
+    (tmp_path / "tests" / "forked.py").write_text(Path(forked.__file__).read_text())
     mutant = Mutant("mlc/losses/some.py", 2, "kind", "a", "b", whole.replace("text.lower().strip()", after))
-    verdict = mutants.judge(mutant, tmp_path, full=False)
+    with mutants.testing(tmp_path, tmp_path) as tests:
+        verdict = mutants.judge(mutant, tmp_path, tests, full=False)
     assert verdict.end == end
     assert verdict.test == ("tests/test_some.py::test_name" if end == "caught" else "")
     assert (tmp_path / "mlc" / "losses" / "some.py").read_text() == whole
 
 
-def test_tests_that_cannot_run_prove_nothing(tmp_path):
-    (tmp_path / "mlc").mkdir()
+def test_tests_that_cannot_run_prove_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutants, "LIBRARIES", ())
+    for folder in ("mlc", "tests"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "tests" / "forked.py").write_text(Path(forked.__file__).read_text())
     (tmp_path / "mlc" / "some.py").write_text("")
-    with pytest.raises(UserError, match="because no tests ran"):
-        mutants.judge(Mutant("mlc/some.py", 1, "kind", "a", "b", ""), tmp_path, full=False)
+    mutant = Mutant("mlc/some.py", 1, "kind", "a", "b", "")
+    with mutants.testing(tmp_path, tmp_path) as tests, pytest.raises(UserError, match="because no tests ran"):
+        mutants.judge(mutant, tmp_path, tests, full=False)
 
 
 def test_a_row_of_the_table():

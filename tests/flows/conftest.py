@@ -14,11 +14,13 @@ import httpx
 import pytest
 
 from flows.terminal.server import Server, quiet_environment
-from tests.flows.forked import Forks, forks
 from tests.flows.runs import Flow, flow_on
+from tests.forked import Forks, forks
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 600
+LOADED = ("duckdb", "mlflow.pyfunc", "torch", "transformers", "trl", "flows.align_flow")
+"""What a run loads."""
 RECORD_SECONDS = 30
 
 
@@ -57,7 +59,8 @@ def environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.fixture(scope="session")
 def forked(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     """Starts commands that find the libraries loaded."""
-    with forks(environment, PROJECT, tmp_path_factory.mktemp("forked")) as starting:
+    folder = tmp_path_factory.mktemp("forked")
+    with forks("flows.cli:main", LOADED, environment=environment, project=PROJECT, folder=folder) as starting:
         yield starting
 
 

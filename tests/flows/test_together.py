@@ -13,7 +13,7 @@ import pytest
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
 from tests.flows.conftest import PROJECT
-from tests.flows.forked import Forked, Forks
+from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
 

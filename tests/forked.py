@@ -1,7 +1,8 @@
-"""`mlc` in processes that are forked from one that has loaded the libraries, which takes ten seconds of each run.
+"""Commands in processes that are forked from one that has loaded the libraries: loading takes ten seconds of each.
 
-A command that is given other variables than the session's has to start for itself: libraries read theirs when they are
-loaded. ``python -m tests.flows.forked`` is the process that forks: it reads commands and tells how their processes end.
+A command that needs other variables than the forking process has to start for itself: libraries read theirs when they
+are loaded. ``python -m tests.forked MODULE ...`` is the process that forks: it loads modules, reads commands, and tells
+how their processes end.
 """
 
 import contextlib
@@ -14,11 +15,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-LOADED = ("duckdb", "mlflow.pyfunc", "torch", "transformers", "trl", "flows.align_flow", "flows.cli")
 LOOK_SECONDS = 0.02
 
 
@@ -33,7 +34,7 @@ class Forks:
         self._started = 0
 
     def start(self, *arguments: str, cwd: Path) -> "Forked":
-        """Starts `mlc` with these arguments."""
+        """Starts the command with these arguments."""
         self._started += 1
         out, err = (self.folder / f"{self._started}.{name}" for name in ("out", "err"))
         request = {"arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
@@ -96,10 +97,20 @@ class Forked:
 
 
 @contextlib.contextmanager
-def forks(environment: Mapping[str, str], project: Path, folder: Path) -> Iterator[Forks]:
-    """Gives what starts commands, with these variables."""
+def forks(
+    command: str, loaded: Sequence[str], *, environment: Mapping[str, str], project: Path, folder: Path
+) -> Iterator[Forks]:
+    """Gives what starts a command again and again.
+
+    Args:
+        command: The function that is called, such as ``flows.cli:main``; it reads ``sys.argv``.
+        loaded: Modules to load before.
+        environment: Variables of the processes.
+        project: Folder of the project whose code runs.
+        folder: Place for what the processes write to their standard streams.
+    """
     with subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", "tests.forked", command, *loaded],
         cwd=project,
         env={**environment, "PYTHONPATH": str(project)},
         stdin=subprocess.PIPE,
@@ -112,11 +123,10 @@ def forks(environment: Mapping[str, str], project: Path, folder: Path) -> Iterat
             process.stdin.close()
 
 
-def serve() -> None:
+def serve(command: str, loaded: Sequence[str]) -> None:
     """Forks a process for each line of standard input, until that ends."""
-    for name in LOADED:
+    for name in loaded:
         importlib.import_module(name)
-    importlib.import_module("torch").set_num_threads(1)
     running: set[int] = set()
     while True:
         if select.select([0], [], [], LOOK_SECONDS if running else None)[0]:
@@ -125,7 +135,7 @@ def serve() -> None:
                 return
             pid = os.fork()
             if not pid:
-                work(**json.loads(line))
+                work(command, **json.loads(line))
             running.add(pid)
             tell(pid=pid)
         for pid in list(running):
@@ -140,20 +150,28 @@ def tell(**facts: int) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def work(arguments: list[str], cwd: str, out: str, err: str) -> NoReturn:
+def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> NoReturn:
     """The command, in the forked process."""
+    code: Any = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), number)
         os.chdir(cwd)
         random.seed()
-        sys.argv = ["mlc", *arguments]
-        command: Any = importlib.import_module("flows.cli")
-        command.main()
+        module, _, name = command.partition(":")
+        sys.argv = [module, *arguments]
+        code = getattr(importlib.import_module(module), name)()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os._exit(1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Nothing of the forking process is torn down.
+        os._exit(int(code or 0))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1], sys.argv[2:])
