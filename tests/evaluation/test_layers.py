@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM
 
@@ -95,7 +95,6 @@ def plain_hits(english, other):
 
 
 @given(st.integers(0, 10_000), st.integers(3, 9), st.integers(2, 5))
-@settings(max_examples=30)
 def test_hits_are_those_of_the_plain_loop(seed, count, size):
     english, noise = np.random.default_rng(seed).normal(size=(2, count, size))
     assert retrieval_hits(english, english + noise).tolist() == plain_hits(english, english + noise).tolist()
@@ -142,7 +141,6 @@ def plain_pairs(fit_harmful, fit_harmless, harmful, harmless):
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 6), st.integers(1, 5))
-@settings(max_examples=30)
 def test_pairs_are_those_of_the_plain_loop(seed, above, below, size):
     generator = np.random.default_rng(seed)
     states = [generator.normal(size=(count, size)) + 5.0 for count in (above, below, above, below)]

@@ -12,6 +12,7 @@ import yaml
 
 from mlc.store.locks import workspace_lock
 from tests.flows.conftest import PROJECT, Ended, Mlc
+from tests.privileges import obey_permissions
 
 SECRET = "xylophone-marmalade"
 """A word in prompts that no message may show."""
@@ -149,10 +150,18 @@ def test_workspace_that_cannot_be_written(mlc: Mlc, tmp_path: Path) -> None:
     assert_plain(ended, "cannot be written", "--workspace")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_workspace_without_permission(mlc: Mlc, tmp_path: Path) -> None:
+def test_workspace_without_permission(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    assert_plain(mlc("run", "smoke", "--workspace", str(tmp_path / "locked" / "w")), "cannot be written")
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", "smoke", "--workspace", str(tmp_path / "locked" / "w")],
+        cwd=PROJECT,
+        env={**environment, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=obey_permissions,
+    )
+    assert_plain(Ended(ended.returncode, ended.stdout, ended.stderr), "cannot be written", "Permission denied")
 
 
 @pytest.mark.slow
@@ -170,7 +179,7 @@ def test_second_run_waits_when_told_to(mlc: Mlc, tmp_path: Path) -> None:
     folder.mkdir()
     holder = (
         "import sys, time, pathlib\nfrom mlc.store.locks import workspace_lock\n"
-        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(20)\n"
+        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(8)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True

@@ -34,6 +34,15 @@ def test_shipped_table_is_reproduced(shared_data):
         assert found[1:3] == pytest.approx(expected[1:3], abs=1e-4)
 
 
+def test_shipped_table_fits_other_translations(everyday):
+    with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
+        shipped = {row["key"]: (float(row["centre"]), float(row["spread"])) for row in csv.DictReader(handle)}
+    for code, texts in everyday.translations.items():
+        centre, spread = centre_and_spread(everyday.sources, texts)
+        assert centre == pytest.approx(shipped[code][0], abs=1.5 * shipped[code][1]), code
+        assert spread < 1.5 * shipped[code][1], code
+
+
 def test_every_key_is_a_language_or_a_script():
     codes = {language.code for language in all_languages()}
     with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
