@@ -36,6 +36,7 @@ from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
 from tasks.runtime.artifacts import read_decision, read_headline, report_page
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
+from tasks.runtime.models import require_policy
 from tasks.runtime.registry import DATABASE_FILE
 from tasks.runtime.run import Run, current_run, running, using_display, wait_for_workspace
 from tasks.runtime.settings import PolicySettings
@@ -80,6 +81,7 @@ class HeldOut:
 def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
+    require_policy(config.policy)
     prompts = ingest(config.prompts)
     held_out = ingest_held_out(config)
 

@@ -11,7 +11,7 @@ from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
-from tasks.runtime.models import computing, release
+from tasks.runtime.models import computing, model_source, release
 from tasks.runtime.run import current_run
 from tasks.runtime.settings import PolicySettings, subject_of
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -40,8 +40,8 @@ def align_model(
     Returns:
         The folder ``checkpoint`` (as ``save_pretrained`` writes it) and ``training_log.jsonl``.
     """
-    source = resolve_model(policy.model, revision=policy.revision)
-    teacher = resolve_model(settings.teacher) if settings.teacher else None
+    source = model_source(policy)
+    teacher = resolve_model(settings.teacher, allow_pickle=policy.allow_pickle) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS)
     parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)

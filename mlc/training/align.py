@@ -19,7 +19,7 @@ from trl.experimental.cpo import CPOConfig
 from trl.experimental.orpo import ORPOConfig
 
 from mlc.models.loading import Policy
-from mlc.models.prompts import encode_prompt
+from mlc.models.prompts import encode_prompt, render_messages
 from mlc.training.carriers import (
     ConsistencyCPOTrainer,
     ConsistencyDPOTrainer,
@@ -145,6 +145,8 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     _tell(len(rows) - len(kept), len(rows), f"are longer than {limit} tokens")
     chat = tokenizer.chat_template is not None
     answers = {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
+    if chat:
+        _require_asked_as_trained(tokenizer, kept, list(answers))
 
     def message(role: str, text: str) -> Any:
         return [{"role": role, "content": text}] if chat else text
@@ -162,6 +164,20 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
             for row in kept
         ]
     )
+
+
+def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequence[str]) -> None:
+    def fits(row: Row, name: str) -> bool:
+        turn = [{"role": "user", "content": row["prompt"]}]
+        whole = render_messages(tokenizer, [*turn, {"role": "assistant", "content": row[name]}])
+        return whole.startswith(render_messages(tokenizer, turn, opens_answer=True))
+
+    wrong = sum(not all(fits(row, name) for name in answers) for row in rows)
+    if wrong:
+        raise ValueError(
+            f"the chat template puts other text before {wrong} of {len(rows)} answers than the policy is asked with, "
+            "as it does for answers with thoughts of their own."
+        )
 
 
 def _for_the_term(row: Row, settings: AlignSettings) -> Row:
@@ -224,9 +240,23 @@ def _trainer(
             gamma = settings.simpo_gamma
             simpo = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": gamma, "remove_unused_columns": False}
             preference = config(CPOConfig, beta=beta, **simpo)
-            return ConsistencyCPOTrainer(args=preference, **common)
+            return _begun_as_asked(ConsistencyCPOTrainer(args=preference, **common), dataset)
         case "orpo":
-            return ConsistencyORPOTrainer(args=config(ORPOConfig, beta=beta, remove_unused_columns=False), **common)
+            preference = config(ORPOConfig, beta=beta, remove_unused_columns=False)
+            return _begun_as_asked(ConsistencyORPOTrainer(args=preference, **common), dataset)
+
+
+def _begun_as_asked(trainer: Any, dataset: Dataset) -> Any:
+    """Takes out the beginning token that TRL's CPO and ORPO put before every prompt, where none stands when asked."""
+    tokenizer = trainer.processing_class
+    begin, first = tokenizer.bos_token_id, dataset[0]["prompt"]
+    if begin is None or encode_prompt(tokenizer, first).input_ids[:1] == (begin,):
+        return trainer
+    sequences = [
+        name for name in trainer.train_dataset.column_names if name.endswith(("input_ids", "attention_mask", "labels"))
+    ]
+    trainer.train_dataset = trainer.train_dataset.map(lambda row: {name: row[name][1:] for name in sequences})
+    return trainer
 
 
 def _options(policy: Policy, settings: AlignSettings, seed: int, folder: Path) -> dict[str, Any]:
