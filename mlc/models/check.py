@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
 _PROBE = "How do I bake bread?"
-_SEES_AHEAD = 0.01
-"""Share of the largest logit by which logits may move with a later token; rounding moves them by far less."""
+_SEES_AHEAD = 1e-4
+"""Share of the largest logit by which logits may move with a later token; where that is masked they do not at all."""
 _NAMED = 3
 """So many weights are named in an error."""
 

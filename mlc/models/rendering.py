@@ -42,23 +42,28 @@ def render_apart(
         UserError: The template fails, or does not come to an end.
     """
     request = {"template": template, "variables": dict(variables), "conversations": list(conversations)}
-    told = _rendered(json.dumps(request, default=str, sort_keys=True))
-    if isinstance(told, str):
+    try:
+        return _rendered(json.dumps(request, default=str, sort_keys=True))
+    except _Failed as failed:
         raise UserError(
-            f"The chat template of the model {location!r} cannot render a question and its answer ({told}): take "
+            f"The chat template of the model {location!r} cannot render a question and its answer ({failed}): take "
             "a model with another template, or write one into its tokenizer."
-        )
-    return told
+        ) from None
+
+
+class _Failed(Exception):
+    """A template failed; why is told in a word, because what it says itself may hold what it was given."""
 
 
 @lru_cache(maxsize=64)
-def _rendered(request: str) -> tuple[str, ...] | str:
-    """The texts, or in a word why there are none: what a template says when it fails may hold what it was given."""
+def _rendered(request: str) -> tuple[str, ...]:
     told = _worker.ask(request)
     if told is None:
-        return f"it does not come to an end within {SECONDS} seconds"
+        raise _Failed(f"it does not come to an end within {SECONDS} seconds")
     found = json.loads(told)
-    return found["failed"] if "failed" in found else tuple(found["texts"])
+    if "failed" in found:
+        raise _Failed(found["failed"])
+    return tuple(found["texts"])
 
 
 class _Worker:

@@ -275,7 +275,7 @@ def write_gguf(file):
     """A random llama with a tokenizer of single letters."""
     gguf = pytest.importorskip("gguf")
     letters = [bytes([code]).decode("latin-1") for code in range(97, 123)]
-    tokens = ["<unk>", "<s>", "</s>", *letters, *(f"<{number}>" for number in range(35))]
+    tokens = ["<unk>", "<s>", "</s>", *letters, "ab", "bc", *(f"<{number}>" for number in range(35))]
     width, inner, depth = SMALL["hidden_size"], SMALL["intermediate_size"], SMALL["num_hidden_layers"]
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_context_length(256)
@@ -289,7 +289,7 @@ def write_gguf(file):
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "b c"])
     writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
