@@ -37,6 +37,7 @@ from tasks.report import ReportFacts, publish_report
 from tasks.runtime.artifacts import HeldOut, Translated, read_decision, read_headline, report_page
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.models import Model
+from tasks.runtime.policies import require_policy
 from tasks.runtime.registry import DATABASE_FILE
 from tasks.runtime.run import Run, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
@@ -88,6 +89,8 @@ class TrainingData:
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
+    policy = Model(BASE, None, config.policy, config.policy.device)
+    require_policy(run, policy)
     methods = in_order(config.models)
     prompts = ingest.submit(run, config.prompts)
     prompts.result()
@@ -98,7 +101,6 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         translations = translate_all(run, config, prompts, config.languages)
         signals = measure_all(run, config, translations)
         verdicts = filter_all(run, config, signals)
-    policy = Model(BASE, None, config.policy, config.policy.device)
     evaluations = evaluate_everywhere(run, config, policy, held_out)
     # A failure so far ends the run before anything is trained.
     data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts))

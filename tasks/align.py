@@ -42,7 +42,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
     if model.seed is None:
         raise TypeError(f"{model.label} is trained without a seed")
     source, seed = source_of(run, model), model.seed
-    teacher = resolve_model(settings.teacher) if settings.teacher else None
+    teacher = resolve_model(settings.teacher, allow_pickle=source.allow_pickle) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS)
     modules = [CARRIERS.module(settings.carrier)]

@@ -248,8 +248,9 @@ class SentenceEncoder:
 
         place = pick_device(device)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(location)
-            model = AutoModel.from_pretrained(location)
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+            # A setting for pickled weights is not worth its place: the models of this kind are safetensors.
+            model = AutoModel.from_pretrained(location, trust_remote_code=False, use_safetensors=True)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise UserError(

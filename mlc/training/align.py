@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mlc.models.loading import Policy
-from mlc.models.prompts import encode_prompt
+from mlc.models.prompts import encode_prompt, render_messages
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
@@ -136,6 +136,8 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     _tell(len(rows) - len(kept), len(rows), f"are longer than {limit} tokens")
     chat = tokenizer.chat_template is not None
     answers = {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
+    if chat:
+        _require_asked_as_trained(tokenizer, kept, list(answers))
 
     def message(role: str, text: str) -> Any:
         return [{"role": role, "content": text}] if chat else text
@@ -153,6 +155,20 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
             for row in kept
         ]
     )
+
+
+def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequence[str]) -> None:
+    def fits(row: Row, name: str) -> bool:
+        turn = [{"role": "user", "content": row["prompt"]}]
+        whole = render_messages(tokenizer, [*turn, {"role": "assistant", "content": row[name]}])
+        return whole.startswith(render_messages(tokenizer, turn, opens_answer=True))
+
+    wrong = sum(not all(fits(row, name) for name in answers) for row in rows)
+    if wrong:
+        raise ValueError(
+            f"the chat template puts other text before {wrong} of {len(rows)} answers than the policy is asked with, "
+            "as it does for answers with thoughts of their own."
+        )
 
 
 def _for_the_term(row: Row, settings: AlignSettings) -> Row:

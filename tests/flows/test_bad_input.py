@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -111,6 +112,43 @@ def test_all_translations_rejected(mlc: Mlc, tmp_path: Path) -> None:
         "--set", "quality.default.length_z=0.0000001",
     )  # fmt: skip
     assert_plain(ended, "spa_Latn", "length")
+
+
+def spoiled(folder: Path, name: str, text: str) -> Path:
+    """The tiny policy with one file changed."""
+    shutil.copytree(PROJECT / "data" / "tiny", folder)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def config_with(**changes: object) -> str:
+    known = json.loads((PROJECT / "data" / "tiny" / "config.json").read_text(encoding="utf-8"))
+    return json.dumps(known | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (config_with(quantization_config={"quant_method": "bitsandbytes"}), ("quantised (bitsandbytes)",)),
+        (config_with(architectures=["LlamaForSequenceClassification"]), ("writes no answers",)),
+        (config_with(model_type="mine", auto_map={"AutoConfig": "mine.Config"}), ("code from a model is never run",)),
+        ("{", ("config.json is damaged",)),
+    ],
+    ids=["quantised", "a reward model", "own code", "damaged"],
+)
+def test_a_plan_refuses_what_the_configuration_of_a_model_tells(
+    mlc: Mlc, tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    model = spoiled(tmp_path / "model", "config.json", text)
+    assert_plain(mlc("plan", "smoke", "-w", str(tmp_path / "w"), "--set", f"policy.model={model}"), *words)
+
+
+def test_a_run_checks_its_policy_before_it_translates(mlc: Mlc, tmp_path: Path) -> None:
+    model = spoiled(tmp_path / "model", "chat_template.jinja", "{{ raise_exception(messages[0]['content']) }}")
+    ended = mlc("run", "smoke", "-w", str(tmp_path / "w"), "--set", f"policy.model={model}")
+    assert_plain(ended, "chat template", "(TemplateError)")
+    assert not list((tmp_path / "w" / "artifacts").glob("*/*"))
+    assert not (tmp_path / "w" / "checked_models.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ class ConvertedEngine(CheckpointEngine):
                 f"The checkpoint {settings.model!r} is one of M2M100, which CTranslate2 does not convert: set "
                 "translator.engine to transformers."
             )
-        source = resolve_model(settings.model, revision=settings.revision)
+        source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
         folder = converted_folder(settings, source.identity)
         return cls(folder, tokenizer, settings, source.identity)
 
@@ -136,6 +136,16 @@ def converted_folder(settings: TranslatorSettings, identity: str) -> Path:
     """
     from ctranslate2.converters import TransformersConverter
 
+    class SafeConverter(TransformersConverter):  # type: ignore[misc]
+        """Runs no code of the checkpoint, and asks nobody whether it may."""
+
+        def load_model(self, model_class: Any, name: str, **options: Any) -> Any:
+            safe = None if settings.allow_pickle else True
+            return super().load_model(model_class, name, use_safetensors=safe, **options)
+
+        def load_tokenizer(self, tokenizer_class: Any, name: str, **options: Any) -> Any:
+            return super().load_tokenizer(tokenizer_class, name, **{**options, "trust_remote_code": False})
+
     precision = converted_precision(settings)
     safe = "".join(character if character.isalnum() else "-" for character in identity)
     folder = cache_folder() / "ctranslate2" / f"{safe}-{precision}"
@@ -143,7 +153,7 @@ def converted_folder(settings: TranslatorSettings, identity: str) -> Path:
         return folder
     # Another process may be faster; its result is as good.
     with draft_folder(folder) as draft, told_to_the_user(settings.model):
-        converter = TransformersConverter(folder_or_hub_id(settings.model), revision=settings.revision)
+        converter = SafeConverter(folder_or_hub_id(settings.model), revision=settings.revision)
         converter.convert(str(draft), quantization=precision, force=True)
     return folder
 

@@ -220,7 +220,7 @@ PARALLEL = [{"en": f"{SECRET} {row}", "de": f"Wort {row}"} for row in range(6)]
         (("shipped:tiny", "--languages", "es,yo"), ("yor_Latn", "choose from")),
         (("shipped:tiny", "--languages", "en"), ("English", "source language")),
         (("nowhere/",), ("nowhere", "not a model folder")),
-        (("shipped:nano", "--limit", "4"), ("shipped:nano", "cannot be loaded as a causal language model")),
+        (("shipped:nano", "--limit", "4"), ("shipped:nano", "is an encoder-decoder")),
         (("shipped:tiny", "--device", "abacus"), ("abacus", "auto, cpu")),
         (("shipped:tiny", "--limit", "3"), ("--limit",)),
         (("shipped:tiny", "--pool", "first"), ("first", "last_content")),
