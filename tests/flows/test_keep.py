@@ -28,7 +28,7 @@ from mlc.store.hashing import digest_data
 from mlc.store.keys import PENDING
 from mlc.store.runs import recorded
 from tasks.ingest import ingest, ingest_suite
-from tasks.runtime.run import Run, running
+from tasks.runtime.run import Run, live
 
 OTHER_RULE = "keys are made in another way since this release"
 END = {"report", "register", "promote"}
@@ -46,10 +46,10 @@ def waits(parts: KeyParts) -> bool:
 def finished(workspace: Path) -> None:
     """Puts an artifact in the place of every stage but the last ones."""
     config, store = smoke(workspace), ArtifactStore(workspace)
-    with running(Run(store)):
-        ingest.fn(config.prompts)
+    with live(Run(store)) as run:
+        ingest.fn(run, config.prompts)
         for language in ("eng_Latn", *config.languages):
-            ingest_suite.fn(config.evaluation, language)
+            ingest_suite.fn(run, config.evaluation, language)
     while True:
         planned = foresee(config)
         possible = [

@@ -1,4 +1,4 @@
-"""Exactly the affected stages: the table of docs/caching.md over the real flow."""
+"""Exactly the affected stages: the table of docs/reruns.md over the real flow."""
 
 import shutil
 from collections.abc import Iterator
