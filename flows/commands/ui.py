@@ -13,7 +13,8 @@ from rich.console import Console
 from flows.terminal.options import WorkspaceOption, existing
 from flows.terminal.output import results
 from flows.terminal.quiet import quiet_environment
-from flows.terminal.server import DEFAULT_PORT, HOST, free_port, port_is_free, prefect_server
+from flows.terminal.server import DEFAULT_PORT, HOST, free_port, port_is_free, prefect_server, stop
+from flows.terminal.tethered import command as tethered
 from mlc.errors import UserError
 
 MLFLOW_PORT = 5000
@@ -53,8 +54,7 @@ def serve_pages(workspace: Path, *, port: int | None, mlflow_port: int | None, c
                 time.sleep(0.5)
             raise UserError(f"The MLflow server stopped: its log is {str(workspace / 'mlflow' / 'server.log')!r}.")
         finally:
-            pages.terminate()
-            pages.wait(timeout=15)
+            stop(pages)
 
 
 def _mlflow(workspace: Path, port: int) -> "subprocess.Popen[bytes]":
@@ -62,13 +62,15 @@ def _mlflow(workspace: Path, port: int) -> "subprocess.Popen[bytes]":
     folder.mkdir(exist_ok=True)
     with (folder / "server.log").open("ab") as output:
         return subprocess.Popen(
-            [
+            tethered(
                 *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
                 *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
                 *("--artifacts-destination", (folder / "artifacts").as_uri()),
-            ],
+            ),
             env={**os.environ, **quiet_environment()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            # Its own group, so that all of it can be ended.
+            start_new_session=True,
         )

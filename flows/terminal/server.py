@@ -1,6 +1,8 @@
 """A Prefect server for a run: one that answers, else one of our own on loopback."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from mlc.errors import UserError
 from mlc.store.locks import free_slot
 
 START_SECONDS = 180.0
+STOP_SECONDS = 15.0
 DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
 SERVER_FOLDER = "prefect"
@@ -149,7 +152,7 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
             _wait_until_it_answers(process, _api(port), log)
             yield Server(_url(port), _api(port), started_here=True)
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Path) -> None:
@@ -160,10 +163,11 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Pa
         time.sleep(0.3)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a server that leads a group of its own, and whatever of the group is left after it."""
     process.terminate()
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
