@@ -13,14 +13,23 @@ from typing import Any
 
 import pytest
 
+from mlc.catalogue import CARRIERS, JUDGES
+from mlc.quality.signals import Scope, modules_of
 from mlc.store import sources
 
 ROOT = Path(__file__).parents[2]
 STAGES = sorted(path.stem for path in (ROOT / "tasks").glob("*.py") if path.stem != "__init__")
 
+CHOSEN = {
+    "signals": modules_of([Scope.ROW, Scope.BATCH]),
+    "model_signals": modules_of([Scope.MODEL]),
+    "align": [CARRIERS.module("sft")],
+    "evaluate": [JUDGES.module("openings")],
+}
+"""Modules of what stages choose by name, as in the smoke configuration."""
 NOTHING = ""
 TRANSLATION = "translate model_signals"
-FILTER = "signals model_signals filter"
+DECIDES = "model_signals filter"
 READS_POLICY = "align edit generate"
 READS_EVALUATION = "ingest generate edit evaluate report"
 
@@ -43,10 +52,10 @@ EDITS = (
     Edit("words of a log line", "mlc/training/align.py", "are left out of training", "are not trained on", NOTHING),
     Edit("a docstring", "mlc/training/sft.py", '"""', '"""In other words: ', NOTHING),
     Edit("a comment", "mlc/training/sft.py", "", "# About this file.\n", NOTHING),
-    Edit("a comment in SQL", "mlc/quality/sql/caps.sql", "", "\n-- More about it.\n", NOTHING),
+    Edit("a comment in SQL", "mlc/quality/measuring/batch.sql", "", "\n-- More about it.\n", NOTHING),
     Edit("a new log line", "mlc/quality/funnel.py", "", "logger.info('done')\n", NOTHING),
     Edit("a progress bar", "tasks/generate.py", 'bar(f"generate · ', 'bar(f"asking · ', NOTHING),
-    Edit("the name of a task run", "tasks/evaluate.py", 'f"evaluate · ', 'f"judge · ', NOTHING),
+    Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {model', '"judge · {model', NOTHING),
     Edit("what Prefect shows", "tasks/filter.py", "Translations into", "What became of the translations into", NOTHING),
     Edit("what a note says", "tasks/merge.py", " and {second}", " with {second}", NOTHING),
     # Machinery.
@@ -82,12 +91,15 @@ EDITS = (
     ),
     # What computes.
     Edit("a loss", "mlc/losses/consistency.py", "", "EPSILON = 3\n", "align"),
-    Edit("a trainer", "mlc/training/carriers.py", "", "class Trainer:\n    step = 1\n", "align"),
+    Edit("a trainer", "mlc/training/sft.py", "", "class Trainer:\n    step = 1\n", "align"),
+    Edit("a trainer that is not chosen", "mlc/training/kl.py", "", "class Trainer:\n    step = 1\n", NOTHING),
     Edit("a judge", "mlc/evaluation/judges/openings.py", "CHARACTERS = 160", "CHARACTERS = 161", "evaluate"),
-    Edit("a signal", "mlc/quality/signals/caps.py", '"caps"', '"shouting"', FILTER),
-    Edit("the SQL of a signal", "mlc/quality/sql/caps.sql", "least(", "greatest(", FILTER),
-    Edit("the SQL of the decision", "mlc/quality/sql/decide.sql", "", "SELECT 1;\n", FILTER),
-    Edit("a table beside the code", "mlc/quality/length_ratios.csv", "", "xxx_Xxxx,1,1,1\n", FILTER),
+    Edit("how a signal is measured", "mlc/quality/signals/caps.py", "least(", "greatest(", "signals"),
+    Edit("when a signal drops a row", "mlc/quality/signals/caps.py", ">= limits", "> limits", DECIDES),
+    Edit("the default of a threshold", "mlc/quality/signals/caps.py", "0.5,", "0.6,", DECIDES),
+    Edit("the order of reasons", "mlc/quality/signals/caps.py", "priority=", "priority=1 + ", DECIDES),
+    Edit("how it is decided", "mlc/quality/deciding.py", "", "LIMIT = 3\n", DECIDES),
+    Edit("a table beside the code", "mlc/quality/measuring/length_ratios.csv", "", "xxx_Xxxx,1,1,1\n", "signals"),
     Edit("the template of prompts", "mlc/models/prompts.py", '"role": "user"', '"role": "person"', READS_POLICY),
     Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
     Edit("how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge"),
@@ -101,7 +113,11 @@ EDITS = (
 )
 
 
-PLANNED = [edit for edit in EDITS if edit.file.endswith(("settings.py", "policy_pyfunc.py"))]
+PLANNED = [
+    edit
+    for edit in EDITS
+    if edit.file.endswith(("settings.py", "policy_pyfunc.py")) or (edit.reruns == DECIDES and "signals/" in edit.file)
+]
 """Edits that may change another part of a key than the digests of sources, so that only a plan shows what they do."""
 
 
@@ -139,7 +155,7 @@ def digests(tree: Path) -> Iterator[Any]:
 
         def now() -> dict[str, Any]:
             sources._source_digests.cache_clear()
-            return {stage: sources.source_digests(f"tasks.{stage}") for stage in STAGES}
+            return {stage: sources.source_digests(f"tasks.{stage}", *CHOSEN.get(stage, ())) for stage in STAGES}
 
         yield now
     sources._source_digests.cache_clear()
@@ -171,7 +187,7 @@ for root in sys.argv[1:]:
     if child == 0:
         sys.path.insert(0, root)
         import mlc.store.sources
-        mlc.store.sources.source_digests = lambda module: {}
+        mlc.store.sources.source_digests = lambda *modules: {}
         from dataclasses import asdict
         from flows.commands.plan import foresee
         from flows.config import load_config
