@@ -65,7 +65,7 @@ def show_filter(
     from mlc.quality.streaming import filter_file
 
     quality = load_quality(config, parse_overrides(settings))
-    names = chosen_names(signals)
+    names = chosen_names(signals, quality.more_signals)
     _require_signals(quality, names)
     if out.exists() and pairs.exists() and out.samefile(pairs):
         raise UserError(f"The verdicts would replace the pairs in {str(pairs)!r}: name another file with --out.")
@@ -92,17 +92,21 @@ def show_filter(
         raise UserError(_nothing_kept(summary, out))
 
 
-def chosen_names(signals: str) -> tuple[str, ...]:
+def chosen_names(signals: str, more: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Names of signals from what a person wrote.
+
+    Args:
+        signals: ``text``, ``all``, or names of signals with commas between them.
+        more: Signals of the person's own.
 
     Raises:
         UserError: A name is unknown.
     """
-    from mlc.quality.signals import SIGNALS, TEXT_SIGNALS
+    from mlc.quality.signals import signals_of, text_signals
 
-    known = [signal.name for signal in SIGNALS]
+    known = [signal.name for signal in signals_of(more)]
     if signals.strip() in ("text", "all"):
-        return tuple(known if signals.strip() == "all" else [signal.name for signal in TEXT_SIGNALS])
+        return tuple(known if signals.strip() == "all" else [signal.name for signal in text_signals(more)])
     names = words_of([signals])
     for name in names:
         if name not in known:

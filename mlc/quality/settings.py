@@ -68,14 +68,14 @@ class QualitySettings(Settings):
     default: SerializeAsAny[Thresholds] = Field(default=Thresholds(), validate_default=True)
     """Thresholds of every language."""
 
-    scripts: dict[str, SerializeAsAny[ThresholdOverrides]] = Field(default_factory=dict)
+    scripts: SerializeAsAny[dict[str, ThresholdOverrides]] = Field(default_factory=dict)
     """Thresholds by script of the target, such as `Arab`, or by group of scripts (`cjk`, `indic`, `unspaced`, `rtl`),
     over the default; a script is over its group."""
 
-    languages: dict[str, SerializeAsAny[ThresholdOverrides]] = Field(default_factory=dict)
+    languages: SerializeAsAny[dict[str, ThresholdOverrides]] = Field(default_factory=dict)
     """Thresholds by target language, over those by script."""
 
-    pairs: dict[str, SerializeAsAny[ThresholdOverrides]] = Field(default_factory=dict)
+    pairs: SerializeAsAny[dict[str, ThresholdOverrides]] = Field(default_factory=dict)
     """Thresholds by pair of languages, such as `en-sw`, over those by language."""
 
     length_batch_rows: Annotated[int, Field(ge=2)] | None = 1000

@@ -91,3 +91,14 @@ def test_verdicts_do_not_replace_the_pairs(run):
     ended, _ = run([GOOD], out="in.jsonl")
     assert ended.exit_code == 2
     assert "name another file" in ended.stderr
+
+
+def test_a_signal_of_ones_own_is_measured_and_drops(run):
+    rows = [GOOD, {**GOOD, "source": f"{SECRET} today.", "translation": f"{SECRET} hoy."}]
+    own = ("--set", "more_signals=[tests.flows.own_parts:WORDY]", "--set", "default.most_words=5")
+    ended, written = run(rows, *own)
+    assert ended.exit_code == 0, ended.stderr
+    assert [(row["signal_words"], row["reason"]) for row in written] == [(10, "wordy"), (2, None)]
+    ended, written = run(rows, *own, "--signals", "wordy")
+    assert [row["reason"] for row in written] == ["wordy", None]
+    assert "signal_copied" not in written[0]

@@ -2,9 +2,12 @@
 
 import re
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from mlc.quality.deciding import rules_in_key
+from mlc.quality.filtering import filter_pairs
 from mlc.quality.settings import SCRIPT_GROUPS, QualitySettings, ThresholdOverrides, Thresholds
 from mlc.quality.signals import SIGNALS, chosen_signals, rules_of
 
@@ -115,3 +118,55 @@ def test_no_two_rules_have_one_priority():
 def test_mistakes_are_errors(values):
     with pytest.raises(ValidationError):
         QualitySettings.model_validate(values)
+
+
+OWN = """
+from mlc.quality.signals.signal import Column, Direction, Share, Signal, Threshold
+
+OWN = Signal(
+    name="own",
+    source="Ours.",
+    columns=(Column("signal_own", Direction.HIGHER_IS_WORSE, "What it is.", 0),),
+    measure="SELECT row, 0.5 AS signal_own FROM texts",
+    condition="signal_own {comparison} limits.own",
+    thresholds=(Threshold("own", Share, 0.5, "Dropped beyond."),),
+)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    for name, comparison in (("own_above", ">"), ("own_below", "<"), ("own_from", ">=")):
+        (tmp_path / f"{name}.py").write_text(OWN.format(comparison=comparison))
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_signals_of_ones_own_bring_their_thresholds(own):
+    values = {"more_signals": ["own_above:OWN"], "default": {"length_z": 2}, "languages": {"sw": {"own": 0.1}}}
+    settings = QualitySettings.model_validate(values)
+    assert (settings.default.own, settings.default.length_z) == (0.5, 2)
+    assert (settings.thresholds("swh_Latn").own, settings.thresholds("spa_Latn").own) == (0.1, 0.5)
+    again = QualitySettings.model_validate(settings.model_dump(mode="json"))
+    assert again == settings
+    assert again.thresholds("swh_Latn").own == 0.1
+    for wrong in ({"default": {"own": 2}}, {"languages": {"sw": {"own": -1}}}, {"default": {"onw": 1}}):
+        with pytest.raises(ValidationError):
+            QualitySettings.model_validate({**values, **wrong})
+
+
+def test_what_a_rule_says_is_in_the_key_of_what_decides(own):
+    plain, above, below = (
+        rules_in_key(QualitySettings.model_validate({"more_signals": more}))
+        for more in ([], ["own_above:OWN"], ["own_below:OWN"])
+    )
+    assert above.keys() - plain.keys() == {"own"}
+    assert above["own"]["condition"] != below["own"]["condition"]
+    assert {name: above[name] for name in plain} == plain == {name: below[name] for name in plain}
+
+
+def test_a_rule_of_ones_own_decides(own):
+    for name, dropped in (("own_above", False), ("own_below", False), ("own_from", True)):
+        row = {"source": "Good morning.", "translation": "Buenos días.", "source_language": "eng_Latn"}
+        pairs = pa.Table.from_pylist([{**row, "target_language": "spa_Latn"}])
+        found = filter_pairs(pairs, QualitySettings.model_validate({"more_signals": [f"{name}:OWN"]})).to_pylist()[0]
+        assert (found["signal_own"], found["reasons"]) == (0.5, ["own"] if dropped else [])

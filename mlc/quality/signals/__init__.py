@@ -24,8 +24,8 @@ def signals_of(more: tuple[str, ...] = ()) -> tuple[Signal, ...]:
     """
     shipped: list[Signal] = [catalogue.SIGNALS.load(name) for name in catalogue.SIGNALS.places]
     own: list[Signal] = [catalogue.SIGNALS.load(name) for name in more]
-    for place, signal in zip(more, own, strict=True):
-        _check(place, signal, [*shipped, *(other for other in own if other is not signal)])
+    for place, (name, signal) in enumerate(zip(more, own, strict=True)):
+        _check(name, signal, [*shipped, *own[:place]])
     return tuple(sorted([*shipped, *own], key=lambda signal: signal.priority))
 
 
@@ -62,25 +62,25 @@ def modules_of(scopes: Sequence[Scope], more: tuple[str, ...] = ()) -> tuple[str
     return tuple(catalogue.SIGNALS.module(name) for name, signal in named.items() if signal.scope in scopes)
 
 
-def _check(place: str, signal: Signal, others: Sequence[Signal]) -> None:
+def _check(name: str, signal: Signal, others: Sequence[Signal]) -> None:
     """Refuses a signal of one's own that would not work beside the others."""
     taken = {rule.name for rule in (*others, QUALITY)}
     columns = {column.name for other in others for column in other.columns}
     limits = {threshold.name for rule in (*others, QUALITY) for threshold in rule.thresholds}
-    names = [signal.name, *(column.name for column in signal.columns)]
+    own_columns = {column.name for column in signal.columns}
     problem = None
     if signal.scope is not Scope.ROW:
         problem = "it needs more than one pair at a time"
-    elif signal.name in taken or columns & set(names) or limits & {limit.name for limit in signal.thresholds}:
+    elif signal.name in taken or columns & own_columns or limits & {limit.name for limit in signal.thresholds}:
         problem = "another signal has its name, or one of its columns or thresholds"
     elif not signal.measure or not {*signal.uses} <= taken:
         problem = "it has no measure, or its rule uses a signal that is not there"
-    elif not signal.columns or not all(name.startswith("signal_") and name.isidentifier() for name in names[1:]):
+    elif not own_columns or not all(one.startswith("signal_") and one.isidentifier() for one in own_columns):
         problem = "the names of its columns have to begin with signal_"
     elif not signal.name.isidentifier() or not all(limit.name.isidentifier() for limit in signal.thresholds):
         problem = "its name and those of its thresholds have to be letters, digits and underscores"
     if problem:
-        raise UserError(f"The signal {place!r} cannot be used: {problem}. Change its declaration.")
+        raise UserError(f"The signal {name!r} cannot be used: {problem}. Change its declaration.")
 
 
 SIGNALS = signals_of()
