@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.commands.judge import judge
 from flows.terminal.options import words_of
 from mlc.errors import UserError
 
@@ -340,6 +341,9 @@ def filter_pairs(
             console=results,
             progress=terminal,
         )
+
+
+app.command()(judge)
 
 
 @app.command()

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from mlc.evaluation.judges.judge import Answer, Verdict
 from mlc.evaluation.judges.phrases import Phrasebook, Phrases, shipped_phrases
 from mlc.evaluation.judges.reading import Weights, size, weigh
-from mlc.evaluation.judges.soundness import MIXTURE, Spoken, is_foreign, names_language, spoken, why_no_answer
+from mlc.evaluation.judges.soundness import MIXTURE, Spoken, codes_of, is_foreign, names_language, spoken, why_no_answer
 from mlc.languages import ENGLISH
-from mlc.quality.measuring.identification import label_of
 
 CODE_VERSION = 1
 """Goes up with every change of what the judge says; changes of the phrases count by themselves."""
@@ -70,8 +69,8 @@ class Rules:
         chosen = [language]
         if language != ENGLISH:
             chosen.append(ENGLISH)
-        if is_foreign(said.label, language):
-            chosen.extend(code for code in self.book.languages if label_of(code) == said.label and code not in chosen)
+        if said.label is not None and is_foreign(said.label, language):
+            chosen.extend(code for code in codes_of(said.label) if code in self.book.languages and code not in chosen)
         return [(self.book.languages[code], code != language) for code in chosen]
 
 

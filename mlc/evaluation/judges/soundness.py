@@ -1,14 +1,17 @@
-"""Whether a text is an answer at all, and in the language that it should be in."""
+"""Whether a text is an answer at all, and in the language that it should be in.
+
+The language identification is imported when the first answer comes: to name a judge in a configuration loads nothing.
+"""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from mlc.languages import all_languages
-from mlc.quality.measuring.identification import Probabilities, accepted_labels, identify, label_of
-from mlc.quality.measuring.repetitions import loop_share
+
+if TYPE_CHECKING:
+    from mlc.quality.measuring.identification import Probabilities
 
 MIN_LETTERS = 24
 """Below this many letters the language of a text is not judged; a letter of a script of syllables or words is two."""
@@ -42,6 +45,8 @@ def letters(text: str) -> int:
 
 def why_no_answer(text: str) -> str | None:
     """Why a text in any language is no answer: empty, wordless or a loop; None if it may be one."""
+    from mlc.quality.measuring.repetitions import loop_share
+
     if not text.strip():
         return "empty"
     if not _WORD.search(text):
@@ -74,6 +79,10 @@ def spoken(texts: Sequence[str], languages: Sequence[str]) -> list[Spoken]:
         texts: Answers.
         languages: NLLB codes of the languages that they should be in.
     """
+    import pyarrow as pa
+
+    from mlc.quality.measuring.identification import identify
+
     cleaned = [without_code(text) for text in texts]
     parts = [[part.strip() for part in _PART.findall(text) if letters(part) >= MIN_LETTERS] for text in cleaned]
     every = [text.strip() for text in cleaned] + [part for several in parts for part in several]
@@ -89,7 +98,7 @@ def spoken(texts: Sequence[str], languages: Sequence[str]) -> list[Spoken]:
     return answers
 
 
-def _label(found: Probabilities, row: int) -> str | None:
+def _label(found: "Probabilities", row: int) -> str | None:
     """The label of a text, or None where it is not sure."""
     best = int(found.values[row].argmax())
     return found.labels[best] if found.values[row, best] >= SURE else None
@@ -97,14 +106,20 @@ def _label(found: Probabilities, row: int) -> str | None:
 
 def is_foreign(label: str | None, language: str) -> bool:
     """Whether a label speaks against a language; never where the identifier does not know the language."""
+    from mlc.quality.measuring.identification import accepted_labels, label_of
+
     return label is not None and label_of(language) is not None and label not in accepted_labels(language)
+
+
+def codes_of(label: str) -> list[str]:
+    """NLLB codes of the languages that have a label."""
+    from mlc.quality.measuring.identification import label_of
+
+    return [language.code for language in all_languages() if label_of(language.code) == label]
 
 
 def names_language(prompt: str, label: str) -> bool:
     """Whether a prompt names the language of a label, and so may have asked for it."""
-    words = set(re.findall(r"\w{4,}", prompt.casefold()))
-    return any(
-        words.intersection(name.casefold() for name in (language.english_name, language.own_name))
-        for language in all_languages()
-        if label_of(language.code) == label
-    )
+    words, codes = set(re.findall(r"\w{4,}", prompt.casefold())), codes_of(label)
+    named = (language for language in all_languages() if language.code in codes)
+    return any({language.english_name.casefold(), language.own_name.casefold()} & words for language in named)
