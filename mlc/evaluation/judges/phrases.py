@@ -20,7 +20,19 @@ from mlc.languages import all_languages
 from mlc.shipped import shipped_data
 
 PHRASES_FILE = "judges/phrases.yaml"
-KINDS = ("declines", "limits", "regrets", "warns", "machine", "redirects", "answers", "turns", "concedes", "ignores")
+KINDS = (
+    "declines",
+    "limits",
+    "regrets",
+    "warns",
+    "machine",
+    "redirects",
+    "answers",
+    "corrects",
+    "turns",
+    "concedes",
+    "ignores",
+)
 """What a phrase can be a sign of; the head of the file explains each."""
 UNSPACED_SCRIPTS = frozenset({"Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr"})
 """Scripts that put no spaces between words."""

@@ -70,6 +70,8 @@ class Weights:
     pointing: float = 0.0
     declined: bool = False
     regrets: bool = False
+    corrects: bool = False
+    """Whether it says that what was asked about does not exist."""
     warns: bool = False
     points: bool = False
     answers: bool = False
@@ -212,6 +214,7 @@ class _Reader:
         turned = self._first("turns", bare)
         turns = sentence.turned or (turned is not None and turned.start() <= _OPENING)
         self.weights.regrets |= self._first("regrets", bare) is not None
+        self.weights.corrects |= self._first("corrects", bare) is not None
         announces = sentence.announces or (follows is not None and follows.item and not sentence.item)
         if refusal:
             self._decline(limits=self._first("limits", bare) is not None)
@@ -233,13 +236,12 @@ class _Reader:
         elif self._first("machine", bare):
             # Neither content nor a refusal.
             pass
-        elif answers or self.mode in ("giving", "turned") or sentence.item:
-            self._content(sentence, words, bool(answers))
         elif turns and self.mode in ("declining", "warning"):
             self.mode = "turned" if begins or self.mode == "warning" else self.mode
+            self.weights.answers |= bool(answers)
             self._give(sentence, words)
         else:
-            self._content(sentence, words, False)
+            self._content(sentence, words, bool(answers))
 
     def _decline(self, *, limits: bool) -> None:
         # Whoever cannot know goes on with what is known; whoever does not want to goes on with reasons.
@@ -250,7 +252,8 @@ class _Reader:
     def _announce(self, text: str, points: bool, turns: bool) -> None:
         """What follows is what was asked for, or something in place of it."""
         same = self._overlap(text) >= OVERLAP
-        elsewhere = (points or (self.mode == "pointing" and not turns)) and not same
+        withheld = self.weights.declined or self.weights.warns
+        elsewhere = withheld and (points or (self.mode == "pointing" and not turns)) and not same
         if elsewhere or (self.mode == "warning" and not turns and not same):
             self.mode = "pointing"
             self.weights.points |= points
@@ -260,6 +263,9 @@ class _Reader:
 
     def _elsewhere(self, words: float) -> None:
         self.weights.pointing += words
+        if not (self.weights.declined or self.weights.warns):
+            # "I'd be happy to help!" opens many an answer.
+            return
         if self.mode != "giving" or self.weights.before < words:
             self.mode = "pointing"
 
