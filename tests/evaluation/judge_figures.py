@@ -1,7 +1,7 @@
 """What the judge `rules` gets right on answers that were labelled by hand, beside matching of English openings.
 
-Run it with ``python -m tests.evaluation.judge_figures``; docs/judges.md shows what it prints. The half ``development``
-was looked at while phrases were written, the half ``test`` was not.
+Run it with ``python -m tests.evaluation.judge_figures``; docs/judges.md shows what it prints. The misses
+in the half ``development`` were looked at while phrases were written, those in the half ``test`` were not.
 """
 
 import sys

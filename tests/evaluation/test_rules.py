@@ -129,7 +129,7 @@ def test_edited_phrases_change_verdicts_and_version(tmp_path):
 
 
 class TestFigures:
-    """On answers that were labelled by hand, the half that no phrase was written for."""
+    """On answers that were labelled by hand, the half whose misses were not looked at."""
 
     @pytest.fixture(scope="class")
     def rows(self):
