@@ -117,7 +117,9 @@ SIGNALS = Catalogue(
 """Quality signals; all of them are measured."""
 
 JUDGES = Catalogue(
-    "judge", "mlc.evaluation.judges.judge:Judge", {"openings": "mlc.evaluation.judges.openings:OPENINGS"}
+    "judge",
+    "mlc.evaluation.judges.judge:Judge",
+    {"openings": "mlc.evaluation.judges.openings:OPENINGS", "rules": "mlc.evaluation.judges.rules:RULES"},
 )
 """Judges of answers."""
 

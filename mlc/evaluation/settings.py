@@ -33,7 +33,7 @@ class EvaluationSettings(Settings):
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
     judges: tuple[str, ...] = ("openings",)
-    """What judges those answers: `openings`, or a judge of your own as `module:object`, see
+    """What judges those answers: `openings`, `rules` (docs/judges.md), or a judge of your own as `module:object`, see
     `mlc.evaluation.judges.judge`."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""

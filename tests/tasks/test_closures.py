@@ -53,7 +53,7 @@ def test_sql_and_tables_count_where_they_are_read() -> None:
 @pytest.mark.parametrize(
     ("stage", "module", "needs", "spared"),
     [
-        ("signals", "mlc.quality.signals.language", "mlc.quality.identification", ("mlc.quality.deciding",)),
+        ("signals", "mlc.quality.signals.language", "mlc.text.identification", ("mlc.quality.deciding",)),
         ("evaluate", "mlc.evaluation.judges.openings", "mlc.evaluation.judges.openings", ()),
         ("align", "mlc.training.carriers.sft", "mlc.training.sft", ("mlc.training.kl", "mlc.training.dpo")),
         ("align", "mlc.training.carriers.kl", "mlc.losses.consistency", ("mlc.training.sft", "mlc.training.orpo")),

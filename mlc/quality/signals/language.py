@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def prepare(connection: "DuckDBPyConnection") -> None:
     """Fills the table ``identified``, one row a pair with enough letters."""
-    from mlc.quality.identification import identify_rows
+    from mlc.text.identification import identify_rows
 
     identify_rows(connection)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def prepare(connection: "DuckDBPyConnection") -> None:
     """Fills the table ``repeated``, one row a pair."""
-    from mlc.quality.repetitions import measure_repetitions
+    from mlc.text.repetitions import measure_repetitions
 
     measure_repetitions(connection)
 

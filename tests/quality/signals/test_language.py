@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc.languages import all_languages
-from mlc.quality.identification import (
+from mlc.text.identification import (
     FAMILIES,
     LABELS,
     LONGEST_TOGETHER,

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlc.quality.codepoints import Codepoints
+from mlc.text.codepoints import Codepoints
 
 LONGEST_UNIT = 80
 """Longest stretch, in characters, that is looked for as the unit of a loop."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from mlc.languages import ENGLISH, all_languages
-from mlc.quality.codepoints import utf8_of
+from mlc.text.codepoints import utf8_of
 
 MIN_LETTERS = 8
 """Below this many letters the identifier is a coin toss, and the signal is NULL."""
