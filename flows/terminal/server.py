@@ -51,6 +51,8 @@ def quiet_environment() -> dict[str, str]:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         # Bars of other libraries would break through our own.
         "TQDM_DISABLE": "1",
+        # A process that was killed leaves semaphores of its libraries, which Python removes and reports.
+        "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
     }
 
 
