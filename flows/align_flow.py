@@ -1,9 +1,7 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,14 +39,12 @@ from tasks.runtime.policies import require_policy
 from tasks.runtime.registry import DATABASE_FILE
 from tasks.runtime.run import Run, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
-from tasks.runtime.stage import FOLLOWING_FAILURES
+from tasks.runtime.stage import naming_the_cause
 from tasks.signals import measure_signals
 from tasks.translate import translate
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
-CAUSE_SECONDS = 5.0
-"""How long to wait for the failure that ended others; it is known at the same time."""
 
 
 @dataclass(frozen=True)
@@ -289,18 +285,6 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
     )
 
 
-@contextmanager
-def _naming_the_cause(run: Run) -> Iterator[None]:
-    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it."""
-    try:
-        yield
-    except (*FOLLOWING_FAILURES, BrokenExecutor):
-        failure = run.first_failure(CAUSE_SECONDS)
-        if failure is None:
-            raise
-        raise failure from None
-
-
 def _tidy(store: ArtifactStore) -> None:
     """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
     store.clear_drafts()
@@ -346,7 +330,7 @@ def align(
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with _naming_the_cause(run), stages_in(settings.runner):
+        with naming_the_cause(run), stages_in(settings.runner):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

@@ -21,6 +21,8 @@ _SERVERS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Bars of other libraries would break through our own.
     "TQDM_DISABLE": "1",
+    # A process that was killed leaves semaphores of its libraries, which Python removes and reports.
+    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
 NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 _MODELS = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false", **NO_BARS}

@@ -7,7 +7,7 @@ A run writes its record line by line as it goes, so that one that is killed leav
                          {"end": "completed"}
 
 Stages in other processes write into the journal of their run as well; such lines name the process (``by``), and the
-process of the flow reads them. Beside outcomes these tell what started (``started``) and what a person should know
+process of the flow reads them. Beside outcomes these tell what starts (``starting``) and what a person should know
 (``note``).
 
 Runs are in the order of their numbers; clocks may go back.

@@ -2,14 +2,13 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mlc.devices import pick_device
 from mlc.store.locks import file_lock
-from tasks.runtime.run import Run, add_waiting
+from tasks.runtime.run import Run, waiting
 
 # Tasks fan out, but they share one device: two models at once would only take twice the memory.
 _lock = threading.RLock()
@@ -23,22 +22,21 @@ Loaded = TypeVar("Loaded")
 def computing(run: Run, device: str) -> Iterator[None]:
     """Holds the device while the block computes, against all threads and processes of this machine and workspace.
 
-    What loads libraries that import their parts late, as transformers does, belongs into such a block too: two threads
-    that import from them at once break each other's imports.
+    What loads parts of libraries that are loaded late, see :mod:`tasks.runtime.libraries`, belongs into such a block
+    too.
 
     Args:
         run: The run.
         device: As :func:`mlc.devices.pick_device` takes it.
     """
-    started = time.perf_counter()
-    with _lock:
+    with waiting(_lock):
         name = pick_device(device).removesuffix(":0").replace(":", "-")
         if name in _held:
             yield
             return
         # Machines may share a workspace, but no device.
-        with file_lock(run.store.root / ".locks" / f"device-{socket.gethostname()}-{name}.lock"):
-            add_waiting(time.perf_counter() - started)
+        lock = run.store.root / ".locks" / f"device-{socket.gethostname()}-{name}.lock"
+        with waiting(file_lock(lock)):
             _held.add(name)
             try:
                 yield

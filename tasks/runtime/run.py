@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -101,7 +101,7 @@ class Reporting(Silent):
 
     def started(self, label: str, reason: str) -> None:
         """Writes it down."""
-        self._journal.write({"started": {"label": label, "reason": reason}})
+        self._journal.write({"starting": {"label": label, "reason": reason}})
 
     def note(self, sentence: str) -> None:
         """Writes it down."""
@@ -191,8 +191,8 @@ class Run:
             outcome = Outcome(**line["task"])
             self.outcomes.append(outcome)
             self.display.finished(outcome.label, outcome)
-        elif "started" in line:
-            self.display.started(**line["started"])
+        elif "starting" in line:
+            self.display.started(**line["starting"])
         elif "note" in line:
             self.display.note(line["note"])
 
@@ -267,13 +267,17 @@ _waited = threading.local()
 
 
 def working_time() -> float:
-    """Seconds of this thread, without those that it waited for the device."""
+    """Seconds of this thread, without those that it waited for others."""
     return time.perf_counter() - _seconds_waited()
 
 
-def add_waiting(seconds: float) -> None:
-    """Notes that this thread has waited for the device."""
-    _waited.seconds = _seconds_waited() + seconds
+@contextmanager
+def waiting(turn: AbstractContextManager[Any]) -> Iterator[None]:
+    """Enters a block when its turn has come; the time until then is no work of this thread."""
+    began = time.perf_counter()
+    with turn:
+        _waited.seconds = _seconds_waited() + time.perf_counter() - began
+        yield
 
 
 def _seconds_waited() -> float:

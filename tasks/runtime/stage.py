@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, cast
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.exceptions import UnfinishedRun, UpstreamTaskError
+from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
@@ -21,12 +20,12 @@ from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
-from tasks.runtime.run import Outcome, Run, RunReference, add_waiting, label_of, open_run, working_time
+from tasks.runtime.libraries import load_libraries
+from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waiting, working_time
 
 P = ParamSpec("P")
-
-FOLLOWING_FAILURES = (UnfinishedRun, UpstreamTaskError)
-"""How a task ends that waited for another one, which failed."""
+CAUSE_SECONDS = 5.0
+"""How long to wait for the failure that ended others; it is known at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ def _known(value: Any) -> Any:
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
     try:
         future.result()
-    except FOLLOWING_FAILURES:
+    except PrefectException:
+        # It waited for another one, which failed.
         pass
     except BrokenExecutor:
         run.fail(
@@ -147,6 +147,18 @@ def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
         )
     except Exception as error:
         run.fail(error)
+
+
+@contextmanager
+def naming_the_cause(run: Run) -> Iterator[None]:
+    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it."""
+    try:
+        yield
+    except (PrefectException, BrokenExecutor):
+        failure = run.first_failure(CAUSE_SECONDS)
+        if failure is None:
+            raise
+        raise failure from None
 
 
 def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, P], ArtifactRef]], StageTask]:
@@ -263,10 +275,8 @@ def produce(
 
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
-    began = time.perf_counter()
     note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    with run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note)):
-        add_waiting(time.perf_counter() - began)
+    with waiting(run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note))):
         yield
 
 
@@ -280,6 +290,7 @@ def _make(
 ) -> ArtifactRef:
     reason = problem or why(run.store, job.parts, job.language, job.subject)
     run.display.started(job.label, reason)
+    load_libraries(job.stage.libraries)
     if stale:
         run.store.discard(stale)
     rows_new, effort = _amount(job.work)

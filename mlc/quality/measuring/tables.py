@@ -100,5 +100,6 @@ def _check_pairs(pairs: pa.Table) -> None:
     if unknown := sorted(used - known):
         raise UserError(
             f"The translations name the unknown language {', '.join(map(repr, unknown))}: "
-            "use NLLB codes such as swh_Latn; `mlc languages` lists them."
+            "use NLLB codes such as swh_Latn.",
+            about="language list",
         )
