@@ -46,10 +46,15 @@ class Policy:
         return tuple(end_tokens(self.model, self.tokenizer))
 
     @property
+    def stop_token(self) -> int:
+        """The first of them."""
+        return self.stop_tokens[0]
+
+    @property
     def pad_token(self) -> int:
         """Id used for padding; its value never reaches a result."""
         pad = self.tokenizer.pad_token_id
-        return self.stop_tokens[0] if pad is None else int(pad)
+        return self.stop_token if pad is None else int(pad)
 
     @property
     def verdict(self) -> str:

@@ -134,4 +134,4 @@ def test_every_token_that_ends_an_answer(load_tiny):
 def test_padding_falls_back_to_the_stop_token(load_tiny):
     policy = load_tiny()
     policy.tokenizer.pad_token = None
-    assert policy.pad_token == policy.stop_tokens[0]
+    assert policy.pad_token == policy.stop_token
