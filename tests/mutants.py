@@ -312,7 +312,7 @@ def judge(mutant: Mutant, place: Path, tests: Forks, *, full: bool) -> Verdict:
     if not end:
         raise UserError(f"No verdict on {mutant.path}:{mutant.line}, because no tests ran: {said[-500:]}")
     failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return Verdict(end, time.monotonic() - begun, failed[0].split(" - ")[0].split()[-1] if failed else "")
+    return Verdict(end, time.monotonic() - begun, failed[0].split(" - ")[0].split(maxsplit=1)[-1] if failed else "")
 
 
 def line_of(mutant: Mutant, verdicts: dict[str, Verdict]) -> str:
