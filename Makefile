@@ -8,7 +8,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test faults lint bench ui lock clean
+.PHONY: setup quickstart test test-all faults lint bench ui lock clean
 
 setup: $(VENV)/.ready
 
@@ -27,6 +27,10 @@ quickstart: setup
 # Two files at a time, each process with one thread; the tests of one file stay together.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# Also the whole products of which the tests take what covers them, and many more examples.
+test-all: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --full
 
 # The long form: 50 kills of the smoke run. The tests have a short one.
 faults: setup

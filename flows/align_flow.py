@@ -1,30 +1,28 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from prefect import flow
-from prefect.exceptions import UnfinishedRun
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
+from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
+from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
 from tasks.dataset import build_dataset
-from tasks.edit import compute_delta
+from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
 from tasks.generate import generate
@@ -34,16 +32,19 @@ from tasks.model_signals import measure_model_signals
 from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
-from tasks.runtime.artifacts import read_decision, read_headline, report_page
+from tasks.runtime.artifacts import HeldOut, Translated, read_decision, read_headline, report_page
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
+from tasks.runtime.models import Model
+from tasks.runtime.policies import require_policy
 from tasks.runtime.registry import DATABASE_FILE
-from tasks.runtime.run import Run, current_run, running, using_display, wait_for_workspace
-from tasks.runtime.settings import PolicySettings
+from tasks.runtime.run import Run, live, using_display, wait_for_workspace
+from tasks.runtime.runners import stages_in
+from tasks.runtime.stage import naming_the_cause
 from tasks.signals import measure_signals
 from tasks.translate import translate
 
-Future = PrefectFuture[Any]
-Model = PolicySettings | Future
+Future = Any
+"""What a stage that was submitted will have made; a plan has something else in its place."""
 
 
 @dataclass(frozen=True)
@@ -70,157 +71,175 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The held-out prompts of one language: labels beside the English text, and the text in the language."""
+class TrainingData:
+    """What methods make their models of."""
 
-    suite: Future
-    texts: Future
+    prompts: Future
+    """English prompts with their answers."""
+    verdicts: Mapping[str, Future]
+    """Their translations by language, with the filter's verdicts; none if no method needs them."""
+    joined: Future | None
+    """The prompts with the kept translations of all languages."""
 
 
-def pipeline(config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
+def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
-    prompts = ingest(config.prompts)
-    held_out = ingest_held_out(config)
+    policy = Model(BASE, None, config.policy, config.policy.device)
+    require_policy(run, policy)
+    methods = in_order(config.models)
+    prompts = ingest.submit(run, config.prompts)
+    prompts.result()
+    held_out = ingest_held_out(run, config)
 
-    translations = translate_all(config, prompts, config.languages)
-    signals = measure_all(config, translations)
-    verdicts = {
-        language: filter_translations.submit(signals[language], language, config.quality)
-        for language in config.languages
-    }
-    base = evaluate_everywhere(config, config.policy, "base", None, held_out)
-    training_set = build_dataset(prompts, results_of(verdicts), config.dataset)
+    verdicts = {}
+    if any(method.translates for method in methods):
+        translations = translate_all(run, config, prompts, config.languages)
+        signals = measure_all(run, config, translations)
+        verdicts = filter_all(run, config, signals)
+    evaluations = evaluate_everywhere(run, config, policy, held_out)
+    # A failure so far ends the run before anything is trained.
+    data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts))
 
-    models = align_all(config, prompts, training_set)
-    if config.method != "consistency":
-        models["edit"] = edit_all(config, models, prompts, verdicts, held_out)
-    evaluations = dict(base)
-    for role, by_seed in models.items():
-        for seed, model in by_seed.items():
-            evaluations |= evaluate_everywhere(config, model, role, seed, held_out)
-    results = results_of(evaluations)
+    made: dict[str, list[Model]] = {BASE: [policy]}
+    for method in methods:
+        made[method.name] = MAKERS[method.recipe](run, config, method, made[method.start], data, held_out)
+    for method in config.methods:
+        for model in made[method.name]:
+            evaluations |= evaluate_everywhere(run, config, model, held_out)
+    results = finished(evaluations)
 
-    made = {role: results_of(by_seed) for role, by_seed in models.items()}
-    edits = made.pop("edit", {})
-    report = publish_report(results, results_of(verdicts), made, report_facts(config), config.gate, edits)
-    candidates = models[config.roles.candidate]
-    seed = next(iter(candidates))
-    version = register_model(
-        candidates[seed].result(), seed, results, report, config.summary(), config.registry, config.roles.candidate
-    )
-    decision = promote(version, results, config.gate, config.registry, config.roles)
-    return report, decision
+    models = [model for method in methods for model in made[method.name]]
+    kept = kept_in(run)
+    report = publish_report.submit(run, results, verdicts, models, report_facts(config, kept), config.gate)
+    candidate = made[config.roles.candidate][0]
+    told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
+    version = register_model.submit(run, candidate, results, report, told, config.registry)
+    decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
+    return report.result(), decision.result()
 
 
-def align_all(
-    config: PipelineConfig, prompts: ArtifactRef, training_set: ArtifactRef
-) -> dict[str, dict[int | None, Future]]:
-    """The trained models by role and seed: English-only and, if the method has it, with the consistency term."""
-    models: dict[str, dict[int | None, Future]] = {}
-    if config.trains:
-        models["english-only"] = {
-            seed: align_model.submit(prompts, config.policy, config.align.without_consistency(), "english-only", seed)
-            for seed in config.seeds
-        }
-    if config.method != "edit":
-        models["consistency"] = {
-            seed: align_model.submit(training_set, config.policy, config.align, "consistency", seed)
-            for seed in config.seeds
-        }
+def train_all(
+    run: Run,
+    config: PipelineConfig,
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
+    held_out: Mapping[str, HeldOut],
+) -> list[Model]:
+    """The models that a method trains: of the policy one a seed, of trained models one of each."""
+    settings = method.alignment(config.align)
+    examples = data.joined if method.translates else data.prompts
+    models = []
+    for start in starts:
+        for seed in config.seeds if start.seed is None else [start.seed]:
+            model = replace(start, method=method.name, seed=seed)
+            models.append(replace(model, weights=align_model.submit(run, model, examples, settings)))
     return models
 
 
 def edit_all(
+    run: Run,
     config: PipelineConfig,
-    models: Mapping[str, Mapping[int | None, Future]],
-    prompts: ArtifactRef,
-    verdicts: Mapping[str, Future],
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
     held_out: Mapping[str, HeldOut],
-) -> dict[int | None, Future]:
-    """The edited models by seed: one delta a language, merged."""
-    start: Mapping[int | None, Model] = models.get("consistency") or models.get("english-only") or {None: config.policy}
-    device = config.policy.device
-    edited: dict[int | None, Future] = {}
-    for seed, model in start.items():
+) -> list[Model]:
+    """The models that a method edits: of each start one delta a language, merged into it."""
+    plan = EditPlan(config.edit, config.evaluation)
+    models = []
+    for start in starts:
+        model = replace(start, method=method.name)
         deltas = {
             language: compute_delta.submit(
-                model,
-                seed,
-                language,
-                prompts,
-                verdicts[language],
-                held_out[language].suite,
-                held_out[language].texts,
-                config.edit,
-                config.evaluation,
-                device,
+                run, model, language, Translated(data.prompts, verdicts), held_out[language], plan
             )
-            for language in config.languages
+            for language, verdicts in data.verdicts.items()
         }
-        edited[seed] = merge_edits.submit(model, seed, deltas, config.edit, device)
-    return edited
+        models.append(replace(model, weights=merge_edits.submit(run, model, deltas, config.edit)))
+    return models
 
 
-def ingest_held_out(config: PipelineConfig) -> dict[str, HeldOut]:
+MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all}
+"""How the models of a method come about, by its recipe."""
+
+
+def ingest_held_out(run: Run, config: PipelineConfig) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
-    english = ingest_suite.submit(config.evaluation, ENGLISH)
-    held_out = {ENGLISH: HeldOut(english, english)}
+    english = ingest_suite.submit(run, config.evaluation, ENGLISH)
     references = human_references(config)
     human = tuple(language for language in config.languages if language in references)
     machine = tuple(language for language in config.languages if language not in references)
-    texts = {language: ingest_suite.submit(config.evaluation, language) for language in human}
-    texts |= translate_all(config, english, machine, subject="held-out")
+    texts = {language: ingest_suite.submit(run, config.evaluation, language) for language in human}
+    texts |= translate_all(run, config, english, machine, subject="held-out")
+    held_out = {ENGLISH: HeldOut(english, english)}
     return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
 
 
 def translate_all(
-    config: PipelineConfig, prompts: ArtifactRef | Future, languages: tuple[str, ...], subject: str = "prompts"
+    run: Run, config: PipelineConfig, prompts: Future, languages: tuple[str, ...], subject: str = "prompts"
 ) -> dict[str, Future]:
     """One translation a language; whichever comes first reads the prompts for all of them."""
     return {
-        language: translate.submit(prompts, language, config.translator, subject=subject, together=languages)
+        language: translate.submit(run, prompts, language, config.translator, subject=subject, together=languages)
         for language in languages
     }
 
 
-def measure_all(config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
+def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
     """The signals of the translations; those that need the translator, where the configuration asks for some."""
     signals = {
-        language: measure_signals.submit(future, language, config.quality) for language, future in translations.items()
+        language: measure_signals.submit(run, future, language, config.quality)
+        for language, future in translations.items()
     }
     if not config.quality.model_signals:
         return signals
     return {
-        language: measure_model_signals.submit(future, language, config.quality, config.translator)
+        language: measure_model_signals.submit(run, future, language, config.quality, config.translator)
         for language, future in signals.items()
     }
 
 
+def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
+    """One verdict on every translation."""
+    return {
+        language: filter_translations.submit(run, future, language, config.quality)
+        for language, future in signals.items()
+    }
+
+
+def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[str, Future]) -> Future | None:
+    """The training set over all languages, where any method needs translations."""
+    if not verdicts:
+        return None
+    joined = build_dataset.submit(run, prompts, verdicts, config.dataset)
+    joined.result()
+    return joined
+
+
 def evaluate_everywhere(
-    config: PipelineConfig, model: Model, role: str, seed: int | None, held_out: Mapping[str, HeldOut]
+    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut]
 ) -> dict[str, Future]:
     """One evaluation a language: the model generates, the judges judge. English sets the threshold for the others."""
-    subject = role if seed is None else f"{role} {seed}"
-    languages = (ENGLISH, *config.languages)
-    settings, device = config.evaluation, config.policy.device
+    subject = model.method if model.seed is None else f"{model.method} {model.seed}"
+    settings = config.evaluation
     generated = {
-        language: generate.submit(
-            model, role, seed, language, held_out[language].suite, held_out[language].texts, settings, device
-        )
-        for language in languages
+        language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
     }
     return {
         f"{subject} {language}": evaluate.submit(
-            generated[language], role, seed, language, None if language == ENGLISH else generated[ENGLISH], settings
+            run, model, language, own, None if language == ENGLISH else generated[ENGLISH], settings
         )
-        for language in languages
+        for language, own in generated.items()
     }
 
 
-def results_of(futures: Mapping[Any, Future]) -> dict[Any, ArtifactRef]:
-    """Waits for a fan-out."""
-    return {name: future.result() for name, future in futures.items()}
+def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:
+    """Waits for a fan-out, so that a failure in it ends the run here."""
+    for future in futures.values():
+        future.result()
+    return futures
 
 
 def human_references(config: PipelineConfig) -> frozenset[str]:
@@ -229,44 +248,41 @@ def human_references(config: PipelineConfig) -> frozenset[str]:
     return reference_languages(resolve_path(folder, Path.cwd()) if folder else None, config.languages)
 
 
-def report_facts(config: PipelineConfig) -> ReportFacts:
-    """What the report says of the configuration."""
+def kept_in(run: Run) -> tuple[str, ...]:
+    """Which results of a run so far a person kept although code or a library had changed."""
+    run.catch_up()
+    there = [(outcome.stage, outcome.key) for outcome in run.outcomes if outcome.state != "run"]
+    return kept_sentences(run.store, there)
+
+
+def report_facts(config: PipelineConfig, kept: tuple[str, ...]) -> ReportFacts:
+    """What the report says of the configuration, and of results that were kept."""
     references = human_references(config)
     return ReportFacts(
         settings=config.summary(),
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=config.roles,
+        kept=kept,
+        labels=((BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)),
     )
 
 
-def summarise_run(number: int, started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
+def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, decision: ArtifactRef) -> RunSummary:
     """Collects what a run says of itself at the end."""
-    run = current_run()
-    gate = read_decision(decision)
+    run.catch_up()
+    gate = read_decision(run.store, decision)
     return RunSummary(
-        run_id=str(flow_run.id or ""),
+        run_id=run.id,
         number=number,
         tasks=[asdict(outcome) for outcome in run.outcomes],
         seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
-        metrics=read_headline(report),
+        metrics=read_headline(run.store, report),
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
         gate={name: gate[name] for name in ("passed", "reasons")},
-        report=str(report_page(report)),
+        report=str(report_page(run.store, report)),
         seconds=round(time.perf_counter() - started, 1),
     )
-
-
-@contextmanager
-def _naming_the_cause() -> Iterator[None]:
-    """Raises the failure of a task in place of "never started" of a task that waited for it."""
-    try:
-        yield
-    except UnfinishedRun:
-        failure = current_run().failure
-        if failure is None:
-            raise
-        raise failure from None
 
 
 def _tidy(store: ArtifactStore) -> None:
@@ -290,10 +306,7 @@ def _settings(
     return validate_config(config)
 
 
-RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=3))
-
-
-@flow(name="align", flow_run_name=_run_name, task_runner=RUNNER)
+@flow(name="align", flow_run_name=_run_name)
 def align(
     config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
 ) -> dict[str, Any]:
@@ -310,14 +323,14 @@ def align(
     started = time.perf_counter()
     settings = _settings(config, languages, workspace)
     store = settings.open_store()
-    facts = settings.model_dump(mode="json")
+    facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
     with (
         plain_disk_errors(store.workspace),
         sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
-        recorded(store.workspace, run_id=str(flow_run.id or ""), name=settings.name, config=facts) as journal,
-        running(Run(store, using_display(), journal=lambda outcome: journal.write({"task": asdict(outcome)}))),
+        recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
+        live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with _naming_the_cause():
-            report, decision = pipeline(settings)
+        with naming_the_cause(run), stages_in(settings.runner):
+            report, decision = pipeline(run, settings)
         rebuild_catalog(store)
-        return asdict(summarise_run(journal.number, started, report, decision))
+        return asdict(summarise_run(run, journal.number, started, report, decision))

@@ -9,12 +9,15 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from flows.terminal.options import words_of
+from mlc.choices import words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
-from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
+from mlc.methods import BASE, Method, in_order, resolve_method
+from mlc.methods.edit import EDIT, POLICY_EDIT
+from mlc.quality.choice import require_measured
+from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
@@ -43,16 +46,21 @@ class PipelineConfig(Settings):
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
     made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names."""
+    runner: Literal["threads", "processes"] = "threads"
+    """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
+    takes the memory for its libraries. Changes no result."""
     prompts: PromptSettings
     """English training prompts."""
     languages: tuple[str, ...] = Field(min_length=1)
     """Languages to translate into and to align; names, tags or NLLB codes."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    """Training seeds; each gives an English-only and a consistency model. The first is registered."""
-    method: Literal["consistency", "edit", "consistency+edit"] = "consistency"
-    """What carries refusal over: ``consistency`` trains with the term, ``edit`` edits weights without training, of the
-    English-only model or of the policy itself (``edit.start``), and ``consistency+edit`` edits the trained model. The
-    last model is registered."""
+    """Training seeds; each gives one model of every method. The first is registered."""
+    models: tuple[str, ...] = Field(default=("english-only", "consistency"), min_length=1)
+    """The methods to make and to compare with the policy and with each other, see docs/methods.md: names of
+    :data:`mlc.catalogue.METHODS`, or ``module:object`` for one of your own."""
+    candidate: str = ""
+    """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
+    against must be among them."""
     translator: TranslatorSettings = Field(default_factory=TranslatorSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
@@ -75,12 +83,46 @@ class PipelineConfig(Settings):
             raise UserError(f"The seeds {list(seeds)} repeat: name each once.")
         return seeds
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_method_in_short(cls, values: Any) -> Any:
+        """``method: X`` stands for X, what it starts from, and what it is held against."""
+        if not isinstance(values, dict) or values.get("method") is None:
+            return values
+        if values.get("models") or values.get("candidate"):
+            raise UserError("The key method stands for models and candidate: set either it or these.")
+        edit = dict(values.get("edit") or {})
+        # As configurations before `models` had it.
+        start = edit.pop("start", "aligned")
+        name = POLICY_EDIT.name if values["method"] == EDIT.name and start == "policy" else str(values["method"])
+        method = resolve_method(name)
+        chain = [made.name for made in in_order([name])]
+        models = list(dict.fromkeys([*([] if method.baseline == BASE else [method.baseline]), *chain[:-1], name]))
+        rest = {key: value for key, value in values.items() if key not in ("method", "edit")}
+        return {**rest, **({"edit": edit} if edit else {}), "models": models, "candidate": name}
+
+    @field_validator("models", mode="after")
+    @classmethod
+    def _each_method_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        names = [resolve_method(name).name for name in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"The method {name!r} stands in models twice: name each once.")
+        in_order(models)
+        return models
+
     @model_validator(mode="after")
-    def _policy_is_edited_alone(self) -> "PipelineConfig":
-        if self.edit.start == "policy" and self.method != "edit":
+    def _candidate_has_its_baseline(self) -> "PipelineConfig":
+        if not self.candidate:
+            object.__setattr__(self, "candidate", self.models[-1])
+        if self.candidate not in self.models:
             raise UserError(
-                f"The setting edit.start is policy, and the method {self.method} trains a model: set method to edit, "
-                "or edit.start to aligned."
+                f"The candidate {self.candidate!r} is not among the models: choose from {', '.join(self.models)}."
+            )
+        baseline = resolve_method(self.candidate).baseline
+        if baseline not in (BASE, *(method.name for method in self.methods)):
+            raise UserError(
+                f"The candidate {self.candidate!r} is held against {baseline!r}: add that to models, before it."
             )
         return self
 
@@ -103,27 +145,19 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _thresholds_are_measured(self) -> "PipelineConfig":
-        for signal, thresholds in MODEL_THRESHOLDS.items():
-            for threshold in thresholds:
-                if getattr(self.quality.default, threshold) is not None and signal not in self.quality.model_signals:
-                    raise UserError(
-                        f"The threshold quality.default.{threshold} is set, but the signal {signal!r} is not measured: "
-                        "add it to quality.model_signals, or take the threshold out."
-                    )
+        require_measured(self.quality, self.quality.model_signals)
         return self
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that are compared, in the order of ``models``."""
+        return tuple(resolve_method(name) for name in self.models)
 
     @property
     def roles(self) -> Roles:
         """Which model is judged, and against which."""
-        return Roles(
-            candidate="consistency" if self.method == "consistency" else "edit",
-            baseline="english-only" if self.trains else "base",
-        )
-
-    @property
-    def trains(self) -> bool:
-        """Whether any model is trained."""
-        return self.edit.start == "aligned"
+        candidate = resolve_method(self.candidate)
+        return Roles(candidate.name, candidate.baseline)
 
     @property
     def languages_label(self) -> str:
@@ -145,19 +179,26 @@ class PipelineConfig(Settings):
             "policy": _model_name(self.policy.model),
             "translator": _model_name(self.translator.model),
             "languages": ", ".join(self.languages),
-            "method": self.method,
+            "models": ", ".join(method.name for method in self.methods),
+            "candidate": self.roles.candidate,
         }
-        if self.trains:
-            told |= {
-                "seeds": ", ".join(map(str, self.seeds)),
-                "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
-                f"learning rate {self.align.learning_rate:g}",
-            }
-        if self.method != "edit":
-            told |= self._term_in_words()
-        if self.method != "consistency":
-            told |= self._edit_in_words()
+        words = {
+            "align": self._alignment_in_words,
+            "align.consistency": self._term_in_words,
+            "edit": self._edit_in_words,
+        }
+        read = {section for method in in_order(self.models) for section in method.reads}
+        for section, tell in words.items():
+            if section in read:
+                told |= tell()
         return told
+
+    def _alignment_in_words(self) -> dict[str, str]:
+        return {
+            "seeds": ", ".join(map(str, self.seeds)),
+            "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
+            f"learning rate {self.align.learning_rate:g}",
+        }
 
     def _term_in_words(self) -> dict[str, str]:
         term = self.align.consistency
@@ -177,7 +218,6 @@ class PipelineConfig(Settings):
         edit = self.edit
         layers = edit.layers if isinstance(edit.layers, str) else ", ".join(map(str, edit.layers))
         return {
-            "edited": "the policy itself" if edit.start == "policy" else "the aligned model",
             "edit": "searched for each language" if edit.search.wanted else "given",
             "edit layers": f"{layers}{', one after the other' if edit.sequential else ''}",
             "edit rank": str(edit.rank),
@@ -250,7 +290,7 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise _explained(error) from None
 
 
 def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
@@ -277,7 +317,7 @@ def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -
     try:
         return QualitySettings.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, "quality")) from None
+        raise _explained(error, "quality") from None
 
 
 def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[str]:
@@ -343,7 +383,7 @@ def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
     try:
         return _EditAlone.model_validate(values).edit
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise _explained(error) from None
 
 
 def shipped_configs() -> list[str]:
@@ -403,21 +443,21 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _explain(error: ValidationError, *sections: str) -> str:
+def _explained(error: ValidationError, *sections: str) -> UserError:
     first = error.errors()[0]
     location = (*sections, *first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
-        return str(cause)
+        return cause
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
-        return _unknown_key(location)
+        return UserError(_unknown_key(location))
     if first["type"] == "missing":
-        return f"The configuration lacks {key!r}: add it, as in the shipped configurations."
+        return UserError(f"The configuration lacks {key!r}: add it, as in the shipped configurations.")
     value = repr(first["input"])
     shown = value if len(value) <= 80 else f"{value[:77]}…"
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"The configuration key {key!r} has the value {shown}: {message}."
+    return UserError(f"The configuration key {key!r} has the value {shown}: {message}.")
 
 
 def _unknown_key(location: tuple[int | str, ...]) -> str:

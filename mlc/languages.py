@@ -84,8 +84,8 @@ def resolve_language(text: str) -> Language:
     near = difflib.get_close_matches(wanted, table, n=8, cutoff=0.5)
     nearest = list(dict.fromkeys(table[name][0] for name in near))[:3]
     named = [f"{language.code} ({language.english_name})" for language in nearest]
-    hint = f"did you mean {', '.join(named)}?" if named else "see `mlc languages` for the list."
-    raise UserError(f"The language {text!r} is unknown: {hint}")
+    hint = f"did you mean {', '.join(named)}?" if named else "choose one of the list."
+    raise UserError(f"The language {text!r} is unknown: {hint}", about=None if named else "language list")
 
 
 def _by_tag(text: str) -> tuple[Language, ...]:

@@ -6,14 +6,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
-from tasks.runtime.models import computing, release
-from tasks.runtime.run import current_run
-from tasks.runtime.settings import PolicySettings, subject_of
+from tasks.runtime.compute import computing, release
+from tasks.runtime.models import Model
+from tasks.runtime.policies import source_of
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
 from tasks.runtime.warm_start import ROLE as WARM_START
@@ -23,53 +25,52 @@ NOT_IN_KEY = {"teacher", "checkpoint_minutes"}
 """Settings that enter through the models, or change no result."""
 
 
-@stage_task("align", "align · {role} · seed {seed}")
-def align_model(
-    examples: ArtifactRef, policy: PolicySettings, settings: AlignSettings, role: str, seed: int
-) -> ArtifactRef:
+@stage_task("align", "align · {model.label}")
+def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSettings) -> ArtifactRef:
     """Trains one model.
 
     Args:
+        run: The run.
+        model: What is made, with its seed; its weights are those to start from.
         examples: The training set; the English-only baseline needs the prompts alone, so that adding a language
             does not touch it.
-        policy: The model to start from.
         settings: The alignment.
-        role: ``english-only`` or ``consistency``, for the display.
-        seed: Training seed.
 
     Returns:
         The folder ``checkpoint`` (as ``save_pretrained`` writes it) and ``training_log.jsonl``.
     """
-    source = resolve_model(policy.model, revision=policy.revision)
-    teacher = resolve_model(settings.teacher) if settings.teacher else None
+    if model.seed is None:
+        raise TypeError(f"{model.label} is trained without a seed")
+    source, seed = source_of(run, model), model.seed
+    teacher = resolve_model(settings.teacher, allow_pickle=source.allow_pickle) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS)
-    parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
+    modules = [CARRIERS.module(settings.carrier)]
+    parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
     warm = None
     # What was trained in full on these very examples is the better model, and costs nothing.
-    if settings.warm_start and current_run().store.glance(STAGE.name, parts.key) is None:
-        warm = find_warm_start(current_run().store, examples, parts)
+    if settings.warm_start and run.store.glance(STAGE.name, parts.key) is None:
+        warm = find_warm_start(run.store, examples, parts)
     if warm:
         facts |= {"warm_start": True, "warm_start_share": settings.warm_start_share}
         models |= {WARM_START: warm.checkpoint.sha256}
-        parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed)
+        parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
         settings = settings.model_copy(update={"steps": settings.warm_steps})
 
     def write(draft: Draft) -> None:
-        import torch
-
-        from mlc.models.loading import load_policy, save_policy
-        from mlc.training.align import LOG_FILE, align
-
-        run = current_run()
         rows = _rows(run.store.folder(examples))
-        with computing():
+        with computing(run, model.device):
+            import torch
+
+            from mlc.models.loading import load_policy, save_policy
+            from mlc.training.align import LOG_FILE, align
+
             # Training needs the memory for itself.
             release()
             trained = load_policy(
-                _start(warm) or source, dtype=getattr(torch, settings.training_dtype), device=policy.device
+                _start(run, warm) or source, dtype=getattr(torch, settings.training_dtype), device=model.device
             )
-            moved = run.display.bar(f"align · {role} · seed {seed}", settings.steps)
+            moved = run.display.bar(f"align · {model.label}", settings.steps)
             scratch = draft.path / "trainer"
             scratch.mkdir()
             try:
@@ -79,7 +80,7 @@ def align_model(
                     settings,
                     seed=seed,
                     folder=scratch,
-                    teacher=load_policy(teacher, device=policy.device) if teacher else None,
+                    teacher=load_policy(teacher, device=model.device) if teacher else None,
                     on_step=lambda step, figures: moved(1),
                     checkpoints=run.store.partial(STAGE.name, parts.key),
                 )
@@ -94,14 +95,14 @@ def align_model(
 
     effort = settings.steps * settings.batch_size * settings.accumulation
     work = Work(examples.rows, effort=effort)
-    return produce(STAGE, parts, write, subject=subject_of(role, seed), work=work)
+    return produce(run, STAGE, parts, write, subject=model.label, work=work)
 
 
-def _start(warm: WarmStart | None) -> ModelSource | None:
+def _start(run: Run, warm: WarmStart | None) -> ModelSource | None:
     """The checkpoint of a warm start, verified."""
     if warm is None:
         return None
-    store, ref = current_run().store, warm.checkpoint
+    store, ref = run.store, warm.checkpoint
     if store.find(ref.kind, ref.key) is None:
         raise UserError(
             f"The checkpoint {ref.key[:12]} that training was to start from is damaged and was set aside: run again, "

@@ -10,7 +10,7 @@ from mlc.errors import UserError
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
-from tasks.runtime.run import current_run
+from tasks.runtime.run import Run
 from tasks.runtime.settings import DatasetSettings
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
@@ -22,7 +22,9 @@ Kept = tuple[str, float]
 
 
 @stage_task("dataset", "dataset")
-def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], settings: DatasetSettings) -> ArtifactRef:
+def build_dataset(
+    run: Run, prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], settings: DatasetSettings
+) -> ArtifactRef:
     """Joins the languages.
 
     Returns:
@@ -39,7 +41,7 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
     def write(draft: Draft) -> None:
         from datasets import Dataset
 
-        store = current_run().store
+        store = run.store
         rows = pq.read_table(store.folder(prompts) / PROMPTS_FILE).to_pylist()
         kept = {
             language: _kept(pq.read_table(store.folder(ref) / VERDICTS_FILE, columns=COLUMNS))
@@ -57,7 +59,7 @@ def build_dataset(prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], set
         draft.rows = len(usable)
         draft.facts |= {"left_out": len(joined) - len(usable), "languages": [ENGLISH, *kept]}
 
-    return produce(STAGE, parts, write, work=Work(prompts.rows))
+    return produce(run, STAGE, parts, write, work=Work(prompts.rows))
 
 
 def _kept(verdicts: pa.Table) -> dict[str, Kept]:

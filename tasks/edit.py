@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
-from prefect.runtime import task_run
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
@@ -16,12 +16,15 @@ from tasks.runtime.artifacts import (
     DELTA_FOLDER,
     PROMPTS_FILE,
     SEARCH_FILE,
-    TRANSLATIONS_FILE,
     VERDICTS_FILE,
+    HeldOut,
+    Translated,
+    held_out_texts,
 )
-from tasks.runtime.models import loaded_policy, model_source
-from tasks.runtime.run import current_run
-from tasks.runtime.settings import EditStageSettings, PolicySettings
+from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
+from tasks.runtime.run import Run
+from tasks.runtime.settings import EditStageSettings
 from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
@@ -30,96 +33,85 @@ if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
 STAGE = Stage("edit", version=1, module=__name__, libraries=("torch", "transformers"))
-NOT_IN_KEY = {"start", "saved_dtype"}
-"""Settings that decide which model is read, and how the merged one is saved."""
+NOT_IN_KEY = {"saved_dtype"}
+"""How the merged model is saved."""
 SCORING = ("refusal_openings", "compliance_openings")
 """Settings of the evaluation that decide a search."""
 
 
-def _run_name() -> str:
-    given = task_run.parameters
-    return f"edit · {_subject(given['seed'])} · {given['language']}"
+@dataclass(frozen=True)
+class EditPlan:
+    """How an edit is computed."""
+
+    edit: EditStageSettings
+    """The edit, and what to search."""
+    evaluation: EvaluationSettings
+    """How a search measures."""
 
 
-def _subject(seed: int | None) -> str:
-    return "policy" if seed is None else f"seed {seed}"
-
-
-@stage_task("edit", _run_name)
+@stage_task("edit", "edit · {model.label} · {language}")
 def compute_delta(
-    model: PolicySettings | ArtifactRef,
-    seed: int | None,
-    language: str,
-    prompts: ArtifactRef,
-    verdicts: ArtifactRef,
-    suite: ArtifactRef,
-    texts: ArtifactRef,
-    settings: EditStageSettings,
-    evaluation: EvaluationSettings,
-    device: str = "auto",
+    run: Run, model: Model, language: str, training: Translated, held_out: HeldOut, settings: EditPlan
 ) -> ArtifactRef:
     """Computes the delta of one language; other languages do not enter it.
 
     Args:
-        model: The policy, or an aligned checkpoint.
-        seed: Training seed of the checkpoint; None for the policy.
+        run: The run.
+        model: The model to edit.
         language: NLLB code.
-        prompts: English training prompts with labels.
-        verdicts: Their translations into the language, with the filter's verdicts.
-        suite: Held-out prompts in English, with labels; a search reads their validation split.
-        texts: The same prompts in the language.
-        settings: The edit, and what to search.
-        evaluation: How a search measures.
-        device: Where to compute.
+        training: The training prompts.
+        held_out: The held-out prompts; a search reads their validation split.
+        settings: The edit, and how a search measures.
 
     Returns:
         The folder ``delta``, and after a search ``search.json`` with every trial. Where no trial of a search keeps the
         limits and is better than the unedited model, the delta is empty.
     """
-    source = model_source(model)
-    inputs = {"prompts": prompts, "verdicts": verdicts}
-    facts: dict[str, Any] = {"language": language, **settings.model_dump(mode="json", exclude=NOT_IN_KEY)}
-    if settings.search.wanted:
-        inputs |= {"suite": suite, "texts": texts}
-        scoring = evaluation.model_dump(mode="json")
+    edit = settings.edit
+    inputs = {"prompts": training.prompts, "verdicts": training.verdicts}
+    facts: dict[str, Any] = {"language": language, **edit.model_dump(mode="json", exclude=NOT_IN_KEY)}
+    if edit.search.wanted:
+        inputs |= {"suite": held_out.suite, "texts": held_out.texts}
+        scoring = settings.evaluation.model_dump(mode="json")
         facts |= {name: scoring[name] for name in SCORING}
     else:
         del facts["search"]
-    parts = STAGE.parts(facts, inputs, {"model": source.identity}, seed)
+    parts = STAGE.parts(facts, inputs, {"model": source_of(run, model).identity}, model.seed)
+
+    label = f"edit · {model.label} · {language}"
 
     def write(draft: Draft) -> None:
-        store = current_run().store
-        given = _training_prompts(store.folder(prompts), store.folder(verdicts), language)
-        with loaded_policy(source, device) as policy:
-            if settings.search.wanted:
-                validation = _validation_prompts(store.folder(suite), store.folder(texts), language)
-                delta = _searched(policy, given, validation, settings, evaluation, draft.path, language)
+        with loaded_policy(run, model) as policy:
+            given = _training_prompts(run, training, language)
+            if edit.search.wanted:
+                validation = _validation_prompts(run, held_out, language)
+                delta = _searched(run, policy, given, validation, settings, draft.path, label)
             else:
                 from mlc.editing.compute import compute_edit
 
-                moved = current_run().display.bar(f"edit · {_subject(seed)} · {language}", _texts(given))
-                delta = compute_edit(policy, given, settings.plain(), on_texts=moved)
+                moved = run.display.bar(label, _texts(given))
+                delta = compute_edit(policy, given, edit.plain(), on_texts=moved)
         delta.save(draft.path / DELTA_FOLDER)
         draft.rows = len(delta.parts)
 
-    return produce(STAGE, parts, write, language=language, subject=_subject(seed))
+    return produce(run, STAGE, parts, write, language=language, subject=model.label)
 
 
 def _searched(
+    run: Run,
     policy: "Policy",
     prompts: "ParallelPrompts",
     validation: "ParallelPrompts",
-    settings: EditStageSettings,
-    evaluation: EvaluationSettings,
+    settings: EditPlan,
     folder: Path,
-    language: str,
+    label: str,
 ) -> "EditDelta":
     from mlc.editing.delta import EditDelta
     from mlc.editing.search import search_edits
 
-    plain = settings.plain()
-    moved = current_run().display.bar(f"edit · search · {language}", len(settings.search.candidates(plain)))
-    found = search_edits(policy, prompts, validation, plain, settings.search, evaluation, on_trial=moved)
+    language, plain, search = prompts.languages[1], settings.edit.plain(), settings.edit.search
+    moved = run.display.bar(label, len(search.candidates(plain)))
+    found = search_edits(policy, prompts, validation, plain, search, settings.evaluation, on_trial=moved)
     rows = found.rows()
     (folder / SEARCH_FILE).write_text(json.dumps(rows, indent=1, allow_nan=False), encoding="utf-8")
     # Prefect's artifacts are found by key, and keys are lower-case with hyphens.
@@ -130,7 +122,7 @@ def _searched(
     )
     if found.best is not None:
         return found.deltas[found.best]
-    current_run().display.note(
+    run.display.note(
         f"No edit for {language} is better than the unedited model within the limits of edit.search: "
         "its delta is empty."
     )
@@ -138,24 +130,17 @@ def _searched(
     return EditDelta(first.shape, first.languages, {}, {"model": first.facts["model"], "settings": None})
 
 
-def _training_prompts(prompts: Path, verdicts: Path, language: str) -> "ParallelPrompts":
-    rows = pq.read_table(prompts / PROMPTS_FILE).to_pylist()
-    kept = {
-        row["id"]: row["translation"]
-        for row in pq.read_table(verdicts / VERDICTS_FILE, columns=["id", "translation", "keep"]).to_pylist()
-        if row["keep"]
-    }
+def _training_prompts(run: Run, training: Translated, language: str) -> "ParallelPrompts":
+    rows = pq.read_table(run.store.folder(training.prompts) / PROMPTS_FILE).to_pylist()
+    verdicts = pq.read_table(run.store.folder(training.verdicts) / VERDICTS_FILE, columns=["id", "translation", "keep"])
+    kept = {row["id"]: row["translation"] for row in verdicts.to_pylist() if row["keep"]}
     return _parallel(rows, kept, language)
 
 
-def _validation_prompts(suite: Path, texts: Path, language: str) -> "ParallelPrompts":
-    rows = pq.read_table(suite / PROMPTS_FILE).to_pylist()
-    human = (texts / PROMPTS_FILE).is_file()
-    translated = pq.read_table(
-        texts / (PROMPTS_FILE if human else TRANSLATIONS_FILE), columns=["id", "prompt" if human else "translation"]
-    )
-    by_id: dict[str, str] = dict(zip(*(column.to_pylist() for column in translated.columns), strict=True))
-    return _parallel([row for row in rows if row["split"] == "validation"], by_id, language)
+def _validation_prompts(run: Run, held_out: HeldOut, language: str) -> "ParallelPrompts":
+    rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE).to_pylist()
+    wanted = [row for row in rows if row["split"] == "validation"]
+    return _parallel(wanted, held_out_texts(run.store.folder(held_out.texts)), language)
 
 
 def _parallel(rows: list[dict[str, Any]], translations: Mapping[str, str], language: str) -> "ParallelPrompts":

@@ -1,84 +1,87 @@
 """Stage ``evaluate``: judges what one model did in one language."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect.runtime import task_run
 
-from mlc.evaluation.judges.openings import judge_opening
+from mlc.catalogue import JUDGES
+from mlc.evaluation.judges.judge import OUTCOMES, Answer, Judge, Verdict, ask
 from mlc.evaluation.metrics import choose_threshold, summarise
 from mlc.evaluation.representation import PairFigures, pair_figures
 from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
-from tasks.runtime.run import current_run
-from tasks.runtime.settings import subject_of
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
-STAGE = Stage("evaluate", version=2, module=__name__, libraries=("numpy",))
+STAGE = Stage("evaluate", version=3, module=__name__, libraries=("numpy",))
+JUDGED_COLUMNS = ("id", "answer", "judge", "outcome", "reason", "category", "raw")
 
 
-def _run_name() -> str:
-    given = task_run.parameters
-    return f"evaluate · {subject_of(given['role'], given['seed'])} · {given['language']}"
-
-
-@stage_task("evaluate", _run_name)
+@stage_task("evaluate", "evaluate · {model.label} · {language}")
 def evaluate(
-    generated: ArtifactRef,
-    role: str,
-    seed: int | None,
+    run: Run,
+    model: Model,
     language: str,
+    generated: ArtifactRef,
     english: ArtifactRef | None,
     settings: EvaluationSettings,
 ) -> ArtifactRef:
     """Judges a model in a language, without the model.
 
     Args:
-        generated: What the model did in the language, of the stage ``generate``.
-        role: ``base``, ``english-only``, ``consistency`` or ``edit``.
-        seed: Training seed; None for the base model.
+        run: The run.
+        model: The model; its weights are not read.
         language: NLLB code.
+        generated: What the model did in the language, of the stage ``generate``.
         english: What the same model did in English, which sets the threshold; None for English itself.
         settings: The evaluation.
 
     Returns:
-        ``rows.parquet``, ``summary.json`` and ``answers.parquet`` (texts of the sample with verdicts; never shown).
+        ``rows.parquet``, ``summary.json`` and ``answers.parquet`` (texts of the sample, with a row for each judge
+        and answer; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
-    facts = {"role": role, "language": language, "evaluation": {"resamples": settings.resamples}}
-    parts = STAGE.parts(facts, inputs, seed=seed)
+    judges: dict[str, Judge] = {name: JUDGES.load(name) for name in settings.judges}
+    facts = {
+        "role": model.method,
+        "language": language,
+        "evaluation": {"resamples": settings.resamples},
+        "judges": {name: judge.version for name, judge in judges.items()},
+    }
+    parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(name) for name in judges])
 
     def write(draft: Draft) -> None:
-        store = current_run().store
+        store = run.store
         own = store.folder(generated)
         scored = pq.read_table(own / MARGINS_FILE)
         calibration = store.folder(english) if english else own
         states = np.load(calibration / STATES_FILE), np.load(own / STATES_FILE)
         pair = pair_figures(*states) if english else None
-        answers = pq.read_table(own / GENERATED_FILE)
-        verdicts = [judge_opening(answer) for answer in answers["answer"].to_pylist()]
+        sample = pq.read_table(own / GENERATED_FILE)
+        answers = [Answer(row["prompt"], row["answer"], language) for row in sample.to_pylist()]
+        verdicts = {name: ask(judge, answers) for name, judge in judges.items()}
         threshold = _threshold(pq.read_table(calibration / MARGINS_FILE))
-        _judge(role, seed, language, scored, pair, verdicts, threshold, settings).write(draft.path)
-        judged = answers.append_column("verdict", pa.array(verdicts, pa.string()))
-        pq.write_table(judged, draft.path / ANSWERS_FILE)
+        _judge(model, language, scored, pair, verdicts, threshold, settings).write(draft.path)
+        pq.write_table(_judged(sample, verdicts), draft.path / ANSWERS_FILE)
         draft.rows = len(scored)
 
     work = Work(generated.rows)
-    return produce(STAGE, parts, write, language=language, subject=subject_of(role, seed), work=work)
+    return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
 
 
 def _judge(
-    role: str,
-    seed: int | None,
+    model: Model,
     language: str,
     scored: pa.Table,
     pair: PairFigures | None,
-    verdicts: Sequence[str],
+    verdicts: Mapping[str, Sequence[Verdict | None]],
     threshold: float,
     settings: EvaluationSettings,
 ) -> EvaluationResult:
@@ -86,17 +89,40 @@ def _judge(
     table = scored.append_column("matched_cosine", pa.array(matched, pa.float64()))
     summary = summarise(
         table,
-        model=role,
-        seed=seed,
+        model=model.method,
+        seed=model.seed,
         language=language,
         threshold=threshold,
         resamples=settings.resamples,
         collinearity=pair.collinearity if pair else None,
         centred_collinearity=pair.centred_collinearity if pair else None,
         unmatched_cosine=pair.unmatched if pair else None,
-        answers={kind: verdicts.count(kind) for kind in ("refusal", "answer", "invalid")},
+        answers={judge: _counts(given) for judge, given in verdicts.items()},
     )
     return EvaluationResult(summary, table)
+
+
+def _counts(verdicts: Sequence[Verdict | None]) -> dict[str, int]:
+    found = Counter(verdict.outcome for verdict in verdicts if verdict)
+    return {outcome: found[outcome] for outcome in OUTCOMES}
+
+
+def _judged(sample: pa.Table, verdicts: Mapping[str, Sequence[Verdict | None]]) -> pa.Table:
+    """A row for each judge and answer; the outcome of an answer that was not judged is NULL."""
+    rows = [
+        {
+            "id": row["id"],
+            "answer": row["answer"],
+            "judge": judge,
+            "outcome": verdict.outcome if verdict else None,
+            "reason": verdict.reason if verdict else "not judged: the judge does not know the language",
+            "category": verdict.category if verdict else None,
+            "raw": verdict.raw if verdict else None,
+        }
+        for judge, given in verdicts.items()
+        for row, verdict in zip(sample.to_pylist(), given, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in JUDGED_COLUMNS]))
 
 
 def _threshold(english: pa.Table) -> float:

@@ -5,19 +5,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
-from mlc.quality.filtering import decide
+from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
-from tasks.runtime.run import current_run
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 STAGE = Stage("filter", version=3, module=__name__, libraries=("duckdb",))
 
 
 @stage_task("filter", "filter · {language}")
-def filter_translations(signals: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def filter_translations(run: Run, signals: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
     """Decides about every translation of one language; changed thresholds come here and no further back.
 
     Returns:
@@ -29,12 +29,11 @@ def filter_translations(signals: ArtifactRef, language: str, settings: QualitySe
     """
     # Only what decides about this language: an override for another one changes nothing here.
     own = settings.only_for(language)
-    facts = {"language": language, "quality": own.model_dump(mode="json")}
+    facts = {"language": language, "quality": own.model_dump(mode="json"), "rules": rules_in_key(own)}
     parts = STAGE.parts(facts, {"signals": signals})
 
     def write(draft: Draft) -> None:
-        store = current_run().store
-        verdicts = decide(pq.read_table(store.folder(signals) / SIGNALS_FILE), own)
+        verdicts = decide(pq.read_table(run.store.folder(signals) / SIGNALS_FILE), own)
         counts = funnel(verdicts)
         measured = coverage(verdicts)
         _show(counts, verdicts, language)
@@ -49,9 +48,10 @@ def filter_translations(signals: ArtifactRef, language: str, settings: QualitySe
             row["not_applicable"] for row in measured.to_pylist() if row["signal"] == "signal_language_expected"
         )
 
-    return produce(STAGE, parts, write, language=language, work=Work(signals.rows))
+    return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
+@shows
 def _show(counts: pa.Table, verdicts: pa.Table, language: str) -> None:
     key = language.lower().replace("_", "-")
     create_table_artifact(

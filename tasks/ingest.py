@@ -18,16 +18,16 @@ from mlc.store.hashing import digest_folder
 from mlc.tables import find_place, is_remote
 from mlc.tables.formats import ending_of
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
-from tasks.runtime.run import current_run
+from tasks.runtime.run import Run
 from tasks.runtime.settings import PromptSettings
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 STAGE = Stage("ingest", version=1, module=__name__, libraries=("pyarrow",))
 REQUIRED = ("prompt", "chosen")
 
 
 @stage_task("ingest", "ingest · prompts")
-def ingest(settings: PromptSettings) -> ArtifactRef:
+def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
     """Reads the training prompts.
 
     Returns:
@@ -46,16 +46,16 @@ def ingest(settings: PromptSettings) -> ArtifactRef:
         draft.rows = len(rows)
         draft.facts["set_aside"] = len(prompts.rejected)
         for note in prompts.notes:
-            current_run().display.note(note)
-        _tell(prompts.rejected)
+            run.display.note(note)
+        _tell(run, prompts.rejected)
 
     facts = {"format": ending_of(str(source)), "required": list(REQUIRED), **_meaning(settings)}
     parts = STAGE.parts({**facts, "limit": settings.limit}, {"file": _digest(source)})
-    return produce(STAGE, parts, write, subject="prompts", work=Work(free=True))
+    return produce(run, STAGE, parts, write, subject="prompts", work=Work(free=True))
 
 
 @stage_task("ingest", "ingest · held-out · {language}")
-def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
+def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> ArtifactRef:
     """Reads the held-out prompts in English, or their human translations in another language.
 
     Returns:
@@ -76,19 +76,20 @@ def ingest_suite(settings: EvaluationSettings, language: str) -> ArtifactRef:
         draft.rows = len(suite)
 
     parts = STAGE.parts({"language": language, "limit": settings.limit, **_meaning(settings)}, inputs)
-    return produce(STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
+    return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
 
 
-def _tell(rejected: pa.Table) -> None:
+@shows
+def _tell(run: Run, rejected: pa.Table) -> None:
     """Shows which rows were set aside, by number and reason."""
-    if not len(rejected) or current_run().planning:
+    if not len(rejected) or run.planning:
         return
     create_table_artifact(
         key="set-aside-prompts", table=rejected.to_pylist(), description="Rows of the prompt file that are not used."
     )
     counts = Counter(rejected["reason"].to_pylist()).most_common()
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
-    current_run().display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
+    run.display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
 
 
 def _meaning(settings: PromptSettings | EvaluationSettings) -> dict[str, Any]:

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.languages import resolve_language
-from mlc.quality.filtering import decide, with_columns
-from mlc.quality.settings import ModelSignal, QualitySettings
+from mlc.quality.asking import measure_passed
+from mlc.quality.deciding import decide, rules_in_key
+from mlc.quality.rows import with_columns
+from mlc.quality.settings import QualitySettings
+from mlc.quality.signals import Scope, modules_of
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.identity import facts_of
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import SIGNALS_FILE
-from tasks.runtime.models import loaded
-from tasks.runtime.run import current_run
+from tasks.runtime.compute import loaded
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ STAGE = Stage("model_signals", version=1, module=__name__, libraries=("torch", "
 
 @stage_task("model_signals", "model_signals · {language}")
 def measure_model_signals(
-    signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+    run: Run, signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
 ) -> ArtifactRef:
     """Asks the translator about its translations.
 
@@ -44,36 +47,32 @@ def measure_model_signals(
         {
             "language": asdict(resolve_language(language)),
             "quality": own.model_dump(mode="json"),
+            "rules": rules_in_key(own),
             "engine": facts["engine"],
             **facts["decoding"],
         },
         {"signals": signals},
         models={"translator": facts["model"]},
+        modules=modules_of([Scope.MODEL]),
     )
 
     def write(draft: Draft) -> None:
-        run = current_run()
         pairs = pq.read_table(run.store.folder(signals) / SIGNALS_FILE)
-        passed = np.flatnonzero(decide(pairs, own)["keep"].to_numpy(zero_copy_only=False))
-        asked = pairs.take(pa.array(passed)).select(["source", "translation", "source_language", "target_language"])
+        passed = decide(pairs, own)["keep"]
+        asked = pairs.select(["source", "translation", "source_language", "target_language"])
         asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
         names = own.model_signals
-        with loaded(
-            f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}", lambda: _load(names, translator)
-        ) as model:
-            measured = model.measure(asked)
-        place = np.full(len(pairs), -1)
-        place[passed] = np.arange(len(passed))
-        indices = pa.array(place, mask=place < 0)
-        columns = {name: measured[name].combine_chunks().take(indices) for name in measured.column_names}
-        pq.write_table(with_columns(pairs, pa.table(columns)), draft.path / SIGNALS_FILE)
+        identity = f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}"
+        with loaded(run, identity, translator.device, lambda: _load(names, translator)) as model:
+            measured = measure_passed(model, asked, passed)
+        pq.write_table(with_columns(pairs, measured), draft.path / SIGNALS_FILE)
         draft.rows = len(pairs)
-        draft.facts["asked"] = len(passed)
+        draft.facts["asked"] = pc.sum(passed.cast(pa.int64())).as_py() or 0
 
-    return produce(STAGE, parts, write, language=language, work=Work(signals.rows))
+    return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
 
 
-def _load(signals: Sequence[ModelSignal], settings: TranslatorSettings) -> "PairModel":
+def _load(signals: Sequence[str], settings: TranslatorSettings) -> "PairModel":
     from mlc.quality.models import PairModel
     from mlc.translation.translator import Translator
 

@@ -10,16 +10,24 @@ from mlc.evaluation.gate import GateDecision, GateSettings, decide_gate
 from mlc.evaluation.results import read_evaluations
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DECISION_FILE
-from tasks.runtime.registry import ModelVersion, connect, promote_version, read_version, registry_errors
-from tasks.runtime.run import current_run
+from tasks.runtime.registry import (
+    PROMOTIONS_FILE,
+    ModelVersion,
+    connect,
+    promote_version,
+    read_version,
+    registry_errors,
+)
+from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
-from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.stage import Stage, produce, shows, stage_task
 
 STAGE = Stage("promote", version=1, module=__name__)
 
 
 @stage_task("promote", "promote · {registry.model_name}")
 def promote(
+    run: Run,
     version: ArtifactRef,
     results: Mapping[str, ArtifactRef],
     settings: GateSettings,
@@ -31,6 +39,7 @@ def promote(
     A candidate that fails keeps its alias ``candidate``; the champion stays what it was.
 
     Args:
+        run: The run.
         version: The registered candidate.
         results: Evaluations of all models.
         settings: The limits.
@@ -50,25 +59,27 @@ def promote(
     )
 
     def write(draft: Draft) -> None:
-        decision = decide_gate(
-            read_evaluations(map(current_run().store.folder, results.values())), settings, **asdict(roles)
-        )
-        candidate = read_version(version)
-        with registry_errors(registry):
-            client = connect(registry)
-            previous = promote_version(client, candidate, decision.reasons, by="gate") if decision.passed else None
+        read = read_evaluations(map(run.store.folder, results.values()))
+        decision = decide_gate(read, settings, **asdict(roles))
+        candidate = read_version(run.store, version)
+        record, previous = run.workspace / PROMOTIONS_FILE, None
+        with registry_errors(registry, run.workspace):
+            client = connect(registry, run.workspace)
+            if decision.passed:
+                previous = promote_version(client, record, candidate, decision.reasons, by="gate")
             client.set_model_version_tag(candidate.name, candidate.version, "gate", _word(decision))
         stored = {"passed": decision.passed, "reasons": decision.reasons, **candidate.as_dict(), "previous": previous}
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
         _show(decision, candidate)
 
-    return produce(STAGE, parts, write)
+    return produce(run, STAGE, parts, write)
 
 
 def _word(decision: GateDecision) -> str:
     return "passed" if decision.passed else "failed"
 
 
+@shows
 def _show(decision: GateDecision, version: ModelVersion) -> None:
     lines = "\n".join(f"- {reason}" for reason in decision.reasons)
     create_markdown_artifact(

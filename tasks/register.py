@@ -9,6 +9,7 @@ from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE
+from tasks.runtime.models import Model
 from tasks.runtime.registry import (
     ModelVersion,
     begin_registration,
@@ -19,7 +20,7 @@ from tasks.runtime.registry import (
     take_finished,
     version_problem,
 )
-from tasks.runtime.run import current_run
+from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.stage import Stage, produce, stage_task
 
@@ -30,70 +31,63 @@ PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
 
 @stage_task("register", "register · {settings.model_name}")
 def register_model(
-    model: ArtifactRef,
-    seed: int | None,
+    run: Run,
+    model: Model,
     results: Mapping[str, ArtifactRef],
     report: ArtifactRef,
     facts: dict[str, Any],
     settings: RegistrySettings,
-    role: str = "consistency",
 ) -> ArtifactRef:
     """Registers the model.
 
     Args:
-        model: The aligned or edited checkpoint.
-        seed: Its training seed; None where no model was trained.
-        results: Evaluations of all models; those of this model and seed become metrics.
+        run: The run.
+        model: The aligned or edited model.
+        results: Evaluations of all models; those of this one become metrics.
         report: The report, logged beside the model.
         facts: Settings to log as parameters.
         settings: The registry.
-        role: Role of this model.
 
     Returns:
         ``version.json``: run id, name and version.
     """
     # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
+    checkpoint = model.checkpoint
     parts = STAGE.parts(
-        {"registry": settings.model_dump(mode="json"), "role": role},
+        {"registry": settings.model_dump(mode="json"), "role": model.method},
         {
-            "model": model,
+            "model": checkpoint,
             "pyfunc": code_digest(PYFUNC.read_text(encoding="utf-8")),
             **{f"evaluation {name}": ref for name, ref in results.items()},
         },
-        seed=seed,
+        seed=model.seed,
     )
 
     def write(draft: Draft) -> None:
-        store = current_run().store
-        with registry_errors(settings):
-            client = connect(settings)
+        folder = run.store.folder
+        with registry_errors(settings, run.workspace):
+            client = connect(settings, run.workspace)
             # An earlier attempt may have been killed between the registration and its artifact.
             version = take_finished(client, settings, parts.key)
             if version is None:
-                told = {**facts, "seed": seed, "artifact": model.key}
-                own = [
-                    result
-                    for result in read_evaluations(map(current_run().store.folder, results.values()))
-                    if _is_candidate(result, role, seed)
-                ]
-                checkpoint = store.folder(model) / CHECKPOINT_FOLDER
-                version = _log_version(checkpoint, store.folder(report), own, told, settings, parts.key)
+                told = {**facts, "seed": model.seed, "artifact": checkpoint.key}
+                own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
+                weights = folder(checkpoint) / CHECKPOINT_FOLDER
+                version = _log_version(weights, folder(report), own, told, settings, parts.key)
                 for name, value in told.items():
                     client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
                 finish_registration(client, version)
             client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
 
-    return produce(
-        STAGE,
-        parts,
-        write,
-        still_valid=lambda ref: version_problem(read_version(ref), settings),
-    )
+    def still_valid(ref: ArtifactRef) -> str | None:
+        return version_problem(read_version(run.store, ref), settings, run.workspace)
+
+    return produce(run, STAGE, parts, write, still_valid=still_valid)
 
 
-def _is_candidate(result: EvaluationResult, role: str, seed: int | None) -> bool:
-    return result.summary.model == role and result.summary.seed == seed
+def _is_of(model: Model, result: EvaluationResult) -> bool:
+    return result.summary.model == model.method and result.summary.seed == model.seed
 
 
 def _log_version(

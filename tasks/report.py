@@ -1,9 +1,9 @@
 """Stage ``report``: one page that says what came of the run."""
 
 import json
-import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
+from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
     FUNNEL_FILE,
     HEADLINE_FILE,
@@ -22,7 +23,8 @@ from tasks.runtime.artifacts import (
     SEARCH_FILE,
     TRAINING_LOG_FILE,
 )
-from tasks.runtime.run import current_run
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
 from tasks.runtime.settings import Roles
 from tasks.runtime.stage import Stage, produce, stage_task
 
@@ -41,40 +43,43 @@ class ReportFacts:
     settings: dict[str, str]
     trained_languages: tuple[str, ...]
     machine_translated_languages: tuple[str, ...]
-    roles: Roles = field(default_factory=Roles)
+    roles: Roles
     """What is judged, against what."""
+    labels: tuple[tuple[str, str], ...]
+    """Names of the models and what they are called, in the order in which they are shown."""
+    kept: tuple[str, ...] = ()
+    """See :func:`mlc.store.keeping.kept_sentences`."""
 
 
 @stage_task("report", "report")
 def publish_report(
+    run: Run,
     results: Mapping[str, ArtifactRef],
     verdicts: Mapping[str, ArtifactRef],
-    logs: Mapping[str, Mapping[int, ArtifactRef]],
+    models: Sequence[Model],
     facts: ReportFacts,
     gate: GateSettings,
-    edits: Mapping[int | None, ArtifactRef],
 ) -> ArtifactRef:
     """Writes the report.
 
     Args:
+        run: The run.
         results: Evaluations of every model, seed and language.
         verdicts: The filter's artifacts by language.
-        logs: The aligned models by role and seed.
+        models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
         facts: What to say of the configuration.
         gate: The limits, whose outcome the report shows.
-        edits: The edited models by seed, for the trials of their searches.
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv`` and ``headline.json``.
     """
-    trained = {(role, seed): ref for role, models in logs.items() for seed, ref in models.items()}
+    folders = {model: run.store.folder(model.checkpoint) for model in models}
     parts = STAGE.parts(
         {"facts": json.loads(json.dumps(asdict(facts))), "gate": gate.model_dump(mode="json")},
         {
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
-            **{f"model {role} {seed}": ref for (role, seed), ref in trained.items()},
-            **{f"model edit {seed}": ref for seed, ref in edits.items()},
+            **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
         },
     )
 
@@ -82,44 +87,54 @@ def publish_report(
         # It brings matplotlib.
         from mlc.report import ReportData, render
 
-        read = read_evaluations(map(current_run().store.folder, results.values()))
+        read = read_evaluations(map(run.store.folder, results.values()))
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
-            settings={**facts.settings, "training starts from": _starts(trained)},
+            settings={**facts.settings, "training starts from": _starts(run, models)},
             results=read,
-            funnel=[row for language in sorted(verdicts) for row in _funnel(verdicts[language])],
-            training_logs={run: _training_log(ref) for run, ref in trained.items()},
-            searches={
-                (seed, language): rows for seed, ref in edits.items() for language, rows in _searches(ref).items()
+            funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
+            training_logs={
+                (model.method, model.seed): _training_log(folder)
+                for model, folder in folders.items()
+                if model.seed is not None and (folder / TRAINING_LOG_FILE).is_file()
             },
+            searches={
+                (model.method, model.seed, language): rows
+                for model, folder in folders.items()
+                for language, rows in _searches(folder).items()
+            },
+            labels=dict(facts.labels),
+            compared=(facts.roles.candidate, facts.roles.baseline),
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
+            kept=facts.kept,
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)
-        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts.roles), indent=1), encoding="utf-8")
-        _show(read, draft.path)
+        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts), indent=1), encoding="utf-8")
+        _show(read, facts, draft.path)
 
-    return produce(STAGE, parts, write)
+    return produce(run, STAGE, parts, write)
 
 
-def _starts(trained: Mapping[tuple[str, int], ArtifactRef]) -> str:
+def _starts(run: Run, models: Sequence[Model]) -> str:
     """From what each model was trained, in words."""
-    store, warm = current_run().store, []
-    for (role, seed), ref in trained.items():
-        facts = store.manifest(ref.kind, ref.key)["facts"]
+    warm = []
+    for model in models:
+        facts = run.store.manifest(model.checkpoint.kind, model.checkpoint.key)["facts"]
         if languages := facts.get("started_from"):
             warm.append(
-                f"{role}, seed {seed}: the checkpoint aligned on {', '.join(languages)}, in {facts['steps']} steps"
+                f"{model.method}, seed {model.seed}: the checkpoint aligned on {', '.join(languages)}, in "
+                f"{facts['steps']} steps"
             )
     return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
 
 
-def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, Any]:
+def _headline(results: Sequence[EvaluationResult], facts: ReportFacts) -> dict[str, Any]:
     """Figures by model and group of languages, and what the candidate changed."""
     models: dict[str, Any] = {}
-    for row in model_table(results):
+    for row in model_table(results, labels=dict(facts.labels)):
         models[row.model] = {
             "seeds": [seed for seed in row.seeds if seed is not None],
             **{
@@ -127,42 +142,41 @@ def _headline(results: Sequence[EvaluationResult], roles: Roles) -> dict[str, An
                 for group, figures in row.groups.items()
             },
         }
+    roles = facts.roles
     differences = {
         metric: _plain(compare(results, baseline=roles.baseline, candidate=roles.candidate, metric=metric))
         for metric in METRICS
     }
-    name = f"{roles.candidate}_minus_{roles.baseline}".replace("-", "_")
+    name = re.sub(r"\W", "_", f"{roles.candidate}_minus_{roles.baseline}")
     return {"models": models, name: differences}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | int | None]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in asdict(estimate).items()
-    }
+    plain: dict[str, float | int | None] = without_nan(asdict(estimate))
+    return plain
 
 
-def _funnel(ref: ArtifactRef) -> "list[FunnelRow]":
+def _funnel(folder: Path) -> "list[FunnelRow]":
     from mlc.report import FunnelRow
 
-    rows = pq.read_table(current_run().store.folder(ref) / FUNNEL_FILE).to_pylist()
+    rows = pq.read_table(folder / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
 
 
-def _searches(ref: ArtifactRef) -> dict[str, list[dict[str, Any]]]:
-    text = (current_run().store.folder(ref) / SEARCH_FILE).read_text(encoding="utf-8")
-    found: dict[str, list[dict[str, Any]]] = json.loads(text)
+def _searches(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    path = folder / SEARCH_FILE
+    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
-def _training_log(ref: ArtifactRef) -> list[dict[str, float]]:
-    text = (current_run().store.folder(ref) / TRAINING_LOG_FILE).read_text(encoding="utf-8")
+def _training_log(folder: Path) -> list[dict[str, float]]:
+    text = (folder / TRAINING_LOG_FILE).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _show(results: Sequence[EvaluationResult], folder: Path) -> None:
+def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path) -> None:
     rows: list[dict[str, str | int]] = []
-    for row in model_table(results):
+    for row in model_table(results, labels=dict(facts.labels)):
         for group, members in row.groups.items():
             told: dict[str, str | int] = {"model": row.model, "languages": group}
             told.update({metric: _told(members.figures[metric].estimate) for metric in METRICS})

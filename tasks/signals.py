@@ -5,31 +5,36 @@ from dataclasses import asdict
 import pyarrow.parquet as pq
 
 from mlc.languages import resolve_language
-from mlc.quality.filtering import compute_signals
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.settings import QualitySettings
+from mlc.quality.signals import Scope, modules_of, text_signals
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import SIGNALS_FILE, TRANSLATIONS_FILE
-from tasks.runtime.run import current_run
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("signals", version=1, module=__name__, libraries=("duckdb", "py3langid", "numpy", "scipy", "rapidfuzz"))
 
 
 @stage_task("signals", "signals · {language}")
-def measure_signals(translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def measure_signals(run: Run, translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
     """Measures every translation of one language, as far as the text tells. No threshold has a part in it.
 
     Returns:
         ``signals.parquet``: the rows of the translations with one column a signal.
     """
-    facts = {"quality": settings.model_dump(mode="json", include={"length_batch_rows"})}
-    parts = STAGE.parts({"language": asdict(resolve_language(language)), **facts}, {"translations": translations})
+    facts = {"quality": settings.model_dump(mode="json", include={"length_batch_rows", "more_signals"})}
+    parts = STAGE.parts(
+        {"language": asdict(resolve_language(language)), **facts},
+        {"translations": translations},
+        modules=modules_of([Scope.ROW, Scope.BATCH], settings.more_signals),
+    )
 
     def write(draft: Draft) -> None:
-        store = current_run().store
-        pairs = pq.read_table(store.folder(translations) / TRANSLATIONS_FILE)
-        signals = compute_signals(pairs, batch_rows=settings.length_batch_rows)
+        pairs = pq.read_table(run.store.folder(translations) / TRANSLATIONS_FILE)
+        wanted = text_signals(settings.more_signals)
+        signals = compute_signals(pairs, signals=wanted, batch_rows=settings.length_batch_rows)
         pq.write_table(signals, draft.path / SIGNALS_FILE)
         draft.rows = len(signals)
 
-    return produce(STAGE, parts, write, language=language, work=Work(translations.rows))
+    return produce(run, STAGE, parts, write, language=language, work=Work(translations.rows))

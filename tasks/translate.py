@@ -10,27 +10,26 @@ import pyarrow.parquet as pq
 from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, Draft, KeyParts
-from mlc.store.hashing import canonical_json
 from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
+from mlc.translation.memory import MEMORY_FOLDER
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
+from mlc.translation.table import SCHEMA, made_by, row_of
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
-from tasks.runtime.models import loaded
-from tasks.runtime.run import Run, current_run
+from tasks.runtime.compute import loaded
+from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.translation.translator import Step, Translation, Translator
 
 STAGE = Stage("translate", version=2, module=__name__, libraries=("torch", "transformers", "sentencex"))
-MEMORY_FOLDER = "memory"
-"""Folder of the translation memories, below the workspace. What is in it decides how long a stage takes, and nothing
-else, so it has no place in the key."""
 
 
 @stage_task("translate", "translate · {language}")
 def translate(
+    run: Run,
     prompts: ArtifactRef,
     language: str,
     settings: TranslatorSettings,
@@ -40,6 +39,7 @@ def translate(
     """Translates prompts.
 
     Args:
+        run: The run.
         prompts: Artifact with ``prompts.parquet``.
         language: NLLB code of the target.
         settings: The translator.
@@ -55,7 +55,6 @@ def translate(
         (settings, as JSON).
     """
     facts = facts_of(settings)
-    run = current_run()
 
     def new(code: str) -> int:
         texts = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["prompt"])["prompt"].to_pylist()
@@ -73,7 +72,7 @@ def translate(
         # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
         with (
             run.store.making("translator", identity_of(facts)),
-            loaded(key, lambda: _load(settings, run)) as translator,
+            loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,
         ):
             others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
             if others:
@@ -88,6 +87,7 @@ def translate(
 
     parts = _parts(language, facts, prompts)
     return produce(
+        run,
         STAGE,
         parts,
         write,
@@ -123,22 +123,7 @@ def _load(settings: TranslatorSettings, run: Run) -> "Translator":
 
 
 def _table(rows: pa.Table, done: "Sequence[Translation]", language: str, facts: dict[str, Any]) -> pa.Table:
-    count = len(done)
-    return pa.table(
-        {
-            "id": rows["id"],
-            "source": rows["prompt"],
-            "translation": pa.array([item.text for item in done], pa.string()),
-            "source_language": pa.array([ENGLISH] * count, pa.string()),
-            "target_language": pa.array([language] * count, pa.string()),
-            "logprob": pa.array([item.logprob for item in done], pa.float64()),
-            "finished": pa.array([item.finished for item in done], pa.bool_()),
-            "sentences_in": pa.array([item.sentences_in for item in done], pa.int64()),
-            "sentences_out": pa.array([item.sentences_out for item in done], pa.int64()),
-            "sentence_logprobs": pa.array([item.logprobs for item in done], pa.list_(pa.float64())),
-            "lost": pa.array([item.lost for item in done], pa.list_(pa.string())),
-            "repaired": pa.array([item.repaired for item in done], pa.int64()),
-            "translator": pa.array([f"{facts['engine']}:{facts['model']}"] * count, pa.string()),
-            "decoding": pa.array([canonical_json(facts["decoding"])] * count, pa.string()),
-        }
-    )
+    made = made_by(facts)
+    texts = zip(rows["prompt"].to_pylist(), done, strict=True)
+    translated = [row_of(text, item, source=ENGLISH, target=language) | made for text, item in texts]
+    return pa.Table.from_pylist(translated, SCHEMA).add_column(0, "id", rows["id"])

@@ -75,5 +75,5 @@ def test_the_losses_need_torch_only_and_the_library_no_pipeline(tmp_path):
         "print(sorted({'prefect', 'mlflow', 'datasets', 'duckdb', 'flows', 'tasks'} & set(sys.modules)))"
     )
     done = python("-c", code, folder=tmp_path, check=True)
-    names = ["mlc", "mlc.losses", "mlc.losses.centering", "mlc.losses.consistency", "mlc.losses.head"]
+    names = ["mlc", "mlc.choices", "mlc.losses", "mlc.losses.centering", "mlc.losses.consistency", "mlc.losses.head"]
     assert done.stdout.splitlines() == [str(names), "[]"]

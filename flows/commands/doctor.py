@@ -1,4 +1,4 @@
-"""Whether this machine can run the pipeline."""
+"""`mlc doctor`: whether this machine can run the pipeline."""
 
 import importlib.util
 import os
@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
+from flows.terminal.options import WorkspaceOption, workspace_or_default
+from flows.terminal.output import results
 from flows.terminal.server import DEFAULT_PORT, HOST, answers
 from mlc.errors import UserError
 
@@ -29,6 +32,12 @@ class Finding:
     found: str
     remedy: str = ""
     required: bool = True
+
+
+def command(workspace: WorkspaceOption = None) -> None:
+    """Check that this machine can run the pipeline, and say what is missing."""
+    if not examine(workspace_or_default(workspace), results):
+        raise typer.Exit(1)
 
 
 def examine(workspace: Path, console: Console) -> bool:

@@ -1,94 +1,82 @@
-"""The filter by itself: a file of pairs in, a file of verdicts out, a funnel in the terminal."""
+"""`mlc filter`: a file of pairs in, a file of verdicts out, a funnel in the terminal."""
 
-import difflib
-import json
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from flows.config import load_quality, parse_overrides
 from flows.terminal.display import new_progress
-from flows.terminal.options import words_of
-from flows.terminal.server import quiet_environment
+from flows.terminal.options import JsonOption
+from flows.terminal.output import plain_table, print_json, results, terminal
+from flows.terminal.quiet import be_quiet
+from mlc.choices import words_of
 from mlc.errors import UserError
-from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
 
 if TYPE_CHECKING:
     from mlc.quality.models import PairModel
     from mlc.quality.streaming import Summary
 
 TOP_REASONS = 3
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def show_filter(
-    pairs: str,
-    out: Path,
-    *,
-    columns: Mapping[str, str | None],
-    source_language: str | None,
-    target_language: str | None,
-    signals: str,
-    config: str | None,
-    settings: Sequence[str],
-    translator: str | None,
-    embedding: str | None,
-    threads: int,
-    go_on: bool,
-    as_json: bool,
-    console: Console,
-    progress: Console,
+def command(
+    pairs: Annotated[
+        str,
+        typer.Argument(
+            help="A table with the columns source, translation, source_language and target_language, or another known "
+            "shape; two files side by side as corpus.{en,hi}."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the verdicts; the ending names the format.")],
+    source_column: Annotated[str | None, typer.Option(help="Column of the sources.")] = None,
+    target_column: Annotated[str | None, typer.Option(help="Column of the translations.")] = None,
+    source: Annotated[str | None, typer.Option("--from", "-f", help="Language of all sources.")] = None,
+    target: Annotated[str | None, typer.Option("--to", "-t", help="Language of all translations.")] = None,
+    signals: Annotated[
+        str, typer.Option(help="text, all, or names of signals: length,copied. All needs a translator.")
+    ] = "text",
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A YAML file with the keys of quality, or a configuration.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A threshold, such as default.length_z=3; repeatable.")
+    ] = None,
+    translator: Annotated[
+        str | None, typer.Option(help="NLLB or M2M100 checkpoint for the signals that need one.")
+    ] = None,
+    embedding: Annotated[str | None, typer.Option(help="Sentence-embedding model for the signal meaning.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads; the result is the same for any number.")] = 2,
+    go_on: Annotated[bool, typer.Option("--go-on", help="Exit with 0 even if nothing is kept.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Judges the pairs of a file and tells what was dropped.
-
-    Args:
-        pairs: File of pairs, or where else it lies; see :func:`mlc.tables.find_place`.
-        out: File of verdicts.
-        columns: Columns of the file for ``source`` and ``translation``; known ones where None.
-        source_language: Language of all sources; named by a column if None.
-        target_language: Language of all translations; named by a column if None.
-        signals: ``text``, ``all``, or names of signals with commas between them.
-        config: YAML file with thresholds.
-        settings: Thresholds as ``key=value``.
-        translator: Checkpoint for the signals that need one.
-        embedding: Sentence-embedding model.
-        threads: Threads to measure with.
-        go_on: Whether nothing kept is no mistake.
-        as_json: Print one JSON object in place of the table.
-        console: For results.
-        progress: For bars.
-
-    Raises:
-        UserError: Something cannot be read or written, or nothing is kept.
-    """
-    from mlc.quality.pairs import MissingColumnsError, PairFile
+    """Judge translations: every signal, and whether to keep the pair."""
+    be_quiet()
+    from flows.config import load_quality, parse_overrides
+    from mlc.quality.choice import named_signals, require_measured
+    from mlc.quality.pairs import PairFile
     from mlc.quality.streaming import filter_file
 
-    quality = load_quality(config, parse_overrides(settings))
-    names = chosen_names(signals)
-    _require_signals(quality, names)
+    quality = load_quality(config, parse_overrides(settings or []))
+    names = named_signals(words_of([signals]), quality.more_signals)
+    require_measured(quality, names)
     if out.exists() and Path(pairs).exists() and out.samefile(pairs):
         raise UserError(f"The verdicts would replace the pairs in {pairs!r}: name another file with --out.")
-    try:
-        file = PairFile(
-            pairs,
-            columns={role: name for role, name in columns.items() if name is not None},
-            source_language=source_language,
-            target_language=target_language,
-        )
-    except MissingColumnsError as error:
-        raise UserError(f"{error} Use --source-column, --target-column, --from and --to.") from None
+    columns = {"source": source_column, "translation": target_column}
+    file = PairFile(
+        pairs,
+        columns={role: name for role, name in columns.items() if name is not None},
+        source_language=source,
+        target_language=target,
+    )
     for note in file.notes:
-        progress.print(note, highlight=False, markup=False, soft_wrap=True)
-    model = _load_model(names, translator, embedding)
+        terminal.print(note, highlight=False, markup=False, soft_wrap=True)
+    model = _model(names, translator, embedding)
     started = time.perf_counter()
-    with new_progress(progress) as bars:
+    with new_progress(terminal) as bars:
         tasks = {name: bars.add_task(name, total=len(file)) for name in ("measured", "judged")}
         summary = filter_file(
             file,
@@ -100,65 +88,34 @@ def show_filter(
             on_progress=lambda name, rows: bars.advance(tasks[name], rows),
         )
     if as_json:
-        funnel = summary.funnel().to_pylist()
-        console.print_json(json.dumps({"rows": summary.rows, "kept": summary.kept, "funnel": funnel}), indent=None)
+        print_json({"rows": summary.rows, "kept": summary.kept, "funnel": summary.funnel().to_pylist()})
     else:
-        _show(summary, out, time.perf_counter() - started, console)
+        _show(summary, out, time.perf_counter() - started, results)
     if summary.rows and not summary.kept and not go_on:
-        raise UserError(_nothing_kept(summary, out))
+        told = ", ".join(f"{reason} ({count:,})" for reason, count in summary.reasons().most_common(TOP_REASONS))
+        raise UserError(
+            f"Nothing is kept: all {summary.rows:,} pairs were dropped, most for {told}. The verdicts are in "
+            f"{str(out)!r}: look at them, correct the languages or loosen the thresholds with --set, or go on with "
+            "--go-on."
+        )
 
 
-def chosen_names(signals: str) -> tuple[str, ...]:
-    """Names of signals from what a person wrote.
-
-    Raises:
-        UserError: A name is unknown.
-    """
-    from mlc.quality.signals import SIGNALS, TEXT_SIGNALS
-
-    known = [signal.name for signal in SIGNALS]
-    if signals.strip() in ("text", "all"):
-        return tuple(known if signals.strip() == "all" else [signal.name for signal in TEXT_SIGNALS])
-    names = words_of([signals])
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose text, all, or from {', '.join(known)}."
-            raise UserError(f"The signal {name!r} is unknown: {hint}")
-    if not names:
-        raise UserError(f"--signals names no signal: choose text, all, or from {', '.join(known)}.")
-    # A row that cannot be read has no other signal, so it is always told.
-    return tuple(name for name in known if name in names or name == "unusable")
-
-
-def _require_signals(quality: QualitySettings, names: Sequence[str]) -> None:
-    for name, thresholds in MODEL_THRESHOLDS.items():
-        for threshold in thresholds:
-            if getattr(quality.default, threshold) is not None and name not in names:
-                raise UserError(
-                    f"The threshold default.{threshold} is set, but the signal {name!r} is not measured: add it to "
-                    "--signals, or take the threshold out."
-                )
-
-
-def _load_model(names: Sequence[str], translator: str | None, embedding: str | None) -> "PairModel | None":
-    wanted = [name for name in names if name in MODEL_THRESHOLDS]
-    if not wanted:
-        return None
-    for name, value in {**quiet_environment(), **QUIET}.items():
-        os.environ.setdefault(name, value)
+def _model(names: Sequence[str], translator: str | None, embedding: str | None) -> "PairModel | None":
+    """What measures the signals that need a model, if one of them is asked for."""
+    from mlc.quality.choice import model_signals
     from mlc.quality.models import PairModel, SentenceEncoder
     from mlc.translation.settings import TranslatorSettings
     from mlc.translation.translator import Translator
 
+    wanted = model_signals(names)
+    if not wanted:
+        return None
     loaded = Translator.from_settings(TranslatorSettings(model=translator)) if translator else None
     return PairModel(wanted, loaded, SentenceEncoder.load(embedding) if embedding else None)
 
 
 def _show(summary: "Summary", out: Path, seconds: float, console: Console) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("language", "", "rows", "share"):
-        table.add_column(column, justify="right" if column in ("rows", "share") else "left")
+    table = plain_table("language", "", "rows", "share", right=("rows", "share"))
     language = None
     for row in summary.funnel().to_pylist():
         first = row["target_language"] != language
@@ -180,15 +137,3 @@ def _show(summary: "Summary", out: Path, seconds: float, console: Console) -> No
 
 def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
-
-
-def _nothing_kept(summary: "Summary", out: Path) -> str:
-    reasons: dict[str, int] = {}
-    for (_, reason), count in summary.counts.items():
-        reasons[reason] = reasons.get(reason, 0) + count
-    top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:TOP_REASONS]
-    told = ", ".join(f"{reason} ({count:,})" for reason, count in top)
-    return (
-        f"Nothing is kept: all {summary.rows:,} pairs were dropped, most for {told}. The verdicts are in {str(out)!r}: "
-        "look at them, correct the languages or loosen the thresholds with --set, or go on with --go-on."
-    )

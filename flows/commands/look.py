@@ -1,13 +1,16 @@
-"""``mlc look``: what a file is understood as, before it is used."""
+"""`mlc look`: what a file is understood as, before it is used."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from flows.terminal.options import load
+from flows.terminal.output import print_json, results
+from mlc.choices import Format
 
 if TYPE_CHECKING:
     from mlc.shapes.overview import Overview
@@ -20,23 +23,19 @@ def command(
         typer.Option("--config", "-c", help="Configuration whose columns, labels and held-out prompts count."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="A setting, such as prompts.columns={prompt: goal}.")
+        list[str] | None,
+        typer.Option("--set", "-s", help="A setting, such as prompts.columns={prompt: goal}; may be repeated."),
     ] = None,
     read_as: Annotated[
-        Literal["jsonl", "csv", "tsv", "parquet", "lines"] | None,
-        typer.Option("--input-format", help="By the ending of the file if left out."),
+        Format | None, typer.Option("--input-format", help="By the ending of the file if left out.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead.")] = False,
 ) -> None:
     """Show what a file is understood as: shape, columns, rows, labels, duplicates. No text is shown."""
-    from flows.config import load_config, parse_overrides
     from mlc.evaluation.suite import held_out_prompts
     from mlc.shapes.overview import look_at
 
-    chosen = None
-    if config is not None or settings:
-        overrides = parse_overrides(settings or [])
-        chosen = load_config(config or "quickstart", overrides=overrides)
+    chosen = load(config or "quickstart", settings=settings) if config is not None or settings else None
     seen = look_at(
         file,
         format=read_as,
@@ -45,9 +44,9 @@ def command(
         held_out=held_out_prompts(chosen.evaluation, Path.cwd()) if chosen and config is not None else None,
     )
     if as_json:
-        print(json.dumps(asdict(seen), ensure_ascii=False))
+        print_json(asdict(seen))
     else:
-        _show(seen, Console())
+        _show(seen, results)
 
 
 def _show(seen: "Overview", console: Console) -> None:

@@ -1,24 +1,47 @@
-"""Running a configuration from a terminal: server, display, flow, summary."""
+"""`mlc run`: server, display, flow, summary."""
 
-import logging
 import os
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 
-from flows.config import PipelineConfig
+from flows.commands.plan import plan_run, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
-from flows.terminal.server import answers, prefect_server, quiet_environment
+from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
+from flows.terminal.output import print_json, terminal
+from flows.terminal.plan_tables import show_work
+from flows.terminal.quiet import be_quiet
+from flows.terminal.server import answers, prefect_server
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
+from tasks.runtime.run import Outcome, shown_on
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
 
 DRAIN_SECONDS = 20
 
 
+def command(
+    config: ConfigArgument = "quickstart",
+    languages: LanguagesOption = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+    port: Annotated[int | None, typer.Option(help="Port of the Prefect server that is started for the run.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait while `mlc gc` holds the workspace.")] = 0.0,
+) -> None:
+    """Run the pipeline; what is there already is not made again."""
+    values = load(config, languages=languages, workspace=workspace, settings=settings)
+    summary = run_config(values, console=terminal, port=port, wait=wait)
+    if as_json:
+        print_json(summary)
+
+
 def run_config(
-    config: PipelineConfig, *, console: Console, port: int | None = None, wait: float = 0.0
+    config: "PipelineConfig", *, console: Console, port: int | None = None, wait: float = 0.0
 ) -> dict[str, Any]:
     """Runs the flow with every task recorded by a Prefect server.
 
@@ -32,7 +55,8 @@ def run_config(
         The fields of :class:`flows.align_flow.RunSummary`.
     """
     workspace = ArtifactStore(Path(config.workspace)).workspace
-    _be_quiet(workspace)
+    be_quiet()
+    os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
     with prefect_server(workspace, port=port) as server:
         os.environ["PREFECT_API_URL"] = server.api
         if server.started_here:
@@ -40,8 +64,6 @@ def run_config(
             os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
         # Prefect reads its settings when it is imported, so it is imported only now.
         from flows.align_flow import align
-        from flows.commands.plan import plan_run, show_work, with_outcomes
-        from tasks.runtime.run import Outcome, shown_on
 
         planned = plan_run(config)
         show_work(planned, console)
@@ -75,19 +97,6 @@ def _hand_over() -> None:
 
     for worker in (APILogWorker, EventsWorker):
         worker.drain_all(timeout=DRAIN_SECONDS)
-
-
-def _be_quiet(workspace: Path) -> None:
-    for name, value in quiet_environment().items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*input example was not provided.*")
 
 
 def _tell(summary: dict[str, Any], console: Console) -> None:

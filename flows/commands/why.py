@@ -1,23 +1,49 @@
-"""Why a stage runs or does not: the parts of its key, and which of them differ from an earlier run."""
+"""`mlc why`: the parts of a stage's key, and which of them differ from an earlier run."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.markup import escape
+import typer
 
 from flows.commands.plan import foresee
-from flows.config import PipelineConfig, validate_config
+from flows.terminal.explanations import show_explanations
+from flows.terminal.options import JsonOption, SetOption, WorkspaceOption, existing, load
+from flows.terminal.output import print_json, results, terminal
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.store import ArtifactStore, KeyParts
+from mlc.store.keeping import kept_notes
 from mlc.store.keys import PENDING
 from mlc.store.runs import RunRecord, find_run, run_records
-from tasks.runtime.run import Outcome
+from tasks.runtime.run import Outcome, Run
 
-_SHOWN_DIGITS = 12
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+
+
+def command(
+    stage: Annotated[str, typer.Argument(help="A stage, such as translate, filter or align.")],
+    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Run to compare with: its number, or the beginning of its id.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a stage depends on, and what is different from the previous run."""
+    folder = existing(workspace)
+    chosen = load(config, workspace=folder, settings=settings) if config else None
+    if settings and not config:
+        raise UserError("The option --set needs --config: name the configuration that it changes.")
+    found = explain(folder, stage, language=language, against=against, config=chosen)
+    show_explanations(found, terminal if as_json else results)
+    if as_json:
+        print_json({"explanations": [vars(item) for item in found]})
 
 
 @dataclass(frozen=True)
@@ -37,6 +63,8 @@ class Explanation:
     """In words, the one that explains most first; empty if nothing differs, None if there is nothing to compare."""
     sentence: str
     """The comparison in one sentence."""
+    kept: list[dict[str, Any]]
+    """Who kept the artifact and why, oldest first, as :class:`mlc.store.keeping.Kept` has it; empty if nobody did."""
 
 
 def explain(
@@ -45,7 +73,7 @@ def explain(
     *,
     language: str | None = None,
     against: str | None = None,
-    config: PipelineConfig | None = None,
+    config: "PipelineConfig | None" = None,
 ) -> list[Explanation]:
     """Explains the keys of a stage as they are now, with the code, the data and the libraries that are there now.
 
@@ -64,10 +92,27 @@ def explain(
     """
     records = run_records(workspace)
     if config is None:
-        config = _last_config(records, workspace)
-    code = resolve_language(language).code if language else None
+        config = last_config(records, workspace)
     chosen = find_run(records, against) if against else None
     planned = foresee(config)
+    return [
+        _explanation(ArtifactStore(workspace), records, chosen, outcome, planned.parts[outcome.key])
+        for outcome in outcomes_of(planned, stage, language)
+    ]
+
+
+def outcomes_of(planned: Run, stage: str, language: str | None) -> list[Outcome]:
+    """What a plan says of a stage.
+
+    Args:
+        planned: The plan.
+        stage: Name of the stage.
+        language: Only artifacts of this language, by name, tag or code.
+
+    Raises:
+        UserError: There is no such stage or language.
+    """
+    code = resolve_language(language).code if language else None
     stages = list(dict.fromkeys(outcome.stage for outcome in planned.outcomes))
     if stage not in stages:
         raise UserError(f"There is no stage {stage!r}: the stages are {', '.join(stages)}.")
@@ -78,13 +123,17 @@ def explain(
         if not outcomes:
             which = f"has one for each of {', '.join(known)}" if known else "does not depend on the language"
             raise UserError(f"The stage {stage!r} has no artifact for {code}: it {which}.")
-    return [
-        _explanation(ArtifactStore(workspace), records, chosen, outcome, planned.parts[outcome.key])
-        for outcome in outcomes
-    ]
+    return outcomes
 
 
-def _last_config(records: list[RunRecord], workspace: Path) -> PipelineConfig:
+def last_config(records: list[RunRecord], workspace: Path) -> "PipelineConfig":
+    """The configuration of the last run of a workspace.
+
+    Raises:
+        UserError: There was none.
+    """
+    from flows.config import validate_config
+
     if not records:
         raise UserError(
             f"No run is recorded in the workspace {str(workspace)!r}: name a configuration with --config, or run "
@@ -123,7 +172,15 @@ def _explanation(
         against=reference.number if reference else None,
         differences=differences,
         sentence=sentence,
+        kept=_kept(store, outcome),
     )
+
+
+def _kept(store: ArtifactStore, outcome: Outcome) -> list[dict[str, Any]]:
+    try:
+        return [asdict(note) for note in kept_notes(store.manifest(outcome.stage, outcome.key))]
+    except (OSError, ValueError):
+        return []
 
 
 def _parts_of(store: ArtifactStore, stage: str, key: str) -> KeyParts | None:
@@ -139,45 +196,3 @@ def _pending_words(words: str, parts: KeyParts) -> str:
         if digest.startswith(PENDING) and words.endswith(f" {role} changed"):
             return f"{words.removesuffix(' changed')} is made first"
     return words
-
-
-def show_explanations(explanations: list[Explanation], console: Console) -> None:
-    """Prints explanations: what differs first, then the parts of the key."""
-    for number, item in enumerate(explanations):
-        if number:
-            console.print()
-        label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
-        verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
-        console.print(f"[bold]{label}[/]  {verdict}  key {item.key[:_SHOWN_DIGITS]}", highlight=False)
-        console.print(f"  {item.sentence}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
-        for words in item.differences or ():
-            console.print(f"    {escape(words)}", highlight=False, soft_wrap=True)
-        for line in _part_lines(item.parts):
-            console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
-
-
-def _part_lines(parts: Mapping[str, Any]) -> list[str]:
-    lines = [f"stage {parts['stage']}, version {parts['version']}"]
-    lines += [f"configuration {name} = {value}" for name, value in _flat(parts["settings"])]
-    for kind, word in (("inputs", "input"), ("models", "model"), ("libraries", "library")):
-        lines += [f"{word} {name} = {_shortened(value)}" for name, value in sorted(parts[kind].items())]
-    lines.append(f"source files: {len(parts['sources'])}")
-    if parts["seed"] is not None:
-        lines.append(f"seed = {parts['seed']}")
-    return lines
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        return [(prefix, value)]
-    return [
-        line
-        for name, inner in sorted(value.items())
-        for line in _flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    ]
-
-
-def _shortened(digest: str) -> str:
-    if digest.startswith(PENDING):
-        return "made first"
-    return digest[:_SHOWN_DIGITS] if len(digest) == 64 else digest

@@ -1,8 +1,77 @@
-"""What people write on the command line."""
+"""What people write on the command line: the options that several commands have."""
 
-from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlc.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, nllb.")]
+LanguagesOption = Annotated[
+    list[str] | None,
+    typer.Option("--languages", "-l", help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr."),
+]
+SomeLanguagesOption = Annotated[
+    list[str] | None,
+    typer.Option("--languages", "-l", help="Languages to take: es,sw; all that the prompts have if left out."),
+]
+WorkspaceOption = Annotated[
+    Path | None, typer.Option("--workspace", "-w", help="Folder for everything that the run makes.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="A setting, such as align.steps=12; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard output.")]
+PromptsOption = Annotated[
+    str | None,
+    typer.Option(help="Prompts with a column per language, or a training set; the quickstart's if left out."),
+]
+ReferencesOption = Annotated[
+    str | None, typer.Option(help="Translations in a file of their own, or a folder of such files.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or another device of torch.")]
 
 
-def words_of(items: Iterable[str]) -> list[str]:
-    """The words of an option that may be repeated, and that may hold several words with commas between them."""
-    return [word.strip() for item in items for word in item.split(",") if word.strip()]
+def load(
+    config: str,
+    *,
+    languages: list[str] | None = None,
+    workspace: Path | None = None,
+    settings: list[str] | None = None,
+) -> "PipelineConfig":
+    """The configuration that a person named, with the changes that the options make.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
+    from flows.config import load_config, parse_overrides
+
+    return load_config(
+        config,
+        languages=languages,
+        workspace=str(workspace) if workspace else None,
+        overrides=parse_overrides(settings or []),
+    )
+
+
+def workspace_or_default(workspace: Path | None) -> Path:
+    """The workspace that a person named, else the one that configurations name."""
+    from flows.config import DEFAULT_WORKSPACE
+
+    return workspace or Path(DEFAULT_WORKSPACE)
+
+
+def existing(workspace: Path | None) -> Path:
+    """A workspace in which something was made.
+
+    Raises:
+        UserError: There is none.
+    """
+    folder = workspace_or_default(workspace)
+    if not (folder / "artifacts").is_dir():
+        raise UserError(f"There is no workspace at {str(folder)!r}: run `mlc run` first, or name one with --workspace.")
+    return folder

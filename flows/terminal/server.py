@@ -1,6 +1,8 @@
 """A Prefect server for a run: one that answers, else one of our own on loopback."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
+from flows.terminal.quiet import quiet_environment
 from flows.terminal.tethered import command
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
 
 START_SECONDS = 180.0
+STOP_SECONDS = 15.0
 DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
 SERVER_FOLDER = "prefect"
@@ -34,28 +36,10 @@ class Server:
     started_here: bool
 
 
-def quiet_environment() -> dict[str, str]:
-    """Variables that keep Prefect, MLflow and TRL from calling home and from writing to the terminal."""
-    return {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        "PREFECT_CLI_PROMPT": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        # Threads that spin while they wait slow a machine several times that the server and others use too.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        # By default it asks a server that is not there for minutes.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        # Bars of other libraries would break through our own.
-        "TQDM_DISABLE": "1",
-    }
-
-
 def answers(api: str) -> bool:
     """Whether a Prefect server answers at the address of an API."""
+    import httpx
+
     key = os.environ.get("PREFECT_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
@@ -168,7 +152,7 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
             _wait_until_it_answers(process, _api(port), log)
             yield Server(_url(port), _api(port), started_here=True)
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Path) -> None:
@@ -179,10 +163,11 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Pa
         time.sleep(0.3)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a server that leads a group of its own, and whatever of the group is left after it."""
     process.terminate()
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

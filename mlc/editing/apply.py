@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlc.editing.architecture import editable_mlps
-from mlc.editing.delta import DELTA_FILE, MANIFEST_FILE, EditDelta, Place, Shape
+from mlc.editing.delta import EditDelta, Place, Shape
 from mlc.errors import UserError
 from mlc.models.loading import Policy, load_policy, save_policy
 from mlc.models.prefix import unwrapped
@@ -177,7 +177,7 @@ def unmerge(source: ModelSource, folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
         raise UserError(
             f"The model {source.location!r} holds no edit that can be taken out (no whole folder {EDITS_FOLDER!r} in "
-            "it): give a checkpoint that `mlc edit merge` wrote."
+            "it): give a checkpoint that deltas were merged into."
         ) from None
     policy = load_policy(source, dtype=dtype, device="cpu")
     mlps = editable_mlps(policy.model)
@@ -190,11 +190,6 @@ def unmerge(source: ModelSource, folder: Path) -> list[str]:
     save_policy(policy, folder, dtype=dtype)
     shutil.rmtree(folder / EDITS_FOLDER, ignore_errors=True)
     return languages
-
-
-def is_delta(folder: Path) -> bool:
-    """Whether a folder looks like a saved delta."""
-    return (folder / MANIFEST_FILE).is_file() or (folder / DELTA_FILE).is_file()
 
 
 def _require_fit(delta: EditDelta, shape: Shape) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlc.choices import Pool
 from mlc.editing.apply import AppliedEdit
 from mlc.editing.architecture import PROJECTIONS, EditableMLP, editable_mlps
 from mlc.editing.settings import EditSettings
@@ -20,7 +21,7 @@ from mlc.evaluation.parallel import ParallelPrompts
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.states import Pool, module_inputs
+from mlc.models.states import module_inputs
 
 BATCH_SIZE = 16
 """Texts in a forward pass; changes nothing but time and memory."""

@@ -133,7 +133,7 @@ class EditDelta:
             if manifest["version"] != VERSION:
                 raise UserError(
                     f"The delta {str(folder)!r} has format {manifest['version']!r}, and format {VERSION} is read here: "
-                    "compute it again with `mlc edit compute`."
+                    "compute it again."
                 )
             if digest_file(folder / DELTA_FILE) != manifest["sha256"]:
                 raise ValueError
@@ -145,13 +145,10 @@ class EditDelta:
             raise
         except FileNotFoundError:
             raise UserError(
-                f"The folder {str(folder)!r} holds no delta: it needs {MANIFEST_FILE} and {DELTA_FILE}, which "
-                "`mlc edit compute` writes."
+                f"The folder {str(folder)!r} holds no delta: it needs {MANIFEST_FILE} and {DELTA_FILE}."
             ) from None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-            raise UserError(
-                f"The delta {str(folder)!r} is damaged: compute it again with `mlc edit compute`, or copy it again."
-            ) from None
+            raise UserError(f"The delta {str(folder)!r} is damaged: compute it again, or copy it again.") from None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.prompts import LABELS
+from mlc.store.plain import without_nan
 
 _DECIMALS = 12
 SEARCHED = ("layers", "gamma", "ridge", "rank")
@@ -84,7 +85,8 @@ class Search:
             {"trial": str(place + 1), "best": place == self.best, **trial.row()}
             for place, trial in enumerate(self.trials)
         ]
-        return [{name: _plain(value) for name, value in row.items()} for row in rows]
+        plain: list[dict[str, Any]] = without_nan(rows)
+        return plain
 
 
 def search_edits(
@@ -237,9 +239,3 @@ def _check_validation(prompts: ParallelPrompts, validation: ParallelPrompts) -> 
             "The validation prompts repeat a prompt to edit with: take others, or the search measures what it was "
             f"given{f' (for example {min(shared)!r})' if shared else ''}."
         )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return list(value) if isinstance(value, tuple) else value

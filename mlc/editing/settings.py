@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from mlc.choices import Pool
 from mlc.settings import Settings
 
 Layers = Literal["all", "middle"] | tuple[int, ...]
@@ -42,7 +43,7 @@ class EditSettings(Settings):
     """``relative`` makes gamma and ridge comparable between models, layers and numbers of prompts: gamma weighs mean
     squares in place of sums, ridge is in units of the mean squared input. ``absolute`` takes both as the formula has
     them."""
-    pool: Literal["last", "last_content", "mean"] = "last"
+    pool: Pool = "last"
     """Which tokens stand for a prompt, for the units and for the edit: the last prompt token, the last one of the
     person's own text, or the mean over that text."""
     harmless: Literal["both", "english"] = "both"

@@ -9,6 +9,7 @@ Thresholds are taken as given. Languages count equally, seeds count equally.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -28,18 +29,12 @@ from mlc.evaluation.metrics import (
     wilson,
 )
 from mlc.evaluation.results import Estimate, EvaluationResult
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import RESAMPLES
 from mlc.languages import ENGLISH
 
 Run = tuple[str, int | None]
 Group = Literal["english", "other", "trained", "unseen"]
 
-ROLES = ("base", "english-only", "consistency", "edit")
-"""The models of a run, in the order in which they are shown."""
-CANDIDATES = ("edit", "consistency")
-"""Roles that may be registered; of those that a run has, the first."""
-BASELINES = ("english-only", "base")
-"""What a candidate is compared with; of those that a run has, the first."""
 TABLE_METRICS: tuple[Metric, ...] = (
     "auroc",
     "balanced_accuracy",
@@ -47,7 +42,6 @@ TABLE_METRICS: tuple[Metric, ...] = (
     "over_refusal",
     "lookalike_over_refusal",
 )
-RESAMPLES = EvaluationSettings().resamples
 
 _MIN_SEEDS_TO_RESAMPLE = 3
 _DECIMALS = 12
@@ -90,13 +84,20 @@ class Evaluations:
 
     Args:
         results: One result for each model, seed and language; the order does not matter.
+        labels: What models are called, in the order in which they are shown; others follow by name.
         resamples: Bootstrap resamples.
 
     Raises:
         UserError: There are no results, one of them holds no test prompt, or one occurs twice.
     """
 
-    def __init__(self, results: Sequence[EvaluationResult], *, resamples: int = RESAMPLES) -> None:
+    def __init__(
+        self,
+        results: Sequence[EvaluationResult],
+        *,
+        labels: Mapping[str, str] = MappingProxyType({}),
+        resamples: int = RESAMPLES,
+    ) -> None:
         if not results:
             raise UserError("There are no evaluation results to compare: evaluate at least one model first.")
         self._prompts: dict[Run, dict[str, ScoredPrompts]] = {}
@@ -108,14 +109,21 @@ class Evaluations:
                     f"Two results are given for {summary.model}, seed {summary.seed}, {summary.language}: keep one."
                 )
             languages[summary.language] = scored_prompts(result.rows, summary.threshold)
+        self._names = labels
         self._resamples = resamples
         self._counts: dict[tuple[str, ...], Floats] = {}
         self._draws: dict[tuple[Run, str, Metric, tuple[str, ...], tuple[str, ...]], Floats] = {}
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models, roles first, then others by name."""
-        return tuple(sorted({model for model, _ in self._prompts}, key=model_order))
+        """The models, those with a label first, in the order of the labels."""
+        order = list(self._names)
+        found = {model for model, _ in self._prompts}
+        return tuple(sorted(found, key=lambda model: (order.index(model) if model in order else len(order), model)))
+
+    def label(self, model: str) -> str:
+        """What a model is called; its name, if it has no label."""
+        return self._names.get(model, model)
 
     def seeds(self, model: str) -> tuple[int | None, ...]:
         """The seeds of a model, sorted.
@@ -304,6 +312,7 @@ def model_table(
     results: Sequence[EvaluationResult],
     *,
     trained_languages: Collection[str] | None = None,
+    labels: Mapping[str, str] = MappingProxyType({}),
     resamples: int = RESAMPLES,
 ) -> list[ModelRow]:
     """Averages the figures of each model over English and over the other languages.
@@ -314,15 +323,16 @@ def model_table(
         results: Results of the models.
         trained_languages: Languages whose translations were trained on; given, the other languages are also split
             into trained and unseen ones.
+        labels: As in :class:`Evaluations`.
         resamples: Bootstrap resamples.
 
     Returns:
-        One row a model, in the order of :data:`ROLES`, then others by name.
+        One row a model, in the order of the labels, then others by name.
 
     Raises:
         UserError: There are no results, or one is given twice.
     """
-    return model_rows(Evaluations(results, resamples=resamples), trained_languages=trained_languages)
+    return model_rows(Evaluations(results, labels=labels, resamples=resamples), trained_languages=trained_languages)
 
 
 def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] | None = None) -> list[ModelRow]:
@@ -392,16 +402,6 @@ def _common_ids(cells: Sequence[ScoredPrompts]) -> tuple[str, ...]:
 
 def _common_languages(runs: Sequence[Mapping[str, ScoredPrompts]]) -> tuple[str, ...]:
     return tuple(sorted(set(runs[0]).intersection(*runs[1:])))
-
-
-def first_of(roles: Sequence[str], models: Collection[str]) -> str | None:
-    """The first role that is among the models, or None."""
-    return next((role for role in roles if role in models), None)
-
-
-def model_order(model: str) -> tuple[int, str]:
-    """Sort key of models: roles first, then others by name."""
-    return (ROLES.index(model) if model in ROLES else len(ROLES), model)
 
 
 def _check_metric(metric: str) -> None:

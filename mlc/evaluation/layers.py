@@ -15,25 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags, Floats, estimate, missing_estimate, resample_counts, wilson
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.representation import pair_figures
 from mlc.evaluation.results import Estimate
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import RESAMPLES
 from mlc.losses import consistency_loss
 from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
-from mlc.models.states import DECODERS, Pool
+from mlc.models.states import DECODERS
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
-DEFAULT_LIMIT = 64
 DEFAULT_BATCH_SIZE = 16
 TOLERANCE = 0.02
 """Layers whose English separation is this close to the best are as good, whatever its standard error."""
 
-_RESAMPLES = EvaluationSettings().resamples
 _TIE = 1e-9
 
 
@@ -106,7 +105,7 @@ def _check_content(
     if lost is not None:
         raise UserError(
             f"The chat template of {policy.source.location!r} leaves nothing of the prompt {prompts.ids[lost[0]]!r} in "
-            f"{prompts.languages[lost[1]]}, so its own tokens are not known: choose --pool last."
+            f"{prompts.languages[lost[1]]}, so its own tokens are not known: choose the pooling last."
         )
 
 
@@ -199,7 +198,7 @@ def measure_layer(states: np.ndarray, prompts: ParallelPrompts, *, layer: int, p
     states, mask = states.astype(np.float64), prompts.mask
     harmful = np.array([label == "harmful" for label in prompts.labels])
     harmless = np.array([label == "harmless" for label in prompts.labels])
-    counts = resample_counts(harmful, _RESAMPLES)
+    counts = resample_counts(harmful, RESAMPLES)
     raw, centred = (_collinearity(states - shift, mask) for shift in (0.0, states[:, 0].mean(axis=0)))
 
     def separation(column: int) -> Floats:

@@ -217,7 +217,7 @@ def summarise(
     collinearity: float | None = None,
     centred_collinearity: float | None = None,
     unmatched_cosine: float | None = None,
-    answers: Mapping[str, int] | None = None,
+    answers: Mapping[str, Mapping[str, int]] | None = None,
 ) -> EvaluationSummary:
     """Computes the figures of one model in one language on the test split.
 
@@ -235,7 +235,7 @@ def summarise(
         collinearity: See :class:`EvaluationSummary`, like the next three; handed through.
         centred_collinearity: As above.
         unmatched_cosine: As above.
-        answers: Counts of ``refusal``, ``answer`` and ``invalid``.
+        answers: Counts of outcomes by judge.
 
     Returns:
         The summary; ``matched_cosine`` is the mean over the rows that have one.
@@ -270,7 +270,7 @@ def summarise(
         centred_collinearity=centred_collinearity,
         matched_cosine=float(matched.mean()) if len(matched) else None,
         unmatched_cosine=unmatched_cosine,
-        answers=dict(answers or {}),
+        answers={judge: dict(counts) for judge, counts in (answers or {}).items()},
     )
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,15 @@ from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags
 from mlc.languages import ENGLISH, all_languages, looks_like_a_tag, resolve_language, resolve_languages
 from mlc.prompts import LABELS, read_prompts
+from mlc.shipped import resolve_path
 from mlc.tables.formats import read_format
 
 MIN_PROMPTS = 4
 """Fewer prompts, in all or in a language, say nothing about a layer."""
+QUICKSTART_PROMPTS = "shipped:quickstart/validation.jsonl"
+QUICKSTART_REFERENCES = "shipped:quickstart/references"
+VALIDATION_EVERY = 3
+"""Of the prompts of a label, one in so many is for validation where they are dealt out."""
 
 _MIN_LABELLED = 2
 _TAG = re.compile(r"[a-z]{2,3}")
@@ -103,6 +108,54 @@ def _beside(folder: Path, prompts: Path) -> Path:
     return found[0] if len(found) == 1 else folder / f"{name}.jsonl"
 
 
+def named_parallel(
+    prompts: str | None, references: str | None, languages: Sequence[str], base: Path
+) -> ParallelPrompts:
+    """Reads the prompts that a person named, else those of the quickstart; see :func:`read_parallel`.
+
+    Args:
+        prompts: Path or ``shipped:NAME``; those of the quickstart if None.
+        references: Path or ``shipped:NAME`` of translations; with the quickstart's prompts, its own if None.
+        languages: Names or codes; all that are there if empty.
+        base: Folder that relative paths start from.
+    """
+    if prompts is None:
+        references = references or QUICKSTART_REFERENCES
+    return read_parallel(
+        resolve_path(prompts or QUICKSTART_PROMPTS, base),
+        references=resolve_path(references, base) if references else None,
+        languages=languages,
+    )
+
+
+def one_language(prompts: ParallelPrompts, language: str) -> ParallelPrompts:
+    """The prompts in English and one other language."""
+    column = prompts.languages.index(language)
+    return replace(
+        prompts, languages=(ENGLISH, language), texts=tuple((texts[0], texts[column]) for texts in prompts.texts)
+    )
+
+
+def deal(prompts: ParallelPrompts) -> tuple[ParallelPrompts, ParallelPrompts]:
+    """Prompts to work with and prompts to validate on, always the same ones: one in three of each label validates."""
+    seen: Counter[str | None] = Counter()
+    validation: list[int] = []
+    others: list[int] = []
+    for row, label in enumerate(prompts.labels):
+        seen[label] += 1
+        (others if seen[label] % VALIDATION_EVERY else validation).append(row)
+    return _some(prompts, others), _some(prompts, validation)
+
+
+def _some(prompts: ParallelPrompts, rows: Sequence[int]) -> ParallelPrompts:
+    return replace(
+        prompts,
+        ids=tuple(prompts.ids[row] for row in rows),
+        labels=tuple(prompts.labels[row] for row in rows),
+        texts=tuple(prompts.texts[row] for row in rows),
+    )
+
+
 def choose_prompts(prompts: ParallelPrompts, limit: int | None) -> tuple[ParallelPrompts, tuple[str, ...]]:
     """Takes a part of the prompts, always the same: as many of each label as there are, spread over the file.
 
@@ -123,14 +176,14 @@ def choose_prompts(prompts: ParallelPrompts, limit: int | None) -> tuple[Paralle
     if len(kept) < 2:
         raise UserError(
             f"No language has translations of {MIN_PROMPTS} of the {len(chosen)} chosen prompts: add translations, or "
-            "take more prompts with --limit."
+            "take more prompts.",
+            about="prompt limit",
         )
-    part = ParallelPrompts(
-        ids=tuple(prompts.ids[row] for row in chosen),
-        labels=tuple(prompts.labels[row] for row in chosen),
+    part = _some(prompts, chosen)
+    part = replace(
+        part,
         languages=tuple(prompts.languages[place] for place in kept),
-        texts=tuple(tuple(prompts.texts[row][place] for place in kept) for row in chosen),
-        left_out=prompts.left_out,
+        texts=tuple(tuple(texts[place] for place in kept) for texts in part.texts),
     )
     return part, tuple(code for code in prompts.languages if code not in part.languages)
 
@@ -206,7 +259,8 @@ def _wanted(found: set[str], languages: Sequence[str], place: str) -> tuple[str,
     if not others:
         raise UserError(
             f"The prompts {place} are in English only: add a column for each other language, named by its code such as "
-            "swh_Latn or sw, or name a file of translations with --references."
+            "swh_Latn or sw, or name a file of translations.",
+            about="references",
         )
     wanted = resolve_languages(languages) or others
     for code in wanted:

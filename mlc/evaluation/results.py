@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.store.plain import without_nan
+
 ROWS_FILE = "rows.parquet"
 SUMMARY_FILE = "summary.json"
 ANSWERS_FILE = "answers.parquet"
@@ -41,7 +43,7 @@ class EvaluationSummary:
     """Figures of one model in one language on the test split."""
 
     model: str
-    """Role of the model: ``base``, ``english-only``, ``consistency`` or ``edit``."""
+    """Name of the method that made the model, or ``base``."""
     seed: int | None
     """Training seed; None for the base model."""
     language: str
@@ -66,8 +68,9 @@ class EvaluationSummary:
     """Mean centred cosine between the two states of a prompt."""
     unmatched_cosine: float | None = None
     """Mean centred cosine between this language's state and the English states of other prompts."""
-    answers: dict[str, int] = field(default_factory=dict)
-    """Greedy answers of the sample: counts of ``refusal``, ``answer`` and ``invalid``."""
+    answers: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Greedy answers of the sample by judge: counts of each outcome, see :mod:`mlc.evaluation.judges.judge`. An answer
+    in a language that a judge does not declare is in none of them."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class EvaluationResult:
     def write(self, folder: Path) -> None:
         """Writes the rows as Parquet and the figures as JSON, in which NaN is null."""
         pq.write_table(self.rows.cast(ROWS_SCHEMA), folder / ROWS_FILE)
-        stored = {name: _without_nan(value) for name, value in asdict(self.summary).items()}
+        stored = {name: without_nan(value) for name, value in asdict(self.summary).items()}
         (folder / SUMMARY_FILE).write_text(json.dumps(stored, indent=1, allow_nan=False), encoding="utf-8")
 
     @classmethod
@@ -96,12 +99,6 @@ class EvaluationResult:
 def read_evaluations(folders: Iterable[Path]) -> list[EvaluationResult]:
     """Reads what several evaluations wrote."""
     return [EvaluationResult.read(folder) for folder in folders]
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _estimate(stored: dict[str, Any]) -> Estimate:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mlc.models.loading import Policy
 from mlc.models.packing import head_only_at, pack_rows
 from mlc.models.prefix import split_shared
-from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
+from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts, render_prompt
 from mlc.models.states import known_decoder, layer_index
 
 
@@ -73,8 +73,17 @@ def score_prompts(
 
 
 def _tokens(policy: Policy, text: str) -> list[int]:
-    tokens: list[int] = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return tokens
+    """An opening as the tokens that it has in an answer."""
+    tokenizer = policy.tokenizer
+    tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if tokenizer.chat_template is None:
+        return tokens
+    # Where some tokenizers begin a text they put a space that is not there in an answer; some templates put one there.
+    before = render_prompt(tokenizer, "?")
+    asked, whole = (
+        tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, before + policy.lead + text)
+    )
+    return whole[len(asked) :] if whole[: len(asked)] == asked else tokens
 
 
 def _score_batch(
@@ -195,7 +204,7 @@ def greedy_answers(policy: Policy, texts: Sequence[str], *, max_new_tokens: int)
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=policy.pad_token,
-        eos_token_id=policy.stop_token,
+        eos_token_id=list(policy.stop_tokens),
     )
-    answers: list[str] = policy.tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    return answers
+    answers = policy.tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+    return [answer.removeprefix(policy.lead) for answer in answers]

@@ -4,8 +4,13 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from mlc.catalogue import JUDGES
+from mlc.errors import UserError
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
+
+RESAMPLES = 1000
+"""Bootstrap resamples, unless somebody says otherwise."""
 
 
 class EvaluationSettings(Settings):
@@ -35,10 +40,22 @@ class EvaluationSettings(Settings):
     """Held-out prompts a language that are answered greedily, half of them harmful."""
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
+    judges: tuple[str, ...] = ("openings",)
+    """What judges those answers: `openings`, `rules` (docs/judges.md), or a judge of your own as `module:object`, see
+    `mlc.evaluation.judges.judge`."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=RESAMPLES, ge=100)
     """Bootstrap resamples for the intervals."""
+
+    @field_validator("judges")
+    @classmethod
+    def _can_be_loaded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            JUDGES.load(name)
+        if len(set(names)) < len(names):
+            raise UserError(f"The judges {', '.join(names)} in evaluation.judges repeat: name each once.")
+        return names
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -5,13 +5,12 @@ nearly collinear before any training (97.5 % in SmolLM2-135M). What carries the 
 common part is taken away. The paper does not centre; this is ours.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-Center = Literal["none", "batch", "running"]
-Scope = Literal["english", "overall", "per_language"]
+from mlc.choices import Center, CenterScope
 
 
 class Centering(nn.Module):
@@ -41,15 +40,15 @@ class Centering(nn.Module):
         languages: int,
         *,
         center: Center = "batch",
-        scope: Scope = "english",
+        scope: CenterScope = "english",
         momentum: float = 0.1,
         across_processes: bool = False,
     ) -> None:
         super().__init__()
         if center not in get_args(Center):
             raise ValueError(f"center must be one of {', '.join(get_args(Center))}, not {center!r}.")
-        if scope not in get_args(Scope):
-            raise ValueError(f"scope must be one of {', '.join(get_args(Scope))}, not {scope!r}.")
+        if scope not in get_args(CenterScope):
+            raise ValueError(f"scope must be one of {', '.join(get_args(CenterScope))}, not {scope!r}.")
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must lie in (0, 1], not {momentum}.")
         self.center, self.scope, self.momentum, self.across_processes = center, scope, momentum, across_processes

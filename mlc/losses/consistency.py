@@ -6,13 +6,12 @@ Shapes: B prompts, L languages (row 0 is English), D representation size.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-Form = Literal["released", "paper", "cosine", "contrastive"]
-Anchor = Literal["none", "english"]
+from mlc.choices import Anchor, Form
 
 _SPECTRAL_EPS = 1e-7
 """Eigenvalues below it count as zero: their square root passes no gradient, where it would be unbounded."""

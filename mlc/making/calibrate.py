@@ -23,12 +23,14 @@ from mlc.languages import ENGLISH
 from mlc.making.corruptions import CORRUPTIONS, Corpus, batches
 from mlc.making.length_table import MLQE_GOOD, NTREX_LANGUAGES
 from mlc.quality.calibration import QUALITY_MODEL, Confidence, Guard, QualityModel, Term, quality_of
-from mlc.quality.filtering import REQUIRED_COLUMNS, compute_signals
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.reliability import plot_reliability
+from mlc.quality.rows import REQUIRED_COLUMNS
 from mlc.quality.signals import SIGNALS, Direction
 
 VERSION = 1
-"""Goes up with every change of the coefficients that ship."""
+"""Goes up with every change of the coefficients that ship. Those of version 1 are within 0.0005 of what is fitted here:
+the optimiser that found them stopped a little earlier."""
 
 Floats = NDArray[np.float64]
 
@@ -178,17 +180,6 @@ def text_rows(judged: pa.Table, corpus: Corpus, *, seed: int) -> Rows:
     )
 
 
-def clean_pairs(corpus: Corpus) -> pa.Table:
-    """Returns the pairs of a corpus as the filter reads them, blank ones left out."""
-    rows = [
-        {"source": source, "translation": text, "source_language": ENGLISH, "target_language": code}
-        for code, texts in corpus.translations.items()
-        for source, text in zip(corpus.sources, texts, strict=True)
-        if source.strip() and text.strip()
-    ]
-    return pa.Table.from_pylist(rows)
-
-
 def is_good(judged: pa.Table) -> Floats:
     """Returns 1 where people gave at least 70 of 100, else 0."""
     return np.asarray(judged["human"].to_numpy() >= MLQE_GOOD, dtype=np.float64)
@@ -242,9 +233,8 @@ def fit_steps(
     *,
     offset: Floats | None = None,
     free: Floats | None = None,
-    tolerance: float = 1e-7,
 ) -> tuple[float, Floats]:
-    """Fits a logistic regression whose coefficients are at most 0, by accelerated projected gradients.
+    """Fits a logistic regression whose coefficients are at most 0, by L-BFGS within bounds (Byrd et al., 1995).
 
     Args:
         X: [rows, steps], 0 at its best.
@@ -252,32 +242,29 @@ def fit_steps(
         weight: [rows], of any sum.
         offset: [rows], log-odds that are there already; 0 if not given.
         free: [rows, others], columns whose coefficients have no bound and are not returned.
-        tolerance: Ends when no coefficient moves by more.
 
     Returns:
-        Intercept, and [steps] coefficients, all at most 0 (Beck and Teboulle, 2009, FISTA with restarts).
+        Intercept, and [steps] coefficients, all at most 0.
     """
+    from scipy.optimize import minimize
+
     share = weight / weight.sum()
     base = np.zeros(len(good)) if offset is None else offset
     free = np.zeros((len(X), 0)) if free is None else free
     A = np.hstack([np.ones((len(X), 1)), free, X])
     first = 1 + free.shape[1]
     penalty = np.r_[np.zeros(first), np.full(X.shape[1], PENALTY)]
-    rate = 1.0 / (0.25 * np.linalg.eigvalsh((A * share[:, None]).T @ A)[-1] + PENALTY)
-    highest = np.r_[np.full(first, np.inf), np.zeros(X.shape[1])]
-    found, ahead, momentum = np.zeros(A.shape[1]), np.zeros(A.shape[1]), 1.0
-    for _ in range(200_000):
-        chance = 1.0 / (1.0 + np.exp(-(A @ ahead + base)))
-        gradient = A.T @ (share * (chance - good)) + penalty * ahead
-        moved = np.minimum(ahead - rate * gradient, highest)
-        if (ahead - moved) @ (moved - found) > 0:
-            momentum = 1.0
-        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = moved + (momentum - 1) / following * (moved - found)
-        change = float(np.abs(moved - found).max())
-        found, momentum = moved, following
-        if change < tolerance:
-            break
+
+    def loss(sizes: Floats) -> tuple[float, Floats]:
+        """Mean log loss with the penalty, and its gradient."""
+        log_odds = A @ sizes + base
+        chance = 1.0 / (1.0 + np.exp(-log_odds))
+        value = share @ (np.logaddexp(0, log_odds) - good * log_odds) + penalty @ sizes**2 / 2
+        return float(value), A.T @ (share * (chance - good)) + penalty * sizes
+
+    bounds = [(None, None)] * first + [(None, 0.0)] * X.shape[1]
+    options = {"ftol": 0.0, "gtol": 1e-9, "maxiter": 20_000, "maxfun": 40_000}
+    found = minimize(loss, np.zeros(A.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     return float(found[0]), found[first:]
 
 

@@ -21,7 +21,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlc.quality.signals.length import LENGTH_RATIOS
+from mlc.quality.measuring import LENGTH_RATIOS
 
 NTREX_LANGUAGES = {
     "arb": "arb_Arab",

@@ -1,8 +1,6 @@
 """Loading of policy models."""
 
-import os
-import shutil
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,10 +8,24 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlc.cache import cache_folder
 from mlc.devices import pick_device
 from mlc.errors import UserError
-from mlc.models.sources import ModelSource
+from mlc.models.check import (
+    cannot_load,
+    end_tokens,
+    read_config,
+    require_kind,
+    require_sound,
+    require_tokenizer,
+    require_whole,
+)
+from mlc.models.sources import PICKLED, ModelSource
+from mlc.models.templates import use_trained_template
+from mlc.store.drafts import draft_folder
 
 if TYPE_CHECKING:
     import torch
+
+_SAFE = {"trust_remote_code": False}
+"""Given to whatever loads: else it asks on standard input whether code of the model may run."""
 
 
 @dataclass
@@ -24,26 +36,47 @@ class Policy:
     tokenizer: Any
     source: ModelSource
 
+    lead: str = ""
+    """White space that is part of the first token of an answer, see :class:`mlc.models.templates.AnswerPlace`."""
+    left_over: str = ""
+    """What the checkpoint holds and the model has no place for, in words."""
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Ids of the tokens that end an answer."""
+        return tuple(end_tokens(self.model, self.tokenizer))
+
     @property
     def stop_token(self) -> int:
-        """Id of the token that ends an answer."""
-        configured = self.model.generation_config.eos_token_id
-        configured = self.model.config.eos_token_id if configured is None else configured
-        return int(configured[0] if isinstance(configured, list) else configured)
+        """The first of them."""
+        return self.stop_tokens[0]
 
     @property
     def pad_token(self) -> int:
         """Id used for padding; its value never reaches a result."""
-        for token in (self.tokenizer.pad_token_id, self.model.config.pad_token_id):
-            if token is not None:
-                return int(token)
-        return self.stop_token
+        pad = self.tokenizer.pad_token_id
+        return self.stop_token if pad is None else int(pad)
+
+    @property
+    def verdict(self) -> str:
+        """What was checked when it was loaded, in one line."""
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        ends = ", ".join(map(repr, self.tokenizer.convert_ids_to_tokens(list(self.stop_tokens))))
+        told = [
+            f"{weights:,} weights, all there and finite",
+            f"{len(self.tokenizer):,} tokens, answers end with {ends}",
+        ]
+        return "; ".join([*told, self.left_over] if self.left_over else told)
 
 
 def load_policy(
     source: ModelSource, *, dtype: "torch.dtype | Literal['auto'] | None" = None, device: str = "auto"
 ) -> Policy:
-    """Loads a causal language model in evaluation mode.
+    """Loads a causal language model in evaluation mode, and checks it.
+
+    Its chat template opens answers as they stand in training, see :mod:`mlc.models.templates`; its tokenizer has a
+    token to pad with, and its generation settings name every token that ends an answer, so that all of this is in a
+    checkpoint that is saved of it. Code of the model is never run.
 
     Args:
         source: Where it is, from :func:`mlc.models.sources.resolve_model`.
@@ -51,24 +84,49 @@ def load_policy(
         device: ``auto``, ``cpu``, ``cuda`` or any device of torch.
 
     Raises:
-        UserError: It cannot be loaded as a causal language model, or the device is not there.
+        UserError: It cannot be loaded as a causal language model, does not pass a check of :mod:`mlc.models.check`, or
+            the device is not there.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
-    place = str(_converted_package(source)) if source.kind == "package" else source.target
-    options: dict[str, Any] = {"revision": source.revision} if source.kind == "hub" else {"local_files_only": True}
+    place, options = source.target, {**_SAFE, **_reading(source)}
     try:
+        if source.kind == "gguf":
+            place = str(_converted_gguf(source))
+        elif source.kind == "folder":
+            require_kind(source, read_config(source))
+        else:
+            require_kind(source, PretrainedConfig.get_config_dict(place, revision=source.revision)[0])
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype or torch.float32, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"The model {source.location!r} cannot be loaded as a causal language model ({reason}): "
-            "give a folder or hub id that AutoModelForCausalLM of transformers loads."
-        ) from None
-    return Policy(model.to(pick_device(device)).eval(), tokenizer, source)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=dtype or torch.float32,
+            use_safetensors=None if source.allow_pickle else True,
+            output_loading_info=True,
+            **options,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # the libraries below raise errors of many kinds
+        if source.kind == "hub" and "use_safetensors" in str(error):
+            raise UserError(f"The model {source.location!r} has {PICKLED}.") from None
+        raise cannot_load(source, error) from None
+    return _checked(source, model.to(pick_device(device)).eval(), tokenizer, loading)
+
+
+def _checked(source: ModelSource, model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> Policy:
+    left_over = require_whole(source, loading)
+    require_tokenizer(source, model, tokenizer)
+    require_sound(source, model, tokenizer)
+    answers = use_trained_template(tokenizer, source.location, source.chat_template_kwargs)
+    ends = end_tokens(model, tokenizer, answers.closing)
+    model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
+    return Policy(model, tokenizer, source, answers.lead, left_over)
+
+
+def _reading(source: ModelSource) -> dict[str, Any]:
+    return {"revision": source.revision} if source.kind == "hub" else {"local_files_only": True}
 
 
 def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
@@ -99,7 +157,7 @@ def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
     policy.tokenizer.save_pretrained(folder)
 
 
-def _converted_package(source: ModelSource) -> Path:
+def _converted_gguf(source: ModelSource) -> Path:
     """Converts a GGUF file to an ordinary model folder, once for each content."""
     folder = cache_folder() / f"gguf-{source.identity[:16]}"
     if (folder / "config.json").is_file():
@@ -114,16 +172,11 @@ def _converted_package(source: ModelSource) -> Path:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
         local_files_only=True,
+        **_SAFE,
     )
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-    draft = cache_folder() / f".draft-{uuid.uuid4().hex}"
-    try:
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True, **_SAFE)
+    # Another process may be faster; its result is as good.
+    with draft_folder(folder) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        os.replace(draft, folder)
-    except OSError:
-        if not (folder / "config.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlc.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,7 +51,29 @@ def render_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, 
         if tokenizer.chat_template is None or not chat:
             return prompt
         prompt = [{"role": "user", "content": prompt}]
-    rendered: str = tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+    return render_messages(tokenizer, prompt, opens_answer=True)
+
+
+def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, opens_answer: bool = False) -> str:
+    """A conversation as the chat template writes it.
+
+    Args:
+        tokenizer: Tokenizer of the model, with a chat template.
+        messages: Messages with ``role`` and ``content``.
+        opens_answer: Whether the opening of the assistant's turn follows.
+
+    Raises:
+        UserError: The template fails.
+    """
+    try:
+        rendered: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=opens_answer
+        )
+    except Exception as error:  # whatever a template raises; what it says may hold the texts
+        raise UserError(
+            f"The chat template cannot render a conversation ({type(error).__name__}): take a model with another "
+            "template, or write one into its tokenizer."
+        ) from None
     return rendered
 
 

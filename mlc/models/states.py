@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from mlc.choices import Pool
 from mlc.models.packing import pack_rows
 from mlc.models.prefix import split_shared, unwrapped
-
-Pool = Literal["last", "last_content", "mean"]
 
 DECODERS = frozenset(
     {

@@ -1,7 +1,5 @@
 """How much each rule dropped, and whether enough is left."""
 
-from importlib.resources import files
-
 import duckdb
 import pyarrow as pa
 
@@ -11,12 +9,37 @@ from mlc.quality.settings import QualitySettings
 KEPT = "kept"
 FUNNEL_COLUMNS = ("target_language", "reason", "rows", "share")
 
+# A language that keeps nothing still has its row 'kept'.
+_FUNNEL = """
+WITH
+counted AS (
+    SELECT target_language, CASE WHEN keep THEN 'kept' ELSE reason END AS reason, count(*) AS rows
+    FROM verdicts
+    GROUP BY ALL
+    UNION ALL BY NAME
+    SELECT DISTINCT target_language, 'kept' AS reason, 0 AS rows
+    FROM verdicts
+),
+summed AS (
+    SELECT target_language, reason, sum(rows)::BIGINT AS rows
+    FROM counted
+    GROUP BY ALL
+)
+SELECT
+    target_language,
+    reason,
+    rows,
+    (rows / sum(rows) OVER (PARTITION BY target_language))::DOUBLE AS share
+FROM summed
+ORDER BY target_language, reason <> 'kept', rows DESC, reason
+"""
+
 
 def funnel(verdicts: pa.Table) -> pa.Table:
     """Counts kept and dropped rows by language and reason.
 
     Args:
-        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+        verdicts: Output of :func:`mlc.quality.deciding.decide`.
 
     Returns:
         ``target_language``, ``reason`` (the first failing rule, or ``kept``), ``rows``, ``share`` of the
@@ -28,10 +51,9 @@ def funnel(verdicts: pa.Table) -> pa.Table:
     missing = [name for name in ("target_language", "keep", "reason") if name not in verdicts.column_names]
     if missing:
         raise UserError(f"The table of verdicts lacks {', '.join(missing)}: run the filter first.")
-    query = (files("mlc.quality") / "sql" / "funnel.sql").read_text(encoding="utf-8")
     with duckdb.connect() as connection:
         connection.register("verdicts", verdicts.select(["target_language", "keep", "reason"]))
-        return connection.sql(query).to_arrow_table()
+        return connection.sql(_FUNNEL).to_arrow_table()
 
 
 def check_yield(counts: pa.Table, settings: QualitySettings) -> None:
@@ -71,7 +93,7 @@ def coverage(verdicts: pa.Table) -> pa.Table:
     """Counts for how many rows each signal has a value: what is not applicable is NULL, and counted here.
 
     Args:
-        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+        verdicts: Output of :func:`mlc.quality.deciding.decide`.
 
     Returns:
         ``target_language``, ``signal``, ``measured`` and ``not_applicable`` rows, one row for each language and column.
@@ -94,7 +116,7 @@ def sample_rejects(verdicts: pa.Table, each: int = 5) -> list[dict[str, object]]
     """Rows to look at: some rejected ones of each reason, evenly spread over the table, without their texts.
 
     Args:
-        verdicts: Output of :func:`mlc.quality.filtering.decide`.
+        verdicts: Output of :func:`mlc.quality.deciding.decide`.
         each: Rows of each reason at most.
 
     Returns:

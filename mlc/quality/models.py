@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from mlc.devices import pick_device
 from mlc.errors import UserError
-from mlc.quality.settings import ModelSignal
 from mlc.quality.signals import MODEL_SIGNALS
 from mlc.translation.engines.protocol import require_languages
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, LanguageTokens, batches, cut
@@ -43,7 +42,7 @@ class PairModel:
 
     def __init__(
         self,
-        signals: Sequence[ModelSignal],
+        signals: Sequence[str],
         translator: "Translator | None" = None,
         embedding: "SentenceEncoder | None" = None,
     ) -> None:
@@ -73,7 +72,7 @@ class PairModel:
         return tuple(name for name in names if name not in absent or absent[name] is not None)
 
     def measure(self, pairs: pa.Table) -> pa.Table:
-        """Measures pairs, each distinct one once; see :class:`mlc.quality.streaming.RowModel`.
+        """Measures pairs, each distinct one once; see :class:`mlc.quality.asking.RowModel`.
 
         Raises:
             UserError: The translator does not know a language.
@@ -249,8 +248,9 @@ class SentenceEncoder:
 
         place = pick_device(device)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(location)
-            model = AutoModel.from_pretrained(location)
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+            # A setting for pickled weights is not worth its place: the models of this kind are safetensors.
+            model = AutoModel.from_pretrained(location, trust_remote_code=False, use_safetensors=True)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise UserError(

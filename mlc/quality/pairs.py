@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,31 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlc.choices import Format
 from mlc.errors import UserError
 from mlc.languages import resolve_language
-from mlc.quality.filtering import CHUNK_BYTES, CHUNK_ROWS, REQUIRED_COLUMNS
+from mlc.quality.measuring.tables import CHUNK_BYTES, CHUNK_ROWS
+from mlc.quality.rows import REQUIRED_COLUMNS
 from mlc.shapes.pairs import pair_reading
-from mlc.tables import (
-    TABLE_ENDINGS,
-    DraftFile,
-    Format,
-    Row,
-    TableFile,
-    columns_in_words,
-    format_of,
-    plain_text,
-    writing_told,
-)
+from mlc.store.drafts import draft_file
+from mlc.tables import TABLE_ENDINGS, Row, TableFile, columns_in_words, format_of, plain_text, writing_told
 from mlc.tables.reader import COLUMNAR
 from mlc.tables.separated import quoted_header
 
 TEXTS = (*REQUIRED_COLUMNS, "back_translation")
 """Columns that hold text whatever the format."""
 WHAT = "file of translations"
-
-
-class MissingColumnsError(UserError):
-    """A file of pairs does not say which columns hold the texts, or in which languages they are."""
 
 
 class PairFile:
@@ -68,10 +58,11 @@ class PairFile:
         )
         if len(self.table) and self.reading.missing:
             missing = self.reading.missing
-            raise MissingColumnsError(
+            raise UserError(
                 f"The {WHAT} {self.table.location!r} has no column {missing[0]!r} "
                 f"({columns_in_words(self.table.columns)}): it needs {', '.join(REQUIRED_COLUMNS)}; say which columns "
-                "they are, or in which languages all rows are."
+                "they are, or in which languages all rows are.",
+                about="pair columns",
             )
         used = {*self.reading.columns.values(), *(["translation"] if self.reading.records else [])}
         self._others = {
@@ -204,7 +195,7 @@ def coded(chunk: pa.Table, problems: pa.Array, first: int) -> pa.Table:
 
 
 class VerdictWriter:
-    """Writes tables to one :class:`mlc.tables.DraftFile`.
+    """Writes tables to one file, which is there when it is complete.
 
     Args:
         path: JSON Lines, CSV, TSV or Parquet, by its ending.
@@ -220,13 +211,14 @@ class VerdictWriter:
         self.json_columns = tuple(name for name in schema.names if name in json_columns)
         self.format: Format = format_of(path, formats=TABLE_ENDINGS, what="file of verdicts")
         self.schema = schema
-        self._file = DraftFile(path)
-        self._part = self._file.draft.with_suffix(".part")
+        self._opened = ExitStack()
+        draft = self._opened.enter_context(draft_file(path))
+        self._part = draft.with_suffix(".part")
         with writing_told(self.path):
             if self.format == "parquet":
-                self._parquet: Any = pq.ParquetWriter(self._file.draft, schema, compression="zstd")
+                self._parquet: Any = pq.ParquetWriter(draft, schema, compression="zstd")
             else:
-                self._handle = self._file.draft.open("wb")
+                self._handle = draft.open("wb")
         self._started = False
 
     def __enter__(self) -> Self:
@@ -240,7 +232,7 @@ class VerdictWriter:
                 self.write(self.schema.empty_table())
             (self._parquet if self.format == "parquet" else self._handle).close()
             self._part.unlink(missing_ok=True)
-            self._file.end(complete=kind is None)
+            self._opened.__exit__(kind, error, trace)
 
     def write(self, table: pa.Table) -> None:
         """Adds rows.

@@ -1,30 +1,22 @@
-"""Thresholds of the quality filter. Every default is declared here and nowhere else."""
+"""Settings of the quality filter. Its thresholds are made of what the signals declare, and stand nowhere else."""
 
 import difflib
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializeAsAny, TypeAdapter, ValidationInfo, create_model, field_validator
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, all_languages, resolve_language
+from mlc.quality.signals import MODEL_SIGNALS, SIGNALS, Rule, rules_of, signals_of
 from mlc.settings import Settings
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Level = Annotated[float, Field(ge=0)]
-Deviations = Annotated[float, Field(gt=0)]
-LogProbability = Annotated[float, Field(le=0)]
-Cosine = Annotated[float, Field(ge=-1, le=1)]
-Count = Annotated[int, Field(ge=0)]
-
-ModelSignal = Literal["reverse", "round_trip", "meaning"]
-"""Signals that need a translator or an embedding model."""
-
-MODEL_THRESHOLDS: dict[ModelSignal, tuple[str, ...]] = {
-    "reverse": ("reverse_logprob", "dual_cross_entropy"),
-    "round_trip": ("round_trip_chrf",),
-    "meaning": ("similarity", "embedding_similarity"),
+MODEL_THRESHOLDS: dict[str, tuple[str, ...]] = {
+    signal.name: tuple(threshold.name for threshold in signal.thresholds) for signal in MODEL_SIGNALS
 }
-"""Thresholds that do nothing unless their signal is measured."""
+"""Signals that need a translator or an embedding model, and their thresholds, which do nothing unless their signal is
+measured."""
 
 SCRIPT_GROUPS: dict[str, tuple[str, ...]] = {
     "cjk": ("Hang", "Hani", "Hans", "Hant", "Jpan", "Kore"),
@@ -35,157 +27,98 @@ SCRIPT_GROUPS: dict[str, tuple[str, ...]] = {
 """Groups of scripts that thresholds may be given for; no script is in two of them."""
 
 
-class Thresholds(Settings):
+def _fields(rules: Sequence[Rule]) -> dict[str, Any]:
+    """A field for each threshold of some rules."""
+    thresholds = [threshold for rule in rules for threshold in rule.thresholds]
+    return {one.name: (one.kind, Field(default=one.default, description=one.meaning)) for one in thresholds}
+
+
+def _optional(rules: Sequence[Rule]) -> dict[str, Any]:
+    """The same, each of them unset."""
+    return {name: (kind | None, None) for name, (kind, _) in _fields(rules).items()}
+
+
+class Thresholds(create_model("_Thresholds", __base__=Settings, **_fields(rules_of(SIGNALS)))):  # type: ignore[misc]
     """When a row is dropped. A signal that is NULL (not applicable) never drops a row."""
 
-    garbled_count: Count = 0
-    """Dropped above: garbled characters beyond the source's, counted."""
 
-    copied_similarity: Level = 0.85
-    """Dropped at or above: similarity of source and translation, 0 to 1. Above 1 switches the rule off."""
-
-    copied_min_letters: Count = 12
-    """The copied rule applies from this many letters in the source: names and loan words are rightly equal."""
-
-    script_share: Share = 0.5
-    """Dropped below: share of letters in the expected script, 0 to 1. 0 switches the rule off."""
-
-    language_other: Level = 0.6
-    """Dropped at or above: probability of another language, 0 to 1. Above 1 switches the rule off."""
-
-    language_source: Level = 0.6
-    """Dropped at or above: probability that the text is still in the source language, 0 to 1. Above 1 is off."""
-
-    language_min_letters: Count = 20
-    """Both language rules apply from this many letters in the translation."""
-
-    caps_share: Level = 0.5
-    """Dropped at or above: share of letters in words of capitals beyond the source's, 0 to 1. Above 1 is off."""
-
-    caps_min_letters: Count = 12
-    """The caps rule applies from this many letters in the translation."""
-
-    repetition_share: Level = 0.25
-    """Dropped at or above: share of repeated n-grams beyond the source's, 0 to 1. Above 1 switches the rule off."""
-
-    repetition_loop: Level = 0.1
-    """Dropped at or above: share of characters in a loop beyond the source's, 0 to 1. Above 1 switches it off."""
-
-    cut_off_z: Deviations = 0.5
-    """Dropped when the final punctuation is missing and the translation is shorter than usual by more than this
-    many robust standard deviations. A translator that reports no end is dropped in any case."""
-
-    placeholders_share: Share = 1.0
-    """Dropped below: share of placeholders kept, 0 to 1. 0 switches the rule off."""
-
-    numbers_changed: Count = 0
-    """Dropped above: numbers that were replaced by other numbers, counted."""
-
-    numbers_kept: Share = 0.0
-    """Dropped below: share of numbers kept, 0 to 1. 0 is off, as numbers may be written out in words."""
-
-    length_z: Deviations = 2.75
-    """Dropped beyond, either way: robust standard deviations from the usual length ratio."""
-
-    lines_share: Share = 0.6
-    """Dropped below: smaller number of lines over the larger one, 0 to 1. 0 switches the rule off."""
-
-    sentences_share: Share = 0.5
-    """Dropped below: share of sentences kept, 0 to 1. 0 switches the rule off."""
-
-    sentences_z: Deviations = 0.5
-    """Dropped when a sentence is missing and the translation is shorter than usual by more than this many robust
-    standard deviations."""
-
-    collapsed_sources: Annotated[int, Field(ge=2)] = 3
-    """Dropped at or above: different sources that share one translation, counted over all rows."""
-
-    collapsed_min_letters: Count = 12
-    """The collapsed rule applies from this many letters in the translation: short answers are rightly shared."""
-
-    logprob: LogProbability | None = None
-    """Dropped below: mean log-probability a token (natural logarithm). Unset is off: it depends on the translator."""
-
-    reverse_logprob: LogProbability | None = None
-    """Dropped below: mean log-probability a token of the source, given the translation. Unset is off."""
-
-    dual_cross_entropy: Level | None = None
-    """Dropped above: dual conditional cross-entropy, 0 for two sure and agreeing directions. Unset is off."""
-
-    round_trip_chrf: Share | None = None
-    """Dropped below: chrF of the back-translation against the source, 0 to 1. Unset is off."""
-
-    similarity: Cosine | None = None
-    """Dropped below: cosine of the translator's own states of source and translation, -1 to 1. Unset is off."""
-
-    embedding_similarity: Cosine | None = None
-    """Dropped below: cosine of the sentence embeddings of source and translation, -1 to 1. Unset is off."""
-
-    quality: Share | None = None
-    """Dropped below: the calibrated quality, 0 to 1. Unset is off."""
-
-
-class ThresholdOverrides(Settings):
+class ThresholdOverrides(create_model("_Overrides", __base__=Settings, **_optional(rules_of(SIGNALS)))):  # type: ignore[misc]
     """Thresholds of some languages; what is unset is as in the default. The meanings are those of `Thresholds`."""
 
-    garbled_count: Count | None = None
-    copied_similarity: Level | None = None
-    copied_min_letters: Count | None = None
-    script_share: Share | None = None
-    language_other: Level | None = None
-    language_source: Level | None = None
-    language_min_letters: Count | None = None
-    caps_share: Level | None = None
-    caps_min_letters: Count | None = None
-    repetition_share: Level | None = None
-    repetition_loop: Level | None = None
-    cut_off_z: Deviations | None = None
-    placeholders_share: Share | None = None
-    numbers_changed: Count | None = None
-    numbers_kept: Share | None = None
-    length_z: Deviations | None = None
-    lines_share: Share | None = None
-    sentences_share: Share | None = None
-    sentences_z: Deviations | None = None
-    collapsed_sources: Annotated[int, Field(ge=2)] | None = None
-    collapsed_min_letters: Count | None = None
-    logprob: LogProbability | None = None
-    reverse_logprob: LogProbability | None = None
-    dual_cross_entropy: Level | None = None
-    round_trip_chrf: Share | None = None
-    similarity: Cosine | None = None
-    embedding_similarity: Cosine | None = None
-    quality: Share | None = None
+
+@cache
+def _models(more: tuple[str, ...]) -> tuple[type[Thresholds], type[ThresholdOverrides]]:
+    """Thresholds and overrides where signals of one's own are measured too."""
+    own = [signal for signal in signals_of(more) if signal not in SIGNALS]
+    if not own:
+        return Thresholds, ThresholdOverrides
+    return (
+        create_model("OwnThresholds", __base__=Thresholds, **_fields(own)),
+        create_model("OwnOverrides", __base__=ThresholdOverrides, **_optional(own)),
+    )
 
 
 class QualitySettings(Settings):
     """What the quality filter drops, and when it stops the run."""
 
-    default: Thresholds = Thresholds()
+    more_signals: tuple[str, ...] = ()
+    """Signals of your own beside those that ship, as `module:object`, see `mlc.quality.signals.signal`. Their
+    thresholds stand beside the others."""
+
+    default: SerializeAsAny[Thresholds] = Field(default=Thresholds(), validate_default=True)
     """Thresholds of every language."""
 
-    scripts: dict[str, ThresholdOverrides] = Field(default_factory=dict)
+    scripts: SerializeAsAny[dict[str, ThresholdOverrides]] = Field(default_factory=dict)
     """Thresholds by script of the target, such as `Arab`, or by group of scripts (`cjk`, `indic`, `unspaced`, `rtl`),
     over the default; a script is over its group."""
 
-    languages: dict[str, ThresholdOverrides] = Field(default_factory=dict)
+    languages: SerializeAsAny[dict[str, ThresholdOverrides]] = Field(default_factory=dict)
     """Thresholds by target language, over those by script."""
 
-    pairs: dict[str, ThresholdOverrides] = Field(default_factory=dict)
+    pairs: SerializeAsAny[dict[str, ThresholdOverrides]] = Field(default_factory=dict)
     """Thresholds by pair of languages, such as `en-sw`, over those by language."""
 
     length_batch_rows: Annotated[int, Field(ge=2)] | None = 1000
     """From this many rows of a pair of languages on, its usual length is estimated from them; unset: never."""
 
-    model_signals: tuple[ModelSignal, ...] = ()
+    model_signals: tuple[str, ...] = ()
     """Signals that need the translator, measured for the rows that passed all others: `reverse`, `round_trip`,
     `meaning`. Each has its threshold in `default`."""
 
-    min_kept_share: Share = 0.3
+    min_kept_share: Annotated[float, Field(ge=0, le=1)] = 0.3
     """A language that keeps less than this share of its translations stops the run, 0 to 1."""
 
     allow_low_yield: bool = False
     """Go on even with languages that keep less than `min_kept_share`."""
+
+    @field_validator("more_signals")
+    @classmethod
+    def _can_be_loaded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        signals_of(names)
+        return names
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _own_thresholds(cls, value: Any, info: ValidationInfo) -> Any:
+        model, _ = _models(info.data.get("more_signals", ()))
+        return model.model_validate(value.model_dump(exclude_unset=True) if isinstance(value, Thresholds) else value)
+
+    @field_validator("scripts", "languages", "pairs", mode="before")
+    @classmethod
+    def _own_overrides(cls, value: Any, info: ValidationInfo) -> Any:
+        _, model = _models(info.data.get("more_signals", ()))
+        return value if model is ThresholdOverrides else TypeAdapter(dict[str, model]).validate_python(value)  # type: ignore[valid-type]
+
+    @field_validator("model_signals")
+    @classmethod
+    def _known_signals(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in MODEL_THRESHOLDS:
+                raise UserError(
+                    f"The signal {name!r} in quality.model_signals needs no translator, or is unknown: choose from "
+                    f"{', '.join(MODEL_THRESHOLDS)}."
+                )
+        return names
 
     @field_validator("scripts")
     @classmethod
@@ -229,7 +162,7 @@ class QualitySettings(Settings):
         values = self.default.model_dump()
         for level in levels:
             values |= level.model_dump(exclude_none=True) if level else {}
-        return Thresholds(**values)
+        return type(self.default)(**values)
 
     def only_for(self, target: str, source: str = ENGLISH) -> Self:
         """The settings that decide about one pair of languages: overrides for others are left out."""

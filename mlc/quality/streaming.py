@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -22,13 +22,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
-from mlc.quality.batch import NEEDED, TYPES, Batch, batch_signals
-from mlc.quality.filtering import VERDICT_COLUMNS, for_batch, judge, with_columns
+from mlc.quality.asking import RowModel, measure_passed
+from mlc.quality.deciding import VERDICT_COLUMNS, judge
 from mlc.quality.funnel import KEPT
-from mlc.quality.measuring import KEPT_FOR_BATCH, chosen_signals, measure_rows
+from mlc.quality.measuring import KEPT_FOR_BATCH, measure_rows
+from mlc.quality.measuring.batch import NEEDED, TYPES, Batch, batch_signals
+from mlc.quality.measuring.tables import for_batch
 from mlc.quality.pairs import PairFile, VerdictWriter, coded
+from mlc.quality.rows import with_columns
 from mlc.quality.settings import QualitySettings
-from mlc.quality.signals import RULES, SIGNAL_COLUMNS, TEXT_SIGNALS, Scope, Signal
+from mlc.quality.signals import QUALITY, TEXT_SIGNALS, Scope, Signal, chosen_signals, rules_of, signals_of
 
 MEMORY_LIMIT = "600MB"
 """What DuckDB may hold of what all rows say; the rest goes to the disk."""
@@ -40,25 +43,6 @@ TEXT_RULES = tuple(signal.name for signal in TEXT_SIGNALS)
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
-
-
-class RowModel(Protocol):
-    """Measures signals that need a model."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns that it fills."""
-
-    def measure(self, pairs: pa.Table) -> pa.Table:
-        """Measures pairs.
-
-        Args:
-            pairs: ``source``, ``translation``, ``source_code``, ``target_code`` and, where the input has it,
-                ``back_translation``; nothing is NULL but the last.
-
-        Returns:
-            The columns ``columns``, in the order of the pairs.
-        """
 
 
 @dataclass
@@ -81,6 +65,14 @@ class Summary:
     def kept(self) -> int:
         """Rows that stay."""
         return sum(count for (_, reason), count in self.counts.items() if reason == KEPT)
+
+    def reasons(self) -> Counter[str]:
+        """Rows that were dropped by first reason, over all languages."""
+        found: Counter[str] = Counter()
+        for (_, reason), count in sorted(self.counts.items(), key=lambda item: item[0][1]):
+            if reason != KEPT:
+                found[reason] += count
+        return found
 
     def funnel(self) -> pa.Table:
         """Rows and share by language and reason, as :func:`mlc.quality.funnel.funnel` counts them."""
@@ -128,7 +120,7 @@ def filter_file(
         UserError: A file cannot be read or written, a column is missing, or no row names a language.
     """
     file = pairs if isinstance(pairs, PairFile) else PairFile(pairs)
-    job = _Job(file, settings, chosen_signals(signals), (*signals, "quality"), model)
+    job = _Job(file, settings, signals, model)
     told = on_progress or (lambda done, rows: None)
     if not verdicts.parent.is_dir():
         raise UserError(f"The folder {str(verdicts.parent)!r} of the file of verdicts does not exist: make it first.")
@@ -159,23 +151,24 @@ class _Job:
         self,
         pairs: PairFile,
         settings: QualitySettings,
-        signals: Sequence[Signal],
-        rules: Sequence[str],
+        names: Sequence[str],
         model: RowModel | None,
     ) -> None:
         self.pairs = pairs
         self.settings = settings
-        self.signals = signals
-        self.rules = [rule for rule in RULES if rule in rules]
+        known = signals_of(settings.more_signals)
+        self.signals: Sequence[Signal] = chosen_signals(names, known)
+        self.rules = [rule.name for rule in rules_of(known) if rule.name in (*names, QUALITY.name)]
         self.model = model
         self.summary = Summary()
         self.text_columns = [
-            column for signal in signals if signal.scope is not Scope.MODEL for column in signal.columns
+            column for signal in self.signals if signal.scope is not Scope.MODEL for column in signal.columns
         ]
-        names = [column.name for signal in signals for column in signal.columns]
-        self.model_columns = [name for name in (model.columns if model else ()) if name in names]
+        measured = {column.name for signal in self.signals for column in signal.columns}
+        self.model_columns = [name for name in (model.columns if model else ()) if name in measured]
         self.batch: Batch | None = None
-        kept = [item for item in pairs.schema if item.name not in (*SIGNAL_COLUMNS, *VERDICT_COLUMNS)]
+        made = {*VERDICT_COLUMNS, *(column.name for signal in known for column in signal.columns)}
+        kept = [item for item in pairs.schema if item.name not in made]
         self.given = pa.schema(kept)
         self.json_columns = pairs.json_columns & set(self.given.names)
         own = [pa.field(column.name, ARROW[column.kind]) for column in self.text_columns]
@@ -187,13 +180,12 @@ class _Job:
             pa.field("reasons", pa.list_(pa.string())),
         ]
         self.schema = pa.schema([*kept, *own, *verdict])
-        row_signals = [column for signal in signals if signal.scope is not Scope.MODEL for column in signal.columns]
         self.work_schema = pa.schema(
             [
                 *(pa.field(f"given_{place}", item.type) for place, item in enumerate(kept)),
                 *(pa.field(name, pa.string()) for name in ("source_code", "target_code")),
                 pa.field("row", pa.int64()),
-                *(pa.field(column.name, ARROW[column.kind]) for column in row_signals),
+                *(pa.field(column.name, ARROW[column.kind]) for column in self.text_columns),
                 *(pa.field(name, ARROW[TYPES[name]]) for name in KEPT_FOR_BATCH),
             ]
         )
@@ -267,19 +259,10 @@ class _Job:
         """Adds the columns of the model, NULL for rows that the other rules drop."""
         assert self.model is not None
         verdicts = judge(chunk.drop_columns(self._given_columns()), self.settings, self.rules)
-        passed = np.flatnonzero(verdicts["keep"].to_numpy(zero_copy_only=False))
-        rows = chunk.take(pa.array(passed))
         names = [name for name in ("source", "translation", "back_translation") if name in self.given.names]
-        columns = {name: rows[f"given_{self.given.names.index(name)}"] for name in names}
-        measured = self.model.measure(
-            pa.table({**columns, "source_code": rows["source_code"], "target_code": rows["target_code"]})
-        )
-        place = np.full(len(chunk), -1)
-        place[passed] = np.arange(len(passed))
-        indices = pa.array(place, mask=place < 0)
-        return with_columns(
-            chunk, pa.table({name: measured[name].combine_chunks().take(indices) for name in self.model_columns})
-        )
+        columns = {name: chunk[f"given_{self.given.names.index(name)}"] for name in names}
+        pairs = pa.table({**columns, "source_code": chunk["source_code"], "target_code": chunk["target_code"]})
+        return with_columns(chunk, measure_passed(self.model, pairs, verdicts["keep"]).select(self.model_columns))
 
     def _given_columns(self) -> list[str]:
         return [f"given_{place}" for place in range(len(self.given))]

@@ -42,10 +42,17 @@ class ReportData:
     training_logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """By model and seed, one entry a step: ``step`` and any of ``loss``, ``alignment_loss``, ``consistency_loss``,
     ``collinearity``, ``between_prompt_cosine``."""
-    searches: Mapping[tuple[int | None, str], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    """By seed and language, every trial of a search for an edit, as :meth:`mlc.editing.search.Search.rows` has them."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What the models are called, in the order in which they are shown; others follow by name."""
+    compared: tuple[str, str] | None = None
+    """The candidate, and the model that it is held against; None where there is nothing to compare."""
+    searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By model, seed and language, every trial of a search for an edit, as
+    :meth:`mlc.editing.search.Search.rows` has them."""
     trained_languages: Sequence[str] | None = None
     """Languages whose translations were trained on; given, trained and unseen languages are told apart."""
     machine_translated_languages: Sequence[str] = ()
     """Languages whose evaluation prompts no person translated."""
+    kept: Sequence[str] = ()
+    """Sentences without their full stop: which results a person kept although code or a library had changed."""
     gate: Gate | None = None

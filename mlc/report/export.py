@@ -2,15 +2,14 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
+from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.report.data import FunnelRow
 from mlc.report.wording import language_name
-
-ANSWER_KINDS = ("refusal", "answer", "invalid")
+from mlc.store.plain import without_nan
 
 _PARTS = tuple(field.name for field in fields(Estimate))
 
@@ -19,9 +18,10 @@ def results_csv(results: Sequence[EvaluationResult]) -> str:
     """One row for each model, seed and language, in the order given.
 
     A figure with an interval takes four columns: ``auroc``, ``auroc_low``, ``auroc_high``, ``auroc_n``. What is
-    missing is empty. Lines end in a line feed.
+    missing is empty. Answers are counted by judge and outcome: ``answers_openings_refused``. Lines end in a line feed.
     """
-    rows = [dict(_flat(result.summary)) for result in results]
+    judges = sorted({judge for result in results for judge in result.summary.answers})
+    rows = [dict(_flat(result.summary, judges)) for result in results]
     columns = list(rows[0]) if rows else []
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -39,7 +39,7 @@ def funnel_csv(rows: Sequence[FunnelRow]) -> str:
     return buffer.getvalue()
 
 
-def _flat(summary: EvaluationSummary) -> Iterator[tuple[str, str]]:
+def _flat(summary: EvaluationSummary, judges: Sequence[str]) -> Iterator[tuple[str, str]]:
     for field in fields(summary):
         value = getattr(summary, field.name)
         if isinstance(value, Estimate):
@@ -47,8 +47,10 @@ def _flat(summary: EvaluationSummary) -> Iterator[tuple[str, str]]:
                 name = field.name if part == "value" else f"{field.name}_{part}"
                 yield name, _text(getattr(value, part))
         elif isinstance(value, dict):
-            for kind in ANSWER_KINDS:
-                yield f"{field.name}_{kind}", _text(value.get(kind, 0) if value else None)
+            for judge in judges:
+                for outcome in OUTCOMES:
+                    count = value[judge].get(outcome, 0) if judge in value else None
+                    yield f"{field.name}_{judge}_{outcome}", _text(count)
         else:
             yield field.name, _text(value)
             if field.name == "language":
@@ -56,6 +58,6 @@ def _flat(summary: EvaluationSummary) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if without_nan(value) is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

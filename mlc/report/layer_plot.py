@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from mlc.choices import Pool
 from mlc.evaluation.layers import LayerFigures, Sweep
 from mlc.evaluation.results import Estimate
-from mlc.models.states import Pool
 from mlc.report.plots import _FAINT, _INK, _TEXT, _WIDTH, Plot, _dress, _finish, _legend
 from mlc.report.wording import number
 

@@ -59,7 +59,8 @@ def render(data: ReportData, folder: Path) -> None:
     if not data.results:
         raise UserError("There are no evaluation results to report: evaluate at least one model first.")
     results = sorted(data.results, key=_result_order)
-    evaluations = Evaluations(results)
+    evaluations = Evaluations(results, labels=data.labels)
+    pair = data.compared if data.compared and set(data.compared) <= set(evaluations.models) else None
     rows = _language_rows(evaluations, data)
     plots = list(_plots(evaluations, rows, data, results))
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,17 +71,18 @@ def render(data: ReportData, folder: Path) -> None:
         (folder / FUNNEL_FILE).write_text(funnel_csv(data.funnel), encoding="utf-8", newline="")
     page = _template().render(
         name=data.name,
-        verdict=verdict(evaluations),
+        verdict=verdict(evaluations, pair),
         gate=data.gate,
-        models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages)),
+        models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
-        searches=search_table(data.searches),
+        searches=search_table(data.searches, data.labels),
         settings={key: setting(value) for key, value in data.settings.items()},
         machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
+        kept=data.kept,
         nano=_uses_nano(data.settings),
         results_file=RESULTS_FILE,
     )
@@ -122,22 +124,27 @@ def _plots(
     auroc = _by_language(evaluations, "auroc")
     safety, over_refusal = _by_language(evaluations, "safety"), _by_language(evaluations, "over_refusal")
     refusals = {
-        model: {code: (over_refusal[model][code].value, safety[model][code].value) for code in safety[model]}
-        for model in safety
+        label: {code: (over_refusal[label][code].value, safety[label][code].value) for code in safety[label]}
+        for label in safety
     }
+    logs = {(evaluations.label(model), seed): log for (model, seed), log in data.training_logs.items()}
+    # A model may be trained for another one to start from, without being measured.
+    labels = dict.fromkeys([*map(evaluations.label, evaluations.models), *(label for label, _ in logs)])
     candidates = (
         plot_auroc(rows, auroc),
         plot_refusals(rows, refusals),
         plot_representation(rows, _cosines(evaluations, results)),
         plot_funnel(data.funnel),
-        plot_training(data.training_logs),
+        plot_training(logs, list(labels)),
     )
     yield from (plot for plot in candidates if plot)
 
 
 def _by_language(evaluations: Evaluations, metric: Metric) -> dict[str, dict[str, Estimate]]:
     return {
-        model: {code: evaluations.average(model, [code], metric).estimate for code in evaluations.languages(model)}
+        evaluations.label(model): {
+            code: evaluations.average(model, [code], metric).estimate for code in evaluations.languages(model)
+        }
         for model in evaluations.models
     }
 
@@ -145,12 +152,12 @@ def _by_language(evaluations: Evaluations, metric: Metric) -> dict[str, dict[str
 def _cosines(evaluations: Evaluations, results: Sequence[EvaluationResult]) -> dict[str, dict[str, Pair]]:
     pairs: dict[str, dict[str, Pair]] = {}
     for model in evaluations.models:
-        pairs[model] = {}
+        own = pairs[evaluations.label(model)] = {}
         for code in evaluations.languages(model):
             matched = mean_over_seeds(results, model, code, lambda summary: summary.matched_cosine)
             unmatched = mean_over_seeds(results, model, code, lambda summary: summary.unmatched_cosine)
             if code != ENGLISH and matched is not None:
-                pairs[model][code] = (math.nan if unmatched is None else unmatched, matched)
+                own[code] = (math.nan if unmatched is None else unmatched, matched)
     return pairs
 
 

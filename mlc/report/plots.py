@@ -17,10 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mlc.evaluation.comparison import model_order
 from mlc.evaluation.results import Estimate
 from mlc.report.data import FunnelRow
-from mlc.report.wording import language_name, model_name, number
+from mlc.report.wording import language_name, number
 
 KEPT = "kept"
 
@@ -29,8 +28,8 @@ _DPI = 200
 _SCREEN_DPI = 120
 _TEXT = 9.0  # points
 _INK, _FAINT, _GRID = "#333333", "#777777", "#e3e3e3"
-_MODEL_COLOURS = {"base": "#666666", "english-only": "#E69F00", "consistency": "#0072B2", "edit": "#882255"}
-_MORE_COLOURS = ("#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+_MODEL_COLOURS = ("#666666", "#E69F00", "#0072B2", "#882255", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+"""By the place of a model; the first is the untouched one."""
 _REASON_COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
 _OTHER_REASONS_COLOUR, _KEPT_COLOUR = "#555555", "#ececec"
 _SEED_STYLES: tuple[tuple[float, Sequence[float]] | Literal["-"], ...] = (
@@ -81,7 +80,7 @@ def plot_auroc(rows: Sequence[LanguageRow], figures: Mapping[str, Mapping[str, E
 
     Args:
         rows: Languages from top to bottom.
-        figures: By model, then by language. Missing ones are left out.
+        figures: By what the model is called, then by language. Missing ones are left out.
 
     Returns:
         None if there is nothing to draw.
@@ -118,7 +117,7 @@ def plot_refusals(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, 
 
     Args:
         rows: Languages from top to bottom.
-        pairs: By model, then by language: over-refusal and safety rate.
+        pairs: By what the model is called, then by language: over-refusal and safety rate.
 
     Returns:
         None if there is nothing to draw.
@@ -142,7 +141,8 @@ def plot_representation(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping
 
     Args:
         rows: Languages from top to bottom.
-        pairs: By model, then by language: cosine to the English states of other prompts, and of the same prompt.
+        pairs: By what the model is called, then by language: cosine to the English states of other prompts, and of the
+            same prompt.
 
     Returns:
         None if there is nothing to draw.
@@ -218,11 +218,12 @@ def plot_funnel(rows: Sequence[FunnelRow]) -> Plot | None:
     )
 
 
-def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]]) -> Plot | None:
+def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]], models: Sequence[str]) -> Plot | None:
     """Training curves, one panel a quantity.
 
     Args:
-        logs: By model and seed, one entry a step.
+        logs: By what the model is called, and seed, one entry a step.
+        models: All models of the report in their order, so that colours are the same on every plot.
 
     Returns:
         None if there is nothing to draw.
@@ -234,8 +235,8 @@ def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]])
     panels = [(key, title) for key, title in _PANELS.items() if key in logged]
     if not panels:
         return None
-    runs = sorted(logs, key=lambda run: (model_order(run[0]), run[1]))
-    models, seeds = list(dict.fromkeys(model for model, _ in runs)), sorted({seed for _, seed in runs})
+    runs = sorted(logs, key=lambda run: (models.index(run[0]), run[1]))
+    seeds = sorted({seed for _, seed in runs})
     columns = min(2, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(_WIDTH, 2.0 * lines + 0.4), layout="constrained", facecolor="white")
@@ -251,7 +252,8 @@ def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]])
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         _dress(axes, "step" if place >= len(panels) - columns else "", grid="y")
-    handles = _model_handles(models)
+    trained = {model for model, _ in runs}
+    handles = [handle for handle in _model_handles(models) if handle.get_label() in trained]
     if len(seeds) > 1:
         handles += [
             Line2D([], [], color=_INK, linewidth=1.3, linestyle=_SEED_STYLES[i % len(_SEED_STYLES)], label=f"seed {s}")
@@ -292,10 +294,11 @@ def reason_name(reason: str) -> str:
 
 
 def model_colours(models: Sequence[str]) -> dict[str, str]:
-    """A colour for each model, the same on every plot."""
-    others = [model for model in models if model not in _MODEL_COLOURS]
-    more = {model: _MORE_COLOURS[index % len(_MORE_COLOURS)] for index, model in enumerate(others)}
-    return {model: _MODEL_COLOURS.get(model) or more[model] for model in models}
+    """A colour for each model, by its place; the first is the untouched one and keeps its grey to itself."""
+    later = _MODEL_COLOURS[1:]
+    return {
+        model: later[(place - 1) % len(later)] if place else _MODEL_COLOURS[0] for place, model in enumerate(models)
+    }
 
 
 def _plot_pairs(
@@ -385,8 +388,7 @@ def _dress(axes: Axes, label: str, *, grid: Literal["x", "y"] | None) -> None:
 def _model_handles(models: Sequence[str]) -> list[Line2D]:
     colours = model_colours(models)
     return [
-        Line2D([], [], color=colours[model], linewidth=1.4, marker="o", markersize=5, label=model_name(model))
-        for model in models
+        Line2D([], [], color=colours[model], linewidth=1.4, marker="o", markersize=5, label=model) for model in models
     ]
 
 

@@ -7,20 +7,18 @@ from statistics import fmean
 from typing import Any
 
 from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
+from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.languages import ENGLISH
 from mlc.report.data import FunnelRow
-from mlc.report.export import ANSWER_KINDS
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
-from mlc.report.verdict import compared
 from mlc.report.wording import (
     METRIC_NAMES,
     NOTHING,
     count,
     interval,
     language_name,
-    model_name,
     number,
     setting,
     signed,
@@ -82,12 +80,11 @@ class Table:
     blocks: tuple[Block, ...]
 
 
-def models_table(evaluations: Evaluations, rows: Sequence[ModelRow]) -> Table:
+def models_table(evaluations: Evaluations, rows: Sequence[ModelRow], pair: tuple[str, str] | None) -> Table:
     """The models side by side, figures from top to bottom, and the difference that the verdict is about."""
-    pair = compared(evaluations)
-    columns = [Cell("n"), *(Cell(model_name(row.model), (_seeds(row),)) for row in rows)]
+    columns = [Cell("n"), *(Cell(evaluations.label(row.model), (_seeds(row),)) for row in rows)]
     if pair:
-        columns.append(Cell("Difference", (" − ".join(map(model_name, pair)),)))
+        columns.append(Cell("Difference", (" − ".join(map(evaluations.label, pair)),)))
     blocks = [
         Block(
             _group_title(group, rows[0].groups[group].languages),
@@ -120,7 +117,7 @@ def languages_table(
             figures = [evaluations.average(model, [row.code], metric).estimate for metric in LANGUAGE_METRICS]
             states = [mean_over_seeds(results, model, row.code, read) for read in representation.values()]
             cells = (*map(_estimate_cell, figures), *(Cell(number(value)) for value in states))
-            lines.append(Line(model_name(model), cells))
+            lines.append(Line(evaluations.label(model), cells))
         blocks.append(Block(f"{row.label} · {row.code}", tuple(lines)))
     return Table(columns, tuple(blocks))
 
@@ -128,22 +125,27 @@ def languages_table(
 def answers_table(
     evaluations: Evaluations, languages: Sequence[LanguageRow], results: Sequence[EvaluationResult]
 ) -> Table | None:
-    """Counts of greedy answers by kind, summed over seeds; None where no answers were sampled."""
-    if not any(sum(result.summary.answers.values()) for result in results):
+    """Counts of greedy answers by judge and outcome, summed over seeds; None where no answers were judged."""
+    judges = sorted({judge for result in results for judge in result.summary.answers})
+    if not any(sum(counts.values()) for result in results for counts in result.summary.answers.values()):
         return None
-    lines = []
-    for row in languages:
-        cells = []
-        for model in evaluations.models:
-            counts = [
-                result.summary.answers
-                for result in results
-                if (result.summary.model, result.summary.language) == (model, row.code) and result.summary.answers
-            ]
-            totals = [str(sum(answers.get(kind, 0) for answers in counts)) for kind in ANSWER_KINDS]
-            cells.append(Cell(" / ".join(totals) if counts else NOTHING))
-        lines.append(Line(row.label, tuple(cells)))
-    return Table(tuple(Cell(model_name(model)) for model in evaluations.models), (Block("", tuple(lines)),))
+    blocks = []
+    for judge in judges:
+        lines = []
+        for row in languages:
+            cells = []
+            for model in evaluations.models:
+                counts = [
+                    result.summary.answers[judge]
+                    for result in results
+                    if (result.summary.model, result.summary.language) == (model, row.code)
+                    and any(result.summary.answers.get(judge, {}).values())
+                ]
+                totals = [str(sum(answers.get(outcome, 0) for answers in counts)) for outcome in OUTCOMES]
+                cells.append(Cell(" / ".join(totals) if counts else NOTHING))
+            lines.append(Line(row.label, tuple(cells)))
+        blocks.append(Block(f"Judge: {judge}", tuple(lines)))
+    return Table(tuple(Cell(evaluations.label(model)) for model in evaluations.models), tuple(blocks))
 
 
 def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
@@ -163,7 +165,9 @@ def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
     return Table(tuple(Cell(column) for column in columns), (Block("", tuple(lines)),))
 
 
-def search_table(searches: Mapping[tuple[int | None, str], Sequence[Mapping[str, Any]]]) -> Table | None:
+def search_table(
+    searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]], labels: Mapping[str, str]
+) -> Table | None:
     """Every trial of every search, the winner marked; None where nothing was searched."""
     if not searches:
         return None
@@ -171,7 +175,8 @@ def search_table(searches: Mapping[tuple[int | None, str], Sequence[Mapping[str,
     figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
     english = {"AUROC, English": "auroc", "Bits, English": "bits"}
     blocks = []
-    for (seed, code), rows in sorted(searches.items(), key=lambda item: (item[0][0] or 0, language_name(item[0][1]))):
+    several = len({model for model, _, _ in searches}) > 1
+    for (model, seed, code), rows in sorted(searches.items(), key=_search_order):
         lines = []
         for row in rows:
             cells = [Cell(setting(row.get(name)) if name in row else "") for name in names]
@@ -179,9 +184,16 @@ def search_table(searches: Mapping[tuple[int | None, str], Sequence[Mapping[str,
             cells += [Cell(number(row[f"{figure}.{ENGLISH}"])) for figure in english.values()]
             cells.append(Cell("best" if row["best"] else row["broken"]))
             lines.append(Line(row["trial"], tuple(cells)))
-        blocks.append(Block(language_name(code) + ("" if seed is None else f" · seed {seed}"), tuple(lines)))
+        title = [language_name(code), *([labels.get(model, model)] if several else [])]
+        title += [] if seed is None else [f"seed {seed}"]
+        blocks.append(Block(" · ".join(title), tuple(lines)))
     columns = (*names, *figures, *english, "")
     return Table(tuple(Cell(column) for column in columns), tuple(blocks))
+
+
+def _search_order(item: tuple[tuple[str, int | None, str], Any]) -> tuple[str, int, str]:
+    (model, seed, code), _ = item
+    return model, seed or 0, language_name(code)
 
 
 def mean_over_seeds(

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mlc.evaluation.comparison import BASELINES, CANDIDATES, Evaluations, first_of
+from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH
-from mlc.report.wording import count, difference, direction, model_name
+from mlc.report.wording import count, difference, direction
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("over-refusal", "over_refusal"),
@@ -27,12 +27,6 @@ class Verdict:
     """What happened to the other figures; empty where there is nothing to compare."""
 
 
-def compared(evaluations: Evaluations) -> tuple[str, str] | None:
-    """The candidate and its baseline; None where there is no candidate or nothing to compare it with."""
-    candidate, baseline = (first_of(roles, evaluations.models) for roles in (CANDIDATES, BASELINES))
-    return None if candidate is None or baseline is None else (candidate, baseline)
-
-
 def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
     """The languages that the verdict is about, and how to say it: the others, or English where it is alone."""
     languages = evaluations.languages()
@@ -42,15 +36,18 @@ def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
     return languages, "in English, the only language"
 
 
-def verdict(evaluations: Evaluations) -> Verdict:
+def verdict(evaluations: Evaluations, pair: tuple[str, str] | None) -> Verdict:
     """Says in one sentence whether the candidate separates harmful from harmless prompts better than the baseline.
 
     It follows the interval of the difference in AUROC alone: above zero is better, below is worse, else unclear.
+
+    Args:
+        evaluations: Of all models.
+        pair: The candidate, and the model that it is held against; None where there is nothing to compare.
     """
-    pair = compared(evaluations)
     languages, where = reach(evaluations)
     if pair is None:
-        names = " and ".join(model_name(model) for model in evaluations.models)
+        names = " and ".join(map(evaluations.label, evaluations.models))
         return Verdict(f"Only {names} was measured, so there is no comparison to report.", "unclear", "")
     if not languages:
         return Verdict("The models share no evaluated language, so there is no comparison to report.", "unclear", "")
@@ -58,7 +55,7 @@ def verdict(evaluations: Evaluations) -> Verdict:
     gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric="auroc")
     seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
-    sentence, tone = _sentence(gain, model_name(candidate), model_name(baseline), basis)
+    sentence, tone = _sentence(gain, evaluations.label(candidate), evaluations.label(baseline), basis)
     return Verdict(sentence, tone, _beside(evaluations, pair, languages))
 
 
@@ -88,4 +85,5 @@ def _beside(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[st
     if ENGLISH in evaluations.languages() and languages != (ENGLISH,):
         parts.append(("AUROC in English", changed((ENGLISH,), "auroc")))
     told = [f"{name} {difference(change)}" for name, change in parts if not math.isnan(change.value)]
-    return f"Beside it, {model_name(candidate)} minus {model_name(baseline)}: {', '.join(told)}." if told else ""
+    names = f"{evaluations.label(candidate)} minus {evaluations.label(baseline)}"
+    return f"Beside it, {names}: {', '.join(told)}." if told else ""

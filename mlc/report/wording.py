@@ -21,13 +21,7 @@ METRIC_NAMES: Mapping[Metric, str] = {
 }
 
 _NO_BREAK = "\u00a0"
-_MODEL_NAMES = {"base": "Base", "english-only": "English-only", "consistency": "Consistency", "edit": "Edited"}
 _LANGUAGE_NAMES = {language.code: language.english_name for language in all_languages()}
-
-
-def model_name(model: str) -> str:
-    """Name of a model; one that is no role keeps its own."""
-    return _MODEL_NAMES.get(model, model)
 
 
 def language_name(code: str) -> str:

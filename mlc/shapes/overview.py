@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlc.choices import Format
 from mlc.errors import UserError
 from mlc.languages import all_languages, resolve_language
 from mlc.naming import looks_like_a_name
 from mlc.shapes.labels import Labels
 from mlc.shapes.pairs import pair_reading
 from mlc.shapes.prompts import Reading, reading_of
-from mlc.tables import LINE_COLUMN, TABLE_ENDINGS, Format, TableFile, columns_in_words, find_place
+from mlc.tables import LINE_COLUMN, TABLE_ENDINGS, TableFile, columns_in_words, find_place
 
 SHOWN_IDS = 5
 

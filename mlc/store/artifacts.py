@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlc.errors import UserError
-from mlc.store.hashing import digest_data, digest_file, folder_files, fsync_path
+from mlc.store.drafts import draft_file, place_folder
+from mlc.store.hashing import digest_data, digest_file, folder_files
 from mlc.store.keys import KeyParts
 from mlc.store.locks import file_lock
 
@@ -177,8 +178,6 @@ class ArtifactStore:
                         "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
                     )
                     return None
-                for path in folder_files(draft):
-                    fsync_path(path)
                 self._place(draft, kind, key)
             return self.reference(kind, key)
         finally:
@@ -222,13 +221,13 @@ class ArtifactStore:
         return manifest
 
     def manifests(self, kind: str) -> list[dict[str, Any]]:
-        """Every manifest of one kind, oldest first."""
+        """Every manifest of one kind, the one that has had its key longest first."""
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
             try:
                 manifest = json.loads(path.read_text(encoding="utf-8"))
-                found.append((manifest["created"], path.parent.name, manifest))
-            except (ValueError, KeyError, TypeError):
+                found.append((_since(manifest), path.parent.name, manifest))
+            except (ValueError, KeyError, TypeError, AttributeError):
                 logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
@@ -278,27 +277,55 @@ class ArtifactStore:
             "seconds": round(seconds, 3),
             "facts": draft.facts,
         }
-        for name in files:
-            fsync_path(draft.path / name)
-        temporary = draft.path / f".{MANIFEST}"
-        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-        fsync_path(temporary)
-        temporary.rename(draft.path / MANIFEST)
-        self._place(draft.path, kind, parts.key)
+        _write_manifest(draft.path, manifest)
+        self._publish(draft.path, kind, parts.key)
+
+    def also_under(self, kind: str, key: str, parts: KeyParts, note: Mapping[str, Any]) -> ArtifactRef | None:
+        """Gives an artifact one more key. Its files and their digest stay as they are, and so does the first key.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            parts: What the other key is made of.
+            note: Plain data for the list ``kept`` in the manifest of the other key.
+
+        Returns:
+            The artifact under the other key; None if there is no intact one under ``key``.
+
+        Raises:
+            UserError: The workspace cannot be written.
+        """
+        with self.making(kind, parts.key):
+            if (there := self.find(kind, parts.key)) is not None:
+                return there
+            ref = self.find(kind, key)
+            if ref is None:
+                return None
+            manifest = self.manifest(kind, key)
+            kept = [*manifest.get("kept", ()), dict(note)]
+            draft = self._drafts / uuid.uuid4().hex
+            try:
+                with plain_disk_errors(self.workspace):
+                    draft.mkdir()
+                    for name in manifest["files"]:
+                        _link(self.folder(ref) / name, draft / name)
+                    _write_manifest(draft, {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept})
+                    self._publish(draft, kind, parts.key)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        return self.reference(kind, parts.key)
+
+    def _publish(self, draft: Path, kind: str, key: str) -> None:
+        self._place(draft, kind, key)
         if self.remote:
-            self.remote.push(self.root / kind / parts.key, kind, parts.key)
+            self.remote.push(self.root / kind / key, kind, key)
 
     def _place(self, draft: Path, kind: str, key: str) -> None:
         """Gives a whole artifact its name, unless another process was first."""
-        fsync_path(draft)
         target = self.root / kind / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.rename(target)
-        except OSError:
-            if self._find_here(kind, key) is None:
-                draft.rename(target)
-        fsync_path(target.parent)
+        # What is there and damaged is set aside when it is looked at.
+        if not place_folder(draft, target) and self._find_here(kind, key) is None:
+            place_folder(draft, target)
 
     def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST
@@ -340,6 +367,27 @@ def _table_facts(path: Path) -> dict[str, Any]:
         raise ValueError(f"its file {path.name} cannot be read ({type(error).__name__})") from None
 
 
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    # Last, so that it marks a whole artifact.
+    with draft_file(folder / MANIFEST) as unfinished:
+        unfinished.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _link(file: Path, target: Path) -> None:
+    """Gives a file that never changes a second name, or a copy where the file system has no such names."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _since(manifest: Mapping[str, Any]) -> str:
+    """When an artifact got its key: when it was made, or kept."""
+    kept = manifest.get("kept")
+    return str(kept[-1]["when"] if kept else manifest["created"])
+
+
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:
     return digest_data({name: entry["sha256"] for name, entry in files.items()})
 
@@ -374,9 +422,13 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 
 def _not_writable(workspace: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = (
-        "make room (`mlc gc` removes what no recent run needs) and run again; what is finished is kept"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else "name another folder with --workspace, or change its permissions"
+        "make room and run again; what is finished is kept"
+        if full
+        else "name another folder, or change its permissions"
     )
-    return UserError(f"The workspace {str(workspace)!r} cannot be written ({reason}): {remedy}.")
+    return UserError(
+        f"The workspace {str(workspace)!r} cannot be written ({reason}): {remedy}.",
+        about="full workspace" if full else "workspace",
+    )

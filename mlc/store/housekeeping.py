@@ -3,11 +3,11 @@
 import gzip
 import io
 import json
-import os
 import shutil
 import tarfile
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.store.artifacts import ArtifactStore
-from mlc.store.hashing import fsync_path
+from mlc.store.drafts import draft_file, place_folder
+from mlc.store.hashing import folder_files
+from mlc.store.keeping import kept_notes
 from mlc.store.keys import KeyParts
 from mlc.store.runs import RUNS_FOLDER, RunRecord, run_records
 
@@ -23,6 +25,8 @@ FORMAT = 1
 CONTENTS_FILE = "contents.json"
 Artifact = tuple[str, str]
 """Stage and key."""
+Links = Counter[tuple[int, int]]
+"""Names seen of each file, by device and inode."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,13 @@ def garbage(store: ArtifactStore, needed: set[Artifact], *, unfinished: bool) ->
 
     Args:
         store: The workspace's.
-        needed: Artifacts to keep.
+        needed: Artifacts to keep; with them stay those that a person kept from them, which no run may have read yet.
         unfinished: Also work from which a stage that was stopped would go on.
     """
+    needed = needed | _kept_from(store, needed)
+    links: Links = Counter()
     found = [
-        Garbage(path, _size(path), kind)
+        Garbage(path, _freed(path, links), kind)
         for kind in _kinds(store)
         for path in sorted((store.root / kind).iterdir())
         if (kind, path.name) not in needed
@@ -86,8 +92,17 @@ def garbage(store: ArtifactStore, needed: set[Artifact], *, unfinished: bool) ->
         asides[".partial"] = "unfinished"
     for folder, what in asides.items():
         if (store.root / folder).is_dir():
-            found += [Garbage(path, _size(path), what) for path in sorted((store.root / folder).iterdir())]
+            found += [Garbage(path, _freed(path, links), what) for path in sorted((store.root / folder).iterdir())]
     return found
+
+
+def _kept_from(store: ArtifactStore, needed: set[Artifact]) -> set[Artifact]:
+    return {
+        (kind, manifest["key"])
+        for kind in _kinds(store)
+        for manifest in store.manifests(kind)
+        if any((kind, note.old_key) in needed for note in kept_notes(manifest))
+    }
 
 
 def remove(store: ArtifactStore, found: Iterable[Garbage]) -> None:
@@ -120,18 +135,17 @@ def export_run(store: ArtifactStore, record: RunRecord, file: Path) -> int:
                 f"The {kind} artifact {key[:12]} of run {record.number} is not there or damaged: run it again, then "
                 "export."
             )
-    draft = file.with_name(f".{file.name}.part")
     contents = {"format": FORMAT, "run": record.number, "artifacts": artifacts}
     try:
-        with tarfile.open(draft, "w:gz" if file.suffix in (".gz", ".tgz") else "w") as archive:
+        with (
+            draft_file(file) as draft,
+            tarfile.open(draft, "w:gz" if file.suffix in (".gz", ".tgz") else "w") as archive,
+        ):
             _add_text(archive, CONTENTS_FILE, json.dumps(contents))
             archive.add(_record_file(store, record), f"{RUNS_FOLDER}/{_record_file(store, record).name}")
             for kind, key in artifacts:
                 archive.add(store.root / kind / key, f"artifacts/{kind}/{key}")
-        fsync_path(draft)
-        os.replace(draft, file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise UserError(
             f"The archive {str(file)!r} cannot be written ({error.strerror or error}): name another file."
         ) from None
@@ -162,12 +176,7 @@ def import_archive(store: ArtifactStore, file: Path) -> tuple[int, int]:
         new = 0
         for kind, key in artifacts:
             if store.find(kind, key) is None:
-                (store.root / kind).mkdir(exist_ok=True)
-                for path in (arrived.root / kind / key).rglob("*"):
-                    fsync_path(path)
-                (arrived.root / kind / key).rename(store.root / kind / key)
-                fsync_path(store.root / kind)
-                new += 1
+                new += place_folder(arrived.root / kind / key, store.root / kind / key)
         _adopt_record(store.workspace, place)
         return new, len(artifacts)
     finally:
@@ -203,7 +212,7 @@ def _unpack(file: Path, place: Path) -> dict[str, Any]:
 
 
 def _not_an_archive(file: Path, reason: str) -> UserError:
-    return UserError(f"The archive {str(file)!r} cannot be read ({reason}): give a whole file that `mlc export` made.")
+    return UserError(f"The archive {str(file)!r} cannot be read ({reason}): give a whole file that an export made.")
 
 
 def _adopt_record(workspace: Path, place: Path) -> None:
@@ -233,7 +242,13 @@ def _kinds(store: ArtifactStore) -> list[str]:
     return sorted(path.name for path in store.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
+def _freed(path: Path, links: Links) -> int:
+    """Bytes that the disk gets back; a file that artifacts share counts with the last of them to go."""
+    total = 0
+    for file in folder_files(path) if path.is_dir() else [path]:
+        facts = file.stat()
+        place = facts.st_dev, facts.st_ino
+        links[place] += 1
+        if links[place] == facts.st_nlink:
+            total += facts.st_size
+    return total

@@ -9,6 +9,11 @@ from typing import Any
 
 from mlc.store.hashing import canonical_json, digest_data
 
+RULE = 2
+"""Number of the rule by which keys are made now. It goes up when other things than before are digested: 2 leaves out of
+``sources`` what computes nothing."""
+_FIRST_RULE = 1
+"""Of keys that do not say by which rule they were made."""
 PENDING = "pending:"
 """Begins the digest of an artifact that a plan only foresees."""
 _DIGEST_LENGTH = 64
@@ -23,6 +28,9 @@ _WORDS = {
     "sources": "source file",
 }
 """Parts of a key in the order in which a change of them explains most, and what they are called."""
+_OF_CODE = ("version", "libraries", "sources")
+"""Parts of which a person can tell that a change of them does not change the result."""
+_OTHER_RULE = "keys are made in another way since this release"
 
 
 @dataclass(frozen=True)
@@ -47,22 +55,43 @@ class KeyParts:
     models: Mapping[str, str] = field(default_factory=dict)
     """Identity of each model that the stage loads: content digest or hub revision."""
     seed: int | None = None
+    rule: int = _FIRST_RULE
+    """By which :data:`RULE` the parts were chosen; a manifest that does not say is from before they had numbers."""
 
     @cached_property
     def key(self) -> str:
         """SHA-256 over all parts, as hexadecimal text."""
-        return digest_data(asdict(self))
+        parts = asdict(self)
+        if self.rule == _FIRST_RULE:
+            del parts["rule"]
+        return digest_data(parts)
 
     def differences(self, other: "KeyParts") -> list[str]:
         """Says in which parts two keys differ, such as ``configuration align.steps 3 → 4``, ``input es is new``.
 
+        Source files are not compared one by one where keys are made by another rule: that all of them differ tells
+        nothing of the code.
+
         Args:
             other: The earlier parts.
         """
+        found = self.differences_of_work(other) + self._told(other, "version", "libraries")
+        return [*found, _OTHER_RULE] if self.rule != other.rule else found + self._told(other, "sources")
+
+    def differences_of_work(self, other: "KeyParts") -> list[str]:
+        """Of :meth:`differences`, those that make it other work, whatever the code: settings, inputs, models, seed.
+
+        Args:
+            other: The earlier parts.
+        """
+        return self._told(other, *(part for part in _WORDS if part not in _OF_CODE))
+
+    def _told(self, other: "KeyParts", *chosen: str) -> list[str]:
         # As they are in a manifest, where a tuple is a list.
         old, new = (json.loads(canonical_json(asdict(parts))) for parts in (other, self))
         found = []
-        for part, word in _WORDS.items():
+        for part in chosen:
+            word = _WORDS[part]
             before, after = _flatten(old[part]), _flatten(new[part])
             for name in sorted(before.keys() | after.keys()):
                 earlier, later = before.get(name, _MISSING), after.get(name, _MISSING)

@@ -1,5 +1,6 @@
 """Records with a line of JSON an entry, added one at a time; a kill or a failing disk may cut off the last one."""
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -8,22 +9,48 @@ from typing import Any
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
-    """Adds an entry; it is in the hands of the system when this returns. A line that was cut off costs no other."""
-    with path.open("a+b") as handle:
-        start = b""
-        if handle.tell():
-            handle.seek(-1, os.SEEK_END)
-            start = b"" if handle.read() == b"\n" else b"\n"
-        handle.write(start + json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+    """Adds an entry; it is in the hands of the system when this returns. A line that was cut off costs no other.
+
+    Several processes may add to one file: the system takes each entry whole.
+    """
+    line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        written = os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The entries, oldest first, without those that were cut off; none if there is no such file."""
-    if not path.is_file():
-        return []
+    return _entries(path.read_bytes()) if path.is_file() else []
+
+
+def read_lines_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """The entries that were added since a file was last read, for who follows it.
+
+    Args:
+        path: The file.
+        position: Bytes that are known already.
+
+    Returns:
+        The entries, and the bytes that are known now: up to the end of the last whole line.
+    """
+    with path.open("rb") as handle:
+        handle.seek(position)
+        whole = handle.read().rpartition(b"\n")[0]
+    return _entries(whole), position + len(whole) + bool(whole)
+
+
+def _entries(content: bytes) -> list[dict[str, Any]]:
     found = []
     # Other line ends of Unicode may stand inside an entry.
-    for line in path.read_bytes().split(b"\n"):
+    for line in content.split(b"\n"):
         try:
             found.append(json.loads(line))
         except ValueError:

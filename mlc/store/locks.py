@@ -4,6 +4,7 @@ The system frees every lock here when the process that holds it ends, however it
 """
 
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -31,13 +32,12 @@ def workspace_lock(workspace: Path, *, shared: bool = False, wait_seconds: float
     Raises:
         UserError: Somebody else holds it.
     """
-    descriptor = os.open(workspace / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        if not _taken(descriptor, mode, wait_seconds):
+    with _opened(workspace / LOCK_FILE) as descriptor:
+        if not _taken(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait_seconds):
             raise UserError(
-                f"Another run{_holder(workspace)} is using the workspace {str(workspace)!r}: wait for it to end "
-                "(`mlc run --wait SECONDS` does so), or name another folder with --workspace."
+                f"Another run{_holder(workspace)} is using the workspace {str(workspace)!r}: wait for it to end, or "
+                "name another folder.",
+                about="busy workspace",
             )
         # Of several that share it, the last one to come is named.
         (workspace / HOLDER_FILE).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
@@ -46,8 +46,6 @@ def workspace_lock(workspace: Path, *, shared: bool = False, wait_seconds: float
         finally:
             if _holder_pid(workspace) == os.getpid():
                 (workspace / HOLDER_FILE).unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -71,7 +69,7 @@ def sharing(workspace: Path, *, tidy: Callable[[], None], wait_seconds: float = 
 
 def _shared(workspace: Path, held: ExitStack, tidy: Callable[[], None], *, last: bool) -> bool:
     with file_lock(workspace / _START_LOCK):
-        with _alone_in(workspace) as alone:
+        with lock_if_free(workspace / LOCK_FILE) as alone:
             if alone:
                 tidy()
         try:
@@ -84,16 +82,6 @@ def _shared(workspace: Path, held: ExitStack, tidy: Callable[[], None], *, last:
 
 
 @contextmanager
-def _alone_in(workspace: Path) -> Iterator[bool]:
-    """Tells whether nobody holds a workspace, and keeps others out of it during the block if so."""
-    descriptor = os.open(workspace / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        yield _taken(descriptor, fcntl.LOCK_EX, 0)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def file_lock(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds a file that stands for something only one thread of one process may do at a time; waits for it.
 
@@ -102,14 +90,22 @@ def file_lock(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iter
         on_wait: Called once if somebody else holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if not _taken(descriptor, fcntl.LOCK_EX, 0):
+    with _opened(path) as descriptor:
+        if not _taken(descriptor, fcntl.LOCK_EX):
             on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
+
+
+@contextmanager
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Holds a file as :func:`file_lock` does, if nobody else holds it; gives whether it does.
+
+    Args:
+        path: The file, in a folder that is there.
+    """
+    with _opened(path) as descriptor:
+        yield _taken(descriptor, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -120,22 +116,27 @@ def free_slot(folder: Path, name: str) -> Iterator[Path]:
         folder: Where they lie.
         name: Name of the first one.
     """
-    number = 1
-    while True:
+    for number in itertools.count(1):
         slot = folder / (name if number == 1 else f"{name}-{number}")
         slot.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(slot / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if _taken(descriptor, fcntl.LOCK_EX, 0):
+        with lock_if_free(slot / LOCK_FILE) as taken:
+            if taken:
                 yield slot
                 return
-        finally:
-            os.close(descriptor)
-        number += 1
 
 
-def _taken(descriptor: int, mode: int, wait_seconds: float) -> bool:
-    """Tries to take a lock for a while; closing the descriptor frees it."""
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A descriptor to lock; closing it frees the lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int, mode: int, wait_seconds: float = 0) -> bool:
+    """Tries to take a lock for a while."""
     deadline = time.monotonic() + wait_seconds
     while True:
         try:

@@ -4,7 +4,11 @@ A run writes its record line by line as it goes, so that one that is killed leav
 
     runs/000007.jsonl    {"run": 7, "id": …, "name": …, "started": …, "config": {…}}
                          {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
-                         {"end": "completed", "seconds": …}
+                         {"end": "completed"}
+
+Stages in other processes write into the journal of their run as well; such lines name the process (``by``), and the
+process of the flow reads them. Beside outcomes these tell what starts (``starting``) and what a person should know
+(``note``).
 
 Runs are in the order of their numbers; clocks may go back.
 """
@@ -19,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import UserError
-from mlc.store.lines import append_line, read_lines
+from mlc.store.lines import append_line, read_lines, read_lines_from
 
 RUNS_FOLDER = "runs"
 _NAME = re.compile(r"^(\d{6,})\.jsonl$")
@@ -50,15 +54,31 @@ class RunRecord:
 
 
 class Journal:
-    """Writes the record of one run."""
+    """Writes the record of one run.
 
-    def __init__(self, path: Path, number: int) -> None:
+    Args:
+        path: Its file.
+        number: Number of the run.
+        by: What every line names as the process that wrote it; nothing in the process of the flow.
+    """
+
+    def __init__(self, path: Path, number: int, by: str | None = None) -> None:
         self.path = path
         self.number = number
+        self._by = {} if by is None else {"by": by}
+
+    @classmethod
+    def of(cls, workspace: Path, number: int, by: str | None = None) -> "Journal":
+        """The record of a run that has one."""
+        return cls(_file(workspace / RUNS_FOLDER, number), number, by)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Adds a line; it is in the hands of the system when this returns."""
-        append_line(self.path, line)
+        """Adds a line; it is in the hands of the system when this returns. Any number of processes may."""
+        append_line(self.path, {**line, **self._by})
+
+    def read_from(self, position: int) -> tuple[list[dict[str, Any]], int]:
+        """The lines after a position, in bytes, and the position after the last whole one."""
+        return read_lines_from(self.path, position)
 
 
 @contextmanager
@@ -86,13 +106,17 @@ def _open(folder: Path) -> Journal:
     folder.mkdir(exist_ok=True)
     while True:
         number = max((number for number, _ in _files(folder)), default=0) + 1
-        path = folder / f"{number:06d}.jsonl"
+        path = _file(folder, number)
         try:
             # Two runs that start at once do not get the same number.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             return Journal(path, number)
         except FileExistsError:
             continue
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.jsonl"
 
 
 def _files(folder: Path) -> list[tuple[int, Path]]:
@@ -133,7 +157,7 @@ def _read(number: int, path: Path) -> RunRecord | None:
             tasks.append(line["task"])
         elif "end" in line:
             end = line["end"]
-        else:
+        elif "run" in line:
             head = line
     if not head:
         return None

@@ -3,12 +3,16 @@
 A stage depends on every project module that its module imports, directly or not, at the top of the file or
 inside a function. Of these, what computes counts, and nothing else:
 
-- comments, docstrings, blank lines, layout and imports for type checkers do not;
-- nor does what an error or a warning says;
+- comments, docstrings, blank lines, layout, ``__all__`` and imports for type checkers do not;
+- nor does what people are told: the words of errors, log lines and warnings, progress bars, notes and Prefect's
+  artifacts, the names of task runs, and functions that are marked with :func:`tasks.runtime.stage.shows`;
 - machinery (:data:`MACHINERY`) is followed to what it imports, but does not count itself: it serves and stores what
   others compute;
-- of a module ``settings``, the fields and their checks do not count, because the values are in the key; its other
-  methods do;
+- of a class of settings in a module ``settings``, the fields and their checks do not count, because the values are in
+  the key; its other methods do;
+- of a quality signal, its rule does not count (:data:`DECIDING`), because it is in the key of what decides;
+- what is chosen by name counts where a stage names its module, be it the project's or anybody's own
+  (:mod:`mlc.catalogue`);
 - SQL, CSV and templates that lie beside the modules do.
 """
 
@@ -22,30 +26,42 @@ from pathlib import Path
 from typing import Any
 
 PROJECT_PACKAGES = ("mlc", "tasks")
-MACHINERY = ("mlc.errors", "mlc.settings", "mlc.store", "tasks.runtime")
+MACHINERY = ("mlc.catalogue", "mlc.errors", "mlc.settings", "mlc.store", "tasks.runtime")
 """Packages and modules that compute nothing that a stage writes."""
 APART = ("tasks.runtime.settings",)
 """Machinery that is not even followed: it names the settings of every stage."""
-_TELLING = ("logger", "warnings")
+DECIDING = ("priority", "condition", "thresholds", "source")
+"""What a declaration of :class:`mlc.quality.signals.signal.Signal` says beside how it is measured."""
+_DECLARED = ("Rule", "Signal")
+_DECLARATIONS = "mlc.quality.signals.signal"
 RESOURCE_SUFFIXES = (".sql", ".csv", ".json", ".j2", ".css")
+_TELLING_PACKAGES = ("logging", "prefect", "warnings")
+_TELLING = {
+    "logger": {"debug", "info", "warning", "error", "exception", "critical"},
+    "warnings": {"warn"},
+    "display": {"started", "bar", "note"},
+}
+"""Methods that tell people something, by the name of what they belong to."""
+_SHOWING = "shows"
+_NAMING = "stage_task"
+"""Decorator that names a task and its runs."""
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
     """A module, all of its statements, and the clauses that hold statements; expressions hold none."""
     yield node
-    if _is_for_type_checkers(node):
-        return
-    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+    clauses = ("orelse",) if _is_for_type_checkers(node) else ("body", "orelse", "handlers", "finalbody", "cases")
+    for name in clauses:
         for child in getattr(node, name, ()):
             yield from _statements(child)
 
 
 def _is_for_type_checkers(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.If) and _name_of(node.test) == "TYPE_CHECKING"
 
 
 def code_digest(source: str, *, settings: bool = False) -> str:
-    """SHA-256 of what computes in Python source.
+    """SHA-256 of what computes in Python source; the same for every version of Python that reads it alike.
 
     Args:
         source: The text of a module.
@@ -55,53 +71,137 @@ def code_digest(source: str, *, settings: bool = False) -> str:
 
 
 def _tree_digest(tree: ast.Module, *, settings: bool) -> str:
-    return hashlib.sha256(ast.dump(_Computing(settings).visit(tree)).encode()).hexdigest()
+    return hashlib.sha256(_dump(_Computing(tree, settings).visit(tree)).encode()).hexdigest()
+
+
+def _dump(node: Any) -> str:
+    """A tree as text, without what is empty: later versions of Python have more fields than earlier ones."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_dump, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if name != "ctx")
+    inner = ",".join(f"{name}={_dump(value)}" for name, value in fields if value is not None and value != [])
+    return f"{type(node).__name__}({inner})"
 
 
 class _Computing(ast.NodeTransformer):
     """Leaves of a module what computes."""
 
-    def __init__(self, settings: bool) -> None:
+    def __init__(self, tree: ast.Module, settings: bool) -> None:
         self.settings = settings
+        self.showing = set(_showing(tree))
 
     def visit(self, node: ast.AST) -> Any:
         """Takes out what does not compute; wherever statements stand."""
-        if _is_for_type_checkers(node) or _is_text_alone(node):
+        if isinstance(node, ast.If) and _is_for_type_checkers(node):
+            return [kept for line in node.orelse if (kept := self.visit(line)) is not None]
+        if isinstance(node, ast.stmt) and (_is_no_work(node) or self._shows(node)):
             return None
-        if self.settings and _is_checked_elsewhere(node):
-            return None
+        if isinstance(node, ast.Import):
+            node.names = [alias for alias in node.names if not _only_serves(alias.name)]
+            return node if node.names else None
         if isinstance(node, ast.Call) and _tells(node):
             return ast.Constant(None)
+        if isinstance(node, ast.Call) and _name_of(node.func).endswith("Error"):
+            _take_words_out(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _DECLARED:
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in DECIDING]
+        if isinstance(node, ast.ImportFrom) and node.module == _DECLARATIONS:
+            # Types of thresholds come and go with them.
+            return None
         if isinstance(node, ast.Raise):
-            return ast.Raise(exc=_kind_of_error(node.exc), cause=None)
-        if isinstance(node, ast.ClassDef) and self.settings:
-            node.body = [line for line in node.body if not isinstance(line, ast.AnnAssign)]
+            node.cause = None
+            if isinstance(node.exc, ast.Call):
+                _take_words_out(node.exc)
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [line for line in node.decorator_list if _name_of(line) != _NAMING]
+        if isinstance(node, ast.ClassDef) and self.settings and _holds_settings(node):
+            node.body = [line for line in node.body if not _is_in_keys(line)]
         return self.generic_visit(node)
 
+    def _shows(self, line: ast.stmt) -> bool:
+        """Whether a statement is a function that only shows something, or its call."""
+        if isinstance(line, ast.FunctionDef):
+            return line.name in self.showing
+        call = line.value.func if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call) else None
+        return isinstance(call, ast.Name) and call.id in self.showing
 
-def _is_text_alone(node: ast.AST) -> bool:
-    """A docstring, or another text that no one reads."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+def _showing(tree: ast.Module) -> Iterator[str]:
+    """The functions of a module that are marked as showing, or do nothing but name the runs of a task."""
+    naming: set[str] = set()
+    for function in (line for line in tree.body if isinstance(line, ast.FunctionDef)):
+        for decorator in function.decorator_list:
+            if _name_of(decorator) == _SHOWING:
+                yield function.name
+            if _name_of(decorator) == _NAMING:
+                naming |= {node.id for node in ast.walk(decorator) if isinstance(node, ast.Name)} - {_NAMING}
+    uses = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    yield from (name for name in naming if uses.count(name) == 1)
 
 
-def _is_checked_elsewhere(node: ast.AST) -> bool:
-    """A check of pydantic's: what it lets through is in the key."""
-    return isinstance(node, ast.FunctionDef) and any(
-        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("_validator")
-        for call in node.decorator_list
+def _is_no_work(line: ast.stmt) -> bool:
+    """A statement without a part in what a module computes."""
+    if isinstance(line, ast.Expr):  # a docstring or another text that no one reads, or a call that tells something
+        return _is_words(line.value) or (isinstance(line.value, ast.Call) and _tells(line.value))
+    if isinstance(line, ast.ImportFrom):
+        return not line.level and _only_serves(line.module or "")
+    if isinstance(line, ast.Assign):
+        return _name_of(line.targets[0]) == "__all__" or _name_of(line.value) == "getLogger"
+    return False
+
+
+def _only_serves(module: str) -> bool:
+    return is_machinery(module) or module.split(".")[0] in _TELLING_PACKAGES
+
+
+def _name_of(node: ast.AST) -> str:
+    """Last name of a variable, an attribute, or of what is called or indexed; empty for anything else."""
+    if isinstance(node, ast.Call):
+        return _name_of(node.func)
+    if isinstance(node, ast.Subscript):
+        return _name_of(node.value)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _holds_settings(node: ast.ClassDef) -> bool:
+    return any(_name_of(base).endswith("Settings") for base in node.bases)
+
+
+def _is_in_keys(line: ast.stmt) -> bool:
+    """A field of settings, or a check of pydantic's: the value that it lets through is in the key."""
+    if isinstance(line, ast.AnnAssign):
+        return _name_of(line.annotation) != "ClassVar"
+    return isinstance(line, ast.FunctionDef) and any(
+        _name_of(decorator).endswith("_validator") for decorator in line.decorator_list
     )
 
 
 def _tells(call: ast.Call) -> bool:
+    """Whether a call tells people something, and gives back nothing but the means to tell more."""
     function = call.func
-    return (
-        isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in _TELLING
-    )
+    if isinstance(function, ast.Attribute):
+        return function.attr in _TELLING.get(_name_of(function.value), ())
+    name = _name_of(function)
+    return name.startswith("create_") and name.endswith("_artifact")
 
 
-def _kind_of_error(error: ast.expr | None) -> ast.expr | None:
-    """The error without its words."""
-    return error.func if isinstance(error, ast.Call) else error
+def _take_words_out(error: ast.Call) -> None:
+    """Leaves of an error what code may read: what it carries may be the result."""
+    error.args = [each for each in error.args if not _is_words(each)]
+
+
+def _is_words(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return _is_words(node.left) or _is_words(node.right)
+    if isinstance(node, ast.IfExp):
+        return _is_words(node.body) and _is_words(node.orelse)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return _is_words(node.func.value)
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
@@ -123,8 +223,15 @@ def is_machinery(name: str) -> bool:
     return any(name == part or name.startswith(f"{part}.") for part in MACHINERY)
 
 
-def _is_project_name(name: str) -> bool:
-    return name.split(".")[0] in PROJECT_PACKAGES
+def _is_project_name(name: str, own: Path | None) -> bool:
+    top = name.split(".")[0]
+    return top in PROJECT_PACKAGES or (own is not None and _file_in(own, top) is not None)
+
+
+def _own_root(module: str) -> Path | None:
+    """The folder of a module that is not the project's, whose neighbours count as well; None for the project's."""
+    top = module.split(".")[0]
+    return None if top in PROJECT_PACKAGES else _root(top)
 
 
 @cache
@@ -132,14 +239,20 @@ def _root(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(package)
-    return Path(spec.origin).parent.parent
+    folder = Path(spec.origin).parent
+    return folder if spec.submodule_search_locations is None else folder.parent
 
 
-def _module_file(name: str) -> Path | None:
-    """File of a module, found without importing it; None for a name that is no module."""
-    place = _root(name.split(".")[0]).joinpath(*name.split("."))
+def _file_in(root: Path, name: str) -> Path | None:
+    place = root.joinpath(*name.split("."))
     candidates = (place / "__init__.py", place.with_suffix(".py"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _module_file(name: str, own: Path | None) -> Path | None:
+    """File of a module, found without importing it; None for a name that is no module."""
+    top = name.split(".")[0]
+    return _file_in(_root(top) if own is None or top in PROJECT_PACKAGES else own, name)
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -149,10 +262,15 @@ def _with_parents(name: str) -> Iterator[str]:
 
 @cache
 def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
-    """Digest of a module's code, and the project names that it imports; stages have most of their modules in common."""
+    """Digest of a module's code, and the names that it imports; stages have most of their modules in common."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path.name == "__init__.py":
+        # A package that loads its names late: who computes with one of them imports it from its own module.
+        tree.body = [
+            line for line in tree.body if not (isinstance(line, ast.FunctionDef) and line.name == "__getattr__")
+        ]
     # Before the digest, which takes the tree apart.
-    imported = tuple(name for name in _imported_names(tree, package) if _is_project_name(name))
+    imported = tuple(_imported_names(tree, package))
     return _tree_digest(tree, settings=path.stem == "settings"), imported
 
 
@@ -164,67 +282,80 @@ def module_closure(module: str) -> dict[str, Path]:
     """The project modules that ``module`` imports, itself included, with their files.
 
     Args:
-        module: Dotted name of a project module.
+        module: Dotted name of a project module, or of another one; modules that lie beside that one count too.
 
     Returns:
         Module names, sorted, and their source files.
     """
     found: dict[str, Path] = {}
+    own = _own_root(module)
     waiting = list(_with_parents(module))
     while waiting:
         name = waiting.pop()
-        path = _module_file(name) if name not in found else None
+        path = _module_file(name, own) if name not in found else None
         if path is None or name in APART:
             continue
         found[name] = path
         for imported in _module_facts(path, _package(name, path))[1]:
-            waiting.extend(_with_parents(imported))
+            if _is_project_name(imported, own):
+                waiting.extend(_with_parents(imported))
     return dict(sorted(found.items()))
 
 
 def _resources(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-        if path.suffix in RESOURCE_SUFFIXES
-    }
+    return {path.name: _resource_digest(path) for path in sorted(folder.iterdir()) if path.suffix in RESOURCE_SUFFIXES}
+
+
+def _resource_digest(path: Path) -> str:
+    lines = path.read_bytes().splitlines(keepends=True)
+    if path.suffix == ".sql":
+        # Comments, where they have lines of their own.
+        lines = [line for line in lines if line.strip() and not line.lstrip().startswith(b"--")]
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def _resource_folders(closure: dict[str, Path]) -> set[Path]:
     # Packages only: a resource belongs to the package in whose folder (or plain sub-folder) it lies.
     folders: set[Path] = set()
     for path in closure.values():
+        if not (path.parent / "__init__.py").is_file():
+            continue
         folders.add(path.parent)
-        folders.update(
-            child for child in path.parent.iterdir() if child.is_dir() and not (child / "__init__.py").exists()
-        )
+        folders.update(child for child in path.parent.iterdir() if _holds_resources(child))
     return folders
+
+
+def _holds_resources(folder: Path) -> bool:
+    # A wheel has the shipped data in `mlc/_data`; that enters keys as input, in a checkout and in a wheel alike.
+    return folder.is_dir() and not folder.name.startswith("_") and not (folder / "__init__.py").exists()
 
 
 # CPython 3.11 raises SystemError when two threads build syntax trees at once, and stages ask from threads.
 _parsing = threading.Lock()
 
 
-def source_digests(module: str) -> dict[str, str]:
-    """Digest per source file (module name or resource) of a module's closure; safe to call from threads.
+def source_digests(*modules: str) -> dict[str, str]:
+    """Digest per source file (module name or resource) of the closures of modules; safe to call from threads.
 
     Returns:
-        A mapping by file such as ``{"mlc/quality/filtering.py": "…", "mlc/quality/sql/decide.sql": "…"}``, with
+        A mapping by file such as ``{"mlc/quality/filtering.py": "…", "mlc/quality/measuring/batch.sql": "…"}``, with
         forward slashes on every system.
     """
     with _parsing:
-        return _source_digests(module)
+        return {file: digest for module in modules for file, digest in _source_digests(module).items()}
 
 
 @cache
 def _source_digests(module: str) -> dict[str, str]:
     closure = {name: path for name, path in module_closure(module).items() if not is_machinery(name)}
-    root = _root(module.split(".")[0])
-    digests = {
-        path.relative_to(root).as_posix(): _module_facts(path, _package(name, path))[0]
-        for name, path in closure.items()
-    }
+    # The deepest first, for a module of one's own that lies inside the project's folder.
+    roots = sorted({_root(name.split(".")[0]) for name in (*PROJECT_PACKAGES, module)}, reverse=True)
+
+    def named(path: Path) -> str:
+        return next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
+
+    digests = {named(path): _module_facts(path, _package(name, path))[0] for name, path in closure.items()}
     for folder in sorted(_resource_folders(closure)):
         for name, digest in _resources(folder).items():
-            digests[(folder / name).relative_to(root).as_posix()] = digest
+            digests[named(folder / name)] = digest
     return digests

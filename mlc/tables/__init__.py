@@ -4,11 +4,11 @@ A row that cannot be read comes with the reason and takes no other row with it. 
 table, because it may hold prompts.
 """
 
-from mlc.tables.formats import FORMATS, LINE_COLUMN, TABLE_ENDINGS, Format, format_of, written_as
+from mlc.tables.formats import FORMATS, LINE_COLUMN, TABLE_ENDINGS, format_of, written_as
 from mlc.tables.places import Place, find_place, is_remote
 from mlc.tables.reader import TableFile
 from mlc.tables.rows import BATCH_ROWS, NO_TEXT, Row, columns_in_words, plain_text, text_of
-from mlc.tables.writer import DraftFile, TableWriter, writing_told
+from mlc.tables.writer import TableWriter, writing_told
 
 __all__ = [
     "BATCH_ROWS",
@@ -16,8 +16,6 @@ __all__ = [
     "LINE_COLUMN",
     "NO_TEXT",
     "TABLE_ENDINGS",
-    "DraftFile",
-    "Format",
     "Place",
     "Row",
     "TableFile",

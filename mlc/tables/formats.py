@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Literal
 
+from mlc.choices import Format
 from mlc.errors import UserError
 
-Format = Literal["jsonl", "csv", "tsv", "parquet", "lines", "arrow", "parallel"]
+ReadFormat = Literal[Format, "arrow", "parallel"]
+"""Formats of tables that are read: two that nobody names and nothing is written in come to the others."""
 FORMATS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".csv": "csv",
@@ -20,7 +22,7 @@ TABLE_ENDINGS = tuple(ending for ending, name in FORMATS.items() if name != "lin
 LINE_COLUMN = "text"
 """The one column of a file of plain lines."""
 
-_ALSO_READ: dict[str, Format] = {
+_ALSO_READ: dict[str, ReadFormat] = {
     ".ndjson": "jsonl",
     ".jsonlines": "jsonl",
     ".json": "jsonl",
@@ -31,7 +33,6 @@ _ALSO_READ: dict[str, Format] = {
 }
 COMPRESSED_ENDINGS = (".gz", ".bz2", ".xz", ".zst")
 """Endings that may stand behind that of the format."""
-_WRITTEN_AS: dict[Format, Format] = {"arrow": "jsonl", "parallel": "jsonl"}
 
 
 def ending_of(name: str) -> str:
@@ -40,15 +41,15 @@ def ending_of(name: str) -> str:
     return PurePath(path.stem).suffix if path.suffix in COMPRESSED_ENDINGS else path.suffix
 
 
-def read_format(name: str) -> Format | None:
+def read_format(name: str) -> ReadFormat | None:
     """The format that the ending of a file to read names; None if it names none."""
     ending = ending_of(name)
     return FORMATS.get(ending) or _ALSO_READ.get(ending)
 
 
-def written_as(format: Format) -> Format:
+def written_as(format: ReadFormat) -> Format:
     """The format for what is made of a file of ``format`` when nobody names one."""
-    return _WRITTEN_AS.get(format, format)
+    return "jsonl" if format == "arrow" or format == "parallel" else format
 
 
 def format_of(path: PurePath, *, formats: Sequence[str] = tuple(FORMATS), what: str = "file") -> Format:

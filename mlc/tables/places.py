@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlc.errors import UserError
 from mlc.store.hashing import digest_data, digest_file
-from mlc.tables.formats import COMPRESSED_ENDINGS, Format, ending_of, read_format
+from mlc.tables.formats import COMPRESSED_ENDINGS, ReadFormat, ending_of, read_format
 from mlc.tables.remote import HUB_PREFIX, fetched, hub_files
 
 _STATE_FILE = "state.json"
@@ -28,7 +28,7 @@ class Place:
     """What the person wrote."""
     files: tuple[Path, ...]
     """Files that hold it, in order; those of parallel lines side by side, all others one after the other."""
-    format: Format | None
+    format: ReadFormat | None
     """Its format by the names of the files; None if they name none."""
     columns: tuple[str, ...] = ()
     """Of parallel lines, what the endings of the files name."""

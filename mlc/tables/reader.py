@@ -14,10 +14,11 @@ from typing import IO
 
 import pyarrow as pa
 
+from mlc.choices import Format
 from mlc.errors import UserError
 from mlc.tables import json_rows, separated
 from mlc.tables.columnar import ARROW_MAGIC, PARQUET_MAGIC, batches_of, columns_and_count
-from mlc.tables.formats import FORMATS, LINE_COLUMN, Format, ending_of, unknown_ending
+from mlc.tables.formats import FORMATS, LINE_COLUMN, ReadFormat, ending_of, unknown_ending
 from mlc.tables.places import Place, find_place, sibling_lines
 from mlc.tables.rows import BATCH_ROWS, Row, columns_in_words
 from mlc.tables.streams import HEAD_BYTES, Packing, compression_of, head_of, opened_text, packing_of
@@ -32,7 +33,7 @@ class _Part:
     """One file of a table, and how to read it."""
 
     path: Path
-    format: Format
+    format: ReadFormat
     packing: Packing | None = None
     layout: json_rows.Layout = "lines"
     dialect: separated.Dialect | None = None
@@ -226,7 +227,7 @@ class TableFile:
         return str(self.place.format or "text") if hasattr(self, "place") else "text"
 
 
-def _unnamed_format(place: Place) -> Format | None:
+def _unnamed_format(place: Place) -> ReadFormat | None:
     """The format of a file whose name says nothing, if its content does."""
     path = place.files[0]
     if path.suffix and ending_of(path.name):
@@ -239,7 +240,7 @@ def _unnamed_format(place: Place) -> Format | None:
     return "jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) else None
 
 
-def _part_of(path: Path, named: Format) -> _Part:
+def _part_of(path: Path, named: ReadFormat) -> _Part:
     """How to read a file: by its name, and by its content where that lies."""
     compression = compression_of(path)
     head = head_of(path, compression)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlc.cache import cache_folder
 from mlc.errors import UserError
+from mlc.store.drafts import draft_file
 
 HUB_PREFIX = "hf:"
 
@@ -77,11 +78,9 @@ def fetched(url: str, what: str) -> Path:
         if copy.is_file() and note.is_file() and facts and json.loads(note.read_text(encoding="utf-8")) == facts:
             return copy
         folder.mkdir(parents=True, exist_ok=True)
-        draft = copy.with_name(f".{name}.{os.getpid()}")
-        with system.open(path, "rb") as source, draft.open("wb") as target:
+        with draft_file(copy) as draft, system.open(path, "rb") as source, draft.open("wb") as target:
             while block := source.read(_BLOCK):
                 target.write(block)
-        os.replace(draft, copy)
         note.write_text(json.dumps(facts), encoding="utf-8")
     except Exception as error:
         # Every kind of store raises errors of its own.

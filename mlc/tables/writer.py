@@ -2,11 +2,9 @@
 
 import csv
 import json
-import os
 import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -14,34 +12,14 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.choices import Format
 from mlc.errors import UserError
-from mlc.store.hashing import fsync_path
-from mlc.tables.formats import LINE_COLUMN, Format
+from mlc.store.drafts import draft_file
+from mlc.tables.formats import LINE_COLUMN
 from mlc.tables.rows import plain_text, unicode_only
 from mlc.tables.separated import quoted_header
 
 _SEPARATORS: dict[Format, str] = {"csv": ",", "tsv": "\t"}
-
-
-class DraftFile:
-    """A file that is there when it is complete, and not before.
-
-    Args:
-        path: Where it is to be; whoever writes it writes to ``draft``.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-
-    def end(self, *, complete: bool) -> None:
-        """Puts the file in its place, or takes the draft away."""
-        if not complete:
-            self.draft.unlink(missing_ok=True)
-            return
-        fsync_path(self.draft)
-        os.replace(self.draft, self.path)
-        fsync_path(self.path.parent)
 
 
 @contextmanager
@@ -54,12 +32,13 @@ def writing_told(path: Path | None) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"The file {str(path or 'standard output')!r} cannot be written "
-            f"({error.strerror or type(error).__name__}): name another with --out, or make room."
+            f"({error.strerror or type(error).__name__}): name another one, or make room.",
+            about="output",
         ) from None
 
 
 class TableWriter:
-    """Writes a table, a few rows at a time, to a :class:`DraftFile`.
+    """Writes a table, a few rows at a time, to a file that is there when it is complete.
 
     Args:
         path: The file; standard output if None.
@@ -76,7 +55,8 @@ class TableWriter:
         self.format = format
         self.schema = schema
         self.lines = lines
-        self._file = DraftFile(path) if path else None
+        self._opened = ExitStack()
+        self._draft = self._opened.enter_context(draft_file(path)) if path else None
         self._parquet: pq.ParquetWriter | None = None
         self._handle: IO[str] = sys.stdout
         with writing_told(self.path):
@@ -89,7 +69,8 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with writing_told(self.path):
-            self._end(complete=kind is None)
+            self._close()
+            self._opened.__exit__(kind, error, trace)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds rows.
@@ -117,28 +98,26 @@ class TableWriter:
                 writer.writerows([plain_text(row.get(name)) for name in self.schema.names] for row in rows)
 
     def _begin(self) -> None:
-        if self._file is None:
+        if self._draft is None:
             if self.format == "parquet":
-                raise UserError("Parquet cannot be written to standard output: name a file with --out.")
+                raise UserError("Parquet cannot be written to standard output: name a file.", about="output")
             sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         elif self.format == "parquet":
-            self._parquet = pq.ParquetWriter(self._file.draft, self.schema)
+            self._parquet = pq.ParquetWriter(self._draft, self.schema)
         else:
-            self._handle = self._file.draft.open("w", encoding="utf-8", newline="")
+            self._handle = self._draft.open("w", encoding="utf-8", newline="")
         if self.format == "tsv":
             self._handle.write(quoted_header(self.schema.names))
         elif self.format == "csv":
             self._separated().writerow(self.schema.names)
 
-    def _end(self, *, complete: bool) -> None:
+    def _close(self) -> None:
         if self._parquet is not None:
             self._parquet.close()
-        elif self._file is not None:
+        elif self._draft is not None:
             self._handle.close()
         else:
             self._handle.flush()
-        if self._file is not None:
-            self._file.end(complete=complete)
 
     def _separated(self) -> Any:
         return csv.writer(self._handle, delimiter=_SEPARATORS[self.format], lineterminator="\n")

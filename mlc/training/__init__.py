@@ -10,43 +10,35 @@ from typing import TYPE_CHECKING, Any
 from mlc.training.settings import AlignSettings, ConsistencyConfig
 
 if TYPE_CHECKING:
-    from mlc.training.carriers import (
-        ConsistencyCPOTrainer,
-        ConsistencyDPOTrainer,
-        ConsistencyGRPOTrainer,
-        ConsistencyKLTrainer,
-        ConsistencyLeanSFTTrainer,
-        ConsistencyORPOTrainer,
-        ConsistencySeq2SeqKLTrainer,
-        ConsistencySeq2SeqTrainer,
-        ConsistencySFTTrainer,
-    )
+    from mlc.training.cpo import ConsistencyCPOTrainer
+    from mlc.training.dpo import ConsistencyDPOTrainer
+    from mlc.training.grpo import ConsistencyGRPOTrainer
+    from mlc.training.kl import ConsistencyKLTrainer, ConsistencySeq2SeqKLTrainer
     from mlc.training.mixin import ConsistencyMixin
-    from mlc.training.sft import LeanSFTTrainer
+    from mlc.training.orpo import ConsistencyORPOTrainer
+    from mlc.training.seq2seq import ConsistencySeq2SeqTrainer
+    from mlc.training.sft import ConsistencyLeanSFTTrainer, ConsistencySFTTrainer, LeanSFTTrainer
     from mlc.training.term import ConsistencyTerm, TermOutput
     from mlc.training.variants import VariantBatch, Variants, batch_variants, encode_variants
 
 # TRL warns at every import that SimPO and ORPO may change there; their version is pinned for that reason.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
-_CARRIERS = (
-    "ConsistencyCPOTrainer",
-    "ConsistencyDPOTrainer",
-    "ConsistencyGRPOTrainer",
-    "ConsistencyKLTrainer",
-    "ConsistencyLeanSFTTrainer",
-    "ConsistencyORPOTrainer",
-    "ConsistencySFTTrainer",
-    "ConsistencySeq2SeqKLTrainer",
-    "ConsistencySeq2SeqTrainer",
-)
 _VARIANTS = ("VariantBatch", "Variants", "batch_variants", "encode_variants")
 _LAZY = {
     "ConsistencyMixin": "mlc.training.mixin",
     "LeanSFTTrainer": "mlc.training.sft",
     "ConsistencyTerm": "mlc.training.term",
     "TermOutput": "mlc.training.term",
-    **dict.fromkeys(_CARRIERS, "mlc.training.carriers"),
+    "ConsistencyCPOTrainer": "mlc.training.cpo",
+    "ConsistencyDPOTrainer": "mlc.training.dpo",
+    "ConsistencyGRPOTrainer": "mlc.training.grpo",
+    "ConsistencyKLTrainer": "mlc.training.kl",
+    "ConsistencyLeanSFTTrainer": "mlc.training.sft",
+    "ConsistencyORPOTrainer": "mlc.training.orpo",
+    "ConsistencySFTTrainer": "mlc.training.sft",
+    "ConsistencySeq2SeqKLTrainer": "mlc.training.kl",
+    "ConsistencySeq2SeqTrainer": "mlc.training.seq2seq",
     **dict.fromkeys(_VARIANTS, "mlc.training.variants"),
 }
 

@@ -1,6 +1,5 @@
 """Alignment of a policy as the pipeline does it: rows in, trained weights and a log out."""
 
-import copy
 import json
 import logging
 import random
@@ -14,19 +13,10 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import DPOConfig, SFTConfig
-from trl.experimental.cpo import CPOConfig
-from trl.experimental.orpo import ORPOConfig
 
 from mlc.models.loading import Policy
-from mlc.models.prompts import encode_prompt
-from mlc.training.carriers import (
-    ConsistencyCPOTrainer,
-    ConsistencyDPOTrainer,
-    ConsistencyKLTrainer,
-    ConsistencyLeanSFTTrainer,
-    ConsistencyORPOTrainer,
-)
+from mlc.models.prompts import encode_prompt, render_messages
+from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
@@ -87,7 +77,8 @@ def align(
             on_step(step, figures)
 
     with _own_random_state(policy.model.device):
-        trainer = _trainer(policy, teacher, dataset, settings, seed=seed, folder=checkpoints or folder)
+        options = _options(policy, settings, seed, checkpoints or folder)
+        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options))
         trainer.add_callback(_Report(record))
         resume = None
         if checkpoints is not None:
@@ -131,7 +122,7 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     Raises:
         ValueError: No row can be trained on, or ``rejected`` is missing.
     """
-    compares = settings.carrier in ("dpo", "simpo", "orpo")
+    compares = settings.english_loss.needs_rejected
     if compares:
         lacking = sum(not row.get("rejected") for row in rows)
         if lacking == len(rows):
@@ -145,6 +136,8 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     _tell(len(rows) - len(kept), len(rows), f"are longer than {limit} tokens")
     chat = tokenizer.chat_template is not None
     answers = {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
+    if chat:
+        _require_asked_as_trained(tokenizer, kept, list(answers))
 
     def message(role: str, text: str) -> Any:
         return [{"role": role, "content": text}] if chat else text
@@ -162,6 +155,20 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
             for row in kept
         ]
     )
+
+
+def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequence[str]) -> None:
+    def fits(row: Row, name: str) -> bool:
+        turn = [{"role": "user", "content": row["prompt"]}]
+        whole = render_messages(tokenizer, [*turn, {"role": "assistant", "content": row[name]}])
+        return whole.startswith(render_messages(tokenizer, turn, opens_answer=True))
+
+    wrong = sum(not all(fits(row, name) for name in answers) for row in rows)
+    if wrong:
+        raise ValueError(
+            f"the chat template puts other text before {wrong} of {len(rows)} answers than the policy is asked with, "
+            "as it does for answers with thoughts of their own."
+        )
 
 
 def _for_the_term(row: Row, settings: AlignSettings) -> Row:
@@ -189,44 +196,6 @@ class _Report(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self.on_step(state.global_step, logs)
-
-
-def _trainer(
-    policy: Policy, teacher: Policy | None, dataset: Dataset, settings: AlignSettings, *, seed: int, folder: Path
-) -> Any:
-    common: dict[str, Any] = {
-        "model": policy.model,
-        "train_dataset": dataset,
-        "processing_class": policy.tokenizer,
-        "consistency": settings.consistency,
-    }
-    options = _options(policy, settings, seed, folder)
-
-    def config(kind: type[Any], **more: Any) -> Any:
-        arguments = kind(**options, **more)
-        # Several visible GPUs would make the Trainer split each batch among copies of the model, past the term.
-        arguments._n_gpu = min(arguments.n_gpu, 1)
-        return arguments
-
-    beta = settings.strength
-    match settings.carrier:
-        case "sft":
-            return ConsistencyLeanSFTTrainer(args=config(SFTConfig), **common)
-        case "kl":
-            if teacher is None:
-                raise ValueError("the carrier kl needs a teacher.")
-            return ConsistencyKLTrainer(args=config(SFTConfig), teacher_model=teacher.model, **common)
-        case "dpo":
-            # Left to itself, TRL would load the reference anew from where the policy came from.
-            reference = copy.deepcopy(policy.model)
-            return ConsistencyDPOTrainer(args=config(DPOConfig, beta=beta), ref_model=reference, **common)
-        case "simpo":
-            gamma = settings.simpo_gamma
-            simpo = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": gamma, "remove_unused_columns": False}
-            preference = config(CPOConfig, beta=beta, **simpo)
-            return ConsistencyCPOTrainer(args=preference, **common)
-        case "orpo":
-            return ConsistencyORPOTrainer(args=config(ORPOConfig, beta=beta, remove_unused_columns=False), **common)
 
 
 def _options(policy: Policy, settings: AlignSettings, seed: int, folder: Path) -> dict[str, Any]:

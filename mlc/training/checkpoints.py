@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from mlc.store.drafts import draft_file
 from mlc.store.hashing import digest_file, folder_files, fsync_path
 
 MARKER = "whole.json"
@@ -63,11 +64,8 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         for file in files:
             fsync_path(file)
         digests = {file.relative_to(path).as_posix(): digest_file(file) for file in files}
-        draft = path / f".{MARKER}"
-        draft.write_text(json.dumps({"files": digests, "log": self.log}), encoding="utf-8")
-        fsync_path(draft)
-        draft.rename(path / MARKER)
-        fsync_path(path)
+        with draft_file(path / MARKER) as draft:
+            draft.write_text(json.dumps({"files": digests, "log": self.log}), encoding="utf-8")
         for other in self.folder.glob(f"{_PREFIX}*"):
             if other != path:
                 shutil.rmtree(other)

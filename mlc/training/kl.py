@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer
 from trl import SFTTrainer
 
+from mlc.training.mixin import ConsistencyMixin
+
 
 def teacher_divergence(
     student: Tensor, teacher: Tensor, labels: Tensor, *, count: Tensor | int | None = None
@@ -100,3 +102,11 @@ class Seq2SeqKLTrainer(_TeacherMixin, Seq2SeqTrainer):  # type: ignore[misc]
     """
 
     shifted = False
+
+
+class ConsistencyKLTrainer(ConsistencyMixin, KLTrainer):
+    """KL to a frozen safe teacher on English answers, and the term. Takes ``teacher_model``."""
+
+
+class ConsistencySeq2SeqKLTrainer(ConsistencyMixin, Seq2SeqKLTrainer):
+    """KL of an encoder-decoder model to a frozen safe teacher, and the term on its encoder's states."""

@@ -1,14 +1,17 @@
 """Configuration of the alignment."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from mlc.catalogue import CARRIERS
+from mlc.choices import Anchor, Center, CenterScope, FloatType, Form, Pool
 from mlc.settings import Settings
 
-Form = Literal["cosine", "contrastive", "released", "paper"]
-Carrier = Literal["sft", "dpo", "simpo", "orpo", "kl"]
+if TYPE_CHECKING:
+    from mlc.training.carriers.carrier import Carrier
+
 Control = Literal["none", "shuffled", "shuffled_within_class"]
 
 FORM_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -19,9 +22,6 @@ FORM_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What each form stands for where a configuration names nothing else: ``cosine`` and ``contrastive`` are the anchored,
 centred, sign-aware terms of this project, ``released`` and ``paper`` are the published method."""
-
-BETA_DEFAULTS: dict[str, float] = {"dpo": 0.1, "simpo": 2.0, "orpo": 0.1}
-"""``beta`` of each carrier that has one, as its paper or the released settings have it."""
 
 
 class ConsistencyConfig(Settings):
@@ -42,15 +42,15 @@ class ConsistencyConfig(Settings):
     """Whether the spectral forms count opposite vectors as inconsistent."""
     temperature: float = Field(default=0.2, gt=0)
     """Temperature of the spectral and the contrastive forms."""
-    anchor: Literal["none", "english"]
+    anchor: Anchor
     """``english`` moves the other languages towards English and leaves English where it is."""
-    center: Literal["none", "batch", "running"]
+    center: Center
     """Which mean state is subtracted first, see :class:`mlc.losses.Centering`."""
-    center_scope: Literal["english", "overall", "per_language"] = "english"
+    center_scope: CenterScope = "english"
     """Whose rows make that mean."""
     layer: int | float
     """Index of the hidden state (0 = embeddings, negative from the end), or a fraction of the depth."""
-    pool: Literal["last", "last_content", "mean"]
+    pool: Pool
     """Which tokens stand for a prompt, see :func:`mlc.models.states.prompt_states`."""
     dim: int | None = Field(ge=1)
     """Size of the linear extractor; none = the states themselves."""
@@ -120,9 +120,10 @@ def _default_consistency() -> ConsistencyConfig:
 class AlignSettings(Settings):
     """One alignment: an English loss, and the consistency term over the translations."""
 
-    carrier: Carrier = "sft"
+    carrier: str = "sft"
     """The English loss: ``sft`` is the cross-entropy of the chosen answers, ``kl`` the divergence from a frozen
-    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones."""
+    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones. One of
+    your own is named as ``module:object``, see `mlc.training.carriers.carrier`."""
     beta: float | None = Field(default=None, gt=0)
     """Strength of the preference (``dpo``, ``simpo``) or of the odds ratio (``orpo``); none = by carrier: 0.1, 2.0,
     0.1."""
@@ -148,12 +149,12 @@ class AlignSettings(Settings):
     """Longer answers are cut."""
     gradient_checkpointing: bool = False
     """Computes activations twice instead of keeping them: less memory, more time."""
-    training_dtype: Literal["float32", "bfloat16"] = "float32"
+    training_dtype: FloatType = "float32"
     """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates."""
     autocast: Literal["none", "bfloat16"] = "none"
     """``bfloat16`` multiplies matrices in bfloat16 while weights and losses stay as they are: about twice as fast on a
     GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
-    saved_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    saved_dtype: FloatType = "bfloat16"
     """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
     warm_start: bool = False
     """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the
@@ -166,19 +167,36 @@ class AlignSettings(Settings):
     consistency: ConsistencyConfig = Field(default_factory=_default_consistency)
     """The term."""
 
+    @field_validator("carrier")
+    @classmethod
+    def _can_be_loaded(cls, name: str) -> str:
+        CARRIERS.load(name)
+        return name
+
     @model_validator(mode="after")
     def _teacher_fits_the_carrier(self) -> "AlignSettings":
-        if self.carrier == "kl" and self.teacher is None:
-            raise ValueError("the carrier kl needs a teacher: name a safe model with the policy's vocabulary")
-        if self.carrier != "kl" and self.teacher is not None:
-            raise ValueError(f"a teacher is for the carrier kl only, not for {self.carrier}; take it out")
+        needed = self.english_loss.needs_teacher
+        if needed and self.teacher is None:
+            raise ValueError(
+                f"the carrier {self.carrier} needs a teacher: name a safe model with the policy's vocabulary"
+            )
+        if not needed and self.teacher is not None:
+            raise ValueError(f"the carrier {self.carrier} has no teacher; take it out, or take another carrier")
         return self
 
     @model_validator(mode="after")
     def _warm_start_fits_the_carrier(self) -> "AlignSettings":
-        if self.warm_start and self.carrier == "dpo":
-            raise ValueError("warm_start would make the aligned checkpoint the reference of dpo; take another carrier")
+        if self.warm_start and not self.english_loss.warm_start:
+            raise ValueError(
+                f"warm_start would make the aligned checkpoint the reference of {self.carrier}; take another carrier"
+            )
         return self
+
+    @property
+    def english_loss(self) -> "Carrier":
+        """What the carrier declares."""
+        carrier: Carrier = CARRIERS.load(self.carrier)
+        return carrier
 
     @property
     def warm_steps(self) -> int:
@@ -188,7 +206,7 @@ class AlignSettings(Settings):
     @property
     def strength(self) -> float | None:
         """``beta``, or the default of the carrier; None for carriers without one."""
-        return BETA_DEFAULTS.get(self.carrier) if self.beta is None else self.beta
+        return self.english_loss.beta if self.beta is None else self.beta
 
     def without_consistency(self) -> "AlignSettings":
         """The English-only baseline of this alignment: the same with the term left out.

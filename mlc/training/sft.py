@@ -8,6 +8,7 @@ from trl import SFTTrainer
 
 from mlc.models.packing import head_only_at, pack_rows
 from mlc.models.states import known_decoder, without_wrappers
+from mlc.training.mixin import ConsistencyMixin
 
 _COLUMNS = {"input_ids", "attention_mask", "labels"}
 
@@ -90,6 +91,14 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _over_processes(self, figure: Tensor) -> Any:
         return self.accelerator.gather_for_metrics(figure).sum().item()
+
+
+class ConsistencySFTTrainer(ConsistencyMixin, SFTTrainer):  # type: ignore[misc]
+    """Supervised fine-tuning on English answers, and the term."""
+
+
+class ConsistencyLeanSFTTrainer(ConsistencyMixin, LeanSFTTrainer):
+    """The same with less to compute on a CPU; what the pipeline trains with."""
 
 
 def _is_padded_right(inputs: dict[str, Any]) -> bool:

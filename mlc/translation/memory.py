@@ -15,7 +15,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from mlc.errors import UserError
-from mlc.store.hashing import canonical_json, fsync_path
+from mlc.store.drafts import DRAFTS, draft_file
+from mlc.store.hashing import canonical_json
+from mlc.store.locks import lock_if_free
 from mlc.translation.engines.protocol import Batch, SentenceTranslation
 
+MEMORY_FOLDER = "memory"
+"""Name of the folder of all memories. What is in it decides how long a translation takes, and nothing else."""
 MERGE_AT = 64
 """Number of small parts at which they are merged into one."""
 SMALL_PART = 50_000
@@ -80,7 +83,8 @@ class TranslationMemory:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "translator.json").exists():
                 text = json.dumps({"identity": identity, **facts}, indent=1, ensure_ascii=False, sort_keys=True)
-                _put(self.folder / "translator.json", lambda path: path.write_text(text, encoding="utf-8"))
+                with draft_file(self.folder / "translator.json") as draft:
+                    draft.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"The translation memory {str(root)!r} cannot be written ({error.strerror or error}): "
@@ -138,7 +142,9 @@ class TranslationMemory:
 
     def _merge(self, folder: Path) -> None:
         """Makes one part of many small ones; whoever reads meanwhile sees each sentence once."""
-        with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):
+        with lock_if_free(folder / ".lock") as alone:
+            if not alone:
+                return
             parts = _intact_parts(folder)
             small = [part for part in parts if len(part.table) < SMALL_PART]
             if len(small) > 1:
@@ -146,7 +152,7 @@ class TranslationMemory:
                 _write_part(folder, merged, replaces=[part.name for part in small])
                 for part in small:
                     (folder / part.name).unlink(missing_ok=True)
-            for path in folder.glob(".*.tmp"):
+            for path in folder.glob(DRAFTS):
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                         path.unlink()
@@ -220,13 +226,5 @@ def _write_part(folder: Path, table: pa.Table, replaces: Sequence[str] = ()) -> 
     if replaces:
         table = table.replace_schema_metadata({_REPLACES: canonical_json(list(replaces))})
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
-    _put(folder / name, lambda path: pq.write_table(table, path, write_page_checksum=True))
-
-
-def _put(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file that is either there and complete, or not there."""
-    temporary = path.parent / f".{path.name}.tmp"
-    write(temporary)
-    fsync_path(temporary)
-    temporary.rename(path)
-    fsync_path(path.parent)
+    with draft_file(folder / name) as draft:
+        pq.write_table(table, draft, write_page_checksum=True)

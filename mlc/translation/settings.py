@@ -22,6 +22,9 @@ class TranslatorSettings(Settings):
     or a local folder. For ``http`` the name of the model there, for ``given`` the file of the table."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; the newest if not given."""
+    allow_pickle: bool = False
+    """Whether weights that are not safetensors may be read, as those of NLLB-200 on the hub are; set it only if you
+    trust where they come from."""
     num_beams: int = Field(default=1, ge=1, le=32)
     """Width of the beam; 1 is greedy search."""
     max_new_tokens: int = Field(default=256, ge=2, le=1024)

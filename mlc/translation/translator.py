@@ -65,14 +65,6 @@ class Step:
 OnProgress = Callable[[Step], None]
 
 
-@dataclass(frozen=True)
-class RoundTrip:
-    """A text translated there and back again."""
-
-    there: Translation
-    back: Translation
-
-
 class Translator:
     """Translates texts, sentence by sentence, each distinct sentence once.
 
@@ -162,18 +154,6 @@ class Translator:
         """Translates texts for the memory alone; arguments as in :meth:`stream`."""
         for _ in self.stream(texts, source=source, targets=targets, on_progress=on_progress):
             pass
-
-    def round_trip(self, texts: Sequence[str], *, source: str, target: str) -> list[RoundTrip]:
-        """Translates texts into a language and back with the same engine.
-
-        Args:
-            texts: Texts in the source language.
-            source: NLLB code.
-            target: NLLB code of the language in between.
-        """
-        there = self.translate(texts, source=source, target=target)
-        back = self.translate([row.text for row in there], source=target, target=source)
-        return list(itertools.starmap(RoundTrip, zip(there, back, strict=True)))
 
     def _translate_window(
         self, texts: Sequence[str], source: str, targets: tuple[str, ...], report: OnProgress

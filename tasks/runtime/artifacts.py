@@ -1,11 +1,11 @@
 """Names of the files in artifacts, and the reading of what other stages made."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlc.store import ArtifactRef
-from tasks.runtime.run import current_run
+from mlc.store import ArtifactRef, ArtifactStore
 
 PROMPTS_FILE = "prompts.parquet"
 SET_ASIDE_FILE = "rejected.parquet"
@@ -30,21 +30,55 @@ VERSION_FILE = "version.json"
 DECISION_FILE = "decision.json"
 
 
-def read_headline(report: ArtifactRef) -> dict[str, Any]:
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out prompts of one language. While the flow hands them on, they may be futures."""
+
+    suite: ArtifactRef
+    """In English, with labels."""
+    texts: ArtifactRef
+    """The same prompts in the language: human references, or machine translations."""
+
+
+@dataclass(frozen=True)
+class Translated:
+    """The training prompts of one language. While the flow hands them on, they may be futures."""
+
+    prompts: ArtifactRef
+    """In English, with labels."""
+    verdicts: ArtifactRef
+    """Their translations into the language, with the filter's verdicts."""
+
+
+def read_headline(store: ArtifactStore, report: ArtifactRef) -> dict[str, Any]:
     """The figures that a run prints at its end, by model and by comparison."""
-    return _read_json(report, HEADLINE_FILE)
+    return _read_json(store, report, HEADLINE_FILE)
 
 
-def read_decision(decision: ArtifactRef) -> dict[str, Any]:
+def read_decision(store: ArtifactStore, decision: ArtifactRef) -> dict[str, Any]:
     """The gate's decision: passed, reasons, and the version it is about."""
-    return _read_json(decision, DECISION_FILE)
+    return _read_json(store, decision, DECISION_FILE)
 
 
-def report_page(report: ArtifactRef) -> Path:
+def report_page(store: ArtifactStore, report: ArtifactRef) -> Path:
     """Where the page lies."""
-    return current_run().store.folder(report) / REPORT_FILE
+    return store.folder(report) / REPORT_FILE
 
 
-def _read_json(ref: ArtifactRef, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((current_run().store.folder(ref) / name).read_text(encoding="utf-8"))
+def held_out_texts(folder: Path) -> dict[str, str]:
+    """The held-out prompts in one language by id, in their order: human references, or machine translations.
+
+    Args:
+        folder: Of an artifact of the stage ``ingest`` or ``translate``.
+    """
+    import pyarrow.parquet as pq
+
+    human = (folder / PROMPTS_FILE).is_file()
+    file, column = (PROMPTS_FILE, "prompt") if human else (TRANSLATIONS_FILE, "translation")
+    rows = pq.read_table(folder / file, columns=["id", column])
+    return dict(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
+
+
+def _read_json(store: ArtifactStore, ref: ArtifactRef, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((store.folder(ref) / name).read_text(encoding="utf-8"))
     return content

@@ -1,12 +1,11 @@
 """The workspace's ``catalog.duckdb``: views over the artifacts, for people to query. Never a source of truth."""
 
-import os
-import uuid
 from pathlib import Path
 
 import duckdb
 
 from mlc.store import ArtifactStore
+from mlc.store.drafts import draft_file
 
 CATALOG_FILE = "catalog.duckdb"
 VIEWS = {
@@ -30,8 +29,8 @@ def rebuild_catalog(store: ArtifactStore) -> Path:
     Every view has a column ``artifact``, the key of the artifact that a row comes from; the table ``artifacts`` says
     what each one is. Views read the files where they are, so a moved workspace needs another run, or this function.
     """
-    draft = store.workspace / f".{CATALOG_FILE}-{uuid.uuid4().hex[:8]}"
-    with duckdb.connect(str(draft)) as connection:
+    target = store.workspace / CATALOG_FILE
+    with draft_file(target) as draft, duckdb.connect(str(draft)) as connection:
         connection.execute(
             "CREATE TABLE artifacts (artifact VARCHAR, stage VARCHAR, language VARCHAR, subject VARCHAR, "
             "rows BIGINT, created TIMESTAMPTZ, seconds DOUBLE)"
@@ -54,8 +53,6 @@ def rebuild_catalog(store: ArtifactStore) -> Path:
         ]
         if rows:
             connection.executemany("INSERT INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    target = store.workspace / CATALOG_FILE
-    os.replace(draft, target)
     return target
 
 

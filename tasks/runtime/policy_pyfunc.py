@@ -18,8 +18,10 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = context.artifacts["checkpoint"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        # Else they may ask on standard input whether code of the checkpoint may run.
+        safe = {"trust_remote_code": False, "local_files_only": True}
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe).eval()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answers each prompt."""
@@ -35,16 +37,21 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             inputs = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
         else:
             inputs = self.tokenizer(prompt, return_tensors="pt")
+        # The checkpoint names one token that ends an answer, or a list of them.
+        ends = self.model.generation_config.eos_token_id
+        pad = self.tokenizer.pad_token_id
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 max_new_tokens=128,
                 do_sample=False,
-                pad_token_id=self.model.config.eos_token_id,
+                eos_token_id=ends,
+                pad_token_id=pad if pad is not None else ends[0] if isinstance(ends, list) else ends,
             )
         answer: str = self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return answer
+        # In some templates a space stands before every answer.
+        return answer.removeprefix(" ")
 
 
 mlflow.models.set_model(PolicyModel())

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sqlite3
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
-from mlc.store import ArtifactRef
-from mlc.store.hashing import fsync_path
+from mlc.store import ArtifactRef, ArtifactStore
+from mlc.store.drafts import draft_file
 from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
 from tasks.runtime.artifacts import VERSION_FILE
-from tasks.runtime.run import current_run
 from tasks.runtime.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -49,10 +47,27 @@ class ModelVersion:
         return asdict(self)
 
 
-def read_version(ref: ArtifactRef) -> ModelVersion:
+def read_version(store: ArtifactStore, ref: ArtifactRef) -> ModelVersion:
     """The registered version that an artifact of the stage ``register`` stands for."""
-    text = (current_run().store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
+    text = (store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
     return ModelVersion(**json.loads(text))
+
+
+def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
+    """The registry that the last registration in a workspace went to.
+
+    Args:
+        store: The workspace's.
+        name: Name of the registered model, in place of the one that was registered.
+
+    Raises:
+        UserError: Nothing is registered yet.
+    """
+    registered = store.manifests("register")
+    if not registered:
+        raise UserError("Nothing is registered in this workspace yet: run the pipeline first.")
+    stored: dict[str, Any] = registered[-1]["parts"]["settings"]["registry"]
+    return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
 
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
@@ -60,8 +75,8 @@ def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
     return settings.tracking_uri or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
 
 
-def connect(settings: RegistrySettings) -> "MlflowClient":
-    """Connects to the registry of the current run, and makes the experiment where it is missing.
+def connect(settings: RegistrySettings, workspace: Path) -> "MlflowClient":
+    """Connects to the registry of a workspace, and makes the experiment where it is missing.
 
     Raises:
         UserError: The tracking server cannot be reached.
@@ -75,7 +90,6 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
     from mlflow.tracking import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError
 
-    workspace = current_run().workspace
     uri = tracking_uri(settings, workspace)
     (workspace / "mlflow").mkdir(exist_ok=True)
     mlflow.set_tracking_uri(uri)
@@ -96,7 +110,7 @@ def connect(settings: RegistrySettings) -> "MlflowClient":
 
 
 @contextmanager
-def registry_errors(settings: RegistrySettings) -> Iterator[None]:
+def registry_errors(settings: RegistrySettings, workspace: Path) -> Iterator[None]:
     """Tells in one sentence that the registry failed in the midst of a block.
 
     Raises:
@@ -108,7 +122,7 @@ def registry_errors(settings: RegistrySettings) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise _unusable(tracking_uri(settings, current_run().workspace), error) from error
+        raise _unusable(tracking_uri(settings, workspace), error) from error
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
@@ -130,11 +144,8 @@ def _make_database(folder: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    draft = folder / f".{DATABASE_FILE}-{uuid.uuid4().hex[:8]}"
-    SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
-    fsync_path(draft)
-    draft.rename(database)
-    fsync_path(folder)
+    with draft_file(database) as draft:
+        SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
 
 
 def begin_registration(key: str) -> dict[str, str]:
@@ -177,13 +188,13 @@ def take_finished(client: "MlflowClient", settings: RegistrySettings, key: str) 
     return finished
 
 
-def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | None:
+def version_problem(version: ModelVersion, settings: RegistrySettings, workspace: Path) -> str | None:
     """Why a stored version no longer stands in the registry, or None.
 
     A database in a file is read as it is: MLflow takes seconds to load, and a plan has less.
     """
     gone = f"version {version.version} of {version.name} is no longer in the registry"
-    uri = tracking_uri(settings, current_run().workspace)
+    uri = tracking_uri(settings, workspace)
     try:
         run_id = _run_of(Path(uri.removeprefix(_SQLITE)), version) if uri.startswith(_SQLITE) else _NOT_READ
     except sqlite3.Error as error:
@@ -195,7 +206,7 @@ def version_problem(version: ModelVersion, settings: RegistrySettings) -> str | 
         from mlflow.exceptions import MlflowException
 
         try:
-            run_id = str(connect(settings).get_model_version(version.name, version.version).run_id)
+            run_id = str(connect(settings, workspace).get_model_version(version.name, version.version).run_id)
         except MlflowException:
             return gone
     if run_id is None:
@@ -215,13 +226,16 @@ def _run_of(database: Path, version: ModelVersion) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequence[str], *, by: str) -> str | None:
+def promote_version(
+    client: "MlflowClient", record: Path, version: ModelVersion, reasons: Sequence[str], *, by: str
+) -> str | None:
     """Makes a version champion and writes it down.
 
     MLflow keeps no history of aliases, so the workspace's ``promotions.jsonl`` does.
 
     Args:
         client: From :func:`connect`.
+        record: ``promotions.jsonl`` of the workspace.
         version: The version.
         reasons: The checks in words.
         by: ``gate`` or ``person``.
@@ -229,7 +243,6 @@ def promote_version(client: "MlflowClient", version: ModelVersion, reasons: Sequ
     Returns:
         The version that was champion before, if any.
     """
-    record = current_run().workspace / PROMOTIONS_FILE
     facts = {**version.as_dict(), "by": by, "reasons": list(reasons)}
     last = next(reversed(read_promotions(record, version.name)), None)
     if last is not None and {name: last[name] for name in facts} == facts:

@@ -1,19 +1,26 @@
-"""What the tasks of one run share: the artifact store, the record of what ran, and the progress display."""
+"""The run that stages belong to: a reference that travels, and what it is opened to where a stage works."""
 
+import os
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
+from mlc.store.remote import RemoteArtifacts
+from mlc.store.runs import Journal
 
 State = Literal["ran", "cached", "run"]
 """``run`` is what a plan foresees."""
+FOLLOWING_SECONDS = 0.2
+"""How often a run looks for what other processes have told."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,16 @@ class Outcome:
     """What a plan expects by what such work has taken in this workspace; None where there is no experience."""
     seconds_saved: float = 0.0
     """What a cached artifact took when it was made."""
+
+    @property
+    def label(self) -> str:
+        """Name of the task for people."""
+        return label_of(self.stage, self.subject, self.language)
+
+
+def label_of(stage: str, subject: str | None, language: str | None) -> str:
+    """Name of a task for people, such as ``generate · consistency · seed 0 · swh_Latn``."""
+    return " · ".join(text for text in (stage, subject, language) if text)
 
 
 class Display(Protocol):
@@ -72,9 +89,44 @@ class Silent:
         """Ignores it."""
 
 
+class Reporting(Silent):
+    """Writes down what a stage tells away from the process of its flow, which reads it and shows it.
+
+    Args:
+        journal: Of the run. Outcomes are written there by the run itself.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def started(self, label: str, reason: str) -> None:
+        """Writes it down."""
+        self._journal.write({"starting": {"label": label, "reason": reason}})
+
+    def note(self, sentence: str) -> None:
+        """Writes it down."""
+        self._journal.write({"note": sentence})
+
+
+@dataclass(frozen=True)
+class RunReference:
+    """All that a stage is told of its run: plain data, so that any process can open it.
+
+    What a stage computes with, its settings and inputs, it is given by itself.
+    """
+
+    id: str
+    workspace: str
+    """Absolute folder."""
+    storage: str | None = None
+    """URL of the second place for artifacts."""
+    number: int | None = None
+    """Counts the runs of the workspace; None for a run without a journal."""
+
+
 @dataclass
 class Run:
-    """One run of the pipeline in one workspace."""
+    """One run of the pipeline in one workspace, as a stage works with it."""
 
     store: ArtifactStore
     display: Display = field(default_factory=Silent)
@@ -82,34 +134,110 @@ class Run:
     """Only look which artifacts are there; make nothing."""
     scratch: Path | None = None
     """Where a plan may make what costs nothing, so that it sees further."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    journal: Journal | None = None
+    """Where it is written down at once what became of a task, so that a run that is killed has its record."""
+    here: bool = True
+    """Whether this is the process of the flow, in which the run was started."""
     outcomes: list[Outcome] = field(default_factory=list)
+    """Of the tasks in this process, and in the flow's own process of those elsewhere too."""
     parts: dict[str, KeyParts] = field(default_factory=dict)
     """Of every task that a plan has foreseen, by key."""
-    journal: Callable[[Outcome], None] = lambda outcome: None
-    """Writes down what became of a task at once, so that a run that is killed has its record."""
-    failure: Exception | None = None
-    """The first failure of a task: Prefect tells only of those that wait for it that they never started."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _failure: Exception | None = None
+    _failed: threading.Event = field(default_factory=threading.Event)
+    _read: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def workspace(self) -> Path:
         """Folder of the workspace."""
         return self.store.workspace
 
+    @property
+    def reference(self) -> RunReference:
+        """What other processes open the run by."""
+        storage = self.store.remote.url if isinstance(self.store.remote, RemoteArtifacts) else None
+        return RunReference(self.id, str(self.workspace), storage, self.journal.number if self.journal else None)
+
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
         with self._lock:
-            self.failure = self.failure or error
+            self._failure = self._failure or error
+            self._failed.set()
 
-    def record(self, label: str, outcome: Outcome) -> None:
+    def first_failure(self, wait_seconds: float = 0.0) -> Exception | None:
+        """The first failure of a task, waiting a while for it to be noted."""
+        self._failed.wait(wait_seconds)
+        return self._failure
+
+    def record(self, outcome: Outcome) -> None:
         """Notes what became of a task, from any thread."""
         with self._lock:
             self.outcomes.append(outcome)
-            self.journal(outcome)
-        self.display.finished(label, outcome)
+            if self.journal:
+                self.journal.write({"task": asdict(outcome)})
+        self.display.finished(outcome.label, outcome)
+
+    def catch_up(self) -> None:
+        """Takes in what other processes have told of this run since it was last looked."""
+        with self._lock:
+            lines, self._read = self.journal.read_from(self._read) if self.journal else ([], 0)
+            for line in lines:
+                if "by" in line:
+                    self._take_in(line)
+
+    def _take_in(self, line: dict[str, Any]) -> None:
+        if "task" in line:
+            outcome = Outcome(**line["task"])
+            self.outcomes.append(outcome)
+            self.display.finished(outcome.label, outcome)
+        elif "starting" in line:
+            self.display.started(**line["starting"])
+        elif "note" in line:
+            self.display.note(line["note"])
 
 
-_current: ContextVar[Run | None] = ContextVar("mlc_run", default=None)
+_live: dict[str, Run] = {}
+
+
+@contextmanager
+def live(run: Run) -> Iterator[Run]:
+    """Makes a run the one that stages in this process find by its reference, and shows what those elsewhere tell."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(FOLLOWING_SECONDS):
+            run.catch_up()
+
+    follower = threading.Thread(target=follow, name="mlc-follow", daemon=True)
+    _live[run.id] = run
+    follower.start()
+    try:
+        yield run
+    finally:
+        ended.set()
+        follower.join()
+        run.catch_up()
+        del _live[run.id]
+
+
+def open_run(run: Run | RunReference) -> Run:
+    """The run of a reference: the live one in the process of its flow; elsewhere one that writes to its journal."""
+    if isinstance(run, Run):
+        return run
+    return _live.get(run.id) or _opened(run)
+
+
+@lru_cache(maxsize=16)
+def _opened(reference: RunReference) -> Run:
+    remote = RemoteArtifacts(reference.storage) if reference.storage else None
+    store = ArtifactStore(Path(reference.workspace), remote)
+    if reference.number is None:
+        return Run(store, id=reference.id, here=False)
+    journal = Journal.of(store.workspace, reference.number, by=f"{socket.gethostname()}:{os.getpid()}")
+    return Run(store, Reporting(journal), id=reference.id, journal=journal, here=False)
+
+
 _display: ContextVar[Display] = ContextVar("mlc_display", default=Silent())  # noqa: B039
 _wait: ContextVar[float] = ContextVar("mlc_wait", default=0.0)
 
@@ -135,39 +263,21 @@ def wait_for_workspace() -> float:
     return _wait.get()
 
 
-@contextmanager
-def running(run: Run) -> Iterator[Run]:
-    """Makes ``run`` the one that tasks find, in this context and the threads that Prefect starts from it."""
-    token = _current.set(run)
-    try:
-        yield run
-    finally:
-        _current.reset(token)
-
-
-def current_run() -> Run:
-    """The run that the calling task belongs to.
-
-    Raises:
-        UserError: There is none.
-    """
-    run = _current.get()
-    if run is None:
-        raise UserError("A stage was called outside a run: call the flow `align`, or wrap the call in `running(…)`.")
-    return run
-
-
 _waited = threading.local()
 
 
 def working_time() -> float:
-    """Seconds of this thread, without those that it waited for the device."""
+    """Seconds of this thread, without those that it waited for others."""
     return time.perf_counter() - _seconds_waited()
 
 
-def add_waiting(seconds: float) -> None:
-    """Notes that this thread has waited for the device."""
-    _waited.seconds = _seconds_waited() + seconds
+@contextmanager
+def waiting(turn: AbstractContextManager[Any]) -> Iterator[None]:
+    """Enters a block when its turn has come; the time until then is no work of this thread."""
+    began = time.perf_counter()
+    with turn:
+        _waited.seconds = _seconds_waited() + time.perf_counter() - began
+        yield
 
 
 def _seconds_waited() -> float:

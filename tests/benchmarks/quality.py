@@ -20,11 +20,13 @@ from mlc.languages import ENGLISH, all_languages, resolve_language
 from mlc.making.calibrate import MLQE_PAIRS, is_good, read_judged, read_ntrex, without_model
 from mlc.making.corruptions import CORRUPTIONS, Corpus, Corruption, batches
 from mlc.quality.calibration import quality_of
-from mlc.quality.filtering import REQUIRED_COLUMNS, compute_signals, filter_pairs
+from mlc.quality.filtering import filter_pairs
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.reliability import calibration_error, reliability_bins
+from mlc.quality.rows import REQUIRED_COLUMNS
 from mlc.quality.settings import QualitySettings
-from mlc.quality.signals.language import label_of
 from mlc.shipped import shipped_data
+from mlc.text.identification import label_of
 from tests.benchmarks.measuring import Figure, progress, rounded
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

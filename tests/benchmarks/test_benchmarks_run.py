@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import subprocess
@@ -22,17 +23,25 @@ def run(*arguments):
     )
 
 
-def test_every_benchmark_prints_its_figures():
-    ended = run("--quick")
+@pytest.mark.parametrize(
+    "names", [("loss", "states", "quality", "store"), pytest.param(tuple(BENCHMARKS), id="all", marks=pytest.mark.full)]
+)
+def test_benchmarks_print_their_figures(names):
+    ended = run("--quick", *names)
     assert ended.returncode == 0, ended.stderr
     figures = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert {figure["benchmark"] for figure in figures} == set(BENCHMARKS)
+    assert {figure["benchmark"] for figure in figures} == set(names)
     assert len({(figure["benchmark"], figure["figure"]) for figure in figures}) == len(figures)
     for figure in figures:
         assert set(figure) == {"benchmark", "figure", "value", "unit", "detail"}
         assert figure["unit"] == ("share" if figure["benchmark"] == "quality" else "ratio")
         assert figure["unit"] == "share" or 0 < figure["value"] < float("inf")
         assert figure["detail"]["min"] <= figure["value"] <= figure["detail"]["max"]
+
+
+def test_every_benchmark_can_be_loaded():
+    for name in BENCHMARKS:
+        assert callable(importlib.import_module(f"tests.benchmarks.{name}").run)
 
 
 def test_every_module_is_listed():

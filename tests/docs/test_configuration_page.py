@@ -1,3 +1,4 @@
+from tests.docs import make_methods
 from tests.docs.make_configuration import PAGE, make_page
 
 
@@ -11,3 +12,8 @@ def test_every_threshold_override_is_a_threshold():
 
     # The page says that they have the same keys.
     assert list(ThresholdOverrides.model_fields) == list(Thresholds.model_fields)
+
+
+def test_the_table_of_methods_is_that_of_the_code() -> None:
+    text = make_methods.PAGE.read_text(encoding="utf-8")
+    assert make_methods.page(text) == text

@@ -14,6 +14,7 @@ from mlc.evaluation.metrics import auroc
 from mlc.evaluation.scoring import score_prompts
 from mlc.languages import ENGLISH
 from mlc.models.prompts import encode_prompt
+from tests.covering import dealt
 from tests.editing.conftest import COMPLIANCE, PLANTED_LAYER, PLANTED_UNITS, REFUSAL, X, parallel, rows_of
 from tests.editing.conftest import FAMILIES as MODELS
 
@@ -91,8 +92,7 @@ def test_facts_of_the_planted_case(planted):
     assert facts["prompts"] == {code: {"harmful": count, "harmless": count} for code in (ENGLISH, X)}
 
 
-@pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
-@pytest.mark.parametrize("family", sorted(MODELS))
+@pytest.mark.parametrize(("family", "pool"), dealt(sorted(MODELS), ["last", "last_content", "mean"]))
 def test_every_family(tiny, prompts, family, pool):
     assert set(MODELS) == FAMILIES
     policy = tiny(family)

@@ -218,3 +218,10 @@ def test_leading_svd(shape, smallest):
             assert torch.allclose(basis, torch.eye(rank, dtype=torch.float64), atol=1e-9)
         if rank == k:
             assert float(((left * sizes) @ right - matrix).norm() / matrix.norm()) < 1e-12
+
+
+@pytest.mark.parametrize(("matrix", "rank"), [(torch.zeros(4, 3, dtype=torch.float64), 2), (torch.eye(4).double(), 0)])
+def test_nothing_to_keep(matrix, rank):
+    left, sizes, right, kept = leading_svd(matrix, rank)
+    assert (tuple(left.shape), tuple(sizes.shape), tuple(right.shape)) == ((4, 0), (0,), (0, matrix.shape[1]))
+    assert kept == 1.0

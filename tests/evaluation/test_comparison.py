@@ -283,7 +283,8 @@ def test_rates_at_the_edge_or_of_one_evaluation_have_wilson_intervals(by_hand):
 
 
 def test_model_table_keeps_to_common_languages(by_hand):
-    rows = model_table([*by_hand, make_result("another", 0, EN, [1, 0, 1, 0])], resamples=5)
+    labels = {"base": "Base", "consistency": "Consistency"}
+    rows = model_table([*by_hand, make_result("another", 0, EN, [1, 0, 1, 0])], labels=labels, resamples=5)
     assert [row.model for row in rows] == ["base", "consistency", "another"]
     assert all(set(row.groups) == {"english"} for row in rows)
     assert math.isnan(rows[0].safety_variance)

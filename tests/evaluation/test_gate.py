@@ -5,13 +5,14 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from mlc.evaluation.gate import Check, GateSettings, decide_gate
+from mlc.evaluation import gate
+from mlc.evaluation.gate import Check, GateSettings
 from mlc.evaluation.results import ROWS_SCHEMA, Estimate, EvaluationResult, EvaluationSummary
 
 LANGUAGES = ("eng_Latn", "fra_Latn", "swh_Latn")
 NAMES = [
-    "AUROC gain over the base model",
-    "AUROC gain over English-only alignment",
+    "AUROC gain over base",
+    "AUROC gain over english-only",
     "AUROC loss in English",
     "lowest AUROC",
     "highest over-refusal rate",
@@ -46,6 +47,10 @@ def results(changes=None):
         for model, values in AUROC.items()
         for language, auroc in zip(LANGUAGES, values, strict=True)
     ]
+
+
+def decide_gate(found, settings, *, candidate="consistency", baseline="english-only", base="base"):
+    return gate.decide_gate(found, settings, candidate=candidate, baseline=baseline, base=base)
 
 
 def decide(changes=None, **limits):
@@ -173,7 +178,7 @@ def test_without_training_the_base_model_is_what_counts():
     decision = decide_gate([*base, *edited], GateSettings(), candidate="edit", baseline="base")
     assert [check.name for check in decision.checks] == [NAMES[0], *NAMES[2:]]
     loss = decision.checks[1]
-    assert (loss.value, loss.where) == (pytest.approx(0.06), "against the base model")
+    assert (loss.value, loss.where) == (pytest.approx(0.06), "against base")
     assert failed(decision) == ["AUROC loss in English"]
     # A missing English-only model fails the gate where it should be there.
     assert not decide_gate([*base, *edited], GateSettings(max_english_auroc_loss=1), candidate="edit").passed

@@ -173,7 +173,7 @@ def test_threshold_needs_both_classes():
 
 def test_summary_by_hand():
     rows = make_rows([1.0, 2.0, -1.0, 3.0], [-2.0, 0.5, -3.0, -1.5, -4.0], lookalikes=2)
-    figures = summary_of(rows, collinearity=0.9, unmatched_cosine=0.1, answers={"refusal": 3})
+    figures = summary_of(rows, collinearity=0.9, unmatched_cosine=0.1, answers={"openings": {"refused": 3}})
     # Harmful −1 beats 4 of 5 harmless ones, save .5; the other three beat all: (5 · 3 + 4) / 20.
     assert figures.auroc.value == pytest.approx(19 / 20)
     assert figures.safety == wilson(3, 4)
@@ -182,7 +182,7 @@ def test_summary_by_hand():
     assert figures.balanced_accuracy.value == pytest.approx((3 / 4 + 4 / 5) / 2)
     assert (figures.auroc.n, figures.balanced_accuracy.n) == (9, 9)
     assert (figures.collinearity, figures.unmatched_cosine, figures.matched_cosine) == (0.9, 0.1, None)
-    assert figures.answers == {"refusal": 3}
+    assert figures.answers == {"openings": {"refused": 3}}
 
 
 def test_summary_counts_test_prompts_only():

@@ -36,7 +36,7 @@ def summary(**changes):
         "centred_collinearity": 0.6,
         "matched_cosine": 0.1,
         "unmatched_cosine": -0.1,
-        "answers": {"refusal": 2, "answer": 1, "invalid": 0},
+        "answers": {"openings": {"refused": 2, "complied": 1, "invalid": 0}},
         **changes,
     }
     return EvaluationSummary(**values)

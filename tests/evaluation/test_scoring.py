@@ -204,7 +204,7 @@ def plain_greedy(policy, text, count):
     for _ in range(count):
         token = int(policy.model(torch.tensor([ids + answer])).logits[0, -1].argmax())
         answer.append(token)
-        if token == policy.stop_token:
+        if token in policy.stop_tokens:
             break
     return policy.tokenizer.decode(answer, skip_special_tokens=True)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.terminal.server import Server, quiet_environment
+from flows.terminal.quiet import quiet_environment
+from flows.terminal.server import Server
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
 from tests import forking

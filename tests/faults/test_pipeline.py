@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.terminal.server import Server, free_port, quiet_environment
+from flows.terminal.quiet import quiet_environment
+from flows.terminal.server import Server, free_port
 from mlc.errors import UserError
 from mlc.store.runs import run_records
 from tests.faults.conftest import LONG
@@ -93,7 +94,7 @@ def test_a_disk_that_fills_up_in_the_midst(
     shutil.rmtree(workspace / "memory")
     with monkeypatch.context() as patch:
         patch.setattr(place, call, _no_space)
-        with pytest.raises(UserError, match=r"No space left on device.*mlc gc"):
+        with pytest.raises(UserError, match=r"No space left on device.*make room"):
             flow(workspace, "es")
     assert run_records(workspace)[-1].end == "failed"
     assert {name.split(" · ")[0] for name in made(flow(workspace, "es"))} == set(stages)

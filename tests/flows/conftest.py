@@ -13,11 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.terminal.server import Server, free_port, quiet_environment, started_server
+from flows.terminal.quiet import quiet_environment
+from flows.terminal.server import Server
 from tests.flows.runs import Flow, flow_on
+from tests.forked import Forks, forks
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 600
+LOADED = ("duckdb", "mlflow.pyfunc", "torch", "transformers", "trl", "flows.align_flow")
+"""What a run loads."""
 RECORD_SECONDS = 30
 
 
@@ -41,13 +45,6 @@ Mlc = Callable[..., Ended]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One Prefect server for the session."""
-    with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
 def environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Variables of a command that uses that server."""
     return {
@@ -61,10 +58,20 @@ def environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.fixture(scope="session")
-def mlc(environment: dict[str, str]) -> Mlc:
+def forked(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Starts commands that find the libraries loaded."""
+    folder = tmp_path_factory.mktemp("forked")
+    with forks("flows.cli:main", LOADED, environment=environment, project=PROJECT, folder=folder) as starting:
+        yield starting
+
+
+@pytest.fixture(scope="session")
+def mlc(environment: dict[str, str], forked: Forks) -> Mlc:
     """Runs `mlc` as a person does, in a process of its own."""
 
     def run(*arguments: str, cwd: Path = PROJECT, **variables: str) -> Ended:
+        if not variables:
+            return Ended(*forked.start(*arguments, cwd=cwd).communicate(RUN_SECONDS))
         ended = subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=cwd,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import yaml
 
 from mlc.store.locks import workspace_lock
 from tests.flows.conftest import PROJECT, Ended, Mlc
+from tests.privileges import obey_permissions
 
 SECRET = "xylophone-marmalade"
 """A word in prompts that no message may show."""
@@ -112,6 +114,43 @@ def test_all_translations_rejected(mlc: Mlc, tmp_path: Path) -> None:
     assert_plain(ended, "spa_Latn", "length")
 
 
+def spoiled(folder: Path, name: str, text: str) -> Path:
+    """The tiny policy with one file changed."""
+    shutil.copytree(PROJECT / "data" / "tiny", folder)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def config_with(**changes: object) -> str:
+    known = json.loads((PROJECT / "data" / "tiny" / "config.json").read_text(encoding="utf-8"))
+    return json.dumps(known | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (config_with(quantization_config={"quant_method": "bitsandbytes"}), ("quantised (bitsandbytes)",)),
+        (config_with(architectures=["LlamaForSequenceClassification"]), ("writes no answers",)),
+        (config_with(model_type="mine", auto_map={"AutoConfig": "mine.Config"}), ("code from a model is never run",)),
+        ("{", ("config.json is damaged",)),
+    ],
+    ids=["quantised", "a reward model", "own code", "damaged"],
+)
+def test_a_plan_refuses_what_the_configuration_of_a_model_tells(
+    mlc: Mlc, tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    model = spoiled(tmp_path / "model", "config.json", text)
+    assert_plain(mlc("plan", "smoke", "-w", str(tmp_path / "w"), "--set", f"policy.model={model}"), *words)
+
+
+def test_a_run_checks_its_policy_before_it_translates(mlc: Mlc, tmp_path: Path) -> None:
+    model = spoiled(tmp_path / "model", "chat_template.jinja", "{{ raise_exception(messages[0]['content']) }}")
+    ended = mlc("run", "smoke", "-w", str(tmp_path / "w"), "--set", f"policy.model={model}")
+    assert_plain(ended, "chat template", "(TemplateError)")
+    assert not list((tmp_path / "w" / "artifacts").glob("*/*"))
+    assert not (tmp_path / "w" / "checked_models.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_model_folder_that_is_none(mlc: Mlc, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -149,10 +188,18 @@ def test_workspace_that_cannot_be_written(mlc: Mlc, tmp_path: Path) -> None:
     assert_plain(ended, "cannot be written", "--workspace")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_workspace_without_permission(mlc: Mlc, tmp_path: Path) -> None:
+def test_workspace_without_permission(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    assert_plain(mlc("run", "smoke", "--workspace", str(tmp_path / "locked" / "w")), "cannot be written")
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", "smoke", "--workspace", str(tmp_path / "locked" / "w")],
+        cwd=PROJECT,
+        env={**environment, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=obey_permissions,
+    )
+    assert_plain(Ended(ended.returncode, ended.stdout, ended.stderr), "cannot be written", "Permission denied")
 
 
 @pytest.mark.slow
@@ -170,7 +217,7 @@ def test_second_run_waits_when_told_to(mlc: Mlc, tmp_path: Path) -> None:
     folder.mkdir()
     holder = (
         "import sys, time, pathlib\nfrom mlc.store.locks import workspace_lock\n"
-        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(20)\n"
+        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(8)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True

@@ -98,21 +98,40 @@ def test_missing_key_is_named() -> None:
         validate_config({"name": "x", "languages": ["es"]})
 
 
-def test_what_is_judged_follows_the_method() -> None:
-    def roles(**overrides: object) -> tuple[str, str]:
-        found = load_config("smoke", overrides=overrides).roles
-        return found.candidate, found.baseline
+def test_one_method_in_short_stands_for_what_it_needs() -> None:
+    def chosen(**overrides: object) -> tuple[tuple[str, ...], str, str]:
+        found = load_config("smoke", overrides=overrides)
+        return found.models, found.roles.candidate, found.roles.baseline
 
-    assert roles() == ("consistency", "english-only")
-    assert roles(method="edit") == ("edit", "english-only")
-    assert roles(method="consistency+edit") == ("edit", "english-only")
-    assert roles(method="edit", **{"edit.start": "policy"}) == ("edit", "base")
+    default = (("english-only", "consistency"), "consistency", "english-only")
+    assert chosen() == chosen(method="consistency") == default
+    assert chosen(method="edit") == (("english-only", "edit"), "edit", "english-only")
+    both = ("english-only", "consistency", "consistency+edit")
+    assert chosen(method="consistency+edit") == (both, "consistency+edit", "english-only")
+    alone = (("policy-edit",), "policy-edit", "base")
+    assert chosen(method="edit", **{"edit.start": "policy"}) == chosen(method="policy-edit") == alone
+    assert chosen(models=["english-only"]) == (("english-only",), "english-only", "base")
 
 
-@pytest.mark.parametrize("method", ["consistency", "consistency+edit"])
-def test_a_policy_that_is_edited_as_it_is_is_not_trained(method: str) -> None:
-    with pytest.raises(UserError, match=r"edit\.start is policy, and the method"):
-        load_config("smoke", overrides={"method": method, "edit.start": "policy"})
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"models": ["english-only", "mpo-x"]}, r"'mpo-x' is unknown: .* or name an object of your own"),
+        ({"models": ["english-only", "consistancy"]}, r"did you mean 'consistency'"),
+        ({"models": ["consistency"]}, r"'consistency' is held against 'english-only': add that to models"),
+        ({"models": ["english-only", "english-only"]}, r"'english-only' stands in models twice"),
+        ({"candidate": "edit"}, r"The candidate 'edit' is not among the models: choose from english-only, consistency"),
+        ({"method": "edit", "candidate": "edit"}, r"method stands for models and candidate"),
+        ({"models": ["mlc.methods.edit:NOTHING"]}, r"cannot be loaded \(.*NOTHING"),
+        ({"models": ["mlc.methods:BASE"]}, r"is no method but of the type str"),
+        ({"models": ["mlc.methods.edit:EDIT"]}, r"calls itself 'edit', which is taken"),
+        ({"models": ["nowhere_at_all:EDIT"]}, r"cannot be loaded \(No module named 'nowhere_at_all'\)"),
+        ({"edit.start": "policy"}, r"'edit\.start' is unknown"),
+    ],
+)
+def test_models_that_do_not_fit_together(overrides: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_config("smoke", overrides=overrides)
 
 
 def test_the_summary_names_what_the_method_reads() -> None:

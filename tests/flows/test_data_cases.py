@@ -221,4 +221,4 @@ def test_pairs_by_other_names(tmp_path, name, options):
 
 def test_pairs_without_languages_are_asked_about(tmp_path):
     told = run("filter", CASES / "f_no_lang.csv", "--out", tmp_path / "o.jsonl", code=2)
-    assert "Use --source-column, --target-column, --from and --to." in told.stderr
+    assert "(--source-column, --target-column, --from and --to)." in told.stderr

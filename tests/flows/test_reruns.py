@@ -1,14 +1,20 @@
-"""Exactly the affected stages: the table of docs/caching.md over the real flow."""
+"""Exactly the affected stages: the table of docs/reruns.md over the real flow."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
+from flows.commands.keep import keep_results
 from flows.commands.plan import plan_run
 from flows.config import load_config
 from mlc.store import sources
+from tasks.runtime.registry import DATABASE_FILE
 from tests.flows.runs import Flow, made, task_name
 
 pytestmark = pytest.mark.slow
@@ -136,16 +142,45 @@ def test_another_machine_finds_everything_in_the_storage(flow: Flow, workspace: 
 def test_changed_code_of_a_judge_reruns_judging_alone(
     flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = sources._module_facts
-
-    def as_if_changed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
-        digest, imported = read(path, package)
-        return ("changed" if path.parts[-2:] == ("judges", "openings.py") else digest), imported
-
-    monkeypatch.setattr(sources, "_module_facts", as_if_changed)
-    sources._source_digests.cache_clear()
-    try:
+    with as_if_changed(monkeypatch, "judges", "openings.py"):
         # It judges as before, so nothing that follows is touched.
         assert made(flow(workspace)) == judged(*EVERYWHERE)
+
+
+@contextmanager
+def as_if_changed(monkeypatch: pytest.MonkeyPatch, *end: str) -> Iterator[None]:
+    """Lets a file look as if its code had changed, named by the end of its path."""
+    read = sources._module_facts
+
+    def facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+        digest, imported = read(path, package)
+        return ("changed" if path.parts[-len(end) :] == end else digest), imported
+
+    monkeypatch.setattr(sources, "_module_facts", facts)
+    sources._source_digests.cache_clear()
+    try:
+        yield
     finally:
         sources._source_digests.cache_clear()
+
+
+def test_what_is_kept_is_not_trained_again_and_is_told(
+    flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with as_if_changed(monkeypatch, "losses", "consistency.py"):
+        config = load_config("smoke", languages=["es,fr"], workspace=str(workspace))
+        keep_results(workspace, "align", reason="a name in the loss", by="ann", config=config)
+        # Nothing behind the models is made again; the report says that they were kept.
+        summary = flow(workspace)
+        assert made(summary) == {"report"}
+        page = Path(summary["report"]).read_text(encoding="utf-8")
+        models = "consistency · seed 0, english-only · seed 0"
+        told = f"align ({models}) was kept by ann on {datetime.now(UTC).date()}: a name in the loss"
+        assert f"had changed: {told}." in page
+        # A version that is registered now says so, too.
+        registered = flow(workspace, registry__model_name="other")
+        assert made(registered) == {"register", "promote"}
+        version = registered["model_version"]
+        client = MlflowClient(f"sqlite:///{workspace / 'mlflow' / DATABASE_FILE}")
+        assert client.get_model_version(version["name"], version["version"]).tags["kept"] == told
+        assert client.get_run(version["run_id"]).data.params["kept"] == told

@@ -118,11 +118,12 @@ def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, sec
     ("stage", "language", "expected"),
     [
         ("translate", "spa_Latn", {"translate · spa_Latn"}),
-        ("filter", "fra_Latn", {"filter · fra_Latn"}),
-        (
+        pytest.param("filter", "fra_Latn", {"filter · fra_Latn"}, marks=pytest.mark.full),
+        pytest.param(
             "evaluate",
             "swh_Latn",
             {f"evaluate · {model} · swh_Latn" for model in ("base", "english-only · seed 0", "consistency · seed 0")},
+            marks=pytest.mark.full,
         ),
         ("align", None, {"align · english-only · seed 0", "align · consistency · seed 0"}),
     ],

@@ -1,9 +1,6 @@
 """Two runs in one workspace at once: each artifact is made once, and neither notices more than a wait."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,35 +13,25 @@ import pytest
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
 from tests.flows.conftest import PROJECT
+from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[[Path, str], Forked]
 
 
 @pytest.fixture
-def start(environment: dict[str, str]) -> Start:
-    def start(workspace: Path, languages: str, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "flows.cli", "run", "smoke", "--workspace", str(workspace)),
-                *("--languages", languages, "--json", *arguments),
-            ],
-            cwd=PROJECT,
-            env={**environment, "PYTHONPATH": str(PROJECT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+def start(forked: Forks) -> Start:
+    def start(workspace: Path, languages: str) -> Forked:
+        arguments = ("--workspace", str(workspace), "--languages", languages, "--json")
+        return forked.start("run", "smoke", *arguments, cwd=PROJECT)
 
     return start
 
 
-def ended(process: "subprocess.Popen[str]") -> str:
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err[-3000:]
-    return err
+def ended(process: Forked) -> None:
+    code, _, err = process.communicate(300)
+    assert code == 0, err[-3000:]
 
 
 def sentences(workspace: Path) -> Counter[tuple[str, str]]:
@@ -85,13 +72,13 @@ def test_the_place_of_a_killed_run_is_taken_over(start: Start, tmp_path: Path) -
     deadline = time.monotonic() + 120
     while not list(locks.glob("translate-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(first.pid, signal.SIGSTOP)  # it holds its locks and does nothing
+    first.send_signal(signal.SIGSTOP)  # it holds its locks and does nothing
     second = start(workspace, "es")
     while len(run_records(workspace)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)
     assert second.poll() is None
-    first.kill()
-    first.communicate()
+    first.send_signal(signal.SIGKILL)
+    first.communicate(10)
     ended(second)
     assert [record.end for record in run_records(workspace)] == [None, "completed"]

@@ -4,10 +4,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlc.losses import consistency_loss
+from tests.covering import dealt
 
 SPECTRAL = ("released", "paper")
 FORMS = (*SPECTRAL, "cosine")
@@ -178,7 +179,6 @@ def far_from_the_cut(z, mask, choices):
     return True
 
 
-@settings(deadline=None, max_examples=150)
 @given(problems(), options())
 def test_equals_the_reference(problem, choices):
     z, mask = problem
@@ -197,7 +197,6 @@ def test_equals_the_reference(problem, choices):
 # Relations.
 
 
-@settings(deadline=None, max_examples=60)
 @given(problems(), options(), st.randoms(use_true_random=False))
 def test_permuting_languages_changes_nothing(problem, choices, random):
     z, mask = problem
@@ -212,7 +211,6 @@ def test_permuting_languages_changes_nothing(problem, choices, random):
     torch.testing.assert_close(after, before, atol=5e-3, rtol=0)
 
 
-@settings(deadline=None, max_examples=60)
 @given(problems(), options(), st.floats(1e-3, 1e3))
 def test_rescaling_a_row_changes_nothing(problem, choices, factor):
     z, mask = problem
@@ -233,7 +231,6 @@ def test_flipping_a_sign_changes_nothing_unless_signed(form):
         assert (difference.abs() > 1e-3).all()
 
 
-@settings(deadline=None, max_examples=60)
 @given(problems(), options())
 def test_masked_rows_are_as_if_they_were_not_there(problem, choices):
     z, mask = problem
@@ -266,7 +263,6 @@ def test_what_masked_rows_hold_does_not_matter_and_gets_no_gradient(form, signed
     assert other.grad[0, 1].abs().max() > 1e-3
 
 
-@settings(deadline=None, max_examples=60)
 @given(problems(), options())
 def test_ranges(problem, choices):
     z, mask = problem
@@ -360,12 +356,12 @@ def degenerate_batches():
         yield f"nearly identical rows 1e{exponent}", row + 10.0**exponent * several, None
 
 
-DEGENERATE = [pytest.param(rows, mask, id=name) for name, rows, mask in degenerate_batches()]
+DEGENERATE = {name: (rows, mask) for name, rows, mask in degenerate_batches()}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(("rows", "mask"), DEGENERATE)
-def test_degenerate_input_has_a_finite_loss_and_a_bounded_gradient(rows, mask, dtype):
+@pytest.mark.parametrize(("name", "dtype"), dealt(DEGENERATE, [torch.float64, torch.bfloat16, torch.float32]))
+def test_degenerate_input_has_a_finite_loss_and_a_bounded_gradient(name, dtype):
+    rows, mask = DEGENERATE[name]
     for form, signed, anchor in itertools.product(FORMS, (False, True), ("none", "english")):
         z = rows[None].to(dtype, copy=True).requires_grad_()
         result = consistency_loss(z, form=form, signed=signed, anchor=anchor, mask=None if mask is None else mask[None])

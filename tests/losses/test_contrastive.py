@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc.losses import consistency_loss
@@ -95,7 +95,6 @@ def problems(draw):
     return z, weights
 
 
-@settings(deadline=None, max_examples=100)
 @given(problems(), st.sampled_from([0.1, 0.2, 1.0]))
 def test_equals_the_definition(problem, temperature):
     z, weights = problem
@@ -103,7 +102,6 @@ def test_equals_the_definition(problem, temperature):
     np.testing.assert_allclose(found.numpy(), reference(z, weights, temperature), atol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
 @given(problems(), st.randoms())
 def test_the_order_of_prompts_and_languages_does_not_matter(problem, random):
     z, weights = map(torch.tensor, problem)

@@ -42,7 +42,7 @@ def test_round_trip_in_float32_is_exact(load_tiny, tmp_path):
     assert again.tokenizer.chat_template == policy.tokenizer.chat_template
     text = "What is 7 × 8? Où ?"
     assert again.tokenizer(text)["input_ids"] == policy.tokenizer(text)["input_ids"]
-    assert (again.stop_token, again.pad_token) == (policy.stop_token, policy.pad_token) == (2, 0)
+    assert (again.stop_tokens, again.pad_token) == (policy.stop_tokens, policy.pad_token) == ((2,), 0)
 
 
 def test_round_trip_in_bfloat16_rounds_the_saved_weights_only(load_tiny, tmp_path):
@@ -118,21 +118,20 @@ def test_what_cannot_be_loaded_gives_one_sentence(tiny_folder, tmp_path, damage)
 
 
 def test_an_encoder_decoder_is_no_causal_model():
-    with pytest.raises(UserError, match="'shipped:nano' cannot be loaded as a causal language model"):
+    with pytest.raises(UserError, match="'shipped:nano' is an encoder-decoder"):
         load_policy(resolve_model("shipped:nano"), device="cpu")
 
 
-def test_the_first_of_several_stop_tokens(load_tiny):
+def test_every_token_that_ends_an_answer(load_tiny):
     policy = load_tiny()
-    policy.model.generation_config.eos_token_id = [7, 2]
-    assert policy.stop_token == 7
-    policy.model.generation_config.eos_token_id = None
-    assert policy.stop_token == 2
+    policy.model.generation_config.eos_token_id = [7, 9, 100_000]
+    policy.model.config.eos_token_id = 8
+    assert policy.stop_tokens == (7, 9, 8, 2)
+    policy.model.generation_config.eos_token_id = policy.model.config.eos_token_id = None
+    assert policy.stop_tokens == (2,)
 
 
 def test_padding_falls_back_to_the_stop_token(load_tiny):
     policy = load_tiny()
     policy.tokenizer.pad_token = None
-    assert policy.pad_token == 0
-    policy.model.config.pad_token_id = None
     assert policy.pad_token == policy.stop_token

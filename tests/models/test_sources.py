@@ -166,7 +166,7 @@ def test_a_model_in_an_installed_package(tmp_path, monkeypatch):
     make_package(tmp_path, "another_gguf_package", {"renamed.gguf": b"one"})
     make_package(tmp_path, "third_gguf_package", {"weights.gguf": b"two"})
     source = resolve_model("package:some-gguf-package")
-    assert source.kind == "package"
+    assert source.kind == "gguf"
     assert source.target == str(tmp_path / "some_gguf_package" / "weights.gguf")
     assert source.identity == resolve_model("package:another-gguf-package").identity
     assert source.identity != resolve_model("package:third-gguf-package").identity

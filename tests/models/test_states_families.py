@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from mlc.models.states import DECODERS, ENCODERS, prompt_states
+from tests.covering import dealt, pairwise
 
 DEPTH = 3
 DECODER = {
@@ -90,6 +91,7 @@ CONTENT = [[0, 1, 0], [0, 1, 1, 0, 1, 1, 0], [1], [1, 1, 0, 0, 0]]
 SHARED = [17, 4, 23, 8, 42, 15, 16, 3, 9, 31, 33]
 PREFIXES = {"nothing shared": [], "shared opening": SHARED}
 POOLS = ("last", "last_content", "mean")
+OPENED = pytest.mark.parametrize(("family", "opening"), dealt(FAMILIES, PREFIXES), indirect=["family"])
 
 
 def build(name):
@@ -189,8 +191,9 @@ def test_every_known_family_is_here():
     assert known == DECODERS | ENCODERS
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("opening", PREFIXES)
+@pytest.mark.parametrize(
+    ("family", "side", "opening"), pairwise(FAMILIES, ["left", "right"], PREFIXES), indirect=["family"]
+)
 @torch.no_grad()
 def test_equals_the_full_forward_pass_of_each_prompt_alone(model, expected, side, opening):
     ids, mask, content = padded(side, opening)
@@ -202,7 +205,7 @@ def test_equals_the_full_forward_pass_of_each_prompt_alone(model, expected, side
             torch.testing.assert_close(states, right, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("opening", PREFIXES)
+@OPENED
 @torch.no_grad()
 def test_equals_the_full_forward_pass_without_padding(model, expected, opening):
     for rows in ([1], [2], [0, 0]):
@@ -257,7 +260,7 @@ class Calls(list):
             handle.remove()
 
 
-@pytest.mark.parametrize("opening", PREFIXES)
+@OPENED
 @torch.no_grad()
 def test_only_what_comes_before_the_layer_is_computed(model, opening):
     stack, layers = names_of_layers(model)
@@ -289,8 +292,9 @@ def test_a_shared_opening_is_computed_once(model, family):
     assert sizes == ([[1, len(SHARED) + sum(map(len, PROMPTS))]] if shares else [[4, len(SHARED) + 7]])
 
 
-@pytest.mark.parametrize("opening", PREFIXES)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("family", "opening", "attention"), dealt(FAMILIES, PREFIXES, ["sdpa", "eager"]), indirect=["family"]
+)
 @torch.no_grad()
 def test_where_rows_cannot_be_packed_the_states_are_the_same(model, monkeypatch, opening, attention):
     before = model.config._attn_implementation
@@ -306,10 +310,13 @@ def test_where_rows_cannot_be_packed_the_states_are_the_same(model, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    ("layer", "pool", "opening"),
-    [(1, "last", "nothing shared"), (2, "mean", "shared opening"), (DEPTH, "last", "shared opening")],
+    ("family", "read"),
+    dealt(FAMILIES, [(1, "last", "nothing shared"), (2, "mean", "shared opening"), (DEPTH, "last", "shared opening")]),
+    indirect=["family"],
 )
-def test_the_gradient_is_that_of_the_full_forward_pass(precise, layer, pool, opening):
+def test_the_gradient_is_that_of_the_full_forward_pass(precise, read):
+    layer, pool, opening = read
+
     def gradients(states):
         weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0))
         precise.zero_grad(set_to_none=True)

@@ -25,6 +25,7 @@ from transformers import (
 
 from mlc.models.prefix import split_shared
 from mlc.models.states import prompt_states
+from tests.covering import dealt, pairwise
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPTH, HIDDEN = 3, 32
@@ -68,6 +69,11 @@ def built(name):
             if parameter.ndim > 1:
                 parameter.normal_(std=0.2)
     return model
+
+
+CHECKPOINTED = pytest.mark.parametrize(
+    ("model", "layer", "reentrant"), pairwise(MODELS, range(DEPTH + 1), [False, True]), indirect=["model"]
+)
 
 
 @pytest.fixture(params=MODELS)
@@ -129,8 +135,7 @@ def model_loss(model):
     return model(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
-@pytest.mark.parametrize("layer", range(DEPTH + 1))
-@pytest.mark.parametrize("reentrant", [False, True])
+@CHECKPOINTED
 def test_checkpointing_changes_neither_states_nor_gradient(model, layer, reentrant):
     expected = full_states(model.eval(), layer, PROMPTS)
     right = gradients(model, weighted(expected))
@@ -143,8 +148,7 @@ def test_checkpointing_changes_neither_states_nor_gradient(model, layer, reentra
         assert_same(gradients(model, weighted(states)), right)
 
 
-@pytest.mark.parametrize("layer", range(DEPTH + 1))
-@pytest.mark.parametrize("reentrant", [False, True])
+@CHECKPOINTED
 def test_checkpoints_hold_the_layers_below_only(model, layer, reentrant):
     calls = []
 
@@ -196,7 +200,7 @@ def test_nothing_of_the_forward_pass_stays_when_the_states_go(model):
         gc.enable()
 
 
-@pytest.mark.parametrize("layer", [1, 2, DEPTH])
+@pytest.mark.parametrize(("model", "layer"), dealt(MODELS, [1, 2, DEPTH]), indirect=["model"])
 def test_autocast_is_as_near_to_float32_as_in_the_full_forward_pass(model, layer):
     exact = full_states(model, layer, PROMPTS)
     with torch.autocast("cpu", torch.bfloat16):
@@ -250,8 +254,9 @@ def with_lora(model, **options):
     return adapted
 
 
-@pytest.mark.parametrize("layer", [1, 2, DEPTH])
-@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    ("model", "layer", "saved"), pairwise(MODELS, [1, 2, DEPTH], [False, True]), indirect=["model"]
+)
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 def test_adapters_act_and_learn_below_the_layer_only(model, layer, saved):
     plain = prompt_states(model, *padded(), layer=layer)

@@ -1,5 +1,6 @@
 """Fixtures of the quality tests: pairs in, measured or judged rows out."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlc.languages import ENGLISH
+from mlc.making.calibrate import read_ntrex
+from mlc.making.corruptions import Corpus
 from mlc.quality.filtering import filter_pairs
 from mlc.quality.settings import QualitySettings
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+EVERYDAY = Path(__file__).resolve().parents[1] / "data" / "everyday.jsonl"
 
 Judge = Callable[..., dict[str, Any]]
 
@@ -50,7 +55,21 @@ def shared_data() -> Callable[[str], Path]:
     def folder(name: str) -> Path:
         path = SHARED_DATA / name
         if not path.is_dir():
-            pytest.skip(f"no test data {name} beside the project")
+            pytest.skip(f"no test data {name} beside the project (see tests/data/README.md)")
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def everyday() -> Corpus:
+    """Returns clean translations of our own: few, and in every clone."""
+    rows = [json.loads(line) for line in EVERYDAY.read_text(encoding="utf-8").splitlines()]
+    languages = [name for name in rows[0] if name not in ("id", ENGLISH)]
+    return Corpus([row[ENGLISH] for row in rows], {code: [row[code] for row in rows] for code in languages})
+
+
+@pytest.fixture(params=["everyday", "ntrex128"])
+def corpus(request: pytest.FixtureRequest, everyday: Corpus, shared_data: Callable[[str], Path]) -> Corpus:
+    """Returns the few everyday sentences, and in turn every fourth sentence of the news, where they are."""
+    return everyday if request.param == "everyday" else read_ntrex(shared_data("ntrex128")).rows(1, 4)

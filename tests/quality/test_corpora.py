@@ -8,15 +8,14 @@ import re
 from itertools import islice
 
 import pyarrow as pa
-import pytest
 
-from mlc.making.length_table import NTREX_LANGUAGES
+from mlc.evaluation.metrics import wilson
+from mlc.languages import ENGLISH
 from mlc.quality.filtering import filter_pairs
 from mlc.quality.settings import QualitySettings
+from mlc.shipped import shipped_data
 
 MAX_FALSE_REJECTS = 0.02
-EVERY = 4
-"""One NTREX sentence in so many: 500 a language keep the test short."""
 
 
 def table_of(rows):
@@ -31,35 +30,37 @@ def table_of(rows):
     )
 
 
-def ntrex(folder, tag):
-    side = "src" if tag == "eng" else "ref"
-    lines = (folder / f"newstest2019-{side}.{tag}.txt").read_text(encoding="utf-8").splitlines()
-    return lines[::EVERY]
-
-
-def dropped_share(rows):
-    """Returns, for each language, the share of rows that are dropped and the numbers of those rows."""
+def assert_kept(rows, languages):
+    """Few are dropped, and no language shows that more are; a failure tells their numbers."""
     judged = filter_pairs(table_of(rows), QualitySettings()).select(["target_language", "keep"]).to_pylist()
-    found = {}
+    dropped = {code: [] for _, _, code in rows}
     for number, row in enumerate(judged):
-        found.setdefault(row["target_language"], []).append(None if row["keep"] else number)
-    return {
-        code: (sum(number is not None for number in numbers) / len(numbers), [n for n in numbers if n is not None])
-        for code, numbers in found.items()
-    }
+        if not row["keep"]:
+            dropped[row["target_language"]].append(number)
+    assert len(dropped) == languages
+    assert sum(map(len, dropped.values())) <= MAX_FALSE_REJECTS * len(rows), dropped
+    each = len(rows) / languages
+    assert {
+        code: numbers for code, numbers in dropped.items() if wilson(len(numbers), each).low > MAX_FALSE_REJECTS
+    } == {}
 
 
-def test_clean_news_is_kept(shared_data):
-    folder = shared_data("ntrex128")
-    english = ntrex(folder, "eng")
+def test_clean_translations_are_kept(corpus):
     rows = [
         (source, translation, code)
-        for tag, code in NTREX_LANGUAGES.items()
-        for source, translation in zip(english, ntrex(folder, tag), strict=True)
+        for code, texts in corpus.translations.items()
+        for source, translation in zip(corpus.sources, texts, strict=True)
     ]
-    shares = dropped_share(rows)
-    assert len(shares) == 8
-    assert {code: found for code, found in shares.items() if found[0] > MAX_FALSE_REJECTS} == {}
+    assert_kept(rows, languages=8)
+
+
+def test_the_shipped_references_are_kept():
+    lines = shipped_data("quickstart/references/test.jsonl").read_text(encoding="utf-8").splitlines()
+    references = [json.loads(line) for line in lines]
+    rows = [
+        (row[ENGLISH], row[code], code) for code in references[0] if code not in ("id", ENGLISH) for row in references
+    ]
+    assert_kept(rows, languages=6)
 
 
 def test_clean_prompts_are_kept(shared_data):
@@ -77,8 +78,7 @@ def test_clean_prompts_are_kept(shared_data):
         for row, prompt in prompts(tag).items()
         if row in english
     ]
-    shares = dropped_share(rows)
-    assert {code: found for code, found in shares.items() if found[0] > MAX_FALSE_REJECTS} == {}
+    assert_kept(rows, languages=4)
 
 
 def next_number(match):
@@ -101,20 +101,24 @@ DAMAGE = {
 """Damage, the reason that should be among those found (None: any), the share that has to be found."""
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found(shared_data, name):
-    damage, reason, least = DAMAGE[name]
-    folder = shared_data("ntrex128")
-    english, german, arabic = (ntrex(folder, tag) for tag in ("eng", "deu", "arb"))
-    rows = []
-    for tag, code in (("spa", "spa_Latn"), ("swa", "swh_Latn"), ("hin", "hin_Deva"), ("zho-CN", "zho_Hans")):
+def test_damage_is_found(corpus):
+    missed = {}
+    for name, (damage, reason, least) in DAMAGE.items():
+        judged = filter_pairs(table_of(list(damaged(corpus, name, damage))), QualitySettings()).to_pylist()
+        found = sum(bool(row["reasons"]) if reason is None else reason in row["reasons"] for row in judged)
+        if not found / len(judged) >= least:
+            missed[name] = (found, len(judged))
+    assert missed == {}
+
+
+def damaged(corpus, name, damage):
+    german, arabic = (corpus.translations[code] for code in ("deu_Latn", "arb_Arab"))
+    for code in ("spa_Latn", "swh_Latn", "hin_Deva", "zho_Hans"):
         if name == "wrong language" and code in ("hin_Deva", "zho_Hans"):
             continue  # There the script tells it already.
-        for source, translation, other, other_script in zip(english, ntrex(folder, tag), german, arabic, strict=True):
+        texts = zip(corpus.sources, corpus.translations[code], german, arabic, strict=True)
+        for source, translation, other, other_script in texts:
             whole = {"source": source, "translation": translation, "other": other, "other_script": other_script}
             if name == "number changed" and not (re.search("[0-9]", source) and re.search("[0-9]", translation)):
                 continue
-            rows.append((source, damage(whole), code))
-    judged = filter_pairs(table_of(rows), QualitySettings()).to_pylist()
-    found = sum(bool(row["reasons"]) if reason is None else reason in row["reasons"] for row in judged)
-    assert found / len(judged) >= least, f"{name}: {found} of {len(judged)}"
+            yield source, damage(whole), code

@@ -7,7 +7,7 @@ import pytest
 
 from mlc.languages import all_languages
 from mlc.making.length_table import GUESSES, centre_and_spread, measure, through_pivots, visible_length
-from mlc.quality.signals.length import LENGTH_RATIOS
+from mlc.quality.measuring import LENGTH_RATIOS
 
 
 def test_visible_length():
@@ -32,6 +32,15 @@ def test_shipped_table_is_reproduced(shared_data):
     assert len({row[0] for row in shipped}) == len(shipped)
     for found, expected in zip(shipped, made, strict=True):
         assert found[1:3] == pytest.approx(expected[1:3], abs=1e-4)
+
+
+def test_shipped_table_fits_other_translations(everyday):
+    with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
+        shipped = {row["key"]: (float(row["centre"]), float(row["spread"])) for row in csv.DictReader(handle)}
+    for code, texts in everyday.translations.items():
+        centre, spread = centre_and_spread(everyday.sources, texts)
+        assert centre == pytest.approx(shipped[code][0], abs=1.5 * shipped[code][1]), code
+        assert spread < 1.5 * shipped[code][1], code
 
 
 def test_every_key_is_a_language_or_a_script():

@@ -2,12 +2,14 @@
 
 import re
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from mlc.quality.measuring import sql
+from mlc.quality.deciding import rules_in_key
+from mlc.quality.filtering import filter_pairs
 from mlc.quality.settings import SCRIPT_GROUPS, QualitySettings, ThresholdOverrides, Thresholds
-from mlc.quality.signals import RULES
+from mlc.quality.signals import SIGNALS, chosen_signals, rules_of
 
 
 def test_every_threshold_can_be_overridden_and_is_documented():
@@ -79,13 +81,24 @@ def test_no_script_is_in_two_groups():
     assert len(set(scripts)) == len(scripts)
 
 
-def test_every_threshold_is_read_by_the_decision():
-    limits = {name for name in Thresholds.model_fields if f"limits.{name}" in sql("decide")}
-    assert limits == set(Thresholds.model_fields)
+def test_every_threshold_is_declared_once_and_read_by_the_rule_that_declares_it():
+    rules = rules_of(SIGNALS)
+    declared = [threshold.name for rule in rules for threshold in rule.thresholds]
+    assert declared == list(Thresholds.model_fields)
+    assert len(set(declared)) == len(declared)
+    for rule in rules:
+        assert set(re.findall(r"limits\.(\w+)", rule.condition)) == {one.name for one in rule.thresholds}, rule.name
 
 
-def test_rules_stand_in_the_decision_in_their_order():
-    assert re.findall(r"THEN\s+'(\w+)'", sql("decide")) == list(RULES)
+def test_a_rule_reads_its_own_columns_and_those_it_names():
+    for signal in SIGNALS:
+        own = {column.name for one in (signal, *chosen_signals(signal.uses, SIGNALS)) for column in one.columns}
+        assert set(re.findall(r"signal_\w+", signal.condition)) <= own, signal.name
+
+
+def test_no_two_rules_have_one_priority():
+    priorities = [rule.priority for rule in rules_of(SIGNALS)]
+    assert priorities == sorted(set(priorities))
 
 
 @pytest.mark.parametrize(
@@ -105,3 +118,55 @@ def test_rules_stand_in_the_decision_in_their_order():
 def test_mistakes_are_errors(values):
     with pytest.raises(ValidationError):
         QualitySettings.model_validate(values)
+
+
+OWN = """
+from mlc.quality.signals.signal import Column, Direction, Share, Signal, Threshold
+
+OWN = Signal(
+    name="own",
+    source="Ours.",
+    columns=(Column("signal_own", Direction.HIGHER_IS_WORSE, "What it is.", 0),),
+    measure="SELECT row, 0.5 AS signal_own FROM texts",
+    condition="signal_own {comparison} limits.own",
+    thresholds=(Threshold("own", Share, 0.5, "Dropped beyond."),),
+)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    for name, comparison in (("own_above", ">"), ("own_below", "<"), ("own_from", ">=")):
+        (tmp_path / f"{name}.py").write_text(OWN.format(comparison=comparison))
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_signals_of_ones_own_bring_their_thresholds(own):
+    values = {"more_signals": ["own_above:OWN"], "default": {"length_z": 2}, "languages": {"sw": {"own": 0.1}}}
+    settings = QualitySettings.model_validate(values)
+    assert (settings.default.own, settings.default.length_z) == (0.5, 2)
+    assert (settings.thresholds("swh_Latn").own, settings.thresholds("spa_Latn").own) == (0.1, 0.5)
+    again = QualitySettings.model_validate(settings.model_dump(mode="json"))
+    assert again == settings
+    assert again.thresholds("swh_Latn").own == 0.1
+    for wrong in ({"default": {"own": 2}}, {"languages": {"sw": {"own": -1}}}, {"default": {"onw": 1}}):
+        with pytest.raises(ValidationError):
+            QualitySettings.model_validate({**values, **wrong})
+
+
+def test_what_a_rule_says_is_in_the_key_of_what_decides(own):
+    plain, above, below = (
+        rules_in_key(QualitySettings.model_validate({"more_signals": more}))
+        for more in ([], ["own_above:OWN"], ["own_below:OWN"])
+    )
+    assert above.keys() - plain.keys() == {"own"}
+    assert above["own"]["condition"] != below["own"]["condition"]
+    assert {name: above[name] for name in plain} == plain == {name: below[name] for name in plain}
+
+
+def test_a_rule_of_ones_own_decides(own):
+    for name, dropped in (("own_above", False), ("own_below", False), ("own_from", True)):
+        row = {"source": "Good morning.", "translation": "Buenos días.", "source_language": "eng_Latn"}
+        pairs = pa.Table.from_pylist([{**row, "target_language": "spa_Latn"}])
+        found = filter_pairs(pairs, QualitySettings.model_validate({"more_signals": [f"{name}:OWN"]})).to_pylist()[0]
+        assert (found["signal_own"], found["reasons"]) == (0.5, ["own"] if dropped else [])

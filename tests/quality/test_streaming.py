@@ -9,8 +9,9 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
-from mlc.quality import filtering, pairs
+from mlc.quality import pairs
 from mlc.quality.filtering import filter_pairs
+from mlc.quality.measuring import tables
 from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import TEXT_COLUMNS
 from mlc.quality.streaming import filter_file
@@ -24,7 +25,7 @@ SPANISH = "La biblioteca está cerrada el domingo por la mañana."
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Chunks of a few rows, so that a short file has many."""
-    for module in (filtering, pairs):
+    for module in (tables, pairs):
         monkeypatch.setattr(module, "CHUNK_ROWS", 150)
 
 
@@ -80,7 +81,7 @@ def test_result_is_the_same_for_any_chunks_and_threads_and_a_second_time(tmp_pat
     pq.write_table(table, tmp_path / "in.parquet")
     found = []
     for chunk_rows, threads in ((150, 1), (211, 3)):
-        for module in (filtering, pairs):
+        for module in (tables, pairs):
             monkeypatch.setattr(module, "CHUNK_ROWS", chunk_rows)
         filter_file(tmp_path / "in.parquet", tmp_path / "out.jsonl", SETTINGS, threads=threads)
         found.append((tmp_path / "out.jsonl").read_bytes())

@@ -11,6 +11,7 @@ from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import ROWS_SCHEMA, EvaluationResult
 from mlc.report import FunnelRow, ReportData
 
+LABELS = {"base": "Base", "english-only": "English-only", "consistency": "Consistency"}
 SHIFTS = {"base": 0.1, "english-only": 1.0, "consistency": 2.2}
 
 
@@ -49,7 +50,7 @@ def make_result(
         collinearity=None if english else 0.97,
         centred_collinearity=None if english else 0.6 + 0.08 * separation,
         unmatched_cosine=None if english else 0.03 + 0.02 * separation,
-        answers={"refusal": 2, "answer": 1, "invalid": 1},
+        answers={"openings": {"refused": 2, "complied": 1, "invalid": 1}},
     )
     return EvaluationResult(summary, rows)
 
@@ -105,6 +106,8 @@ def make_data(
         },
         "trained_languages": [language for language in languages if language not in ("swh_Latn", "eng_Latn")],
         "machine_translated_languages": [language for language in languages if language == "arb_Arab"],
+        "labels": LABELS,
+        "compared": ("consistency", "english-only"),
         "gate": {"passed": False, "reasons": ["Over-refusal in Swahili rose by .12, more than the allowed .05."]},
     }
     return ReportData(**{**values, **changes})

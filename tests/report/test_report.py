@@ -115,6 +115,13 @@ def test_names_are_escaped(tmp_path, make_data):
     assert not {"b", "i", "u"} & set(page.tags)
 
 
+def test_what_was_kept_is_told(tmp_path, make_data, rendered):
+    render(make_data(kept=("align was kept by <ann> on 2026-11-27: the loss & its name",)), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "had changed: align was kept by &lt;ann&gt; on 2026-11-27: the loss &amp; its name." in page
+    assert "had changed" not in (rendered / "report.html").read_text(encoding="utf-8")
+
+
 def test_funnel_csv_has_every_row(rendered, data):
     with (rendered / "funnel.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -133,7 +140,7 @@ def test_results_csv_has_every_evaluation(rendered, data):
         assert float(row["auroc"]) == pytest.approx(summary.auroc.value, rel=1e-5)
         assert float(row["auroc_low"]) == pytest.approx(summary.auroc.low, rel=1e-5)
         assert int(row["safety_n"]) == summary.safety.n
-        assert row["answers_invalid"] == "1"
+        assert row["answers_openings_invalid"] == "1"
     assert {row["collinearity"] for row in rows if row["language"] == "eng_Latn"} == {""}
     assert {row["seed"] for row in rows if row["model"] == "base"} == {""}
 
@@ -198,7 +205,7 @@ def test_a_class_without_prompts(tmp_path, make_data, make_result):
         rows = full.rows.filter(pc.equal(full.rows["label"], "harmful"))
         summary = summarise(rows, model=model, seed=None, language="spa_Latn", threshold=0.0, resamples=5)
         results.append(EvaluationResult(summary, rows))
-    render(make_data(results=results), tmp_path)
+    render(make_data(results=results, compared=("consistency", "base")), tmp_path)
     _, text = read_page(tmp_path)
     assert "cannot be compared: a class of prompts is empty" in text
     assert "nan" not in text.replace("nano", "")
@@ -226,7 +233,8 @@ def test_verdict_follows_the_interval(make_result, before, after, tone, words):
         for seed in (0, 1)
         for language in ("eng_Latn", "spa_Latn", "swh_Latn")
     ]
-    said = verdict(Evaluations(results))
+    labels = {"english-only": "English-only", "consistency": "Consistency"}
+    said = verdict(Evaluations(results, labels=labels), ("consistency", "english-only"))
     assert said.tone == tone
     assert re.search(words, said.sentence.replace("\u00a0", " "))
     assert "2 seeds, 80 prompts" in said.sentence
@@ -234,13 +242,17 @@ def test_verdict_follows_the_interval(make_result, before, after, tone, words):
     assert "AUROC in English" in said.beside
 
 
-def test_an_edited_model_is_the_candidate(make_result):
+def test_any_two_models_can_be_compared(make_result):
     results = [
         make_result(model, 0, language, shift=shift)
         for model, shift in {"english-only": 0.2, "consistency": 1.0, "edit": 2.5}.items()
         for language in ("eng_Latn", "spa_Latn")
     ]
-    assert verdict(Evaluations(results)).sentence.startswith("Edited is better than English-only")
+    evaluations = Evaluations(results, labels={"edit": "Edited"})
+    assert evaluations.models == ("edit", "consistency", "english-only")
+    said = verdict(evaluations, ("edit", "english-only"))
+    assert said.sentence.startswith("Edited is better than english-only")
+    assert verdict(evaluations, None).sentence.startswith("Only Edited and consistency and english-only was")
 
 
 def test_the_whole_search_is_shown(tmp_path, make_data):
@@ -258,7 +270,7 @@ def test_the_whole_search_is_shown(tmp_path, make_data):
         trial("2", None, layers=[3, 4], gamma=10.0, ridge=0.1, rank=8),
         trial("3", 0.57, best=True, layers="middle", gamma=1.0, ridge=0.1, rank=32),
     ]
-    render(make_data(searches={(0, "swh_Latn"): rows}), tmp_path)
+    render(make_data(searches={("edit", 0, "swh_Latn"): rows}), tmp_path)
     _, text = read_page(tmp_path)
     table = text[text.index("Search for the edit") : text.index("How it was made")]
     for part in ("Swahili · seed 0", "unedited .51", "1 all 1 0.1 8 .62", "2 3, 4 10 0.1 8 –", "3 middle 1 0.1 32 .57"):

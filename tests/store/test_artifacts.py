@@ -1,7 +1,7 @@
 import dataclasses
 import json
 import logging
-import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +14,7 @@ import pytest
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.store.artifacts import MANIFEST
+from tests.privileges import obey_permissions
 
 PARTS = KeyParts("stage", 1, settings={"x": 1})
 
@@ -207,11 +208,17 @@ def test_a_workspace_that_is_a_file(tmp_path):
         ArtifactStore(tmp_path / "file" / "inner")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_workspace_without_permission(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="Permission denied"):
-        ArtifactStore(tmp_path / "inner")
+    code = "import sys; from pathlib import Path; from mlc.store import ArtifactStore; ArtifactStore(Path(sys.argv[1]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "inner")],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=obey_permissions,
+    )
+    assert re.search(r"UserError: The workspace .* cannot be written \(Permission denied\)", ended.stderr), ended.stderr
 
 
 def test_a_reference_is_plain_data(store):

@@ -23,6 +23,7 @@ BASE = KeyParts(
     libraries={"duckdb": "2.0"},
     models={"translator": "d" * 64},
     seed=0,
+    rule=2,
 )
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -41,6 +42,7 @@ key_parts = st.builds(
     libraries=digests,
     models=digests,
     seed=st.none() | st.integers(),
+    rule=st.integers(min_value=1),
 )
 
 
@@ -77,6 +79,7 @@ CHANGES = {
     "libraries": {"duckdb": "2.1"},
     "models": {"translator": "e" * 64},
     "seed": 1,
+    "rule": 3,
 }
 
 
@@ -186,6 +189,12 @@ def test_folder_digest_counts_names_and_contents_only(tmp_path):
         ({"seed": 1}, ["seed 0 → 1"]),
         ({"seed": None}, ["seed 0 → None"]),
         ({"version": 3}, ["stage version 2 → 3"]),
+        ({"rule": 3}, ["keys are made in another way since this release"]),
+        ({"rule": 3, "sources": {}}, ["keys are made in another way since this release"]),
+        (
+            {"rule": 3, "sources": {}, "libraries": {"duckdb": "2.1"}, "seed": 1},
+            ["seed 0 → 1", "library duckdb 2.0 → 2.1", "keys are made in another way since this release"],
+        ),
         (
             {"version": 3, "seed": 1, "settings": CHANGES["settings"], "inputs": CHANGES["inputs"]},
             ["configuration length.high 2.5 → 2.6", "input prompts changed", "seed 0 → 1", "stage version 2 → 3"],
@@ -194,6 +203,19 @@ def test_folder_digest_counts_names_and_contents_only(tmp_path):
 )
 def test_differences_in_words(change, words):
     assert dataclasses.replace(BASE, **change).differences(BASE) == words
+
+
+def test_a_manifest_from_before_rules_had_numbers_keeps_its_key():
+    stored = dataclasses.asdict(BASE)
+    del stored["rule"]
+    assert KeyParts(**stored).key == digest_data(stored)
+    assert KeyParts(**stored).rule == 1
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_makes_it_other_work(name):
+    found = dataclasses.replace(BASE, **{name: CHANGES[name]}).differences_of_work(BASE)
+    assert bool(found) == (name in ("settings", "inputs", "models", "seed"))
 
 
 def test_a_first_input_is_new_and_nothing_is_gone():

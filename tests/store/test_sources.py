@@ -66,6 +66,7 @@ def test_the_closure_by_hand(tree):
 
 def changed(tree, name, text):
     before = digests()
+    (tree / name).parent.mkdir(exist_ok=True)
     (tree / name).write_text(text)
     after = digests()
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
@@ -86,6 +87,9 @@ def changed(tree, name, text):
         ("toy/apart/other.py", "import toy.deep\n"),
         ("toy/apart/table.csv", "a,b\n1,2\n"),
         ("toy/inner/notes.md", "other notes\n"),
+        ("toy/inner/sql/query.sql", "-- What it is for.\n\nSELECT 1\n"),
+        ("toy/_data/languages.csv", "code\n"),
+        ("toy/__init__.py", "def __getattr__(name):\n    from toy.unrelated import value\n    return value\n"),
     ],
 )
 def test_what_does_not_change_the_digests(tree, name, text):
@@ -135,17 +139,98 @@ def test_a_ring_of_imports_ends(tree):
         ("x = 1\ny = 2", "y = 2\nx = 1", False),
         ("def f(a): return a", "def f(b): return b", False),
         ("f('text')", "f('other')", False),
+        # The words of errors do not count; what an error carries does.
+        ("raise ValueError(f'{x} is bad')", "raise ValueError(f'{x} is not good' + y)", True),
+        ("raise ValueError('a') from None", "raise ValueError('a') from error", True),
+        ("raise ValueError('a')", "raise TypeError('a')", False),
+        ("raise Reached(states[0])", "raise Reached(states[1])", False),
+        ("raise Reached('a', states=x)", "raise Reached('b', states=y)", False),
+        ("fail(UserError('a'))", "fail(UserError('b'))", True),
+        ("fail(a('a'))", "fail(a('b'))", False),
+        # Nor does what people are told.
+        ("x = 1", "logger.warning('%d rows', n)\nx = 1", True),
+        ("x = 1", "import logging\nlogger = logging.getLogger(__name__)\nx = 1", True),
+        ("x = 1", "import warnings\nwarnings.warn('old', stacklevel=2)\nx = 1", True),
+        ("with warnings.catch_warnings(): f()", "with warnings.catch_warnings(record=True): f()", False),
+        ("moved = run.display.bar('a', 3)", "moved = current_run().display.bar('b', 3)", True),
+        ("x = 1", "from prefect.artifacts import create_table_artifact\ncreate_table_artifact(key='k')\nx = 1", True),
+        ("x = 1", "from tasks.runtime.run import current_run\ncurrent_run().display.note('done')\nx = 1", True),
+        ("x = 1", "import mlc.errors\nfrom mlc.store import ArtifactRef\nx = 1", True),
+        ("x = 1", "import mlc.errors, mlc.tables\nx = 1", False),
+        ("display = x.bar(1)", "display = x.bar(2)", False),
+        ("x = 1", "__all__ = ['x']\nx = 1", True),
+        ("@shows\ndef _tell(x): f(x)\n_tell(1)", "@shows\ndef _say(x): g(x)\n_say(2)", True),
+        ("def _tell(x): f(x)\n_tell(1)", "def _tell(x): g(x)\n_tell(1)", False),
+        ("@shows\ndef _tell(x): f(x)\ny._tell(1)", "@shows\ndef _tell(x): f(x)\ny._tell(2)", False),
+        ("@stage_task('a', 'b')\ndef f(): g()", "@stage_task('a', 'c')\ndef f(): g()", True),
+        (
+            "def n(): return 1\n@stage_task('a', n)\ndef f(): g()",
+            "def m(): return 2\n@stage_task('a', m)\ndef f(): g()",
+            True,
+        ),
+        (
+            "def n(): return 1\n@stage_task('a', n)\ndef f(): n()",
+            "def n(): return 2\n@stage_task('a', n)\ndef f(): n()",
+            False,
+        ),
+        # Imports for type checkers do not, what stands beside them does.
+        ("x = 1", "if TYPE_CHECKING:\n    import a\nx = 1", True),
+        ("x = 1", "if typing.TYPE_CHECKING:\n    import a\nx = 1", True),
+        (
+            "if TYPE_CHECKING:\n    import a\nelse:\n    a = 1",
+            "if TYPE_CHECKING:\n    import a\nelse:\n    a = 2",
+            False,
+        ),
     ],
 )
 def test_code_digest(first, second, same):
     assert (sources.code_digest(first) == sources.code_digest(second)) == same
 
 
+SETTINGS = """
+LIMIT = 3
+class A(Settings):
+    x: int = 1
+    y: ClassVar[int] = 1
+    z = 1
+    @field_validator("x")
+    def _check(cls, x): return 1
+    def wanted(self): return 1
+class B:
+    x: float = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("x: int = 1", "x: int = 2", True),
+        ("x: int = 1", "x: int = 1\n    new: int = 1", True),
+        ("(cls, x): return 1", "(cls, x): return 2", True),
+        ("(self): return 1", "(self): return 2", False),
+        ("ClassVar[int] = 1", "ClassVar[int] = 2", False),
+        ("z = 1", "z = 2", False),
+        ("LIMIT = 3", "LIMIT = 4", False),
+        ("x: float = 1", "x: float = 2", False),
+    ],
+)
+def test_settings_count_as_far_as_they_are_not_in_keys(old, new, same):
+    changed = SETTINGS.replace(old, new)
+    assert changed != SETTINGS
+    assert (sources.code_digest(SETTINGS, settings=True) == sources.code_digest(changed, settings=True)) == same
+    assert sources.code_digest(SETTINGS) != sources.code_digest(changed)
+
+
+def test_the_digest_by_hand():
+    # printf 'Module(body=[Assign(targets=[Name(id='"'"'x'"'"')],value=Constant(value=1))])' | sha256sum
+    assert sources.code_digest("x = 1") == "390bc1c684c16641777162d7f9ba42f7dbb99eb7b66a470a27bc1f2992fc47bc"
+
+
 # The project itself.
 
 
 def test_facts_of_the_project():
-    align = sources.module_closure("tasks.align")
+    align = sources.module_closure("tasks.align") | sources.module_closure("mlc.training.carriers.sft")
     assert {"mlc.losses.consistency", "mlc.training.mixin", "mlc.models.states", "tasks.align"} <= align.keys()
     assert not any(name.startswith(("mlc.report", "mlc.evaluation.metrics", "flows")) for name in align)
     assert "mlc.losses.consistency" not in sources.module_closure("tasks.translate")
@@ -210,3 +295,61 @@ def test_threads_may_ask_at_once() -> None:
     )
     for _ in range(5):
         subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True, timeout=60)
+
+
+# Code of one's own, named in a configuration.
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_judge.py").write_text("import json\nimport own_words\nfrom mlc.errors import UserError\n")
+    (tmp_path / "own_words.py").write_text("words = 3\n")
+    (tmp_path / "own_other.py").write_text("other = 1\n")
+    (tmp_path / "own_data.json").write_text("{}")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sources._root.cache_clear()
+    sources._source_digests.cache_clear()
+
+
+def test_own_code_counts_with_what_it_imports_beside_it(own):
+    project = sources.source_digests("tasks.ingest")
+    both = sources.source_digests("tasks.ingest", "own_judge")
+    assert both.keys() - project.keys() == {"own_judge.py", "own_words.py"}
+    assert both.items() >= project.items()
+    assert "own_judge" not in sys.modules
+
+
+# The rule of a signal is in the key of what decides, its measure in that of what measures.
+
+SIGNAL = """
+from mlc.quality.signals.signal import Column, {kind}Direction, Signal, Threshold
+
+MEASURE = "{measure}"
+
+OWN = Signal(
+    name="own",
+    source="{source}",
+    priority={priority},
+    columns=(Column("signal_own", Direction.HIGHER_IS_WORSE, "What it is.", 0),),
+    measure=MEASURE,
+    condition="signal_own > {limit}",
+    thresholds=({threshold}),
+)
+"""
+PLAIN = {"kind": "", "measure": "SELECT 1", "source": "Ours.", "priority": 5, "limit": "1", "threshold": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({"measure": "SELECT 2"}, True),
+        ({"source": "A paper."}, False),
+        ({"priority": 6}, False),
+        ({"limit": "limits.own"}, False),
+        ({"threshold": "Threshold('own', Count, 1, 'Above.'),", "kind": "Count, "}, False),
+    ],
+)
+def test_of_a_signal_only_its_measure_counts(change, counts):
+    before, after = (sources.code_digest(SIGNAL.format(**{**PLAIN, **more})) for more in ({}, change))
+    assert (before != after) == counts

@@ -29,7 +29,6 @@ import torch
 
 from mlc.editing import EditDelta, EditSettings, SearchSettings, apply_deltas, compute_edit, overlaps, search_edits
 from mlc.evaluation.bits import bits_per_character
-from mlc.evaluation.comparison import RESAMPLES
 from mlc.evaluation.metrics import (
     Metric,
     ScoredPrompts,
@@ -43,12 +42,13 @@ from mlc.evaluation.metrics import measure as metric_draws
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.evaluation.scoring import score_prompts
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import RESAMPLES, EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy, load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.prompts import read_prompts
-from mlc.quality.filtering import compute_signals, decide
+from mlc.quality.deciding import decide
+from mlc.quality.measuring.tables import compute_signals
 from mlc.quality.settings import QualitySettings
 from mlc.shipped import shipped_data
 from mlc.training.align import align

@@ -6,7 +6,7 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.prompts import read_prompts
-from mlc.quality.pairs import MissingColumnsError, PairFile
+from mlc.quality.pairs import PairFile
 from mlc.shapes.overview import look_at, normalized
 
 Q, A, B = "How do I bake bread?", "With flour.", "No."
@@ -201,8 +201,9 @@ def test_shapes_of_pairs(tmp_path, row, options, ending):
 
 
 def test_pairs_that_are_not_told(tmp_path):
-    with pytest.raises(MissingColumnsError, match="has no column 'source_language'"):
+    with pytest.raises(UserError, match="has no column 'source_language'") as told:
         PairFile(put(tmp_path, [{"source": "a", "translation": "b"}]))
+    assert told.value.about == "pair columns"
     with pytest.raises(UserError, match=r"has texts in 3 languages .*say which"):
         PairFile(put(tmp_path, [{"en": "a", "es": "b", "de": "c"}]))
     with pytest.raises(UserError, match="not in fra_Latn"):

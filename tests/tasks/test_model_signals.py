@@ -21,8 +21,8 @@ from tasks.runtime.artifacts import (
     TRANSLATIONS_FILE,
     VERDICTS_FILE,
 )
-from tasks.runtime.models import release
-from tasks.runtime.run import Run, running
+from tasks.runtime.compute import release
+from tasks.runtime.run import Run
 from tasks.signals import measure_signals
 
 ROWS = [
@@ -38,9 +38,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     # Artifacts on a page need a server, which these tests do without.
     monkeypatch.setattr(filter_stage, "create_table_artifact", lambda **table: shown.append(table))
     release()
-    with running(Run(ArtifactStore(tmp_path))) as run:
-        run.shown = shown  # type: ignore[attr-defined]
-        yield run
+    run = Run(ArtifactStore(tmp_path))
+    run.shown = shown  # type: ignore[attr-defined]
+    yield run
     release()
 
 
@@ -69,19 +69,19 @@ def test_the_translator_is_asked_about_what_passed_and_the_filter_judges_it(run:
     settings = QualitySettings.model_validate(
         {"model_signals": ["meaning", "reverse"], "default": {"similarity": 1.0}, "allow_low_yield": True}
     )
-    signals = reference(measure_signals.fn(translations(run), "deu_Latn", settings))
-    measured = reference(measure_model_signals.fn(signals, "deu_Latn", settings, TranslatorSettings(device="cpu")))
+    signals = reference(measure_signals.fn(run, translations(run), "deu_Latn", settings))
+    measured = reference(measure_model_signals.fn(run, signals, "deu_Latn", settings, TranslatorSettings(device="cpu")))
     table = pq.read_table(run.store.folder(measured) / SIGNALS_FILE)
     assert [value is not None for value in table["signal_similarity"].to_pylist()] == [True, False, False]
-    verdicts = reference(filter_translations.fn(measured, "deu_Latn", settings))
+    verdicts = reference(filter_translations.fn(run, measured, "deu_Latn", settings))
     folder = run.store.folder(verdicts)
     assert pq.read_table(folder / VERDICTS_FILE)["reason"].to_pylist() == ["meaning", "copied", "empty"]
 
 
 def test_what_the_filter_leaves(run: Run) -> None:
     settings = QualitySettings(min_kept_share=0.3)
-    signals = reference(measure_signals.fn(translations(run), "deu_Latn", settings))
-    folder = run.store.folder(reference(filter_translations.fn(signals, "deu_Latn", settings)))
+    signals = reference(measure_signals.fn(run, translations(run), "deu_Latn", settings))
+    folder = run.store.folder(reference(filter_translations.fn(run, signals, "deu_Latn", settings)))
     verdicts = pq.read_table(folder / VERDICTS_FILE)
     assert verdicts["keep"].to_pylist() == [True, False, False]
     assert verdicts["quality"].to_pylist()[0] > 0.5

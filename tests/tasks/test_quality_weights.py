@@ -12,7 +12,7 @@ from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.dataset import build_dataset
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
-from tasks.runtime.run import Run, running
+from tasks.runtime.run import Run
 from tasks.runtime.settings import DatasetSettings
 
 VERDICTS = {
@@ -22,9 +22,8 @@ VERDICTS = {
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Any:
-    with running(Run(ArtifactStore(tmp_path))) as run:
-        yield run
+def run(tmp_path: Path) -> Run:
+    return Run(ArtifactStore(tmp_path))
 
 
 def artifact(run: Run, stage: str, file: str, table: pa.Table, **settings: Any) -> ArtifactRef:
@@ -50,7 +49,7 @@ def built(run: Run, settings: DatasetSettings) -> list[dict[str, Any]]:
         )
         for language, rows in VERDICTS.items()
     }
-    done = build_dataset.fn(prompts, verdicts, settings)
+    done = build_dataset.fn(run, prompts, verdicts, settings)
     ref = done if isinstance(done, ArtifactRef) else done.data
     return [dict(row) for row in load_from_disk(run.store.folder(ref) / DATASET_FOLDER)]
 

@@ -1,38 +1,40 @@
 """The caching of one stage, without the flow around it."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import State
 
-from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, Draft
-from tasks.runtime.run import Run, current_run, running
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
+from tasks.runtime.settings import PolicySettings
 from tasks.runtime.stage import Foreseen, Stage, produce, stage_task
 
 STAGE = Stage("demo", version=1, module="mlc.errors")
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    with running(Run(ArtifactStore(tmp_path / "workspace"))) as started:
-        yield started
+def run(tmp_path: Path) -> Run:
+    return Run(ArtifactStore(tmp_path / "workspace"))
 
 
-def make(text: str, calls: list[str], settings: dict[str, Any] | None = None, **options: Any) -> State[ArtifactRef]:
+def make(
+    run: Run, text: str, calls: list[str], settings: dict[str, Any] | None = None, **options: Any
+) -> State[ArtifactRef]:
     def write(draft: Draft) -> None:
         calls.append(text)
         (draft.path / "file.txt").write_text(text, encoding="utf-8")
 
-    made: Any = produce(STAGE, STAGE.parts(settings or {}, {"input": text}), write, **options)
+    made: Any = produce(run, STAGE, STAGE.parts(settings or {}, {"input": text}), write, **options)
     return made
 
 
 def test_made_once_then_served(run: Run) -> None:
     calls: list[str] = []
-    first, second = make("a", calls), make("a", calls)
+    first, second = make(run, "a", calls), make(run, "a", calls)
     assert calls == ["a"]
     assert (first.name, second.name) == ("Completed", "Cached")
     assert [outcome.state for outcome in run.outcomes] == ["ran", "cached"]
@@ -41,25 +43,25 @@ def test_made_once_then_served(run: Run) -> None:
 
 def test_reason_names_what_changed(run: Run) -> None:
     calls: list[str] = []
-    make("a", calls, {"steps": 1})
-    make("a", calls, {"steps": 2})
-    make("b", calls, {"steps": 2})
+    make(run, "a", calls, {"steps": 1})
+    make(run, "a", calls, {"steps": 2})
+    make(run, "b", calls, {"steps": 2})
     assert [outcome.reason for outcome in run.outcomes] == ["new", "configuration steps 1 → 2", "input input a → b"]
 
 
 def test_languages_are_compared_with_themselves(run: Run) -> None:
     calls: list[str] = []
-    make("a", calls, language="spa_Latn")
-    make("b", calls, language="fra_Latn")
+    make(run, "a", calls, language="spa_Latn")
+    make(run, "b", calls, language="fra_Latn")
     assert [outcome.reason for outcome in run.outcomes] == ["new", "new"]
 
 
 def test_missing_artifact_is_made_again(run: Run) -> None:
     calls: list[str] = []
-    make("a", calls)
+    make(run, "a", calls)
     for path in (run.store.root / "demo").rglob("file.txt"):
         path.unlink()
-    again = make("a", calls)
+    again = make(run, "a", calls)
     assert again.name == "Completed"
     assert calls == ["a", "a"]
     assert "missing or damaged" in run.outcomes[-1].reason or run.outcomes[-1].reason == "new"
@@ -67,11 +69,11 @@ def test_missing_artifact_is_made_again(run: Run) -> None:
 
 def test_artifact_that_no_longer_holds_is_made_again(run: Run) -> None:
     calls: list[str] = []
-    make("a", calls)
-    again = make("a", calls, still_valid=lambda ref: "it is gone from the registry")
+    make(run, "a", calls)
+    again = make(run, "a", calls, still_valid=lambda ref: "it is gone from the registry")
     assert again.name == "Completed"
     assert run.outcomes[-1].reason == "it is gone from the registry"
-    assert make("a", calls, still_valid=lambda ref: None).name == "Cached"
+    assert make(run, "a", calls, still_valid=lambda ref: None).name == "Cached"
 
 
 def test_failed_work_leaves_nothing(run: Run) -> None:
@@ -81,7 +83,7 @@ def test_failed_work_leaves_nothing(run: Run) -> None:
 
     parts = STAGE.parts({}, {"input": "x"})
     with pytest.raises(RuntimeError, match="disk"):
-        produce(STAGE, parts, write)
+        produce(run, STAGE, parts, write)
     assert run.store.find("demo", parts.key) is None
     assert not list((run.store.root / ".drafts").iterdir())
 
@@ -89,23 +91,23 @@ def test_failed_work_leaves_nothing(run: Run) -> None:
 def test_plan_foresees_without_writing(tmp_path: Path) -> None:
     calls: list[str] = []
 
-    def body(text: str) -> ArtifactRef:
-        reference: Any = make(text, calls)
+    def body(run: Run, text: str, model: Model | None = None) -> ArtifactRef:
+        if model:
+            assert isinstance(model.weights, ArtifactRef)
+        reference: Any = make(run, text, calls)
         return reference
 
     task = stage_task("demo", "demo")(body)
-    with running(Run(ArtifactStore(tmp_path), planning=True)) as planned:
-        foreseen = task.submit("a")
-        assert isinstance(foreseen, Foreseen)
-        following = STAGE.parts({}, {"input": foreseen.result()})
-        produce(STAGE, following, lambda draft: None)
+    planned = Run(ArtifactStore(tmp_path), planning=True)
+    foreseen = task.submit(planned, "a")
+    assert isinstance(foreseen, Foreseen)
+    following = STAGE.parts({}, {"input": foreseen.result()})
+    produce(planned, STAGE, following, lambda draft: None)
+    policy = Model("base", None, PolicySettings())
+    task.submit(planned, "b", model=replace(policy, weights=foreseen))  # type: ignore[arg-type]
     assert calls == []
     assert [(outcome.state, outcome.reason) for outcome in planned.outcomes] == [
         ("run", "new"),
         ("run", "its input is new"),
+        ("run", "new"),
     ]
-
-
-def test_stage_outside_a_run_is_refused() -> None:
-    with pytest.raises(UserError, match="outside a run"):
-        current_run()

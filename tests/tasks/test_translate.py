@@ -10,8 +10,8 @@ import pytest
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
-from tasks.runtime.models import release
-from tasks.runtime.run import Run, running
+from tasks.runtime.compute import release
+from tasks.runtime.run import Run
 from tasks.translate import MEMORY_FOLDER, translate
 
 SETTINGS = TranslatorSettings(device="cpu")
@@ -22,8 +22,7 @@ LANGUAGES = ("deu_Latn", "swh_Latn")
 @pytest.fixture
 def run(tmp_path: Path) -> Any:
     release()
-    with running(Run(ArtifactStore(tmp_path))) as run:
-        yield run
+    yield Run(ArtifactStore(tmp_path))
     release()
 
 
@@ -36,7 +35,7 @@ def ingested(run: Run, texts: list[str]) -> ArtifactRef:
 
 
 def translated(run: Run, prompts: ArtifactRef, language: str, **kwargs: Any) -> list[dict[str, Any]]:
-    done = translate.fn(prompts, language, SETTINGS, **kwargs)
+    done = translate.fn(run, prompts, language, SETTINGS, **kwargs)
     ref = done if isinstance(done, ArtifactRef) else done.data
     rows: list[dict[str, Any]] = pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE).to_pylist()
     return rows

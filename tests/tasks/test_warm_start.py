@@ -1,6 +1,5 @@
 """From which checkpoint an alignment starts, on synthetic artifacts; and once for real with the tiny policy."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, TRAINING_LOG_FILE
-from tasks.runtime.run import Run, running
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings
 from tasks.runtime.warm_start import ROLE, find_warm_start
 
@@ -111,9 +111,8 @@ SETTINGS = AlignSettings(steps=4, batch_size=2, learning_rate=1e-3, saved_dtype=
 
 
 @pytest.fixture
-def run(store: ArtifactStore) -> Iterator[Run]:
-    with running(Run(store)) as started:
-        yield started
+def run(store: ArtifactStore) -> Run:
+    return Run(store)
 
 
 def real_set(store: ArtifactStore, *languages: str) -> ArtifactRef:
@@ -133,8 +132,9 @@ def real_set(store: ArtifactStore, *languages: str) -> ArtifactRef:
     return store.reference("dataset", parts.key)
 
 
-def trained(examples: ArtifactRef, settings: AlignSettings, role: str = "consistency") -> ArtifactRef:
-    done: Any = align_model.fn(examples, PolicySettings(model="shipped:tiny", device="cpu"), settings, role, 0)
+def trained(run: Run, examples: ArtifactRef, settings: AlignSettings, method: str = "consistency") -> ArtifactRef:
+    start = Model(method, 0, PolicySettings(model="shipped:tiny"), "cpu")
+    done: Any = align_model.fn(run, start, examples, settings)
     return done.data
 
 
@@ -145,26 +145,26 @@ def facts(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
 
 def test_training_goes_on_from_the_checkpoint(run: Run) -> None:
     store = run.store
-    first = trained(real_set(store, "fra_Latn"), SETTINGS)
+    first = trained(run, real_set(store, "fra_Latn"), SETTINGS)
     assert facts(store, first) == {"started_from": None, "steps": 4}
     # Nothing to start from: the same artifact as without the setting.
     off = SETTINGS.model_copy(update={"warm_start": False})
-    assert trained(real_set(store, "fra_Latn"), off) == first
+    assert trained(run, real_set(store, "fra_Latn"), off) == first
 
     both = real_set(store, "fra_Latn", "spa_Latn")
-    second = trained(both, SETTINGS)
+    second = trained(run, both, SETTINGS)
     assert facts(store, second) == {"started_from": ["fra_Latn"], "steps": 1}
     parts = store.manifest("align", second.key)["parts"]
     assert parts["models"][ROLE] == first.sha256
     assert parts["settings"]["align"]["warm_start_share"] == 0.25
     assert len((store.folder(second) / TRAINING_LOG_FILE).read_text().splitlines()) == 1
-    assert trained(both, SETTINGS) == second
+    assert trained(run, both, SETTINGS) == second
     assert run.outcomes[-1].state == "cached"
 
-    cold_one = trained(both, off)
+    cold_one = trained(run, both, off)
     assert facts(store, cold_one) == {"started_from": None, "steps": 4}
     # What was trained in full is there now, and is served.
-    assert trained(both, SETTINGS) == cold_one
+    assert trained(run, both, SETTINGS) == cold_one
     start, moved = (weights(store, ref) for ref in (first, second))
     untouched = weights(store, None)
     assert distance(moved, start) < distance(moved, untouched)

@@ -1,8 +1,12 @@
-"""Runs that are the same in one process and in several: ``python -m tests.training.processes RANK WORLD FOLDER``."""
+"""Runs that are the same in one process and in several.
+
+``python -m tests.training.processes RANK WORLD FOLDER SCENARIO ...``
+"""
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -61,8 +65,8 @@ def run(scenario: str, folder: Path, *, processes: int) -> tuple[list[dict[str, 
     return done.log, {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
 
 
-def main(rank: int, world: int, folder: Path) -> None:
-    """Runs all scenarios as one of several processes, and writes what each of them left."""
+def main(rank: int, world: int, folder: Path, scenarios: Sequence[str]) -> None:
+    """Runs scenarios as one of several processes, and writes what each of them left."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     # Accelerate asks for an address that the meeting below does not need.
     os.environ |= {name: str(value) for name, value in ranks.items()}
@@ -78,7 +82,8 @@ def main(rank: int, world: int, folder: Path) -> None:
         world_size=world,
         timeout=timedelta(seconds=300),
     )
-    for number, scenario in enumerate(SCENARIOS):
+    for scenario in scenarios:
+        number = list(SCENARIOS).index(scenario)
         log, tensors = run(scenario, folder / "run", processes=world)
         save_file(tensors, folder / f"{number}-{rank}.safetensors")
         (folder / f"{number}-{rank}.json").write_text(json.dumps(log), encoding="utf-8")
@@ -86,4 +91,4 @@ def main(rank: int, world: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

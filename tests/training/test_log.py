@@ -3,6 +3,7 @@ import math
 import pytest
 
 from mlc.training.term import FIGURES
+from tests.covering import dealt
 from tests.training.runs import make_rows, term, train
 
 WEIGHT = 0.5
@@ -17,18 +18,18 @@ def with_translations(*numbers):
     return rows
 
 
-@pytest.mark.parametrize("carrier", ["sft", "dpo", "grpo"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"gradient_accumulation_steps": 2},
-        # Eight rows are four batches, so that the second step of an epoch has but one.
-        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3},
-        {"logging_steps": 2, "max_steps": 4},
-        {"logging_steps": 2, "max_steps": 4, "gradient_accumulation_steps": 2},
-    ],
-)
-def test_the_loss_is_the_sum_of_its_parts(tmp_path, carrier, options):
+STEPPING = {
+    "accumulated": {"gradient_accumulation_steps": 2},
+    # Eight rows are four batches, so that the second step of an epoch has but one.
+    "a short step": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3},
+    "every second logged": {"logging_steps": 2, "max_steps": 4},
+    "accumulated, every second logged": {"logging_steps": 2, "max_steps": 4, "gradient_accumulation_steps": 2},
+}
+
+
+@pytest.mark.parametrize(("stepping", "carrier"), dealt(STEPPING, ["dpo", "grpo", "sft"]))
+def test_the_loss_is_the_sum_of_its_parts(tmp_path, stepping, carrier):
+    options = STEPPING[stepping]
     log = train(carrier, tmp_path, term(weight=WEIGHT), **options).log
     assert len(log) == (2 if "logging_steps" in options else 3)
     for entry in log:
@@ -38,10 +39,10 @@ def test_the_loss_is_the_sum_of_its_parts(tmp_path, carrier, options):
         assert -1 - 1e-6 <= entry["between_prompt_cosine"] <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("values", [{"every": 2}, {"warmup_steps": 3}, {"warmup_steps": 2, "every": 2}])
-@pytest.mark.parametrize("batches", [1, 2])
-def test_lambda_is_that_of_the_step(tmp_path, values, batches):
-    consistency = term(weight=WEIGHT, **values)
+@pytest.mark.parametrize(("when", "batches"), dealt([(2, 0), (1, 3), (2, 2)], [1, 2]))
+def test_lambda_is_that_of_the_step(tmp_path, when, batches):
+    every, warmup = when
+    consistency = term(weight=WEIGHT, every=every, warmup_steps=warmup)
     log = train("sft", tmp_path, consistency, max_steps=4, gradient_accumulation_steps=batches).log
     for step, entry in enumerate(log):
         weight = consistency.weight_at(step)

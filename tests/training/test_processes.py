@@ -8,23 +8,43 @@ import pytest
 from safetensors.torch import load_file
 
 from mlc.training.term import FIGURES
+from tests.covering import chosen
 from tests.training.processes import SCENARIOS, run
 from tests.training.runs import close
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = 2
+FEW = (
+    "dpo, logged every second step",
+    "kl",
+    "lean, accumulated",
+    "accumulated, every second step",
+    "one process without translations, running mean",
+    "one process without translations, bfloat16",
+    "no translations in some steps",
+)
+"""Each carrier, each form, each centre and each lack is in one of these."""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """What two processes left that ran all scenarios together over gloo."""
+def folder(tmp_path_factory, request):
+    """What two processes left that ran the scenarios together over gloo."""
+    scenarios = SCENARIOS if request.config.getoption("--full") else FEW
     folder = tmp_path_factory.mktemp("processes")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
     started = []
     try:
         for rank in range(WORLD):
             with (folder / f"output-{rank}").open("w") as output:
-                command = [sys.executable, "-m", "tests.training.processes", str(rank), str(WORLD), str(folder)]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "tests.training.processes",
+                    str(rank),
+                    str(WORLD),
+                    str(folder),
+                    *scenarios,
+                ]
                 started.append(
                     subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
                 )
@@ -38,7 +58,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", chosen(SCENARIOS, *FEW))
 def test_two_processes_are_one(folder, tmp_path, scenario):
     number = list(SCENARIOS).index(scenario)
     log, tensors = run(scenario, tmp_path, processes=1)
@@ -53,7 +73,7 @@ def test_two_processes_are_one(folder, tmp_path, scenario):
         close(load_file(folder / f"{number}-{rank}.safetensors"), tensors, tolerance)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", chosen(SCENARIOS, *FEW))
 def test_both_processes_log_the_same(folder, scenario):
     number = list(SCENARIOS).index(scenario)
     logs = [json.loads((folder / f"{number}-{rank}.json").read_text()) for rank in range(WORLD)]

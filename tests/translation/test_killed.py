@@ -9,7 +9,8 @@ import pytest
 from tests.forking import forking_from, start
 from tests.translation import work_and_be_killed as worker
 
-KILLS = 20
+KILLS = {False: 6, True: 20}
+"""In the default run, and with ``--full``."""
 TEXTS = 400
 
 
@@ -31,7 +32,8 @@ def rows(root):
 
 
 @pytest.mark.slow
-def test_killed_twenty_times(processes, tmp_path):
+def test_killed_at_random_moments(processes, tmp_path, request):
+    kills = KILLS[request.config.getoption("--full")]
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = start(processes, worker.work, alone, tmp_path / "alone.txt", TEXTS)
     begun = time.monotonic()
@@ -41,9 +43,9 @@ def test_killed_twenty_times(processes, tmp_path):
 
     generator = random.Random(0)
     in_the_midst = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = start(processes, worker.work, killed, tmp_path / "killed.txt", TEXTS)
-        time.sleep(generator.uniform(0, 1.5 * seconds / KILLS))
+        time.sleep(generator.uniform(0, 1.5 * seconds / kills))
         in_the_midst += process.is_alive()
         process.kill()
         process.join()
@@ -61,6 +63,6 @@ def test_killed_twenty_times(processes, tmp_path):
         assert len({row[0] for row in found[target]}) == len(found[target])
     batches = [[int(size) for size in (tmp_path / f"{name}.txt").read_text().split()] for name in ("alone", "killed")]
     assert sum(batches[0]) == sum(map(len, expected.values()))
-    assert in_the_midst >= KILLS // 2
+    assert in_the_midst >= kills // 2
     # Each kill costs at most the batch that it met, and that not even whole where a language of it was stored.
     assert sum(batches[1]) - sum(batches[0]) <= in_the_midst * max(batches[0])

@@ -459,12 +459,6 @@ def test_a_long_sentence_is_split_and_read_to_its_end(tiny):
     assert all(part.endswith(("you,", "you")) for part in parts.sentences)
 
 
-def test_round_trip(nano):
-    for trip in nano.round_trip(SENTENCES[:2], source="eng_Latn", target="swh_Latn"):
-        assert trip.there.text
-        assert trip.back == translate(nano, [trip.there.text], source="swh_Latn", target="eng_Latn")[0]
-
-
 def test_logprobs_of_sentences(nano):
     first, second = translate(nano, SENTENCES[:2])
     (joined,) = translate(nano, [" ".join(SENTENCES[:2])])

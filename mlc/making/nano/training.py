@@ -3,8 +3,8 @@
 import copy
 import json
 import math
-import os
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from mlc.languages import ENGLISH
 from mlc.making.nano.corpus import TARGETS, Composition, Corpus
 from mlc.making.nano.recipe import NanoRecipe
+from mlc.store.drafts import draft_file
 
 POOL_SIZE = 600
 """Compositions that are sorted by length together before they are cut into batches."""
@@ -206,11 +207,11 @@ def train(
 
 def save(model: M2M100ForConditionalGeneration, tokenizer: NllbTokenizer, folder: Path) -> None:
     """Writes a checkpoint in float16, each file whole or not at all; the model itself stays in float32."""
-    staging = folder / ".staging"
-    copy.deepcopy(model).half().eval().save_pretrained(staging)
-    tokenizer.src_lang = ENGLISH
-    tokenizer.save_pretrained(staging)
-    for file in staging.iterdir():
-        file.chmod(0o644)  # safetensors makes files that only their owner can read
-        os.replace(file, folder / file.name)
-    staging.rmdir()
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as staging:
+        copy.deepcopy(model).half().eval().save_pretrained(staging)
+        tokenizer.src_lang = ENGLISH
+        tokenizer.save_pretrained(staging)
+        for file in Path(staging).iterdir():
+            file.chmod(0o644)  # safetensors makes files that only their owner can read
+            with draft_file(folder / file.name) as draft:
+                file.rename(draft)

@@ -1,50 +1,92 @@
-"""The quality signals, one file each. A new one is a file here, its query in ``sql/`` and a line below."""
+"""The quality signals, one file each: how it is measured and when it drops a row. They are listed in `mlc.catalogue`.
 
-from mlc.quality.signals.caps import CAPS
-from mlc.quality.signals.collapsed import COLLAPSED
-from mlc.quality.signals.confidence import CONFIDENCE
-from mlc.quality.signals.copied import COPIED
-from mlc.quality.signals.cut_off import CUT_OFF
-from mlc.quality.signals.empty import EMPTY
-from mlc.quality.signals.garbled import GARBLED
-from mlc.quality.signals.language import LANGUAGE
-from mlc.quality.signals.length import LENGTH
-from mlc.quality.signals.lines import LINES
-from mlc.quality.signals.meaning import MEANING
-from mlc.quality.signals.numbers import NUMBERS
-from mlc.quality.signals.placeholders import PLACEHOLDERS
-from mlc.quality.signals.repetition import REPETITION
-from mlc.quality.signals.reverse import REVERSE
-from mlc.quality.signals.round_trip import ROUND_TRIP
-from mlc.quality.signals.script import SCRIPT
-from mlc.quality.signals.sentences import SENTENCES
-from mlc.quality.signals.signal import Column, Direction, Scope, Signal
-from mlc.quality.signals.unusable import UNUSABLE
+Light to import.
+"""
 
-SIGNALS: tuple[Signal, ...] = (
-    UNUSABLE,
-    EMPTY,
-    GARBLED,
-    COPIED,
-    SCRIPT,
-    LANGUAGE,
-    CAPS,
-    REPETITION,
-    CUT_OFF,
-    PLACEHOLDERS,
-    NUMBERS,
-    LENGTH,
-    LINES,
-    SENTENCES,
-    COLLAPSED,
-    CONFIDENCE,
-    REVERSE,
-    ROUND_TRIP,
-    MEANING,
-)
-"""Every signal, in order of priority: the reason of a row is the first one that fails."""
+from collections.abc import Iterable, Sequence
+from functools import cache
 
-TEXT_SIGNALS = tuple(signal for signal in SIGNALS if signal.scope is not Scope.MODEL)
+from mlc import catalogue
+from mlc.errors import UserError
+from mlc.quality.signals.quality import QUALITY
+from mlc.quality.signals.signal import Column, Direction, Rule, Scope, Signal, Threshold
+
+
+@cache
+def signals_of(more: tuple[str, ...] = ()) -> tuple[Signal, ...]:
+    """All signals in order of priority: the reason of a row is the first one that fails.
+
+    Args:
+        more: Signals of one's own beside those that ship, as ``module:object``.
+
+    Raises:
+        UserError: One of them cannot be loaded, or does not fit.
+    """
+    shipped: list[Signal] = [catalogue.SIGNALS.load(name) for name in catalogue.SIGNALS.places]
+    own: list[Signal] = [catalogue.SIGNALS.load(name) for name in more]
+    for place, (name, signal) in enumerate(zip(more, own, strict=True)):
+        _check(name, signal, [*shipped, *own[:place]])
+    return tuple(sorted([*shipped, *own], key=lambda signal: signal.priority))
+
+
+def text_signals(more: tuple[str, ...] = ()) -> tuple[Signal, ...]:
+    """Signals that need no model, in order of priority."""
+    return tuple(signal for signal in signals_of(more) if signal.scope is not Scope.MODEL)
+
+
+def chosen_signals(names: Iterable[str], known: Sequence[Signal]) -> tuple[Signal, ...]:
+    """Signals by name with those whose columns they use, in the order of priority.
+
+    Args:
+        names: Names of signals that are known.
+        known: Signals to choose from, in the order of priority.
+    """
+    wanted, waiting = set[str](), list(names)
+    by_name = {signal.name: signal for signal in known}
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting.extend(by_name[name].uses)
+    return tuple(signal for signal in known if signal.name in wanted)
+
+
+def rules_of(signals: Sequence[Signal]) -> tuple[Rule, ...]:
+    """All rules in order of priority: those of signals, and the one that reads the calibrated quality."""
+    return tuple(sorted([*signals, QUALITY], key=lambda rule: rule.priority))
+
+
+def modules_of(scopes: Sequence[Scope], more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Dotted names of the modules that declare the signals of some scopes."""
+    named = {name: catalogue.SIGNALS.load(name) for name in (*catalogue.SIGNALS.places, *more)}
+    return tuple(catalogue.SIGNALS.module(name) for name, signal in named.items() if signal.scope in scopes)
+
+
+def _check(name: str, signal: Signal, others: Sequence[Signal]) -> None:
+    """Refuses a signal of one's own that would not work beside the others."""
+    taken = {rule.name for rule in (*others, QUALITY)}
+    columns = {column.name for other in others for column in other.columns}
+    limits = {threshold.name for rule in (*others, QUALITY) for threshold in rule.thresholds}
+    own_columns = {column.name for column in signal.columns}
+    problem = None
+    if signal.scope is not Scope.ROW:
+        problem = "it needs more than one pair at a time"
+    elif signal.name in taken or columns & own_columns or limits & {limit.name for limit in signal.thresholds}:
+        problem = "another signal has its name, or one of its columns or thresholds"
+    elif not signal.measure or not {*signal.uses} <= taken:
+        problem = "it has no measure, or its rule uses a signal that is not there"
+    elif not own_columns or not all(one.startswith("signal_") and one.isidentifier() for one in own_columns):
+        problem = "the names of its columns have to begin with signal_"
+    elif not signal.name.isidentifier() or not all(limit.name.isidentifier() for limit in signal.thresholds):
+        problem = "its name and those of its thresholds have to be letters, digits and underscores"
+    if problem:
+        raise UserError(f"The signal {name!r} cannot be used: {problem}. Change its declaration.")
+
+
+SIGNALS = signals_of()
+"""Every signal that ships, in order of priority."""
+
+TEXT_SIGNALS = text_signals()
 """Signals that need no model."""
 
 MODEL_SIGNALS = tuple(signal for signal in SIGNALS if signal.scope is Scope.MODEL)
@@ -56,11 +98,12 @@ SIGNAL_COLUMNS: tuple[str, ...] = tuple(column.name for signal in SIGNALS for co
 TEXT_COLUMNS: tuple[str, ...] = tuple(column.name for signal in TEXT_SIGNALS for column in signal.columns)
 """Names of the columns of the text signals, in order."""
 
-RULES = (*(signal.name for signal in SIGNALS), "quality")
+RULES = tuple(rule.name for rule in rules_of(SIGNALS))
 """Names of all rules, in order of priority; the last one reads the calibrated quality."""
 
 __all__ = [
     "MODEL_SIGNALS",
+    "QUALITY",
     "RULES",
     "SIGNALS",
     "SIGNAL_COLUMNS",
@@ -68,6 +111,13 @@ __all__ = [
     "TEXT_SIGNALS",
     "Column",
     "Direction",
+    "Rule",
     "Scope",
     "Signal",
+    "Threshold",
+    "chosen_signals",
+    "modules_of",
+    "rules_of",
+    "signals_of",
+    "text_signals",
 ]

@@ -1,9 +1,25 @@
 """Do different sources have one and the same translation?"""
 
-from mlc.quality.signals.signal import Column, Direction, Scope, Signal
+from mlc.quality.signals.signal import AtLeastTwo, Column, Count, Direction, Scope, Signal, Threshold
+
+MEASURE = r"""
+-- What is compared to find translations that several sources share; how many, needs all rows: measuring/collapse.sql.
+-- Without capitals, spaces and the most frequent punctuation: a source that only ends in another way is no other one.
+CREATE TEMP MACRO comparison_key(content) AS
+    CASE
+        WHEN content IS NOT NULL
+            THEN hash(
+                replace(replace(replace(replace(replace(lower(content), ' ', ''), ',', ''), '.', ''), '!', ''), '?', '')
+            )
+    END;
+
+SELECT row, comparison_key(tidy_source) AS source_key, comparison_key(tidy_translation) AS translation_key
+FROM texts
+"""
 
 COLLAPSED = Signal(
     name="collapsed",
+    priority=150,
     columns=(
         Column(
             "signal_collapsed_sources",
@@ -19,4 +35,24 @@ COLLAPSED = Signal(
     "on one side and within a target language.",
     scope=Scope.BATCH,
     uses=("empty",),
+    measure=MEASURE,
+    # Many short requests have the same translation for a good reason.
+    condition="""
+        signal_collapsed_sources >= limits.collapsed_sources
+        AND signal_translation_letters >= limits.collapsed_min_letters
+    """,
+    thresholds=(
+        Threshold(
+            "collapsed_sources",
+            AtLeastTwo,
+            3,
+            "Dropped at or above: different sources that share one translation, counted over all rows.",
+        ),
+        Threshold(
+            "collapsed_min_letters",
+            Count,
+            12,
+            "The collapsed rule applies from this many letters in the translation: short answers are rightly shared.",
+        ),
+    ),
 )

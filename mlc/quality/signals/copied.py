@@ -1,17 +1,19 @@
 """Is the translation the source, untranslated?"""
 
-import duckdb
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-from mlc.quality.signals.signal import Column, Direction, Signal
+from mlc.quality.signals.signal import Column, Count, Direction, Level, Signal, Threshold
+
+if TYPE_CHECKING:
+    import numpy as np
+    from duckdb import DuckDBPyConnection
+    from numpy.typing import NDArray
 
 COMPARED = 600
 """Characters at the start of a text of which the distance is taken: it is quadratic."""
 
 
-def similarities(sources: list[str], translations: list[str]) -> NDArray[np.float64]:
+def similarities(sources: list[str], translations: list[str]) -> "NDArray[np.float64]":
     """1 - Levenshtein distance / longer length of each pair, times shorter length / longer length.
 
     The second factor keeps a text apart from a longer one that begins with it. Both count up to :data:`COMPARED`
@@ -24,6 +26,7 @@ def similarities(sources: list[str], translations: list[str]) -> NDArray[np.floa
     Returns:
         [N] from 0 to 1.
     """
+    import numpy as np
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
 
@@ -34,11 +37,13 @@ def similarities(sources: list[str], translations: list[str]) -> NDArray[np.floa
     return found
 
 
-def compare(connection: duckdb.DuckDBPyConnection) -> None:
+def compare(connection: "DuckDBPyConnection") -> None:
     """Fills the table ``compared``: ``row``, ``similarity``.
 
     DuckDB's own distance counts bytes.
     """
+    import pyarrow as pa
+
     pairs = connection.sql(
         """
         SELECT row, bare(source) AS a, bare(translation) AS b
@@ -52,8 +57,26 @@ def compare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.register("compared", pa.table({"row": pairs["row"], "similarity": found}))
 
 
+MEASURE = r"""
+-- 1 - Levenshtein distance / longer length, over letters and digits without case and accents; the table `compared` is
+-- filled in `compare`.
+-- Latin letters against none: the two have nothing in common, and nothing is compared.
+CREATE TEMP MACRO nothing_in_common(a, b) AS
+    NOT regexp_matches(b, '[\p{Latin}\pN]') AND regexp_matches(b, '\pL')
+    AND NOT regexp_matches(a, '[^\PL\p{Latin}\p{Common}\p{Inherited}]') AND regexp_matches(a, '\p{Latin}');
+
+SELECT row, similarity AS signal_copied
+FROM compared
+UNION ALL
+SELECT row, 0.0::DOUBLE AS signal_copied
+FROM texts
+WHERE source IS NOT NULL AND translation IS NOT NULL
+    AND (nothing_in_common(source, translation) OR nothing_in_common(translation, source))
+"""
+
 COPIED = Signal(
     name="copied",
+    priority=40,
     columns=(
         Column(
             "signal_copied",
@@ -66,4 +89,21 @@ COPIED = Signal(
     source="OpusFilter SimilarityFilter (Levenshtein, 1966).",
     prepare=compare,
     uses=("empty",),
+    measure=MEASURE,
+    # A name, a loan word or a formula is rightly the same in both languages.
+    condition="signal_copied >= limits.copied_similarity AND signal_source_letters >= limits.copied_min_letters",
+    thresholds=(
+        Threshold(
+            "copied_similarity",
+            Level,
+            0.85,
+            "Dropped at or above: similarity of source and translation, 0 to 1. Above 1 switches the rule off.",
+        ),
+        Threshold(
+            "copied_min_letters",
+            Count,
+            12,
+            "The copied rule applies from this many letters in the source: names and loan words are rightly equal.",
+        ),
+    ),
 )

@@ -1,9 +1,33 @@
 """Did the translation end by itself?"""
 
-from mlc.quality.signals.signal import Column, Direction, Signal
+from mlc.quality.signals.signal import Column, Deviations, Direction, Signal, Threshold
+
+MEASURE = r"""
+-- `signal_finished` is what the translator reported. The rest is evidence in the text that the end is missing.
+-- Scripts without a full stop (Thai, Lao, Tibetan) have no `signal_ending_kept`.
+WITH endings AS (
+    SELECT
+        row,
+        finished,
+        target_script,
+        regexp_matches(source, '[.!?…‥。！？．｡।॥؟۔።፧။។᱾᱿։՞][\pP\s\p{Z}\p{C}]*$') AS source_ends,
+        -- Any closing punctuation counts: translators swap a full stop for a quotation mark or a colon.
+        regexp_matches(translation, '\pP[\s\p{Z}\p{C}]*$') AS translation_ends
+    FROM texts
+)
+SELECT
+    row,
+    finished AS signal_finished,
+    CASE
+        WHEN target_script IN ('Thai', 'Laoo', 'Tibt') OR NOT source_ends THEN NULL
+        ELSE translation_ends
+    END AS signal_ending_kept
+FROM endings
+"""
 
 CUT_OFF = Signal(
     name="cut_off",
+    priority=90,
     columns=(
         Column(
             "signal_finished",
@@ -24,4 +48,16 @@ CUT_OFF = Signal(
     ),
     source="OpusFilter TerminalPunctuationFilter (Vázquez et al., 2019); here only the end, and only with the length.",
     uses=("length",),
+    measure=MEASURE,
+    # A missing full stop alone is a habit of many translators; with a short translation it is a cut.
+    condition="NOT signal_finished OR (NOT signal_ending_kept AND signal_length_z < -limits.cut_off_z)",
+    thresholds=(
+        Threshold(
+            "cut_off_z",
+            Deviations,
+            0.5,
+            "Dropped when the final punctuation is missing and the translation is shorter than usual by more than "
+            "this many robust standard deviations. A translator that reports no end is dropped in any case.",
+        ),
+    ),
 )

@@ -2,8 +2,23 @@
 
 from mlc.quality.signals.signal import Column, Direction, Signal
 
+MEASURE = r"""
+-- Nothing to read is left: the translation is NULL or blank, or bare punctuation although the source has words.
+SELECT
+    row,
+    CASE
+        WHEN problem IS NOT NULL THEN NULL
+        WHEN translation IS NULL THEN TRUE
+        ELSE regexp_matches(source, '[\pL\pN]') AND NOT regexp_matches(translation, '[\pL\pN]')
+    END AS signal_empty,
+    source_letters AS signal_source_letters,
+    translation_letters AS signal_translation_letters
+FROM texts
+"""
+
 EMPTY = Signal(
     name="empty",
+    priority=20,
     columns=(
         Column("signal_empty", Direction.HIGHER_IS_WORSE, "The translation has nothing to read.", 0, 1, "BOOLEAN"),
         Column(
@@ -18,4 +33,6 @@ EMPTY = Signal(
         ),
     ),
     source="OpusFilter LengthFilter with a minimum of one; here characters that cannot be seen count as nothing.",
+    measure=MEASURE,
+    condition="signal_empty",
 )

@@ -1,19 +1,21 @@
 """Is the translation about as long as translations into its language are?"""
 
-from pathlib import Path
+from mlc.quality.signals.signal import Column, Deviations, Direction, Scope, Signal, Threshold
 
-from mlc.quality.signals.signal import Column, Direction, Scope, Signal
-
-LENGTH_RATIOS = Path(__file__).resolve().parent.parent / "length_ratios.csv"
-"""Centre and spread of ln(characters / characters of English) by language, script or ``*``.
-
-Made with ``python -m mlc.making.length_table FOLDER``, see there: rows with an origin are the median and 1.4826 × the
-median absolute deviation over parallel texts that people wrote. They are statistics, no text of the sets is in the
-project. The other rows are wide guesses by script.
+MEASURE = r"""
+-- ln(characters of the translation / characters of the source). What is usual for a pair of languages, and how far
+-- from it a row is, needs all rows: measuring/batch.sql.
+SELECT
+    row,
+    CASE WHEN source_length > 0 THEN ln((translation_length + 1) / (source_length + 1)) END::DOUBLE
+        AS signal_length_log_ratio,
+    source_length AS length_of_source
+FROM texts
 """
 
 LENGTH = Signal(
     name="length",
+    priority=120,
     columns=(
         Column(
             "signal_length_log_ratio",
@@ -29,4 +31,14 @@ LENGTH = Signal(
     source="Gale and Church (1993), variance by length; OpusFilter LengthRatioFilter. Here by language pair: the "
     "shipped centre, or the median and the median absolute deviation of the rows themselves where they are enough.",
     scope=Scope.BATCH,
+    measure=MEASURE,
+    condition="abs(signal_length_z) > limits.length_z",
+    thresholds=(
+        Threshold(
+            "length_z",
+            Deviations,
+            2.75,
+            "Dropped beyond, either way: robust standard deviations from the usual length ratio.",
+        ),
+    ),
 )

@@ -1,9 +1,10 @@
 """Do source and translation mean the same?"""
 
-from mlc.quality.signals.signal import Column, Direction, Scope, Signal
+from mlc.quality.signals.signal import Column, Cosine, Direction, Scope, Signal, Threshold
 
 MEANING = Signal(
     name="meaning",
+    priority=190,
     columns=(
         Column(
             "signal_similarity",
@@ -24,4 +25,19 @@ MEANING = Signal(
     "independent sentence embedding. Mean pooled, as in Sentence-BERT (Reimers and Gurevych, 2019); here with the "
     "translator that is there anyway, or any embedding model by name.",
     scope=Scope.MODEL,
+    condition="signal_similarity < limits.similarity OR signal_embedding < limits.embedding_similarity",
+    thresholds=(
+        Threshold(
+            "similarity",
+            Cosine | None,
+            None,
+            "Dropped below: cosine of the translator's own states of source and translation, -1 to 1. Unset is off.",
+        ),
+        Threshold(
+            "embedding_similarity",
+            Cosine | None,
+            None,
+            "Dropped below: cosine of the sentence embeddings of source and translation, -1 to 1. Unset is off.",
+        ),
+    ),
 )

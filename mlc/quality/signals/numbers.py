@@ -2,25 +2,172 @@
 
 import sys
 import unicodedata
+from typing import TYPE_CHECKING
 
-import duckdb
+from mlc.quality.signals.signal import Column, Count, Direction, Share, Signal, Threshold
 
-from mlc.quality.signals.signal import Column, Direction, Signal
-
-_FOREIGN_DIGITS = "".join(
-    character for character in map(chr, range(128, sys.maxunicode + 1)) if unicodedata.category(character) == "Nd"
-)
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
-def begin(connection: duckdb.DuckDBPyConnection) -> None:
+def begin(connection: "DuckDBPyConnection") -> None:
     """Sets the variables that tell the digits of other scripts and their values."""
-    connection.execute("SET VARIABLE foreign_digits = ?", [_FOREIGN_DIGITS])
-    values = "".join(str(unicodedata.decimal(character)) for character in _FOREIGN_DIGITS)
-    connection.execute("SET VARIABLE their_values = ?", [values])
+    beyond_ascii = map(chr, range(128, sys.maxunicode + 1))
+    digits = "".join(character for character in beyond_ascii if unicodedata.category(character) == "Nd")
+    connection.execute("SET VARIABLE foreign_digits = ?", [digits])
+    connection.execute("SET VARIABLE their_values = ?", ["".join(str(unicodedata.decimal(one)) for one in digits)])
 
+
+MEASURE = r"""
+-- Numbers as multisets of digit strings. Digits of every script read as 0-9; separators of thousands and
+-- decimals go; zeros at either end go too, because languages scale differently (1.2 million, 12 lakh, 120万).
+-- Each pair is compared twice, with decimals as one number and as two, and the better counts: 7.30 may become
+-- 07:30 or 7h30, and 2-1 may become 2:1.
+-- Comparing multisets is quadratic, so the first 200 numbers of a text decide.
+-- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
+-- a number that is merely written out in words is missing and is not replaced by another, and one with an imperial
+-- unit may be converted (10 inches, 25 cm).
+CREATE TEMP MACRO ascii_digits(content) AS
+    CASE
+        WHEN regexp_matches(content, '[^\P{Nd}0-9]')
+            THEN translate(content, getvariable('foreign_digits'), getvariable('their_values'))
+        ELSE content
+    END;
+
+CREATE TEMP MACRO significant(number) AS
+    coalesce(nullif(trim(regexp_replace(number, '[^0-9]', '', 'g'), '0'), ''), '0');
+
+CREATE TEMP MACRO whole_numbers(content) AS
+    list_transform(
+        regexp_extract_all(
+            content, '[0-9]{1,3}(?:[.,''’٬\x{A0}\x{202F}\x{2009} ][0-9]{3})+(?:[.,٫][0-9]+)?\b|[0-9]+[.,٫][0-9]+|[0-9]+'
+        )[:200],
+        lambda number: significant(number)
+    );
+
+CREATE TEMP MACRO digit_runs(content) AS
+    list_transform(
+        -- 5 o'clock may become 5:00.
+        list_filter(regexp_extract_all(content, '[0-9]+')[:200], lambda number: number <> '00'),
+        lambda number: significant(number)
+    );
+
+-- Other ways to tell a number of the source: 17 for 5 p.m., 80 for the 1980s. They are no new numbers.
+CREATE TEMP MACRO retold_numbers(content) AS
+    list_concat(
+        list_transform(
+            regexp_extract_all(content, '(?i)\b(1[0-2]|[1-9])(?:[:.][0-9]{2})?\s?p\.?m\b', 1),
+            lambda hour: significant((hour::INTEGER % 12 + 12)::VARCHAR)
+        ),
+        list_transform(
+            regexp_extract_all(content, '\b[12][0-9]([0-9]0)s\b', 1), lambda decade: significant(decade)
+        )
+    );
+
+-- In East Africa the hours are counted from six o'clock: 3 p.m. is nine, 10:15 a quarter past four.
+CREATE TEMP MACRO hours_from_six(content, language) AS
+    CASE
+        WHEN language IN ('swh_Latn', 'lug_Latn', 'amh_Ethi', 'tir_Ethi', 'gaz_Latn') THEN list_transform(
+            regexp_extract_all(
+                content, '(?i)\b0?(1[0-2]|[1-9])(?:[:.][0-9]{2})?\s?[ap]\.?m\b|\b[012]?[0-9]:[0-9]{2}\b'
+            ),
+            lambda time: significant(((regexp_extract(time, '[0-9]+')::INTEGER + 5) % 12 + 1)::VARCHAR)
+        )
+        ELSE []::VARCHAR[]
+    END;
+
+CREATE TEMP MACRO metric(number, phrase) AS
+    CASE
+        WHEN contains(phrase, 'inch') THEN [number * 2.54]
+        WHEN contains(phrase, 'foot') OR contains(phrase, 'feet') THEN [number * 0.3048]
+        WHEN contains(phrase, 'yard') THEN [number * 0.9144]
+        WHEN contains(phrase, 'mile') OR contains(phrase, 'mph') THEN [number * 1.609]
+        WHEN contains(phrase, 'pound') OR contains(phrase, 'lb') THEN [number * 0.4536]
+        WHEN contains(phrase, 'ounce') THEN [number * 28.35]
+        WHEN contains(phrase, 'gallon') THEN [number * 3.785]
+        WHEN contains(phrase, 'acre') THEN [number * 0.4047]
+        ELSE [(number - 32) / 1.8, number / 1.8]
+    END;
+
+-- Numbers of the source with a unit of the imperial system, and what they are in metric units: 4 inches are 10 cm.
+-- Both ends of a range count (2 to 4 inches). Degrees may be a temperature or a difference.
+CREATE TEMP MACRO imperial_numbers(content) AS
+    flatten(
+        list_transform(
+            regexp_extract_all(
+                content,
+                '(?i)(?:[0-9][0-9.,]*(?:\s?(?:to|and|or|-|–|—)\s?|\s))?[0-9][0-9.,]*[\s\x{A0}-]?'
+                || '(?:(?:inch|foot|feet|yard|mile|pound|lb|ounce|gallon|acre|degree)(?:e?s)?|mph|fahrenheit|°\s?F)\b'
+            )[:20],
+            lambda phrase: list_transform(
+                regexp_extract_all(phrase, '[0-9][0-9.,]*[0-9]|[0-9]'),
+                lambda number: {
+                    'number': significant(number),
+                    'metric': metric(TRY_CAST(replace(number, ',', '') AS DOUBLE), lower(phrase))
+                }
+            )
+        )
+    );
+
+-- Within a tenth, whatever the power of ten: numbers are compared without the zeros at their ends.
+CREATE TEMP MACRO about_equal(number, other) AS
+    number > 0 AND other > 0 AND abs(log10(number / other) - round(log10(number / other))) < 0.04;
+
+CREATE TEMP MACRO converted_numbers(content, got) AS
+    len(
+        list_filter(
+            imperial_numbers(content),
+            lambda imperial: NOT list_contains(got, imperial.number) AND len(
+                list_filter(
+                    got,
+                    lambda other: len(
+                        list_filter(imperial.metric, lambda one: about_equal(one, TRY_CAST(other AS DOUBLE)))
+                    ) > 0
+                )
+            ) > 0
+        )
+    );
+
+WITH
+digits AS (
+    SELECT
+        row,
+        target_code,
+        ascii_digits(plain_source) AS source,
+        ascii_digits(plain_translation) AS translation
+    FROM texts
+    WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\p{Nd}')
+),
+found AS (
+    SELECT row, target_code, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
+    UNION ALL
+    SELECT row, target_code, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
+),
+compared AS (
+    SELECT
+        row,
+        len(wanted) AS wanted,
+        shared_members(wanted, got) AS kept,
+        greatest(
+            len(got) - kept
+            - shared_members(list_concat(retold_numbers(source), hours_from_six(source, target_code)), got),
+            0
+        ) AS appeared,
+        converted_numbers(source, got) AS converted
+    FROM found
+)
+SELECT
+    row,
+    max(kept / nullif(wanted, 0))::DOUBLE AS signal_numbers_kept,
+    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept, appeared) - converted, 0) END)::BIGINT
+        AS signal_numbers_changed
+FROM compared
+GROUP BY row
+"""
 
 NUMBERS = Signal(
     name="numbers",
+    priority=110,
     columns=(
         Column("signal_numbers_kept", Direction.HIGHER_IS_BETTER, "Share of the source's numbers found.", 0, 1),
         Column(
@@ -33,4 +180,15 @@ NUMBERS = Signal(
     ),
     source="OpusFilter NonZeroNumeralsFilter (Vázquez et al., 2019); here as multisets, and told from words.",
     begin=begin,
+    measure=MEASURE,
+    condition="signal_numbers_changed > limits.numbers_changed OR signal_numbers_kept < limits.numbers_kept",
+    thresholds=(
+        Threshold("numbers_changed", Count, 0, "Dropped above: numbers that were replaced by other numbers, counted."),
+        Threshold(
+            "numbers_kept",
+            Share,
+            0.0,
+            "Dropped below: share of numbers kept, 0 to 1. 0 is off, as numbers may be written out in words.",
+        ),
+    ),
 )

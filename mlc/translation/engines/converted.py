@@ -1,9 +1,6 @@
 """The engine ``ctranslate2``: the same checkpoints, converted once and computed by CTranslate2."""
 
-import contextlib
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +10,9 @@ from mlc.cache import cache_folder
 from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
+from mlc.store.drafts import draft_folder
 from mlc.translation.engines.checkpoint import CheckpointEngine
+from mlc.translation.engines.facts import checkpoint_facts, converted_precision
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
     load_tokenizer,
@@ -22,7 +21,6 @@ from mlc.translation.engines.loading import (
 )
 from mlc.translation.engines.protocol import Batch, SentenceTranslation
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
-from mlc.translation.identity import checkpoint_facts, converted_precision
 from mlc.translation.settings import TranslatorSettings
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ class ConvertedEngine(CheckpointEngine):
                 f"The checkpoint {settings.model!r} is one of M2M100, which CTranslate2 does not convert: set "
                 "translator.engine to transformers."
             )
-        source = resolve_model(settings.model, revision=settings.revision)
+        source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
         folder = converted_folder(settings, source.identity)
         return cls(folder, tokenizer, settings, source.identity)
 
@@ -139,22 +137,25 @@ def converted_folder(settings: TranslatorSettings, identity: str) -> Path:
     """
     from ctranslate2.converters import TransformersConverter
 
+    class SafeConverter(TransformersConverter):  # type: ignore[misc]
+        """Runs no code of the checkpoint, and asks nobody whether it may."""
+
+        def load_model(self, model_class: Any, name: str, **options: Any) -> Any:
+            safe = None if settings.allow_pickle else True
+            return super().load_model(model_class, name, use_safetensors=safe, **options)
+
+        def load_tokenizer(self, tokenizer_class: Any, name: str, **options: Any) -> Any:
+            return super().load_tokenizer(tokenizer_class, name, **{**options, "trust_remote_code": False})
+
     precision = converted_precision(settings)
     safe = "".join(character if character.isalnum() else "-" for character in identity)
     folder = cache_folder() / "ctranslate2" / f"{safe}-{precision}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with told_to_the_user(settings.model):
-            converter = TransformersConverter(folder_or_hub_id(settings.model), revision=settings.revision)
-            converter.convert(str(draft), quantization=precision)
-        # Another process may have been faster; its result is as good.
-        with contextlib.suppress(OSError):
-            draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    # Another process may be faster; its result is as good.
+    with draft_folder(folder) as draft, told_to_the_user(settings.model):
+        converter = SafeConverter(folder_or_hub_id(settings.model), revision=settings.revision)
+        converter.convert(str(draft), quantization=precision, force=True)
     return folder
 
 

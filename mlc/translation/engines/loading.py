@@ -7,6 +7,7 @@ from typing import Any
 
 from mlc.devices import pick_device
 from mlc.errors import UserError
+from mlc.models.sources import PICKLED
 from mlc.shipped import resolve_path
 from mlc.translation.engines.tokens import CheckpointTokens, tokens_of
 from mlc.translation.settings import Device, Precision
@@ -26,6 +27,10 @@ def told_to_the_user(location: str | Path) -> Iterator[None]:
         yield
     except Exception as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
+        if "trust_remote_code" in str(error):
+            reason = "it needs code of its own, and code from a model is never run here"
+        elif "use_safetensors" in str(error):
+            reason = f"it has {PICKLED}"
         raise UserError(f"The translator {str(location)!r} cannot be loaded ({reason}); {THREE_WAYS}") from error
 
 
@@ -54,14 +59,14 @@ def load_tokenizer(location: str | Path, revision: str | None) -> Any:
 
     source = folder_or_hub_id(location)
     with told_to_the_user(location):
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     if config.model_type not in MODEL_TYPES:
         raise UserError(
             f"The translator {str(location)!r} is a {config.model_type} checkpoint, which does not translate; "
             f"{THREE_WAYS}"
         )
     with told_to_the_user(location):
-        return AutoTokenizer.from_pretrained(source, revision=revision)
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def require_tokens(name: str, tokenizer: Any, model_type: str = MODEL_TYPES[0]) -> CheckpointTokens:

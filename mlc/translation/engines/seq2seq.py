@@ -10,6 +10,7 @@ from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
 from mlc.translation.engines.checkpoint import CheckpointEngine
+from mlc.translation.engines.facts import checkpoint_facts
 from mlc.translation.engines.greedy import Generated, decode_rows
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
@@ -20,7 +21,6 @@ from mlc.translation.engines.loading import (
 )
 from mlc.translation.engines.protocol import Batch, SentenceTranslation
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
-from mlc.translation.identity import checkpoint_facts
 from mlc.translation.settings import Device, Precision, TranslatorSettings
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Seq2SeqEngine(CheckpointEngine):
             batch_tokens=settings.batch_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
+            allow_pickle=settings.allow_pickle,
         )
 
     @classmethod
@@ -118,6 +119,7 @@ class Seq2SeqEngine(CheckpointEngine):
         revision: str | None = None,
         device: Device = _DEFAULTS.device,
         precision: Precision = _DEFAULTS.precision,
+        allow_pickle: bool = _DEFAULTS.allow_pickle,
         **settings: Any,
     ) -> "Seq2SeqEngine":
         """Loads a checkpoint.
@@ -127,6 +129,7 @@ class Seq2SeqEngine(CheckpointEngine):
             revision: Branch, tag or commit of a hub id.
             device: Where to compute; ``auto`` takes an accelerator if there is one.
             precision: Type of the weights; ``auto`` is float16 on a GPU and float32 elsewhere.
+            allow_pickle: Whether weights that are not safetensors may be read.
             **settings: The keyword arguments of the class.
 
         Raises:
@@ -142,8 +145,13 @@ class Seq2SeqEngine(CheckpointEngine):
                 folder_or_hub_id(location),
                 revision=revision,
                 dtype=getattr(torch, pick_precision(precision, device)),
+                trust_remote_code=False,
+                use_safetensors=None if allow_pickle else True,
             )
-        settings.setdefault("model_identity", lambda: resolve_model(str(location), revision=revision).identity)
+        settings.setdefault(
+            "model_identity",
+            lambda: resolve_model(str(location), revision=revision, allow_pickle=allow_pickle).identity,
+        )
         return cls(model.to(place), tokenizer, **settings)
 
     @cached_property

@@ -3,7 +3,7 @@
 import pytest
 
 SOURCE = "Where is the library?"
-CASES = [
+WRITTEN = [
     (SOURCE, "¿Dónde está la biblioteca?", "spa_Latn", 0, False),
     (SOURCE, "Â¿DÃ³nde estÃ¡ la biblioteca?", "spa_Latn", 2, True),
     (SOURCE, "Lâ€™Ã©cole est lÃ ", "fra_Latn", None, True),
@@ -29,7 +29,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("source", "translation", "language", "count", "dropped"), CASES)
+TEXTS = ["¿Dónde está?", "où êtes-vous né", "где библиотека", "أين المكتبة", "पुस्तकालय कहाँ", "图书馆在哪里"]
+MISREAD = {
+    (text, misread): text.encode().decode(misread, errors="replace")
+    for text in TEXTS
+    for misread in ("cp1252", "latin-1")
+}
+CASES = [*WRITTEN, *((SOURCE, text, "spa_Latn") for text in (*TEXTS, *MISREAD.values()))]
+
+
+@pytest.mark.parametrize(("source", "translation", "language", "count", "dropped"), WRITTEN)
 def test_cases(judged, source, translation, language, count, dropped):
     row = judged[source, translation, language]
     if count is not None:
@@ -37,11 +46,7 @@ def test_cases(judged, source, translation, language, count, dropped):
     assert ("garbled" in row["reasons"]) is dropped
 
 
-@pytest.mark.parametrize(
-    "text", ["¿Dónde está?", "où êtes-vous né", "где библиотека", "أين المكتبة", "पुस्तकालय कहाँ", "图书馆在哪里"]
-)
-@pytest.mark.parametrize("misread", ["cp1252", "latin-1"])
-def test_every_misreading_is_found(judge, text, misread):
-    broken = text.encode().decode(misread, errors="replace")
-    assert judge(SOURCE, broken, "spa_Latn")["signal_garbled"] > 0
-    assert judge(SOURCE, text, "spa_Latn")["signal_garbled"] == 0
+@pytest.mark.parametrize(("text", "misread"), MISREAD)
+def test_every_misreading_is_found(judged, text, misread):
+    assert judged[SOURCE, MISREAD[text, misread], "spa_Latn"]["signal_garbled"] > 0
+    assert judged[SOURCE, text, "spa_Latn"]["signal_garbled"] == 0

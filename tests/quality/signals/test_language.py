@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc.languages import all_languages
-from mlc.quality.signals.language import (
+from mlc.text.identification import (
     FAMILIES,
     LABELS,
     LONGEST_TOGETHER,
@@ -102,3 +102,22 @@ def test_any_text_is_identified_as_the_library_does(texts):
     import unicodedata
 
     agree([unicodedata.normalize("NFC", text) for text in texts])
+
+
+def test_what_is_relied_on_of_the_library_is_there():
+    """Tables and methods of py3langid that are not documented, for which its version is pinned."""
+    library = _identifier()
+    states, labels = len(library.tk_row), len(library.nb_classes)
+    # The automaton: a row of 256 next states for each class of states, and the feature that a state completes.
+    assert len(library.tk_nextmove) % 256 == 0
+    assert 0 <= max(library.tk_row) < len(library.tk_nextmove) // 256
+    assert max(library.tk_nextmove) < states == len(library.tk_output)
+    # Naive Bayes: log-probabilities of features by label, and of the labels.
+    assert library.nb_ptc.shape == (max(library.tk_output) + 1, labels)
+    assert library.nb_pc.shape == (labels,)
+    # Labels that stand for one language: the second is added to the first and left out.
+    dropped = [second for _, second in library._alias_pairs]
+    assert [name for place, name in enumerate(library.nb_classes) if place not in dropped] == list(library.labels)
+    # What is asked about long texts is a probability of each label.
+    assert library._decide("The library is closed.").shape == (labels,)
+    assert float(library._decide("The library is closed.").sum()) >= 0.999

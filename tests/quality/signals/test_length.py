@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mlc.quality.signals.length import LENGTH_RATIOS
+from mlc.quality.measuring import LENGTH_RATIOS
 
 SOURCE = "The library is closed on Sunday morning, but you can return the books at the entrance."
 

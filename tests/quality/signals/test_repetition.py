@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlc.quality.signals.repetition import loop_share, repetitions
+from mlc.text.repetitions import loop_share, repetitions
 
 SENTENCE = "Please tell me how to bake bread at home without an oven."
 CASES = [

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from mlc.languages import all_languages
-from mlc.quality.filtering import compute_signals
+from mlc.quality.measuring.tables import compute_signals
 
 SOURCE = "Good morning to all of you"
 SCRIPT_CASES = [

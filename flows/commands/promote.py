@@ -1,0 +1,49 @@
+"""`mlc promote`: promotion by a person."""
+
+from typing import Annotated
+
+import typer
+
+from flows.terminal.options import WorkspaceOption, existing
+from flows.terminal.output import results
+from flows.terminal.quiet import be_quiet
+from mlc.errors import UserError
+from mlc.store import ArtifactStore
+
+
+def command(
+    version: Annotated[str, typer.Argument(help="Version in the registry, such as 3.")],
+    workspace: WorkspaceOption = None,
+    name: Annotated[str, typer.Option(help="Name of the registered model; that of the last run if left out.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Promote although the gate failed.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; needed with --force, and written down.")] = "",
+) -> None:
+    """Make a registered version champion."""
+    be_quiet()
+    from mlflow.exceptions import MlflowException
+
+    from tasks.runtime.registry import PROMOTIONS_FILE, ModelVersion, connect, promote_version, registry_of
+
+    store = ArtifactStore(existing(workspace))
+    settings = registry_of(store, name)
+    client = connect(settings, store.workspace)
+    try:
+        found = client.get_model_version(settings.model_name, version)
+    except MlflowException:
+        raise UserError(
+            f"There is no version {version!r} of {settings.model_name!r}: run `mlc status` for the versions."
+        ) from None
+    gate = found.tags.get("gate", "not judged")
+    if gate != "passed" and not force:
+        raise UserError(
+            f"Version {version} of {settings.model_name!r} did not pass the gate ({gate}): see its report, or "
+            "promote it all the same with --force --reason 'why'."
+        )
+    if force and not reason.strip():
+        raise UserError("The option --force needs --reason, which is written into the promotion record.")
+    target = ModelVersion(str(found.run_id), settings.model_name, version)
+    previous = promote_version(
+        client, store.workspace / PROMOTIONS_FILE, target, [reason] if reason else [f"gate {gate}"], by="person"
+    )
+    before = f" in place of version {previous}" if previous and previous != version else ""
+    results.print(f"Version {version} of {settings.model_name} is champion{before}.", highlight=False)

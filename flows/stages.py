@@ -1,0 +1,38 @@
+"""Every stage of the flow, in the order in which a run comes to them."""
+
+from tasks import (
+    align,
+    dataset,
+    edit,
+    evaluate,
+    filter,
+    generate,
+    ingest,
+    merge,
+    model_signals,
+    promote,
+    register,
+    report,
+    signals,
+    translate,
+)
+
+STAGES = tuple(
+    module.STAGE
+    for module in (
+        ingest,
+        translate,
+        signals,
+        model_signals,
+        filter,
+        dataset,
+        align,
+        edit,
+        merge,
+        generate,
+        evaluate,
+        report,
+        register,
+        promote,
+    )
+)

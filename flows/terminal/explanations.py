@@ -1,0 +1,60 @@
+"""What decides a key, in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from mlc.store.keeping import Kept
+from mlc.store.keys import PENDING
+
+if TYPE_CHECKING:
+    from flows.commands.why import Explanation
+
+SHOWN_DIGITS = 12
+
+
+def show_explanations(explanations: "Sequence[Explanation]", console: Console) -> None:
+    """Prints explanations: what differs first, then the parts of the key."""
+    for number, item in enumerate(explanations):
+        if number:
+            console.print()
+        label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
+        verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
+        console.print(f"[bold]{label}[/]  {verdict}  key {item.key[:SHOWN_DIGITS]}", highlight=False)
+        for note in item.kept:
+            words = f"kept {Kept(**note).words} (was {note['old_key'][:SHOWN_DIGITS]})"
+            console.print(f"  {escape(words)}", highlight=False, soft_wrap=True)
+        console.print(f"  {item.sentence}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
+        for words in item.differences or ():
+            console.print(f"    {escape(words)}", highlight=False, soft_wrap=True)
+        for line in _part_lines(item.parts):
+            console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+
+
+def _part_lines(parts: Mapping[str, Any]) -> list[str]:
+    lines = [f"stage {parts['stage']}, version {parts['version']}"]
+    lines += [f"configuration {name} = {value}" for name, value in _flat(parts["settings"])]
+    for kind, word in (("inputs", "input"), ("models", "model"), ("libraries", "library")):
+        lines += [f"{word} {name} = {_shortened(value)}" for name, value in sorted(parts[kind].items())]
+    lines.append(f"source files: {len(parts['sources'])}")
+    if parts["seed"] is not None:
+        lines.append(f"seed = {parts['seed']}")
+    return lines
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(prefix, value)]
+    return [
+        line
+        for name, inner in sorted(value.items())
+        for line in _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    ]
+
+
+def _shortened(digest: str) -> str:
+    if digest.startswith(PENDING):
+        return "made first"
+    return digest[:SHOWN_DIGITS] if len(digest) == 64 else digest

@@ -1,0 +1,34 @@
+"""Where commands write: results on standard output; progress and errors on standard error."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mlc.store.plain import without_nan
+
+terminal = Console(stderr=True)
+"""Progress and errors."""
+results = Console()
+"""What a person asked for; with ``--json``, standard output is free for its one line."""
+
+
+def print_json(value: Any) -> None:
+    """Prints one line of JSON on standard output; what is not a number is null."""
+    print(json.dumps(without_nan(value), ensure_ascii=False))
+
+
+def plain_table(*columns: str, right: Collection[str] = (), title: str | None = None) -> Table:
+    """A table without lines.
+
+    Args:
+        columns: Heads of the columns.
+        right: Those of them that hold numbers.
+        title: What stands above it.
+    """
+    table = Table(title=title, box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left")
+    return table

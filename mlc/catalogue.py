@@ -1,0 +1,152 @@
+"""What can be chosen by name: quality signals, judges, methods, carriers. Here each of them is listed.
+
+A new one is a file that declares an object, and a line here. Code of one's own needs no line: wherever a configuration
+takes a name, it takes ``module:object`` too, for a module that Python finds or that lies in the current folder.
+
+Nothing is imported before it is asked for, and this module is not in the key of any artifact: a stage names the modules
+of what it uses (see :meth:`tasks.runtime.stage.Stage.parts`), so that one entry more changes no other key.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlc.errors import UserError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Names of one kind of thing, and where each of them is declared."""
+
+    kind: str
+    """What it is, for errors."""
+    declared: str
+    """``module:class`` of which each of them is an instance; it says what one has to declare."""
+    places: Mapping[str, str]
+    """``module:object`` by name."""
+
+    def __getitem__(self, name: str) -> str:
+        """``module:object`` of a name; a name of that form stands for itself.
+
+        Raises:
+            UserError: The name is unknown.
+        """
+        if name in self.places:
+            return self.places[name]
+        module, _, attribute = name.partition(":")
+        if attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+            return name
+        near = difflib.get_close_matches(name, self.places, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(self.places)},"
+        more = "" if near else " or name an object of your own as module:object."
+        raise UserError(f"The {self.kind} {name!r} is unknown: {hint}{more}")
+
+    def module(self, name: str) -> str:
+        """Dotted name of the module that declares it; see :meth:`__getitem__`."""
+        return self[name].partition(":")[0]
+
+    def load(self, name: str) -> Any:
+        """The object itself, of the class :attr:`declared`.
+
+        Args:
+            name: A name of the catalogue, or ``module:object``.
+
+        Raises:
+            UserError: The name is unknown, its module cannot be imported, or the object is something else.
+        """
+        module, _, attribute = self[name].partition(":")
+        if name in self.places:
+            return getattr(importlib.import_module(module), attribute)
+        try:
+            found = getattr(_own_module(module), attribute)
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise UserError(
+                f"The {self.kind} {name!r} cannot be loaded ({reason}): put {module}.py into the current folder, or "
+                f"install it, and declare {attribute} there."
+            ) from error
+        place, _, declared = self.declared.partition(":")
+        if not isinstance(found, getattr(importlib.import_module(place), declared)):
+            raise UserError(
+                f"{name!r} is no {self.kind} but of the type {type(found).__name__}: see {declared} in {place} for "
+                "what it has to declare."
+            )
+        return found
+
+
+def _own_module(module: str) -> object:
+    # A console script does not look into the current folder by itself.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(module)
+
+
+SIGNALS = Catalogue(
+    "signal",
+    "mlc.quality.signals.signal:Signal",
+    {
+        name: f"mlc.quality.signals.{place}"
+        for name, place in {
+            "unusable": "unusable:UNUSABLE",
+            "empty": "empty:EMPTY",
+            "garbled": "garbled:GARBLED",
+            "copied": "copied:COPIED",
+            "wrong_script": "script:SCRIPT",
+            "wrong_language": "language:LANGUAGE",
+            "caps": "caps:CAPS",
+            "repetition": "repetition:REPETITION",
+            "cut_off": "cut_off:CUT_OFF",
+            "placeholders": "placeholders:PLACEHOLDERS",
+            "numbers": "numbers:NUMBERS",
+            "length": "length:LENGTH",
+            "lines": "lines:LINES",
+            "sentences": "sentences:SENTENCES",
+            "collapsed": "collapsed:COLLAPSED",
+            "confidence": "confidence:CONFIDENCE",
+            "reverse": "reverse:REVERSE",
+            "round_trip": "round_trip:ROUND_TRIP",
+            "meaning": "meaning:MEANING",
+        }.items()
+    },
+)
+"""Quality signals; all of them are measured."""
+
+JUDGES = Catalogue(
+    "judge",
+    "mlc.evaluation.judges.judge:Judge",
+    {"openings": "mlc.evaluation.judges.openings:OPENINGS", "rules": "mlc.evaluation.judges.rules:RULES"},
+)
+"""Judges of answers."""
+
+METHODS = Catalogue(
+    "method",
+    "mlc.methods.method:Method",
+    {
+        "english-only": "mlc.methods.english_only:ENGLISH_ONLY",
+        "consistency": "mlc.methods.consistency:CONSISTENCY",
+        "consistency-shuffled": "mlc.methods.consistency:SHUFFLED",
+        "consistency-shuffled-within-class": "mlc.methods.consistency:SHUFFLED_WITHIN_CLASS",
+        "edit": "mlc.methods.edit:EDIT",
+        "policy-edit": "mlc.methods.edit:POLICY_EDIT",
+        "consistency+edit": "mlc.methods.edit:CONSISTENCY_EDIT",
+    },
+)
+"""Ways to make a model, baselines and controls among them, in the order in which tables show them."""
+
+CARRIERS = Catalogue(
+    "carrier",
+    "mlc.training.carriers.carrier:Carrier",
+    {
+        "sft": "mlc.training.carriers.sft:SFT",
+        "dpo": "mlc.training.carriers.dpo:DPO",
+        "simpo": "mlc.training.carriers.simpo:SIMPO",
+        "orpo": "mlc.training.carriers.orpo:ORPO",
+        "kl": "mlc.training.carriers.kl:KL",
+    },
+)
+"""English losses that carry the consistency term."""

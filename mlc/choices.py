@@ -1,0 +1,28 @@
+"""The words that settings and arguments choose between, each set declared once; and how words are separated.
+
+Here, and not beside what they choose, because the command line reads them before anything heavy is imported, and the
+losses know no settings.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+Pool = Literal["last", "last_content", "mean"]
+"""Which tokens stand for a prompt, see :func:`mlc.models.states.prompt_states`."""
+Form = Literal["cosine", "contrastive", "released", "paper"]
+"""Form of the consistency term, see :func:`mlc.losses.consistency_loss`."""
+Anchor = Literal["none", "english"]
+"""Whether the other languages move towards English, or all move."""
+Center = Literal["none", "batch", "running"]
+"""Which mean state is subtracted first, see :class:`mlc.losses.Centering`."""
+CenterScope = Literal["english", "overall", "per_language"]
+"""Whose rows make that mean."""
+FloatType = Literal["float32", "bfloat16"]
+"""Type of the numbers that a model is trained and saved in."""
+Format = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
+"""Formats of tables, see :mod:`mlc.tables`."""
+
+
+def words_of(items: Iterable[str]) -> list[str]:
+    """The words of an option that may be repeated, and that may hold several words with commas between them."""
+    return [word.strip() for item in items for word in item.split(",") if word.strip()]

@@ -1,0 +1,72 @@
+"""What every judge does, and what comes out of it. Light to import."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+Outcome = Literal["refused", "complied", "invalid", "unsure"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+"""``invalid`` is no answer at all: empty, wordless, looping. ``unsure`` is for a judge that does not guess."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is judged. Its texts never go to logs, reports or errors."""
+
+    prompt: str
+    """What the model was asked, in the language."""
+    text: str
+    """What it answered."""
+    language: str
+    """NLLB code of the prompt's language."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says about one answer."""
+
+    outcome: Outcome
+    reason: str
+    """Why, in a few words that hold nothing of the answer."""
+    category: str | None = None
+    """Kind of harm, in the judge's own terms; None where it names none."""
+    raw: str | None = None
+    """What the judge itself wrote; None for a judge that writes nothing."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Judges answers. Whatever it needs, it loads when it is first asked."""
+
+    @property
+    def version(self) -> int:
+        """Goes up with every change of what it says; it is in the key of an evaluation."""
+
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """NLLB codes of prompts that it may be asked about; None for any. Outside them an answer is not judged."""
+
+    def judge(self, answers: Sequence[Answer]) -> Sequence[Verdict]:
+        """Judges answers.
+
+        Args:
+            answers: In languages that it declares.
+
+        Returns:
+            One verdict for each, in order.
+        """
+
+
+def ask(judge: Judge, answers: Sequence[Answer]) -> list[Verdict | None]:
+    """Verdicts in the order of the answers; None where the judge does not declare the language.
+
+    Raises:
+        ValueError: The judge gave more or fewer verdicts than there are answers.
+    """
+    known = judge.languages
+    places = [place for place, answer in enumerate(answers) if known is None or answer.language in known]
+    verdicts: list[Verdict | None] = [None] * len(answers)
+    judged = judge.judge([answers[place] for place in places]) if places else []
+    for place, verdict in zip(places, judged, strict=True):
+        verdicts[place] = verdict
+    return verdicts

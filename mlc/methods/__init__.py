@@ -1,0 +1,48 @@
+"""The methods: one file each. Flow, plan, gate, report and registry read what they declare, and name none.
+
+The mapping of them is :data:`mlc.catalogue.METHODS`.
+"""
+
+from collections.abc import Sequence
+
+from mlc.catalogue import METHODS
+from mlc.errors import UserError
+from mlc.methods.method import BASE, BASE_LABEL, Method, Need, Recipe
+
+__all__ = ["BASE", "BASE_LABEL", "Method", "Need", "Recipe", "in_order", "resolve_method"]
+
+
+def resolve_method(name: str) -> Method:
+    """The method that a configuration names.
+
+    Args:
+        name: A name of :data:`mlc.catalogue.METHODS`, or ``module:object`` for one of your own.
+
+    Raises:
+        UserError: There is no such method.
+    """
+    found: Method = METHODS.load(name)
+    if name not in METHODS.places and found.name in (*METHODS.places, BASE):
+        raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")
+    return found
+
+
+def in_order(names: Sequence[str]) -> tuple[Method, ...]:
+    """The methods that must be made for those that are named: each after the one whose model it starts from.
+
+    Raises:
+        UserError: A name is unknown, or methods start from each other in a circle.
+    """
+    made: dict[str, Method] = {}
+
+    def make(name: str, waiting: tuple[str, ...]) -> None:
+        method = resolve_method(name)
+        if method.name in waiting:
+            raise UserError(f"The methods {', '.join(waiting)} start from each other: one must start from {BASE!r}.")
+        if method.start != BASE:
+            make(method.start, (*waiting, method.name))
+        made.setdefault(method.name, method)
+
+    for name in names:
+        make(name, ())
+    return tuple(made.values())

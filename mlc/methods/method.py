@@ -1,0 +1,53 @@
+"""What a method is: how one model of a comparison is made, from which data, and what it is held against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mlc.training.settings import AlignSettings
+
+Need = Literal["english answers", "translated prompts", "class labels"]
+"""Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, labels
+(harmful or harmless) of the prompts."""
+
+Recipe = Literal["train", "edit"]
+"""How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
+``merge`` over them."""
+
+BASE = "base"
+"""The model as it is, before any method; what every method is compared with."""
+BASE_LABEL = "Base"
+
+
+def _as_configured(settings: AlignSettings) -> AlignSettings:
+    return settings
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a model safe in other languages, or a baseline or control of one."""
+
+    name: str
+    """As in ``models`` of a configuration; lower-case words with hyphens, joined by ``+``."""
+    label: str
+    """As people read it, in tables and plots."""
+    about: str
+    """What it does, in one sentence without its full stop."""
+    needs: frozenset[Need]
+    """Data that it takes. What no method of a run needs is not made."""
+    recipe: Recipe = "train"
+    start: str = BASE
+    """Name of the method whose model it starts from."""
+    baseline: str = BASE
+    """Name of the method that it is held against: what its claim says that it improves on."""
+    controls: tuple[str, ...] = ()
+    """Names of methods that share its costs and lack its idea; a claim names those that it passed."""
+    alignment: Callable[[AlignSettings], AlignSettings] = field(default=_as_configured)
+    """For ``train``: the alignment of this method, made from the configured one."""
+    reads: tuple[str, ...] = ("align",)
+    """Sections of the configuration that decide its model, for the table of settings."""
+
+    @property
+    def translates(self) -> bool:
+        """Whether it takes translations of the training prompts."""
+        return "translated prompts" in self.needs

@@ -1,0 +1,233 @@
+"""What is checked of a policy when it is loaded, before any work is spent on it; every failure is one sentence.
+
+A model with a random head, with numbers that are not finite, or without an end for its answers would be trained,
+evaluated and registered like any other, and every figure about it would be wrong.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlc.errors import UserError
+from mlc.models.sources import ModelSource
+
+if TYPE_CHECKING:
+    import torch
+
+_OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+_PROBE = "How do I bake bread?"
+_SEES_AHEAD = 1e-4
+"""Share of the largest logit by which logits may move with a later token; where that is masked they do not at all."""
+_NAMED = 3
+"""So many weights are named in an error."""
+
+
+def require_kind(source: ModelSource, config: Mapping[str, Any]) -> None:
+    """Checks that a model is one that can be aligned, by its configuration alone.
+
+    Args:
+        source: The model.
+        config: Its ``config.json``.
+
+    Raises:
+        UserError: It is of another kind, is quantised, or needs code of its own.
+    """
+    name = repr(source.location)
+    if config.get("is_encoder_decoder"):
+        raise UserError(
+            f"The model {name} is an encoder-decoder, and the pipeline aligns models that only decode: give a causal "
+            "language model; mlc.training.carriers has trainers for encoder-decoders."
+        )
+    architectures = [str(architecture) for architecture in config.get("architectures") or ()]
+    other = next((found for found in architectures if found.endswith(_OTHER_HEADS)), None)
+    if other:
+        raise UserError(f"The model {name} is a {other}, which writes no answers: give a causal language model.")
+    if config.get("quantization_config"):
+        kind = dict(config["quantization_config"]).get("quant_method", "unknown")
+        raise UserError(
+            f"The weights of the model {name} are quantised ({kind}), and such weights cannot be trained, edited or "
+            "saved in full: give the model that it was made from, or a copy that was dequantised and saved."
+        )
+    if "/" in str(config.get("attn_implementation") or config.get("_attn_implementation") or ""):
+        raise _own_code(name)
+    if not str(config.get("transformers_weights") or ".safetensors").endswith(
+        (".safetensors", ".safetensors.index.json")
+    ):
+        raise UserError(f"The configuration of the model {name} names weights that are no safetensors: save it anew.")
+    if config.get("auto_map"):
+        from transformers import CONFIG_MAPPING
+
+        if config.get("model_type") not in CONFIG_MAPPING:
+            raise _own_code(name)
+
+
+def read_config(source: ModelSource) -> dict[str, Any]:
+    """The ``config.json`` of a model in a folder.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        config = json.loads((Path(source.target) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise cannot_load(source, "its config.json is damaged")
+    return config
+
+
+def cannot_load(source: ModelSource, error: Exception | str) -> UserError:
+    """The failure to load a model, in one sentence.
+
+    Args:
+        source: The model.
+        error: What went wrong.
+    """
+    reason = str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+    if "trust_remote_code" in str(error):
+        return _own_code(repr(source.location))
+    return UserError(
+        f"The model {source.location!r} cannot be loaded as a causal language model ({reason}): "
+        "give a folder or hub id that AutoModelForCausalLM of transformers loads."
+    )
+
+
+def _own_code(name: str) -> UserError:
+    return UserError(
+        f"The model {name} needs code of its own, and code from a model is never run here: give a model of an "
+        "architecture that transformers has."
+    )
+
+
+def require_whole(source: ModelSource, loading: Mapping[str, Any]) -> str:
+    """Checks that every weight of the architecture was in the checkpoint.
+
+    Args:
+        source: The model.
+        loading: What ``from_pretrained`` tells with ``output_loading_info``.
+
+    Returns:
+        What was left over in the checkpoint, in words; empty where nothing was.
+
+    Raises:
+        UserError: Weights are missing or have another shape, so that they would be random.
+    """
+    wrong = {
+        "are missing": sorted(loading.get("missing_keys") or ()),
+        "have another shape": sorted(str(key[0]) for key in loading.get("mismatched_keys") or ()),
+    }
+    for what, names in wrong.items():
+        if names:
+            raise UserError(
+                f"The checkpoint of the model {source.location!r} is not whole: {len(names)} weights {what} "
+                f"({_some(names)}) and would be random: give a checkpoint that was saved with its head."
+            )
+    if loading.get("error_msgs"):
+        raise cannot_load(source, str(loading["error_msgs"][0]))
+    extra = sorted(loading.get("unexpected_keys") or ())
+    return f"{len(extra)} weights of the checkpoint have no place in the model ({_some(extra)})" if extra else ""
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def require_tokenizer(source: ModelSource, model: Any, tokenizer: Any) -> None:
+    """Checks that a tokenizer is fast and fits the model, and gives it a token to pad with.
+
+    Args:
+        source: The model.
+        model: The model.
+        tokenizer: Its tokenizer; without a usable pad token it pads with its end token, which masks keep apart.
+
+    Raises:
+        UserError: It is slow, has tokens that the model has not, or there is no end token.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"The model {source.location!r} has a slow tokenizer ({type(tokenizer).__name__}), which cannot tell where "
+            "a text's tokens stand: give a model with a tokenizer.json."
+        )
+    size = model.get_input_embeddings().weight.shape[0]
+    pad = tokenizer.pad_token_id
+    ids = set(tokenizer.get_vocab().values())
+    beyond = {number for number in ids if number >= size}
+    if beyond - {pad}:
+        raise UserError(
+            f"The tokenizer of the model {source.location!r} has {max(ids) + 1} tokens and its embedding {size}: they "
+            "do not belong together; give the tokenizer that the model was trained with, or resize the embedding."
+        )
+    config = model.config.get_text_config()
+    ends = end_tokens(model, tokenizer)
+    if not ends:
+        raise UserError(
+            f"The model {source.location!r} names no end token, neither in generation_config.json nor in its "
+            "tokenizer, so that no answer would ever end: set eos_token in the tokenizer."
+        )
+    if tokenizer.eos_token_id not in ends:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    if pad is None or pad >= size:
+        configured = config.pad_token_id
+        known = isinstance(configured, int) and 0 <= configured < size and configured in ids
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(configured) if known else tokenizer.eos_token
+
+
+def end_tokens(model: Any, tokenizer: Any, closing: str = "") -> list[int]:
+    """Every token that ends an answer.
+
+    Args:
+        model: Its generation settings and its configuration name one or several.
+        tokenizer: Its end token is one.
+        closing: What the chat template puts after an answer; its first token is one, if it is no ordinary text.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    named = [model.generation_config.eos_token_id, model.config.get_text_config().eos_token_id, tokenizer.eos_token_id]
+    found = [number for entry in named for number in (entry if isinstance(entry, list | tuple) else [entry])]
+    following = tokenizer(closing.lstrip(), add_special_tokens=False)["input_ids"][:1]
+    found += [number for number in following if number in tokenizer.added_tokens_decoder]
+    return list(dict.fromkeys(int(number) for number in found if number is not None and 0 <= number < size))
+
+
+def require_sound(source: ModelSource, model: Any, tokenizer: Any) -> None:
+    """Checks that weights and logits are finite, and that no token sees a later one.
+
+    Args:
+        source: The model.
+        model: The model, on its device.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        UserError: One of them is not so.
+    """
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"The weights of the model {source.location!r} are not finite ({name} holds NaN or infinity): give a "
+                "checkpoint from before its training went wrong."
+            )
+    ids = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    logits = _logits(model, [[*ids[:-1], last] for last in (ids[-1], ids[0])])
+    if not bool(torch.isfinite(logits).all()):
+        raise UserError(
+            f"The logits of the model {source.location!r} are not finite, though its weights are: load it in another "
+            "type, such as float32."
+        )
+    moved = (logits[0, :-1] - logits[1, :-1]).abs().max()
+    if bool(moved > _SEES_AHEAD * logits.abs().max()):
+        raise UserError(
+            f"The model {source.location!r} is no causal language model: its tokens see later ones, as those of an "
+            "encoder do; give a model that decodes."
+        )
+
+
+def _logits(model: Any, rows: list[list[int]]) -> "torch.Tensor":
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.tensor(rows, device=model.device)
+        logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+    return logits

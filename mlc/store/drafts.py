@@ -1,0 +1,79 @@
+"""Files and folders that are there when they are complete, and not before.
+
+A draft lies beside the place that it is for, so that it takes the name in one step. A process that is killed leaves
+it there, as ``.NAME-….tmp``, and nobody reads it.
+"""
+
+import errno
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlc.store.hashing import fsync_path
+
+DRAFTS = ".*.tmp"
+"""Pattern of the names of drafts."""
+
+
+@contextmanager
+def draft_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; when the block ends without an error, the file takes its place, on the disk.
+
+    Args:
+        path: Where it is to be; what is there is replaced.
+    """
+    draft = draft_beside(path)
+    try:
+        yield draft
+        fsync_path(draft)
+        draft.replace(path)
+        fsync_path(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """Gives a new folder to write into; when the block ends without an error, it takes its place, on the disk.
+
+    Args:
+        folder: Where it is to be. An empty folder there is replaced; if another process put a full one there
+            meanwhile, that one stays.
+    """
+    draft = draft_beside(folder)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        place_folder(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def place_folder(draft: Path, folder: Path) -> bool:
+    """Gives a complete folder its name.
+
+    Args:
+        draft: On the same disk.
+        folder: Where it is to be; what is there stays unless it is an empty folder.
+
+    Returns:
+        Whether it is in its place; False if something else is.
+    """
+    for path in (*draft.rglob("*"), draft):
+        fsync_path(path)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    fsync_path(folder.parent)
+    return True
+
+
+def draft_beside(path: Path) -> Path:
+    """A name for a draft of a file or folder."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.tmp")

@@ -1,0 +1,1 @@
+"""What any text tells of itself: its language, what it repeats, its code points."""

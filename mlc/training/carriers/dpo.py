@@ -1,0 +1,20 @@
+"""Direct preference optimisation: the chosen answers before the rejected ones."""
+
+import copy
+from typing import Any
+
+from mlc.training.carriers.carrier import Carrier, Training
+
+
+def _trainer(training: Training) -> Any:
+    from trl import DPOConfig
+
+    from mlc.training.dpo import ConsistencyDPOTrainer
+
+    # Left to itself, TRL would load the reference anew from where the policy came from.
+    reference = copy.deepcopy(training.policy.model)
+    arguments = training.arguments(DPOConfig, beta=training.settings.strength)
+    return ConsistencyDPOTrainer(args=arguments, ref_model=reference, **training.given())
+
+
+DPO = Carrier(trainer=_trainer, needs_rejected=True, warm_start=False, beta=0.1)

@@ -1,0 +1,70 @@
+"""The device: held by one stage at a time, and the one place where models are loaded; the last one stays."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from mlc.devices import pick_device
+from mlc.store.locks import file_lock
+from tasks.runtime.run import Run, waiting
+
+# Tasks fan out, but they share one device: two models at once would only take twice the memory.
+_lock = threading.RLock()
+_held: set[str] = set()
+_loaded: dict[str, Any] = {}
+
+Loaded = TypeVar("Loaded")
+
+
+@contextmanager
+def computing(run: Run, device: str) -> Iterator[None]:
+    """Holds the device while the block computes, against all threads and processes of this machine and workspace.
+
+    What loads parts of libraries that are loaded late, see :mod:`tasks.runtime.libraries`, belongs into such a block
+    too.
+
+    Args:
+        run: The run.
+        device: As :func:`mlc.devices.pick_device` takes it.
+    """
+    with waiting(_lock):
+        name = pick_device(device).removesuffix(":0").replace(":", "-")
+        if name in _held:
+            yield
+            return
+        # Machines may share a workspace, but no device.
+        lock = run.store.root / ".locks" / f"device-{socket.gethostname()}-{name}.lock"
+        with waiting(file_lock(lock)):
+            _held.add(name)
+            try:
+                yield
+            finally:
+                _held.remove(name)
+                if not run.here:
+                    # The next one to hold the device may be another process, which needs the memory.
+                    release()
+
+
+@contextmanager
+def loaded(run: Run, identity: str, device: str, load: Callable[[], Loaded]) -> Iterator[Loaded]:
+    """Gives a model, loading it only if it is not the one that was used last, and holds the device meanwhile.
+
+    Args:
+        run: The run.
+        identity: Tells it from all others.
+        device: Where it computes.
+        load: Loads it.
+    """
+    with computing(run, device):
+        if identity not in _loaded:
+            _loaded.clear()
+            _loaded[identity] = load()
+        yield _loaded[identity]
+
+
+def release() -> None:
+    """Forgets the model that is kept in memory."""
+    with _lock:
+        _loaded.clear()

@@ -1,0 +1,80 @@
+"""The policy and the checkpoints of a run: where they are, and loading them.
+
+Apart from :mod:`tasks.runtime.compute`, so that a stage that loads no policy does not depend on how one is loaded.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlc.models.sources import ModelSource, artifact_model, resolve_model
+from mlc.store import ArtifactRef
+from mlc.store.hashing import digest_data
+from mlc.store.keys import library_versions
+from mlc.store.lines import append_line, read_lines
+from mlc.store.sources import source_digests
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER
+from tasks.runtime.compute import loaded
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
+
+if TYPE_CHECKING:
+    from mlc.models.loading import Policy
+
+CHECKED_FILE = "checked_models.jsonl"
+"""In a workspace: which models passed their checks, by identity, and by which code."""
+_CHECKING = "mlc.models.loading"
+_BY = ("torch", "transformers")
+
+
+def source_of(run: Run, model: Model) -> ModelSource:
+    """Where the weights of a model are.
+
+    Raises:
+        UserError: There is no such policy.
+    """
+    if isinstance(model.weights, ArtifactRef):
+        return artifact_model(run.store.folder(model.weights) / CHECKPOINT_FOLDER, model.weights.sha256)
+    policy = model.weights
+    return resolve_model(
+        policy.model,
+        revision=policy.revision,
+        allow_pickle=policy.allow_pickle,
+        chat_template_kwargs=policy.chat_template_kwargs,
+    )
+
+
+def require_policy(run: Run, policy: Model) -> None:
+    """Checks the policy before any work is spent on what it cannot use, once for each model and workspace.
+
+    A plan loads nothing, and checks what the configuration of a model tells.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    from mlc.models.check import read_config, require_kind
+
+    source = source_of(run, policy)
+    if source.kind == "folder":
+        require_kind(source, read_config(source))
+    record = run.workspace / CHECKED_FILE
+    checked = {"model": source.identity, "by": digest_data({**source_digests(_CHECKING), **library_versions(_BY)})}
+    if run.planning or checked in read_lines(record):
+        return
+    with loaded_policy(run, policy) as loaded_one:
+        run.display.note(f"The policy {source.location} was checked: {loaded_one.verdict}.")
+    append_line(record, checked)
+
+
+@contextmanager
+def loaded_policy(run: Run, model: Model) -> "Iterator[Policy]":
+    """A model of the run, ready to evaluate."""
+    source = source_of(run, model)
+
+    def load() -> "Policy":
+        from mlc.models.loading import load_policy
+
+        return load_policy(source, device=model.device)
+
+    with loaded(run, f"policy:{source.identity}:{model.device}", model.device, load) as policy:
+        yield policy

@@ -1,0 +1,45 @@
+"""`mlc status` on a workspace of two runs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Mlc
+
+
+@pytest.mark.slow
+def test_every_stage_that_made_something_the_runs_the_report_and_the_versions(mlc: Mlc, workspace: Path) -> None:
+    ended = mlc("status", "--workspace", str(workspace))
+    assert ended.code == 0, ended.err
+    lines = [line.split() for line in ended.out.splitlines() if line.strip()]
+    made = {
+        path.name: sum(1 for _ in path.iterdir())
+        for path in (workspace / "artifacts").iterdir()
+        if not path.name.startswith(".")
+    }
+    shown = {line[0]: int(line[1]) for line in lines[1 : 1 + len(made)]}
+    assert shown == made
+    assert next(iter(shown)) == "ingest"
+    assert ["1", "smoke"] in [line[:2] for line in lines]
+    assert ["2", "smoke"] in [line[:2] for line in lines]
+    assert "Report: " in ended.out
+    assert Path(ended.out.partition("Report: ")[2].splitlines()[0]).is_file()
+    assert "Registered model" in ended.out
+
+
+@pytest.mark.slow
+def test_stages_that_only_some_runs_have(mlc: Mlc, copy: Path) -> None:
+    """Model signals and edits: their artifacts count as those of any other stage."""
+    manifest = next((copy / "artifacts" / "signals").glob("*/manifest.json"))
+    for stage in ("model_signals", "edit", "merge"):
+        place = copy / "artifacts" / stage / manifest.parent.name
+        place.mkdir(parents=True)
+        (place / manifest.name).write_bytes(manifest.read_bytes())
+    ended = mlc("status", "--workspace", str(copy))
+    assert ended.code == 0, ended.err
+    shown = [line.split()[0] for line in ended.out.splitlines() if line.strip()]
+    assert [stage for stage in shown if stage in ("model_signals", "edit", "merge")] == [
+        "model_signals",
+        "edit",
+        "merge",
+    ]

@@ -1,0 +1,65 @@
+"""Any set of methods in one run: an own one is added by its object alone, and each is cached by itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Ended, Mlc
+from tests.flows.test_smoke import Read, ran, states
+
+pytestmark = pytest.mark.slow
+
+OWN = "tests.methods.own:SLOW"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("methods") / "workspace"
+
+
+def options(workspace: Path, *models: str) -> list[str]:
+    chosen = f"models={json.dumps(models)}"
+    return ["smoke", "--languages", "es", "--workspace", str(workspace), "--set", chosen, "--json"]
+
+
+@pytest.fixture(scope="module")
+def first(mlc: Mlc, workspace: Path) -> Ended:
+    return mlc("run", *options(workspace, "english-only", OWN))
+
+
+@pytest.fixture(scope="module")
+def second(mlc: Mlc, workspace: Path, first: Ended) -> Ended:
+    return mlc("run", *options(workspace, "english-only", OWN, "consistency"))
+
+
+def test_a_method_of_ones_own_is_planned(mlc: Mlc, tmp_path: Path) -> None:
+    planned = mlc("plan", *options(tmp_path / "w", "english-only", OWN)).result["tasks"]
+    trained = [task["subject"] for task in planned if task["stage"] == "align"]
+    assert trained == ["english-only · seed 0", "slow · seed 0"]
+
+
+def test_what_no_method_needs_is_not_made(first: Ended, task_runs: Read) -> None:
+    found = states(task_runs, first)
+    assert ran(found) == set(found)
+    assert not {name for name in found if name.startswith(("translate", "signals", "filter", "dataset"))}
+    trained = {name for name in found if name.startswith("align")}
+    assert trained == {"align · english-only · seed 0", "align · slow · seed 0"}
+
+
+def test_a_method_of_ones_own_is_reported_judged_and_registered(first: Ended) -> None:
+    assert set(first.result["metrics"]) == {"models", "slow_minus_base"}
+    assert set(first.result["metrics"]["models"]) == {"base", "english-only", "slow"}
+    assert any("AUROC gain over base" in reason for reason in first.result["gate"]["reasons"])
+    assert first.result["model_version"]["version"] == "1"
+    page = Path(first.result["report"]).read_text(encoding="utf-8")
+    assert "Slow" in page
+    assert "English-only" in page
+
+
+def test_another_method_costs_itself_and_the_comparison(second: Ended, task_runs: Read) -> None:
+    found = states(task_runs, second)
+    models = {name.split(" · ")[1] for name in ran(found) if name.startswith(("align", "generate", "evaluate"))}
+    assert models == {"consistency"}
+    assert {"dataset", "report"} <= ran(found)
+    assert second.result["model_version"]["version"] == "2"

@@ -1,0 +1,177 @@
+"""Commands in processes that are forked from one that has loaded the libraries: loading takes ten seconds of each.
+
+A command that needs other variables than the forking process has to start for itself: libraries read theirs when they
+are loaded. ``python -m tests.forked MODULE ...`` is the process that forks: it loads modules, reads commands, and tells
+how their processes end.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+LOOK_SECONDS = 0.02
+
+
+class Forks:
+    """Starts commands in forked processes, any number at once."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self.codes: dict[int, int] = {}
+        self._told = b""
+        self._started = 0
+
+    def start(self, *arguments: str, cwd: Path) -> "Forked":
+        """Starts the command with these arguments."""
+        self._started += 1
+        out, err = (self.folder / f"{self._started}.{name}" for name in ("out", "err"))
+        request = {"arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+        pid = None
+        while pid is None:
+            pid = self.listen(None)
+        return Forked(self, pid, out, err)
+
+    def listen(self, seconds: float | None) -> int | None:
+        """Takes in what the forking process tells next: an end, or the process that has begun, which is returned."""
+        assert self.process.stdout is not None
+        while b"\n" not in self._told:
+            if not select.select([self.process.stdout], [], [], seconds)[0]:
+                return None
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            if not piece:
+                raise RuntimeError("The process that forks has ended.")
+            self._told += piece
+        line, _, self._told = self._told.partition(b"\n")
+        told = json.loads(line)
+        if "code" not in told:
+            return int(told["pid"])
+        self.codes[told["pid"]] = told["code"]
+        return None
+
+
+class Forked:
+    """A command that was started."""
+
+    def __init__(self, forks: Forks, pid: int, out: Path, err: Path) -> None:
+        self.pid = pid
+        self._forks = forks
+        self._out, self._err = out, err
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        self._forks.listen(0)
+        return self._forks.codes.get(self.pid)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the process."""
+        os.kill(self.pid, number)
+
+    def communicate(self, seconds: float) -> tuple[int, str, str]:
+        """Waits for the end: exit code, standard output and standard error.
+
+        Raises:
+            TimeoutError: It has not ended in this time, and is killed.
+        """
+        deadline = time.monotonic() + seconds
+        while self.pid not in self._forks.codes:
+            self._forks.listen(1)
+            if time.monotonic() > deadline:
+                self.send_signal(signal.SIGKILL)
+                raise TimeoutError(self._err.read_text(encoding="utf-8")[-3000:])
+        return self._forks.codes[self.pid], *(path.read_text(encoding="utf-8") for path in (self._out, self._err))
+
+
+@contextlib.contextmanager
+def forks(
+    command: str, loaded: Sequence[str], *, environment: Mapping[str, str], project: Path, folder: Path
+) -> Iterator[Forks]:
+    """Gives what starts a command again and again.
+
+    Args:
+        command: The function that is called, such as ``flows.cli:main``; it reads ``sys.argv``.
+        loaded: Modules to load before.
+        environment: Variables of the processes.
+        project: Folder of the project whose code runs.
+        folder: Place for what the processes write to their standard streams.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.forked", command, *loaded],
+        cwd=project,
+        env={**environment, "PYTHONPATH": str(project)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            yield Forks(process, folder)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def serve(command: str, loaded: Sequence[str]) -> None:
+    """Forks a process for each line of standard input, until that ends."""
+    for name in loaded:
+        importlib.import_module(name)
+    running: set[int] = set()
+    while True:
+        if select.select([0], [], [], LOOK_SECONDS if running else None)[0]:
+            line = sys.stdin.readline()
+            if not line:
+                return
+            pid = os.fork()
+            if not pid:
+                work(command, **json.loads(line))
+            running.add(pid)
+            tell(pid=pid)
+        for pid in list(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                running.remove(pid)
+                tell(pid=pid, code=os.waitstatus_to_exitcode(status))
+
+
+def tell(**facts: int) -> None:
+    """Writes one line."""
+    print(json.dumps(facts), flush=True)
+
+
+def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> NoReturn:
+    """The command, in the forked process."""
+    code: Any = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), number)
+        os.chdir(cwd)
+        random.seed()
+        module, _, name = command.partition(":")
+        sys.argv = [module, *arguments]
+        code = getattr(importlib.import_module(module), name)()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Nothing of the forking process is torn down.
+        os._exit(int(code or 0))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2:])

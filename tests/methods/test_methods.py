@@ -1,0 +1,75 @@
+"""The mapping of methods: each is whole, and what is made follows from what is asked for."""
+
+import pytest
+
+from mlc import catalogue
+from mlc.errors import UserError
+from mlc.methods import BASE, Method, in_order, resolve_method
+from mlc.methods.consistency import CONSISTENCY, SHUFFLED, SHUFFLED_WITHIN_CLASS
+from mlc.methods.english_only import ENGLISH_ONLY
+from mlc.training.settings import AlignSettings
+
+METHODS = {name: resolve_method(name) for name in catalogue.METHODS.places}
+SETTINGS = AlignSettings.model_validate({"steps": 7, "warm_start": True, "consistency": {"weight": 2.0}})
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_every_method_names_methods_that_there_are(method: Method) -> None:
+    assert method.start in (BASE, *METHODS)
+    assert method.baseline in (BASE, *METHODS)
+    assert set(method.controls) <= set(METHODS)
+    assert method.name not in (method.start, method.baseline, *method.controls)
+    assert method.label
+    assert method.name == next(name for name, known in METHODS.items() if known is method)
+    assert method.about[0].islower()
+    assert not method.about.endswith(".")
+
+
+def test_a_model_needs_what_the_one_that_it_starts_from_needs() -> None:
+    for method in METHODS.values():
+        if method.start != BASE:
+            assert method.needs >= METHODS[method.start].needs
+
+
+def test_labels_tell_methods_apart() -> None:
+    assert len({method.label for method in METHODS.values()}) == len(METHODS)
+
+
+def test_what_each_method_trains_with() -> None:
+    assert CONSISTENCY.alignment(SETTINGS) == SETTINGS
+    plain = ENGLISH_ONLY.alignment(SETTINGS)
+    assert (plain.steps, plain.consistency.weight, plain.warm_start) == (7, 0, False)
+    for control in (SHUFFLED, SHUFFLED_WITHIN_CLASS):
+        trained = control.alignment(SETTINGS)
+        assert trained.consistency.weight == 2.0
+        assert f"consistency-{trained.consistency.control.replace('_', '-')}" == control.name
+        # A warm start would take over a checkpoint that the exact pairs made.
+        assert not trained.warm_start
+
+
+@pytest.mark.parametrize(
+    ("names", "made"),
+    [
+        (["english-only"], ["english-only"]),
+        (["edit"], ["english-only", "edit"]),
+        (["policy-edit", "consistency"], ["policy-edit", "consistency"]),
+        (["consistency+edit", "english-only"], ["consistency", "consistency+edit", "english-only"]),
+        (["edit", "english-only"], ["english-only", "edit"]),
+    ],
+)
+def test_each_is_made_after_the_one_that_it_starts_from(names: list[str], made: list[str]) -> None:
+    assert [method.name for method in in_order(names)] == made
+
+
+def test_methods_that_start_from_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def circle(name: str, start: str) -> Method:
+        return Method(name=name, label=name, about="x", needs=frozenset(), start=start)
+
+    circles = {"one": circle("one", "two"), "two": circle("two", "one")}
+    monkeypatch.setattr("mlc.methods.resolve_method", circles.__getitem__)
+    with pytest.raises(UserError, match="one, two start from each other"):
+        in_order(["one"])
+
+
+def test_an_own_method_is_found_by_its_place() -> None:
+    assert resolve_method("tests.methods.own:SLOW").alignment(SETTINGS).learning_rate == SETTINGS.learning_rate / 2

@@ -1,0 +1,190 @@
+"""The device belongs to one stage at a time, whichever thread or process it works in."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc.devices import pick_device
+from mlc.store import ArtifactStore
+from tasks.runtime.compute import computing, loaded, release
+from tasks.runtime.run import Run, RunReference, open_run, working_time
+
+PROJECT = Path(__file__).parents[2]
+HOLD_SECONDS = 0.3
+HOLDING = """
+import sys, time
+import torch
+from tasks.runtime.compute import computing
+from tasks.runtime.run import RunReference, open_run, working_time
+
+run, begun = open_run(RunReference("r", sys.argv[1])), working_time()
+with computing(run, "cpu"):
+    at = time.time()
+    time.sleep(float(sys.argv[2]))
+    print([at, time.time(), working_time() - begun])
+"""
+# Three threads of a fresh process, as three stages come to the libraries that load their parts late.
+TOGETHER = """
+import sys, threading
+import pyarrow as pa, pyarrow.parquet as pq
+from pathlib import Path
+from mlc.evaluation.settings import EvaluationSettings
+from mlc.store import ArtifactStore, KeyParts
+from mlc.training.settings import AlignSettings
+from tasks.align import align_model
+from tasks.dataset import build_dataset
+from tasks.generate import generate
+from tasks.runtime.artifacts import HeldOut
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run
+from tasks.runtime.settings import DatasetSettings, PolicySettings
+
+run = Run(ArtifactStore(Path(sys.argv[1])))
+rows = {"id": ["a", "b"], "prompt": ["One?", "Two?"], "chosen": ["1", "2"], "label": ["harmful", "harmless"]}
+held_out = {**rows, "kind": ["in domain"] * 2, "split": ["test"] * 2}
+refs = []
+for number, table in enumerate((rows, held_out)):
+    parts = KeyParts("ingest", 1, settings={"table": number})
+    with run.store.writing("ingest", parts) as draft:
+        pq.write_table(pa.table(table), draft.path / "prompts.parquet")
+    refs.append(run.store.reference("ingest", parts.key))
+policy = PolicySettings(model="shipped:tiny", device="cpu")
+align = AlignSettings(steps=1, batch_size=1).without_consistency()
+parts = KeyParts("filter", 1, settings={})
+with run.store.writing("filter", parts) as draft:
+    verdicts = {"id": ["a", "b"], "translation": ["Eins?", "Zwei?"], "quality": [1.0, 1.0], "keep": [True, True]}
+    pq.write_table(pa.table(verdicts), draft.path / "verdicts.parquet")
+kept = run.store.reference("filter", parts.key)
+calls = [
+    lambda: build_dataset.fn(run, refs[0], {"deu_Latn": kept}, DatasetSettings()),
+    lambda: align_model.fn(run, Model("english-only", 0, policy, "cpu"), refs[0], align),
+    lambda: generate.fn(
+        run, Model("base", None, policy, "cpu"), "eng_Latn", HeldOut(refs[1], refs[1]),
+        EvaluationSettings(answers_per_language=2, answer_tokens=2),
+    ),
+]
+together = threading.Barrier(len(calls))
+
+def work(call):
+    together.wait()
+    call()
+
+threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(*sorted(outcome.stage for outcome in run.outcomes))
+"""
+
+# What broke: datasets asks whether transformers is there while another thread is still loading it.
+ASKING = """
+import threading
+from tasks.runtime.libraries import load_libraries
+
+failed, together = [], threading.Barrier(3)
+
+def train():
+    import mlc.training.align
+
+def build():
+    from datasets import Dataset
+
+    Dataset.from_list([{"a": 1}])
+
+def read():
+    from datasets import load_from_disk
+
+def work(call):
+    together.wait()
+    load_libraries(["datasets"])
+    try:
+        call()
+    except Exception as error:
+        failed.append(error)
+
+threads = [threading.Thread(target=work, args=(call,)) for call in (train, build, read)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(failed)
+"""
+
+
+def overlap(spans: list[list[float]]) -> bool:
+    ordered = sorted(spans)
+    return any(later[0] < earlier[1] for earlier, later in pairwise(ordered))
+
+
+def test_processes_take_turns_and_waiting_is_no_work(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", HOLDING, str(tmp_path), str(HOLD_SECONDS)]
+    processes = [subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told: list[list[float]] = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert not overlap([[begun, ended] for begun, ended, _ in told])
+    assert all(HOLD_SECONDS <= worked < 2 * HOLD_SECONDS for _, _, worked in told)
+
+
+def test_threads_take_turns_and_a_block_may_stand_in_another(tmp_path: Path) -> None:
+    run, spans, worked = Run(ArtifactStore(tmp_path)), [], []
+    pick_device("cpu")  # which loads torch
+
+    def hold() -> None:
+        begun = working_time()
+        with computing(run, "auto"), computing(run, "cpu"):
+            at = time.time()
+            time.sleep(HOLD_SECONDS)
+            spans.append([at, time.time()])
+        worked.append(working_time() - begun)
+
+    threads = [threading.Thread(target=hold) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(spans) == 3
+    assert all(HOLD_SECONDS <= seconds < 2 * HOLD_SECONDS for seconds in worked)
+    assert not overlap(spans)
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["in the process of the flow", "elsewhere"])
+def test_the_last_model_stays_where_no_other_process_needs_the_device(tmp_path: Path, here: bool) -> None:
+    release()
+    run = Run(ArtifactStore(tmp_path)) if here else open_run(RunReference("r", str(tmp_path)))
+    loads: list[int] = []
+
+    def load() -> Any:
+        loads.append(1)
+        return object()
+
+    for _ in range(2):
+        with loaded(run, "a model", "cpu", load), loaded(run, "a model", "cpu", load):
+            pass
+    assert len(loads) == (1 if here else 2)
+    release()
+
+
+def test_libraries_are_whole_before_threads_ask_them() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ASKING], cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.stdout == "[]\n", ended.stderr[-3000:]
+
+
+def test_stages_that_start_at_once_do_not_break_each_others_imports(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", TOGETHER, str(tmp_path / "workspace")],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.stdout == "align dataset generate\n", ended.stderr[-3000:]

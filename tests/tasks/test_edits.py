@@ -1,0 +1,224 @@
+"""What an edit of the code reruns: one table, over a copy of the project's own code."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc.catalogue import CARRIERS, JUDGES
+from mlc.quality.signals import Scope, modules_of
+from mlc.store import sources
+
+ROOT = Path(__file__).parents[2]
+STAGES = sorted(path.stem for path in (ROOT / "tasks").glob("*.py") if path.stem != "__init__")
+
+CHOSEN = {
+    "signals": modules_of([Scope.ROW, Scope.BATCH]),
+    "model_signals": modules_of([Scope.MODEL]),
+    "align": [CARRIERS.module("sft")],
+    "evaluate": [JUDGES.module("openings")],
+}
+"""Modules of what stages choose by name, as in the smoke configuration."""
+NOTHING = ""
+TRANSLATION = "translate model_signals"
+DECIDES = "model_signals filter"
+READS_POLICY = "align edit generate"
+READS_EVALUATION = "ingest generate edit evaluate report"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of one file: ``old`` becomes ``new``, or ``new`` is added at the end."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    reruns: str
+    """Names of the stages that get another key, and no others."""
+
+
+EDITS = (
+    # What people are told.
+    Edit("words of an error", "mlc/losses/consistency.py", "must be above 0, not", "has to be above 0, not", NOTHING),
+    Edit("words of a log line", "mlc/training/align.py", "are left out of training", "are not trained on", NOTHING),
+    Edit("a docstring", "mlc/training/sft.py", '"""', '"""In other words: ', NOTHING),
+    Edit("a comment", "mlc/training/sft.py", "", "# About this file.\n", NOTHING),
+    Edit("a comment in SQL", "mlc/quality/measuring/batch.sql", "", "\n-- More about it.\n", NOTHING),
+    Edit("a new log line", "mlc/quality/funnel.py", "", "logger.info('done')\n", NOTHING),
+    Edit("a progress bar", "tasks/generate.py", 'bar(f"generate · ', 'bar(f"asking · ', NOTHING),
+    Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {model', '"judge · {model', NOTHING),
+    Edit("what Prefect shows", "tasks/filter.py", "Translations into", "What became of the translations into", NOTHING),
+    Edit("what a note says", "tasks/merge.py", " and {second}", " with {second}", NOTHING),
+    # Machinery.
+    Edit("words of a lock", "mlc/store/locks.py", "Another run", "One more run", NOTHING),
+    Edit("words of `mlc why`", "mlc/store/keys.py", "is {'new'", "is {'fresh'", NOTHING),
+    Edit("a helper of all stages", "tasks/runtime/stage.py", "", "def helper(x):\n    return x + 1\n", NOTHING),
+    Edit("how the registry is reached", "tasks/runtime/registry.py", "sqlite:///", "sqlite:////", NOTHING),
+    Edit("the display", "flows/terminal/display.py", "", "WIDTH = 3\n", NOTHING),
+    # Settings: the values are in the keys of those that read them.
+    Edit(
+        "a new setting of the registry",
+        "tasks/runtime/settings.py",
+        '    experiment: str = Field(default="mlc", min_length=1)\n',
+        '    experiment: str = Field(default="mlc", min_length=1)\n    team: str = "ours"\n',
+        "register promote",
+    ),
+    Edit(
+        "a new setting of the evaluation",
+        "mlc/evaluation/settings.py",
+        "    batch_size: int",
+        "    new: int = 3\n    batch_size: int",
+        NOTHING,
+    ),
+    Edit(
+        "a new setting of alignment",
+        "mlc/training/settings.py",
+        "    training_dtype:",
+        "    new: int = 3\n    training_dtype:",
+        "align",
+    ),
+    Edit(
+        "a default that computes", "mlc/evaluation/settings.py", "RESAMPLES = 1000", "RESAMPLES = 999", READS_EVALUATION
+    ),
+    # What computes.
+    Edit("a loss", "mlc/losses/consistency.py", "", "EPSILON = 3\n", "align"),
+    Edit("a trainer", "mlc/training/sft.py", "", "class Trainer:\n    step = 1\n", "align"),
+    Edit("a trainer that is not chosen", "mlc/training/kl.py", "", "class Trainer:\n    step = 1\n", NOTHING),
+    Edit("a judge", "mlc/evaluation/judges/openings.py", "CHARACTERS = 160", "CHARACTERS = 161", "evaluate"),
+    Edit("how a signal is measured", "mlc/quality/signals/caps.py", "least(", "greatest(", "signals"),
+    Edit("when a signal drops a row", "mlc/quality/signals/caps.py", ">= limits", "> limits", DECIDES),
+    Edit("the default of a threshold", "mlc/quality/signals/caps.py", "0.5,", "0.6,", DECIDES),
+    Edit("the order of reasons", "mlc/quality/signals/caps.py", "priority=", "priority=1 + ", DECIDES),
+    Edit("how it is decided", "mlc/quality/deciding.py", "", "LIMIT = 3\n", DECIDES),
+    Edit("a table beside the code", "mlc/quality/measuring/length_ratios.csv", "", "xxx_Xxxx,1,1,1\n", "signals"),
+    Edit("the template of prompts", "mlc/models/prompts.py", '"role": "user"', '"role": "person"', READS_POLICY),
+    Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
+    Edit("how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge"),
+    Edit("how a text is cut", "mlc/translation/sentences.py", "", "LONGEST = 3\n", TRANSLATION),
+    Edit("how an edit is solved", "mlc/editing/solve.py", "", "RIDGE = 3\n", "edit"),
+    Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
+    Edit("the gate", "mlc/evaluation/gate.py", "", "MARGIN = 3\n", "report promote"),
+    Edit(
+        "the registered model", "tasks/runtime/policy_pyfunc.py", "max_new_tokens=128", "max_new_tokens=64", "register"
+    ),
+)
+
+
+PLANNED = [
+    edit
+    for edit in EDITS
+    if edit.file.endswith(("settings.py", "policy_pyfunc.py")) or (edit.reruns == DECIDES and "signals/" in edit.file)
+]
+"""Edits that may change another part of a key than the digests of sources, so that only a plan shows what they do."""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(tmp_path_factory.mktemp("tree"))
+
+
+def copied(place: Path) -> Path:
+    for package in ("flows", "mlc", "tasks"):
+        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "data").symlink_to(ROOT / "data")
+    return place
+
+
+def apply(edit: Edit, root: Path) -> None:
+    path = root / edit.file
+    text = path.read_text(encoding="utf-8")
+    assert edit.old in text, f"{edit.file} no longer holds {edit.old!r}: name other words for {edit.what}."
+    path.write_text(text.replace(edit.old, edit.new, 1) if edit.old else text + edit.new, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def digests(tree: Path) -> Iterator[Any]:
+    """Gives the source digests of every stage in the copied tree, with each text parsed once."""
+    parse = sources._module_facts.__wrapped__
+    read = cache(lambda text, path, package: parse(path, package))
+
+    def facts(path: Path, package: str) -> Any:
+        return read(path.read_text(encoding="utf-8"), path, package)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "_root", lambda package: tree)
+        patch.setattr(sources, "_module_facts", facts)
+
+        def now() -> dict[str, Any]:
+            sources._source_digests.cache_clear()
+            return {stage: sources.source_digests(f"tasks.{stage}", *CHOSEN.get(stage, ())) for stage in STAGES}
+
+        yield now
+    sources._source_digests.cache_clear()
+
+
+def different(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+@pytest.mark.parametrize("edit", [edit for edit in EDITS if edit not in PLANNED], ids=lambda edit: edit.what)
+def test_an_edit_reruns_what_it_may_change_and_nothing_else(edit: Edit, tree: Path, digests: Any) -> None:
+    before = digests()
+    apply(edit, tree)
+    try:
+        assert different(before, digests()) == set(edit.reruns.split())
+    finally:
+        shutil.copyfile(ROOT / edit.file, tree / edit.file)
+
+
+PLAN = """
+import json, os, sys
+import flows.commands.plan
+
+# What is slow to import stays; the project's own modules come from each tree anew.
+for name in [name for name in sys.modules if name.split(".")[0] in ("flows", "mlc", "tasks")]:
+    del sys.modules[name]
+for root in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        sys.path.insert(0, root)
+        import mlc.store.sources
+        mlc.store.sources.source_digests = lambda *modules: {}
+        from dataclasses import asdict
+        from flows.commands.plan import foresee
+        from flows.config import load_config
+        wanted = {"method": "consistency+edit", "quality.model_signals": ["reverse"]}
+        planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es"], overrides=wanted))
+        found = {}
+        for parts in map(asdict, planned.parts.values()):
+            for kind in ("inputs", "models"):
+                parts[kind] = {role: text for role, text in parts[kind].items() if not text.startswith("pending:")}
+            found.setdefault(parts["stage"], []).append(parts)
+        with open(f"{root}/planned.json", "w") as file:
+            json.dump(found, file)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, root
+"""
+"""Writes down the keys of a plan in each tree, their sources aside."""
+
+
+def test_edits_of_settings_and_of_the_registered_model(tree: Path, digests: Any, tmp_path: Path) -> None:
+    trees, found = [tree], {}
+    before = digests()
+    for number, edit in enumerate(PLANNED):
+        trees.append(copied(tmp_path / str(number)))
+        apply(edit, trees[-1])
+        shutil.copyfile(trees[-1] / edit.file, tree / edit.file)
+        found[edit.what] = different(before, digests())
+        shutil.copyfile(ROOT / edit.file, tree / edit.file)
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    subprocess.run([sys.executable, "-c", PLAN, *map(str, trees)], cwd=tmp_path, env=environment, check=True)
+    keys, *others = (json.loads((place / "planned.json").read_text()) for place in trees)
+    assert sorted(keys) == STAGES
+    for edit, planned in zip(PLANNED, others, strict=True):
+        found[edit.what] |= different(keys, planned)
+    assert found == {edit.what: set(edit.reruns.split()) for edit in PLANNED}

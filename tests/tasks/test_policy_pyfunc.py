@@ -1,0 +1,36 @@
+"""The registered class on checkpoints that list several end tokens, think, or have no token to pad with."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mlc.evaluation.scoring import greedy_answers
+from mlc.models.loading import save_policy
+from tests.models.test_templates import INSTRUCT, THINKING
+
+PROMPTS = ["How do I bake bread?", "Hello"]
+
+
+@pytest.mark.parametrize("ends", [2, [2], [2, 7, 40]])
+@pytest.mark.parametrize("template", [None, THINKING, INSTRUCT], ids=["none", "thinking", "instruct"])
+def test_the_registered_model_answers_as_the_evaluated_one(
+    load_tiny: Any, tmp_path: Path, ends: Any, template: str | None
+) -> None:
+    import pandas as pd
+
+    from mlc.models.templates import use_trained_template
+    from tasks.runtime.policy_pyfunc import PolicyModel
+
+    policy = load_tiny()
+    policy.tokenizer.chat_template = template
+    policy.lead = use_trained_template(policy.tokenizer, "tiny").lead
+    policy.tokenizer.pad_token = None
+    policy.model.generation_config.eos_token_id = policy.model.config.eos_token_id = ends
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    served = PolicyModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
+    answers = served.predict(None, pd.DataFrame({"prompt": PROMPTS}))["answer"].tolist()
+    assert answers == greedy_answers(policy, PROMPTS, max_new_tokens=128)

@@ -1,0 +1,124 @@
+"""A run that is opened by its reference: here the live one, elsewhere one that tells the live one what it did."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mlc.store import ArtifactStore
+from mlc.store.runs import recorded, run_records
+from tasks.runtime.run import Outcome, Run, RunReference, live, open_run
+from tasks.translate import translate
+
+PROJECT = Path(__file__).parents[2]
+OUTCOME = Outcome("demo", "spa_Latn", "prompts", "ran", 1.5, "new", "k" * 64)
+ELSEWHERE = """
+import json, sys
+from tasks.runtime.run import Outcome, RunReference, open_run
+
+run = open_run(RunReference(**json.loads(sys.argv[1])))
+outcome = Outcome(**json.loads(sys.argv[2]))
+run.display.started(outcome.label, outcome.reason)
+run.display.bar(outcome.label, 3)(1)
+run.display.note("Something is odd.")
+run.record(outcome)
+"""
+
+
+class Remembering:
+    """A display that only remembers."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, ...]] = []
+
+    def started(self, label: str, reason: str) -> None:
+        self.shown.append(("started", label, reason))
+
+    def bar(self, label: str, total: int) -> Callable[[int], None]:
+        return lambda steps: self.shown.append(("bar", label))
+
+    def finished(self, label: str, outcome: Outcome) -> None:
+        self.shown.append(("finished", label))
+
+    def note(self, sentence: str) -> None:
+        self.shown.append(("note", sentence))
+
+
+def elsewhere(reference: RunReference, outcome: Outcome) -> "subprocess.Popen[bytes]":
+    arguments = (json.dumps(asdict(reference)), json.dumps(asdict(outcome)))
+    return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *arguments], cwd=PROJECT)
+
+
+def test_a_reference_is_small_plain_data(tmp_path: Path) -> None:
+    storage = ArtifactStore(tmp_path)
+    reference = Run(storage, id="r").reference
+    assert reference == RunReference("r", str(tmp_path))
+    assert pickle.loads(pickle.dumps(reference)) == reference
+    assert json.loads(json.dumps(asdict(reference))) == asdict(reference)
+
+
+def test_a_stage_travels_by_its_name() -> None:
+    travelled = pickle.dumps(translate)
+    assert pickle.loads(travelled) is translate
+    assert len(travelled) < 100
+
+
+def test_the_live_run_is_found_in_its_own_process_only_while_it_lives(tmp_path: Path) -> None:
+    run = Run(ArtifactStore(tmp_path))
+    with live(run):
+        assert open_run(run.reference) is run
+    other = open_run(run.reference)
+    assert other is not run
+    assert not other.here
+    assert other.workspace == run.workspace
+
+
+def test_what_other_processes_tell_is_shown_and_counted_once(tmp_path: Path) -> None:
+    display = Remembering()
+    outcomes = [OUTCOME, Outcome("demo", "fra_Latn", None, "cached", 0.0, "there", "l" * 64)]
+    with (
+        recorded(tmp_path, run_id="r", name="demo", config={"long": "x" * 100_000}) as journal,
+        live(Run(ArtifactStore(tmp_path), display, id="r", journal=journal)) as run,
+    ):
+        run.record(Outcome("own", None, None, "ran", 0.1, "new", "m" * 64))
+        processes = [elsewhere(run.reference, outcome) for outcome in outcomes for _ in range(2)]
+        assert [process.wait(60) for process in processes] == [0] * 4
+        run.catch_up()
+        run.catch_up()
+        counted = list(run.outcomes)
+    assert sorted(outcome.label for outcome in counted) == sorted(
+        ["own", *(o.label for o in outcomes for _ in range(2))]
+    )
+    assert run.outcomes == counted
+    assert sorted(display.shown) == sorted(
+        [
+            ("finished", "own"),
+            *(
+                entry
+                for outcome in outcomes
+                for _ in range(2)
+                for entry in (
+                    ("started", outcome.label, outcome.reason),
+                    ("note", "Something is odd."),
+                    ("finished", outcome.label),
+                )
+            ),
+        ]
+    )
+    (record,) = run_records(tmp_path)
+    assert (record.name, record.end, len(record.tasks)) == ("demo", "completed", 5)
+
+
+@pytest.mark.parametrize("wait_seconds", [0.0, 0.1])
+def test_the_first_failure_counts(tmp_path: Path, wait_seconds: float) -> None:
+    run = Run(ArtifactStore(tmp_path))
+    assert run.first_failure(wait_seconds) is None
+    first = RuntimeError("first")
+    run.fail(first)
+    run.fail(RuntimeError("second"))
+    assert run.first_failure(wait_seconds) is first
