@@ -397,7 +397,7 @@ def test_a_template_that_changes_the_text(tiny_policy):
     shouting = copy.deepcopy(tiny_policy)
     shouting.tokenizer.chat_template = "{{ messages[0]['content'] | upper }}"
     prompts = prompts_of([[SECRET, "b", "c"], *TEXTS[1:]])
-    with pytest.raises(UserError, match=r"'p0' in \w+_Latn.*--pool last") as caught:
+    with pytest.raises(UserError, match=r"'p0' in \w+_Latn.*choose the pooling last") as caught:
         layer_states(shouting, prompts)
     assert SECRET not in str(caught.value)
     assert layer_states(shouting, prompts, pools=("last",)).keys() == {"last"}
