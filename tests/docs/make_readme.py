@@ -60,13 +60,8 @@ def _photograph(page: Path) -> None:
     if chromium is None:
         sys.exit("There is no chromium on the path: install it to make the picture.")
     with tempfile.TemporaryDirectory() as profile:
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--hide-scrollbars",
-        ]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        options += ["--disable-background-networking", "--disable-component-update"]
         places = [f"--user-data-dir={profile}", f"--screenshot={PICTURE}", f"--window-size={SIZE}", page.as_uri()]
         subprocess.run([chromium, *options, *places], check=True, capture_output=True, timeout=120)
 
