@@ -14,7 +14,15 @@ from rich.markup import escape
 from flows.commands.plan import foresee
 from flows.commands.why import last_config, outcomes_of
 from flows.terminal.explanations import SHOWN_DIGITS
-from flows.terminal.options import JsonOption, SetOption, WorkspaceOption, existing, load
+from flows.terminal.options import (
+    EarlierConfigOption,
+    JsonOption,
+    OneLanguageOption,
+    SetOption,
+    WorkspaceOption,
+    existing,
+    load_or_earlier,
+)
 from flows.terminal.output import print_json, results, terminal
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
@@ -35,22 +43,18 @@ EVERY_STAGE = "all"
 def command(
     stage: Annotated[str, typer.Argument(help="A stage, such as align; or all.")],
     reason: Annotated[str, typer.Option(help="Why the result is the same; written down.")],
-    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    language: OneLanguageOption = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, such as consistency.")] = None,
     by: Annotated[str | None, typer.Option(help="Who says so; the name of the user if left out.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be kept.")] = False,
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
-    ] = None,
+    config: EarlierConfigOption = None,
     workspace: WorkspaceOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say that a change of code or of a library does not change a result, so that it is not made again."""
     folder = existing(workspace)
-    chosen = load(config, workspace=folder, settings=settings) if config else None
-    if settings and not config:
-        raise UserError("The option --set needs --config: name the configuration that it changes.")
+    chosen = load_or_earlier(config, folder, settings)
     answers = keep_results(
         folder, stage, reason=reason, language=language, model=model, by=by, config=chosen, dry_run=dry_run
     )

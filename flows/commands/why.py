@@ -8,7 +8,15 @@ import typer
 
 from flows.commands.plan import foresee
 from flows.terminal.explanations import show_explanations
-from flows.terminal.options import JsonOption, SetOption, WorkspaceOption, existing, load
+from flows.terminal.options import (
+    EarlierConfigOption,
+    JsonOption,
+    OneLanguageOption,
+    SetOption,
+    WorkspaceOption,
+    existing,
+    load_or_earlier,
+)
 from flows.terminal.output import print_json, results, terminal
 from mlc.errors import UserError
 from mlc.languages import resolve_language
@@ -24,22 +32,18 @@ if TYPE_CHECKING:
 
 def command(
     stage: Annotated[str, typer.Argument(help="A stage, such as translate, filter or align.")],
-    language: Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")] = None,
+    language: OneLanguageOption = None,
     against: Annotated[
         str | None, typer.Option(help="Run to compare with: its number, or the beginning of its id.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
-    ] = None,
+    config: EarlierConfigOption = None,
     workspace: WorkspaceOption = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a stage depends on, and what is different from the previous run."""
     folder = existing(workspace)
-    chosen = load(config, workspace=folder, settings=settings) if config else None
-    if settings and not config:
-        raise UserError("The option --set needs --config: name the configuration that it changes.")
+    chosen = load_or_earlier(config, folder, settings)
     found = explain(folder, stage, language=language, against=against, config=chosen)
     show_explanations(found, terminal if as_json else results)
     if as_json:

@@ -22,6 +22,10 @@ SomeLanguagesOption = Annotated[
 WorkspaceOption = Annotated[
     Path | None, typer.Option("--workspace", "-w", help="Folder for everything that the run makes.")
 ]
+OneLanguageOption = Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")]
+EarlierConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="A setting, such as align.steps=12; may be repeated.")
 ]
@@ -56,6 +60,19 @@ def load(
         workspace=str(workspace) if workspace else None,
         overrides=parse_overrides(settings or []),
     )
+
+
+def load_or_earlier(config: str | None, workspace: Path, settings: list[str] | None) -> "PipelineConfig | None":
+    """The configuration that a person named; None for that of the last run, which nothing changes.
+
+    Raises:
+        UserError: Settings are to be changed, and no configuration is named; or as for :func:`load`.
+    """
+    if config is None:
+        if settings:
+            raise UserError("The option --set needs --config: name the configuration that it changes.")
+        return None
+    return load(config, workspace=workspace, settings=settings)
 
 
 def workspace_or_default(workspace: Path | None) -> Path:

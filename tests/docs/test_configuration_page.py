@@ -1,4 +1,6 @@
-from tests.docs import make_methods
+import json
+
+from tests.docs import make_methods, make_readme
 from tests.docs.make_configuration import PAGE, make_page
 
 
@@ -17,3 +19,10 @@ def test_every_threshold_override_is_a_threshold():
 def test_the_table_of_methods_is_that_of_the_code() -> None:
     text = make_methods.PAGE.read_text(encoding="utf-8")
     assert make_methods.page(text) == text
+
+
+def test_picture_and_table_of_the_readme_are_of_one_run() -> None:
+    figures = json.loads(make_readme.FIGURES.read_text(encoding="utf-8"))
+    assert make_readme.digest(make_readme.PICTURE) == figures["picture"]
+    text = make_readme.README.read_text(encoding="utf-8")
+    assert make_readme.with_table(text, figures) == text

@@ -194,7 +194,9 @@ def test_registered_model_answers(workspace: Path, second: Ended, tmp_path: Path
     import pandas as pd
 
     version = second.result["model_version"]
-    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}")
+    # A flow that ran in this process before has set both to its own.
+    for set_uri in (mlflow.set_tracking_uri, mlflow.set_registry_uri):
+        set_uri(f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}")
     client = mlflow.tracking.MlflowClient()
     found = client.get_model_version_by_alias(version["name"], "candidate")
     assert str(found.version) == version["version"]

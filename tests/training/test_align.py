@@ -200,6 +200,11 @@ def test_no_text_of_a_prompt_is_told(run, caplog, capfd):
     assert "zyzzyva" not in caplog.text + "".join(capfd.readouterr())
 
 
+def test_nothing_is_printed(rows, run, capfd):
+    run(rows, settings(steps=1))
+    assert capfd.readouterr().out == ""
+
+
 # What rows may lack.
 
 
