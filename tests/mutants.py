@@ -33,7 +33,7 @@ SECONDS = 900
 """Most for the tests of one mutant: one that never ends is caught, as whoever waits for it sees."""
 
 AREAS: dict[str, tuple[str, ...]] = {
-    "mlc/losses": ("tests/losses", "tests/training/test_carriers.py"),
+    "mlc/losses": ("tests/losses", "tests/training/test_carriers.py", "tests/training/test_processes.py"),
     "mlc/models": ("tests/models", "tests/evaluation", "tests/editing"),
     "mlc/editing": ("tests/editing",),
     "mlc/evaluation": ("tests/evaluation", "tests/editing"),
