@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlc.catalogue import CARRIERS, JUDGES, SIGNALS
 from mlc.errors import UserError
 from mlc.store.sources import PROJECT_PACKAGES, is_machinery, module_closure
 from tests.forked import Forks, forks
@@ -83,9 +84,10 @@ def area_of(path: str) -> str:
 
 
 def computing_files() -> list[str]:
-    """The project's modules whose code is in the keys of stages, as paths with slashes."""
+    """The project's modules whose code is in the keys of stages, chosen by name or not, as paths with slashes."""
     stages = [f"tasks.{path.stem}" for path in sorted((PROJECT / "tasks").glob("[!_]*.py"))]
-    closures = [module_closure(stage) for stage in stages]
+    chosen = [kind.module(name) for kind in (CARRIERS, JUDGES, SIGNALS) for name in kind.places]
+    closures = [module_closure(module) for module in (*stages, *chosen)]
     found = {name: path for closure in closures for name, path in closure.items() if not is_machinery(name)}
     return sorted(path.relative_to(PROJECT).as_posix() for path in found.values())
 
