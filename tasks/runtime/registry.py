@@ -27,6 +27,8 @@ CHAMPION = "champion"
 PROMOTIONS_FILE = "promotions.jsonl"
 DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
+_PROMOTION = {"time", "name", "version", "run_id", "by", "reasons", "previous"}
+"""What a line of the record says, at least."""
 _NOT_READ = "not read"
 _KEY_TAG = "mlc.key"
 """Of an MLflow run: the key of the registration that it belongs to."""
@@ -66,8 +68,11 @@ def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
     registered = store.manifests("register")
     if not registered:
         raise UserError("Nothing is registered in this workspace yet: run the pipeline first.")
-    stored: dict[str, Any] = registered[-1]["parts"]["settings"]["registry"]
-    return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
+    stored = registered[-1]["parts"]["settings"].get("registry")
+    try:
+        return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
+    except (TypeError, ValueError):
+        raise UserError("The last registration does not say where it went: run the pipeline again.") from None
 
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
@@ -263,7 +268,7 @@ def read_promotions(record: Path, name: str) -> list[dict[str, Any]]:
         record: ``promotions.jsonl`` of a workspace, which need not be there.
         name: Name of the registered model.
     """
-    return [entry for entry in read_lines(record) if entry["name"] == name]
+    return [entry for entry in read_lines(record) if entry.get("name") == name and entry.keys() >= _PROMOTION]
 
 
 def champion(client: "MlflowClient", name: str) -> str | None:
