@@ -5,6 +5,7 @@ stand inside the functions, so that ``mlc --help`` answers at once.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -12,7 +13,6 @@ import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from flows.commands import (
@@ -34,7 +34,7 @@ from flows.commands import (
     why,
 )
 from flows.commands import filter as filter_
-from flows.terminal.output import terminal
+from flows.terminal.output import shown, terminal
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
@@ -82,8 +82,17 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
-            terminal.print(f"[red]mlc:[/] {escape(told)}", highlight=False, soft_wrap=True)
+            _tell(told)
             raise typer.Exit(USER_MISTAKE) from None
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+                raise
+            _tell("A path cannot be used, because it is too long or its links go in a circle: name another one.")
+            raise typer.Exit(USER_MISTAKE) from None
+
+
+def _tell(sentence: str) -> None:
+    terminal.print(f"[red]mlc:[/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 app = typer.Typer(

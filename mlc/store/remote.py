@@ -30,9 +30,10 @@ class RemoteArtifacts:
         self.url = url.rstrip("/")
         try:
             self._files, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # each kind of storage has errors of its own
             raise UserError(
-                f"The storage {url!r} cannot be used ({error}): install the package that it needs, or change the URL."
+                f"The storage {url!r} cannot be used ({type(error).__name__}): install the package that it needs, or "
+                "change the URL."
             ) from None
         self._root = root.rstrip("/")
 
