@@ -24,6 +24,7 @@ from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import AlignSettings
 from mlc.translation.settings import TranslatorSettings
+from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
 from tasks.runtime.settings import (
     DatasetSettings,
@@ -47,7 +48,8 @@ class PipelineConfig(Settings):
     """Folder for everything that the run makes."""
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
-    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names."""
+    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names.
+    ``${NAME}`` stands for an environment variable."""
     runner: Literal["threads", "processes"] = "threads"
     """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
     takes the memory for its libraries. Changes no result."""
@@ -77,6 +79,18 @@ class PipelineConfig(Settings):
     @classmethod
     def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
         return resolve_languages(languages)
+
+    @field_validator("storage", mode="after")
+    @classmethod
+    def _storage_holds_no_secret(cls, storage: str | None) -> str | None:
+        return require_no_secret(storage, "storage")
+
+    @field_validator("registry", mode="after")
+    @classmethod
+    def _registry_holds_no_secret(cls, registry: RegistrySettings) -> RegistrySettings:
+        # Not by the settings themselves: what was registered by earlier releases is still read.
+        require_no_secret(registry.tracking_uri, "registry.tracking_uri")
+        return registry
 
     @field_validator("seeds", mode="after")
     @classmethod
@@ -367,7 +381,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
-            raise UserError(f"The setting {pair!r} is not of the form key=value, such as align.steps=12.")
+            raise UserError(f"The setting {_short(pair)} is not of the form key=value, such as align.steps=12.")
         try:
             overrides[key.strip()] = parse_yaml(value)
         except YamlProblem as problem:
@@ -492,7 +506,7 @@ def _explained(error: ValidationError, *sections: str) -> UserError:
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
+    shown = redacted(repr(value))
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 3]}…"
 
 

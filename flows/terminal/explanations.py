@@ -8,6 +8,7 @@ from rich.console import Console
 from flows.terminal.output import shown
 from mlc.store.keeping import Kept
 from mlc.store.keys import PENDING
+from mlc.urls import redacted
 
 if TYPE_CHECKING:
     from flows.commands.why import Explanation
@@ -35,7 +36,7 @@ def show_explanations(explanations: "Sequence[Explanation]", console: Console) -
 
 def _part_lines(parts: Mapping[str, Any]) -> list[str]:
     lines = [f"stage {parts['stage']}, version {parts['version']}"]
-    lines += [f"configuration {name} = {value}" for name, value in _flat(parts["settings"])]
+    lines += [f"configuration {name} = {redacted(str(value))}" for name, value in _flat(parts["settings"])]
     for kind, word in (("inputs", "input"), ("models", "model"), ("libraries", "library")):
         lines += [f"{word} {name} = {_shortened(value)}" for name, value in sorted(parts[kind].items())]
     lines.append(f"source files: {len(parts['sources'])}")

@@ -35,6 +35,7 @@ from mlc.store.manifests import LONGEST, MANIFEST
 from mlc.store.names import is_artifact, is_file_name
 from mlc.store.runs import RUNS_FOLDER, RunRecord, is_record_name, read_record, run_records
 from mlc.store.signing import sign, signed_by
+from mlc.urls import redacted
 
 FORMAT = 1
 CONTENTS_FILE = "contents.json"
@@ -94,7 +95,8 @@ def export_run(store: ArtifactStore, record: RunRecord, file: Path, *, key_file:
             )
     source = store.workspace / RUNS_FOLDER / f"{record.number:06d}.jsonl"
     manifests = {f"{kind}/{key}": digest_file(store.place(kind, key) / MANIFEST) for kind, key in artifacts}
-    journal = source.read_bytes()
+    # Releases before this one wrote down addresses as they were given.
+    journal = redacted(source.read_text(encoding="utf-8", errors="replace")).encode()
     contents = json.dumps(
         {
             "format": FORMAT,

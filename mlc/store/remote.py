@@ -12,13 +12,15 @@ from typing import Any
 from mlc.errors import UserError
 from mlc.store.hashing import folder_files
 from mlc.store.manifests import LONGEST, MANIFEST, parsed_manifest
+from mlc.urls import expanded, redacted
 
 
 class RemoteArtifacts:
     """The artifacts below a URL.
 
     Args:
-        url: As fsspec has it: ``s3://bucket/folder``, ``gs://…``, ``file:///…``, ``memory://…``.
+        url: As fsspec has it: ``s3://bucket/folder``, ``gs://…``, ``file:///…``, ``memory://…``; ``${NAME}`` stands for
+            an environment variable.
 
     Raises:
         UserError: The URL is of no known kind, or the package for it is not installed.
@@ -29,11 +31,13 @@ class RemoteArtifacts:
 
         self.url = url.rstrip("/")
         try:
-            self._files, root = fsspec.core.url_to_fs(self.url)
+            self._files, root = fsspec.core.url_to_fs(expanded(self.url, "storage"))
+        except UserError:
+            raise
         except Exception as error:  # each kind of storage has errors of its own
             raise UserError(
-                f"The storage {url!r} cannot be used ({type(error).__name__}): install the package that it needs, or "
-                "change the URL."
+                f"The storage {redacted(url)!r} cannot be used ({type(error).__name__}): install the package that "
+                "it needs, or change the URL."
             ) from None
         self._root = root.rstrip("/")
 
@@ -108,6 +112,6 @@ class RemoteArtifacts:
             raise
         except Exception as error:  # each kind of storage has errors of its own
             raise UserError(
-                f"The storage {self.url!r} cannot be reached ({type(error).__name__}): run again when it can, or unset "
-                "storage; what is finished is in the workspace."
-            ) from error
+                f"The storage {redacted(self.url)!r} cannot be reached ({type(error).__name__}): run again when it can, "
+                "or unset storage; what is finished is in the workspace."
+            ) from None

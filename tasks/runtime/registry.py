@@ -17,6 +17,7 @@ from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.drafts import draft_file
 from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
+from mlc.urls import expanded, redacted
 from tasks.runtime.artifacts import VERSION_FILE
 from tasks.runtime.settings import RegistrySettings
 
@@ -77,7 +78,9 @@ def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
     """The tracking server that is configured, else a database in the workspace."""
-    return settings.tracking_uri or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
+    if settings.tracking_uri:
+        return expanded(settings.tracking_uri, "registry.tracking_uri")
+    return f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
 
 
 def connect(settings: RegistrySettings, workspace: Path) -> "MlflowClient":
@@ -127,17 +130,17 @@ def registry_errors(settings: RegistrySettings, workspace: Path) -> Iterator[Non
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise _unusable(tracking_uri(settings, workspace), error) from error
+        raise _unusable(tracking_uri(settings, workspace), error) from None
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
     if "database is locked" in str(error):
         return UserError(
-            f"The MLflow database {uri!r} is locked by another program: close it and run again; what is finished is "
-            "kept."
+            f"The MLflow database {redacted(uri)!r} is locked by another program: close it and run again; what is "
+            "finished is kept."
         )
     return UserError(
-        f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
+        f"The MLflow server {redacted(uri)!r} cannot be used ({type(error).__name__}): start it, or change "
         "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."
     )
 
