@@ -9,7 +9,8 @@ import errno
 import logging
 import os
 import sys
-import traceback
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -39,6 +40,7 @@ from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
 USER_MISTAKE = 2
+DEFECT = 1
 INTERRUPTED = 130
 COMMANDS = (
     run,
@@ -139,11 +141,17 @@ def main() -> None:
     except KeyboardInterrupt:
         terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
         code = INTERRUPTED
-    except Exception:
-        # A defect of ours: the traceback is what a bug report needs.
-        traceback.print_exc()
-        code = 1
+    except Exception as error:
+        code = DEFECT
+        _tell(str(_told(error)))
     _leave(code)
+
+
+def _told(error: Exception) -> Exception:
+    """A defect of ours: its traceback, which a bug report needs, may quote prompts and goes to a file."""
+    from tasks.runtime.unexpected import Unexpected, unexpected
+
+    return error if isinstance(error, Unexpected) else unexpected(error, "mlc", Path(tempfile.gettempdir()))
 
 
 def _leave(code: int) -> NoReturn:

@@ -4,14 +4,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flows.terminal.explanations import SHOWN_DIGITS
 from flows.terminal.options import WorkspaceOption, existing
 from flows.terminal.output import plain_table, results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
+from mlc.store.damages import read_damages
 from mlc.store.runs import damaged_records, run_records
 
 SHOWN_RUNS = 5
+SHOWN_DAMAGES = 5
 
 
 def command(workspace: WorkspaceOption = None) -> None:
@@ -40,8 +43,7 @@ def show_status(workspace: Path, console: Console) -> None:
         except UserError as error:
             # What the workspace itself holds is told in any case.
             console.print(f"\n{shown(error)}", highlight=False, soft_wrap=True)
-    for problem in damaged_records(store.workspace):
-        console.print(f"\nDamaged record: {problem}.", highlight=False, soft_wrap=True)
+    _show_damages(store, console)
 
 
 def _show_artifacts(store: ArtifactStore, console: Console) -> None:
@@ -70,6 +72,24 @@ def _show_runs(workspace: Path, console: Console) -> None:
         table.add_row(str(record.number), *map(shown, (record.name, started, ended)), *counts)
     console.print()
     console.print(table)
+
+
+def _show_damages(store: ArtifactStore, console: Console) -> None:
+    from mlc.translation.memory import MEMORY_FOLDER
+
+    sentences = [f"Damaged record: {problem}." for problem in damaged_records(store.workspace)]
+    damages = read_damages(store.workspace)
+    if damages:
+        sentences.append(f"Artifacts that were found damaged and set aside: {len(damages)}. The last:")
+    sentences += [
+        f"  {damage.when[:19].replace('T', ' ')}  {damage.kind} {damage.key[:SHOWN_DIGITS]}: {damage.problem}"
+        for damage in damages[-SHOWN_DAMAGES:]
+    ]
+    parts = len(list((store.workspace / MEMORY_FOLDER).glob("*/*/*/damaged/*")))
+    if parts:
+        sentences.append(f"Parts of the translation memory that were found damaged and set aside: {parts}.")
+    for number, sentence in enumerate(sentences):
+        console.print(f"{'' if number else chr(10)}{shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 def _show_versions(store: ArtifactStore, console: Console) -> None:

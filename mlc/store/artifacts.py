@@ -8,6 +8,7 @@ Layout of a workspace::
     artifacts/.partial/<kind>-<key>/  work from which the next attempt at an artifact may go on
     artifacts/.locks/                 who makes which artifact
     artifacts/.damaged/               what failed verification, kept for a person to look at
+    damages.jsonl                     what that was, see :mod:`mlc.store.damages`
 """
 
 import errno
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlc.errors import UserError
+from mlc.store.damages import note_damage, read_damages
 from mlc.store.drafts import place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
 from mlc.store.keys import KeyParts
@@ -196,6 +198,7 @@ class ArtifactStore:
                 try:
                     self._verify(draft, kind, key)
                 except _DAMAGES as problem:
+                    note_damage(self.workspace, kind, key, f"{problem}, in the storage")
                     logger.warning(
                         "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
                     )
@@ -212,6 +215,7 @@ class ArtifactStore:
         try:
             return self._verify(folder, kind, key)
         except _DAMAGES as problem:
+            note_damage(self.workspace, kind, key, str(problem))
             logger.warning(
                 "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
             )
@@ -226,6 +230,11 @@ class ArtifactStore:
         return ArtifactRef(
             kind, key, folder.relative_to(self.workspace).as_posix(), manifest["sha256"], manifest["rows"]
         )
+
+    def damage_of(self, kind: str, key: str) -> str | None:
+        """What was wrong with an artifact when it was last found damaged; None if it never was."""
+        found = [damage for damage in read_damages(self.workspace) if (damage.kind, damage.key) == (kind, key)]
+        return found[-1].problem if found else None
 
     def discard(self, ref: ArtifactRef) -> None:
         """Sets an artifact aside that is intact but no longer holds."""

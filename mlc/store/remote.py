@@ -112,6 +112,6 @@ class RemoteArtifacts:
             raise
         except Exception as error:  # each kind of storage has errors of its own
             raise UserError(
-                f"The storage {redacted(self.url)!r} cannot be reached ({type(error).__name__}): run again when it can, "
-                "or unset storage; what is finished is in the workspace."
+                f"The storage {redacted(self.url)!r} cannot be reached ({type(error).__name__}): run again when it "
+                "can, or unset storage; what is finished is in the workspace."
             ) from None
