@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from tasks.runtime.registry import DATABASE_FILE
 from tasks.runtime.run import Run, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
+from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.translate import translate
 
@@ -306,7 +308,21 @@ def _settings(
     return validate_config(config)
 
 
+def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Keeps what an unforeseen error says from Prefect: it may quote a prompt."""
+
+    @wraps(body)
+    def confining(
+        config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+    ) -> dict[str, Any]:
+        place = Path(_settings(config, languages, workspace).workspace)
+        return confined(place, "the flow", lambda: body(config, languages, workspace))
+
+    return confining
+
+
 @flow(name="align", flow_run_name=_run_name)
+@_without_texts
 def align(
     config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
 ) -> dict[str, Any]:

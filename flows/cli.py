@@ -5,14 +5,15 @@ stand inside the functions, so that ``mlc --help`` answers at once.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import sys
-import traceback
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from flows.commands import (
@@ -35,11 +36,12 @@ from flows.commands import (
     why,
 )
 from flows.commands import filter as filter_
-from flows.terminal.output import terminal
+from flows.terminal.output import shown, terminal
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
 USER_MISTAKE = 2
+DEFECT = 1
 INTERRUPTED = 130
 COMMANDS = (
     run,
@@ -85,8 +87,17 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
-            terminal.print(f"[red]mlc:[/] {escape(told)}", highlight=False, soft_wrap=True)
+            _tell(told)
             raise typer.Exit(USER_MISTAKE) from None
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+                raise
+            _tell("A path cannot be used, because it is too long or its links go in a circle: name another one.")
+            raise typer.Exit(USER_MISTAKE) from None
+
+
+def _tell(sentence: str) -> None:
+    terminal.print(f"[red]mlc:[/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 app = typer.Typer(
@@ -133,11 +144,17 @@ def main() -> None:
     except KeyboardInterrupt:
         terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
         code = INTERRUPTED
-    except Exception:
-        # A defect of ours: the traceback is what a bug report needs.
-        traceback.print_exc()
-        code = 1
+    except Exception as error:
+        code = DEFECT
+        _tell(str(_told(error)))
     _leave(code)
+
+
+def _told(error: Exception) -> Exception:
+    """A defect of ours: its traceback, which a bug report needs, may quote prompts and goes to a file."""
+    from tasks.runtime.unexpected import Unexpected, unexpected
+
+    return error if isinstance(error, Unexpected) else unexpected(error, "mlc", Path(tempfile.gettempdir()))
 
 
 def _leave(code: int) -> NoReturn:

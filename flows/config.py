@@ -2,11 +2,13 @@
 
 import difflib
 import glob
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mlc.choices import words_of
@@ -23,6 +25,8 @@ from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import AlignSettings
 from mlc.translation.settings import TranslatorSettings
+from mlc.urls import redacted, require_no_secret
+from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
 from tasks.runtime.settings import (
     DatasetSettings,
     EditStageSettings,
@@ -45,7 +49,8 @@ class PipelineConfig(Settings):
     """Folder for everything that the run makes."""
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
-    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names."""
+    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names.
+    ``${NAME}`` stands for an environment variable."""
     runner: Literal["threads", "processes"] = "threads"
     """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
     takes the memory for its libraries. Changes no result."""
@@ -75,6 +80,18 @@ class PipelineConfig(Settings):
     @classmethod
     def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
         return resolve_languages(languages)
+
+    @field_validator("storage", mode="after")
+    @classmethod
+    def _storage_holds_no_secret(cls, storage: str | None) -> str | None:
+        return require_no_secret(storage, "storage")
+
+    @field_validator("registry", mode="after")
+    @classmethod
+    def _registry_holds_no_secret(cls, registry: RegistrySettings) -> RegistrySettings:
+        # Not by the settings themselves: what was registered by earlier releases is still read.
+        require_no_secret(registry.tracking_uri, "registry.tracking_uri")
+        return registry
 
     @field_validator("seeds", mode="after")
     @classmethod
@@ -228,6 +245,11 @@ class PipelineConfig(Settings):
         }
 
 
+_LARGEST = 2**63 - 1
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+_LONGEST_SHOWN = 80
+_SURROGATE = re.compile("[\ud800-\udfff]")
 PATH_KEYS = (
     ("prompts", "path"),
     ("policy", "model"),
@@ -287,6 +309,7 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
     Raises:
         UserError: The first thing that is wrong, in one sentence.
     """
+    _require_sound(values)
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
@@ -359,11 +382,11 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key.strip():
-            raise UserError(f"The setting {pair!r} is not of the form key=value, such as align.steps=12.")
+            raise UserError(f"The setting {_short(pair)} is not of the form key=value, such as align.steps=12.")
         try:
-            overrides[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"The value of {pair!r} cannot be read: quote it as in YAML.") from None
+            overrides[key.strip()] = parse_yaml(value)
+        except YamlProblem as problem:
+            raise UserError(f"The value of {_short(pair)} {problem}: quote it as in YAML.") from None
     return overrides
 
 
@@ -395,26 +418,56 @@ def _find(name_or_path: str) -> Path:
     shipped = SHIPPED_CONFIGS / f"{name_or_path}.yaml"
     if name_or_path in shipped_configs():
         return shipped
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
+    with suppress(OSError, RuntimeError):  # a name that is too long, or of a person who is not here
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
     raise UserError(
-        f"There is no configuration {name_or_path!r}: give a YAML file, or one of {', '.join(shipped_configs())}."
+        f"There is no configuration {_short(name_or_path)}: give a YAML file, or one of {', '.join(shipped_configs())}."
     )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as handle:
+            values = parse_yaml(handle.read(LONGEST + 1))
+    except YamlProblem as problem:
+        raise UserError(f"The configuration {str(path)!r} {problem}: correct it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The configuration {str(path)!r} cannot be read ({error}): check the file.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"The configuration {str(path)!r} is not valid YAML{where}: correct it.") from None
     if not isinstance(values, dict):
         raise UserError(f"The configuration {str(path)!r} is not a mapping of keys to values: see the shipped ones.")
+    _require_sound(values)
     return values
+
+
+def _require_sound(value: Any, *place: str) -> None:
+    """Refuses what no key can have and libraries stumble over: NUL, halves of letters, endless numbers and names.
+
+    Raises:
+        UserError: Somewhere in the values is such a thing.
+    """
+    key = ".".join(place)[:_LONGEST_SHOWN]
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _require_sound(name if isinstance(name, str) else None, *place)
+            _require_sound(inner, *place, str(name))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _require_sound(inner, *place, str(number))
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise UserError(f"The configuration key {key!r} has a number that is too large: {_LARGEST} is the largest.")
+    elif isinstance(value, str):
+        if "\0" in value or _SURROGATE.search(value):
+            raise UserError(f"The configuration key {key!r} has a text with NUL or half a letter in it: take it out.")
+        if place in (*PATH_KEYS, ("workspace",)) and not _may_be_a_path(value):
+            raise UserError(f"The configuration key {key!r} has a path with a name that is too long: shorten it.")
+
+
+def _may_be_a_path(text: str) -> bool:
+    return len(text.encode()) < _LONGEST_PATH and all(
+        len(part.encode()) <= _LONGEST_NAME for part in text.replace(os.sep, "/").split("/")
+    )
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
@@ -454,10 +507,13 @@ def _explained(error: ValidationError, *sections: str) -> UserError:
         return UserError(_unknown_key(location))
     if first["type"] == "missing":
         return UserError(f"The configuration lacks {key!r}: add it, as in the shipped configurations.")
-    value = repr(first["input"])
-    shown = value if len(value) <= 80 else f"{value[:77]}…"
     message = first["msg"][0].lower() + first["msg"][1:]
-    return UserError(f"The configuration key {key!r} has the value {shown}: {message}.")
+    return UserError(f"The configuration key {key!r} has the value {_short(first['input'])}: {message}.")
+
+
+def _short(value: Any) -> str:
+    shown = redacted(repr(value))
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 3]}…"
 
 
 def _unknown_key(location: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The base of every configuration model: frozen, and unknown keys are errors."""
+"""The base of every configuration model: frozen; unknown keys and numbers that are not finite are errors."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,4 +10,6 @@ class Settings(BaseModel):
     a YAML file only fills them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from flows.terminal.options import WorkspaceOption, workspace_or_default
-from flows.terminal.output import results
+from flows.terminal.output import results, shown
 from flows.terminal.server import DEFAULT_PORT, HOST, answers
 from mlc.errors import UserError
 
@@ -53,9 +53,9 @@ def examine(workspace: Path, console: Console) -> bool:
     findings = [finding for check in CHECKS for finding in check(workspace)]
     for finding in findings:
         mark = "[green]✓[/]" if finding.fine else ("[red]✗[/]" if finding.required else "[yellow]![/]")
-        console.print(f"{mark} {finding.name:<22} {finding.found}", highlight=False)
+        console.print(f"{mark} {finding.name:<22} {shown(finding.found)}", highlight=False)
         if not finding.fine and finding.remedy:
-            console.print(f"  → {finding.remedy}", highlight=False)
+            console.print(f"  → {shown(finding.remedy)}", highlight=False)
     return all(finding.fine or not finding.required for finding in findings)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from flows.terminal.options import WorkspaceOption, existing
-from flows.terminal.output import results
+from flows.terminal.output import results, shown
 from mlc.store import ArtifactStore
-from mlc.store.housekeeping import export_run
+from mlc.store.archives import export_run
 from mlc.store.locks import workspace_lock
 from mlc.store.runs import find_run, run_records
 
@@ -17,11 +17,16 @@ def command(
     run: Annotated[str, typer.Argument(help="Number of the run, the beginning of its id, or last.")],
     file: Annotated[Path, typer.Argument(help="The archive to write: .tar, or .tar.gz.")],
     workspace: WorkspaceOption = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Sign the archive with an Ed25519 private key in this PEM file.")
+    ] = None,
 ) -> None:
     """Write the artifacts of a run as one archive."""
     store = ArtifactStore(existing(workspace))
     records = run_records(store.workspace)
     record = records[-1] if run == "last" and records else find_run(records, run)
     with workspace_lock(store.workspace, shared=True):
-        count = export_run(store, record, file)
-    results.print(f"{count} artifacts of run {record.number} in {file} ({file.stat().st_size} bytes).", highlight=False)
+        count = export_run(store, record, file, key_file=sign)
+    results.print(
+        f"{count} artifacts of run {record.number} in {shown(file)} ({file.stat().st_size} bytes).", highlight=False
+    )

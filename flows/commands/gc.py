@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.terminal.options import WorkspaceOption, existing
-from flows.terminal.output import plain_table, results
+from flows.terminal.output import plain_table, results, terminal
 from flows.terminal.quiet import be_quiet
 from mlc.store import ArtifactStore
+from mlc.store.runs import damaged_records
 
 if TYPE_CHECKING:
     from mlc.store.housekeeping import Garbage
@@ -24,7 +25,10 @@ def command(
     be_quiet()
     from tasks.runtime.housekeeping import sweep
 
-    found = sweep(ArtifactStore(existing(workspace)), keep_last=keep_last, memory=memory, dry_run=dry_run)
+    store = ArtifactStore(existing(workspace))
+    for problem in damaged_records(store.workspace):
+        terminal.print(f"Damaged record: {problem}.", highlight=False, soft_wrap=True)
+    found = sweep(store, keep_last=keep_last, memory=memory, dry_run=dry_run)
     _show(found)
     total = sum(item.bytes for item in found)
     verb = "would be removed" if dry_run else "removed"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.terminal.options import WorkspaceOption, existing
-from flows.terminal.output import results
+from flows.terminal.output import results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
@@ -46,4 +46,4 @@ def command(
         client, store.workspace / PROMOTIONS_FILE, target, [reason] if reason else [f"gate {gate}"], by="person"
     )
     before = f" in place of version {previous}" if previous and previous != version else ""
-    results.print(f"Version {version} of {settings.model_name} is champion{before}.", highlight=False)
+    results.print(f"Version {version} of {shown(settings.model_name)} is champion{before}.", highlight=False)

@@ -10,7 +10,7 @@ from rich.console import Console
 from flows.commands.plan import plan_run, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
-from flows.terminal.output import print_json, terminal
+from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import show_work
 from flows.terminal.quiet import be_quiet
 from flows.terminal.server import answers, prefect_server
@@ -106,11 +106,11 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     version, gate = summary["model_version"], summary["gate"]
     mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
     console.print(
-        f"Registered {version['name']} version {version['version']}; gate [{color}]{mark}[/].", highlight=False
+        f"Registered {shown(version['name'])} version {version['version']}; gate [{color}]{mark}[/].", highlight=False
     )
     for reason in gate["reasons"]:
-        console.print(f"  {reason}", highlight=False)
-    console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
+        console.print(f"  {shown(reason)}", highlight=False)
+    console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)
     ran = sum(task["state"] == "ran" for task in summary["tasks"])
     console.print(
         f"Run {summary['number']} is done in {summary['seconds']:.0f} s: {ran} tasks ran, "

@@ -4,13 +4,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flows.terminal.explanations import SHOWN_DIGITS
 from flows.terminal.options import WorkspaceOption, existing
-from flows.terminal.output import plain_table, results
+from flows.terminal.output import plain_table, results, shown
 from flows.terminal.quiet import be_quiet
+from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from mlc.store.runs import run_records
+from mlc.store.damages import read_damages
+from mlc.store.runs import damaged_records, run_records
 
 SHOWN_RUNS = 5
+SHOWN_DAMAGES = 5
 
 
 def command(workspace: WorkspaceOption = None) -> None:
@@ -32,9 +36,14 @@ def show_status(workspace: Path, console: Console) -> None:
     reports = store.manifests("report")
     if reports:
         page = store.root / "report" / reports[-1]["key"] / "report.html"
-        console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+        console.print(f"\nReport: {shown(page)}", highlight=False, soft_wrap=True)
     if store.manifests("register"):
-        _show_versions(store, console)
+        try:
+            _show_versions(store, console)
+        except UserError as error:
+            # What the workspace itself holds is told in any case.
+            console.print(f"\n{shown(error)}", highlight=False, soft_wrap=True)
+    _show_damages(store, console)
 
 
 def _show_artifacts(store: ArtifactStore, console: Console) -> None:
@@ -47,7 +56,7 @@ def _show_artifacts(store: ArtifactStore, console: Console) -> None:
             size = sum(file["bytes"] for manifest in manifests for file in manifest["files"].values())
             rows = sum(manifest["rows"] or 0 for manifest in manifests)
             newest = manifests[-1]["created"][:19].replace("T", " ")
-            table.add_row(stage.name, str(len(manifests)), str(rows or ""), f"{size / 2**20:.1f}", newest)
+            table.add_row(stage.name, str(len(manifests)), str(rows or ""), f"{size / 2**20:.1f}", shown(newest))
     console.print(table)
 
 
@@ -57,12 +66,30 @@ def _show_runs(workspace: Path, console: Console) -> None:
         return
     table = plain_table("run", "configuration", "started", "ended", "ran", "cached", right=("run", "ran", "cached"))
     for record in records:
-        ran = sum(task["state"] == "ran" for task in record.tasks)
+        counts = (str(sum(task["state"] == state for task in record.tasks)) for state in ("ran", "cached"))
         started = record.started[:19].replace("T", " ")
-        counts = (str(ran), str(len(record.tasks) - ran))
-        table.add_row(str(record.number), record.name, started, record.end or "killed or still going", *counts)
+        ended = record.end or "killed or still going"
+        table.add_row(str(record.number), *map(shown, (record.name, started, ended)), *counts)
     console.print()
     console.print(table)
+
+
+def _show_damages(store: ArtifactStore, console: Console) -> None:
+    from mlc.translation.memory import MEMORY_FOLDER
+
+    sentences = [f"Damaged record: {problem}." for problem in damaged_records(store.workspace)]
+    damages = read_damages(store.workspace)
+    if damages:
+        sentences.append(f"Artifacts that were found damaged and set aside: {len(damages)}. The last:")
+    sentences += [
+        f"  {damage.when[:19].replace('T', ' ')}  {damage.kind} {damage.key[:SHOWN_DIGITS]}: {damage.problem}"
+        for damage in damages[-SHOWN_DAMAGES:]
+    ]
+    parts = len(list((store.workspace / MEMORY_FOLDER).glob("*/*/*/damaged/*")))
+    if parts:
+        sentences.append(f"Parts of the translation memory that were found damaged and set aside: {parts}.")
+    for number, sentence in enumerate(sentences):
+        console.print(f"{'' if number else chr(10)}{shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 def _show_versions(store: ArtifactStore, console: Console) -> None:
@@ -83,12 +110,12 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
     for version in sorted(versions, key=lambda found: int(found.version)):
         tags = version.tags
         alias = CHAMPION if str(version.version) == current else ""
-        table.add_row(
-            str(version.version), tags.get("gate", "not judged"), tags.get("languages", ""), tags.get("seed", ""), alias
-        )
-    console.print(f"\nRegistered model {settings.model_name}:", highlight=False)
+        told = (tags.get("gate", "not judged"), tags.get("languages", ""), tags.get("seed", ""))
+        table.add_row(str(version.version), *map(shown, told), alias)
+    console.print(f"\nRegistered model {shown(settings.model_name)}:", highlight=False)
     console.print(table)
     promotions = read_promotions(store.workspace / PROMOTIONS_FILE, settings.model_name)
     if promotions:
         last = promotions[-1]
-        console.print(f"\nLast promotion: version {last['version']}, {last['time']}, by {last['by']}.", highlight=False)
+        version, time, by = (shown(last[name]) for name in ("version", "time", "by"))
+        console.print(f"\nLast promotion: version {version}, {time}, by {by}.", highlight=False)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flows.terminal.output import shown
 from mlc.languages import resolve_language
 from tasks.runtime.run import Outcome
 
@@ -97,14 +97,14 @@ class TerminalDisplay:
                 self.progress.remove_task(bar)
         mark, color = ("✓", "green") if outcome.state == "ran" else ("=", "cyan")
         why = outcome.reason if outcome.state == "ran" else "cached"
-        line = f"[{color}]{mark}[/] {_readable(label):<46} {outcome.seconds:7.1f} s  [dim]{escape(why)}[/]"
+        line = f"[{color}]{mark}[/] {_readable(label):<46} {outcome.seconds:7.1f} s  [dim]{shown(why)}[/]"
         # A log keeps the whole line, however wide it is.
         cut = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {"soft_wrap": True}
         self.progress.console.print(line, highlight=False, **cut)
 
     def note(self, sentence: str) -> None:
         """Prints a sentence."""
-        self.progress.console.print(f"[yellow]![/] {escape(sentence)}", highlight=False, soft_wrap=True)
+        self.progress.console.print(f"[yellow]![/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 class TranslationBars:
@@ -191,7 +191,7 @@ def outcome_table(outcomes: list[dict[str, object]]) -> Table:
 
 def _readable(label: str) -> str:
     """Replaces the NLLB code at the end of a label by the language's name."""
-    head, separator, last = label.rpartition(" · ")
+    head, separator, last = shown(label).rpartition(" · ")
     if "_" in last:
         return f"{head}{separator}{resolve_language(last).english_name}"
-    return label
+    return shown(label)

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.terminal.output import plain_table
+from flows.terminal.output import plain_table, shown
 
 
 def show_edits(told: dict[str, Any], console: Console) -> None:
@@ -34,7 +34,7 @@ def show_edits(told: dict[str, Any], console: Console) -> None:
     if "taken_out" in told:
         console.print(f"Taken out: {', '.join(told['taken_out'])}.", highlight=False)
     if "out" in told:
-        console.print(f"Written to {told['out']}.", highlight=False, soft_wrap=True)
+        console.print(f"Written to {shown(told['out'])}.", highlight=False, soft_wrap=True)
 
 
 def _search_table(name: str, rows: Sequence[dict[str, Any]]) -> Table:

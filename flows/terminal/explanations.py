@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 
+from flows.terminal.output import shown
 from mlc.store.keeping import Kept
 from mlc.store.keys import PENDING
+from mlc.urls import redacted
 
 if TYPE_CHECKING:
     from flows.commands.why import Explanation
@@ -22,20 +23,20 @@ def show_explanations(explanations: "Sequence[Explanation]", console: Console) -
             console.print()
         label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
         verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
-        console.print(f"[bold]{label}[/]  {verdict}  key {item.key[:SHOWN_DIGITS]}", highlight=False)
+        console.print(f"[bold]{shown(label)}[/]  {verdict}  key {item.key[:SHOWN_DIGITS]}", highlight=False)
         for note in item.kept:
             words = f"kept {Kept(**note).words} (was {note['old_key'][:SHOWN_DIGITS]})"
-            console.print(f"  {escape(words)}", highlight=False, soft_wrap=True)
-        console.print(f"  {item.sentence}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
+            console.print(f"  {shown(words)}", highlight=False, soft_wrap=True)
+        console.print(f"  {shown(item.sentence)}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
         for words in item.differences or ():
-            console.print(f"    {escape(words)}", highlight=False, soft_wrap=True)
+            console.print(f"    {shown(words)}", highlight=False, soft_wrap=True)
         for line in _part_lines(item.parts):
-            console.print(f"  [dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+            console.print(f"  [dim]{shown(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _part_lines(parts: Mapping[str, Any]) -> list[str]:
     lines = [f"stage {parts['stage']}, version {parts['version']}"]
-    lines += [f"configuration {name} = {value}" for name, value in _flat(parts["settings"])]
+    lines += [f"configuration {name} = {redacted(str(value))}" for name, value in _flat(parts["settings"])]
     for kind, word in (("inputs", "input"), ("models", "model"), ("libraries", "library")):
         lines += [f"{word} {name} = {_shortened(value)}" for name, value in sorted(parts[kind].items())]
     lines.append(f"source files: {len(parts['sources'])}")

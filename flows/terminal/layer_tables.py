@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.terminal.output import shown
 from mlc.evaluation.layers import LayerFigures, Recommendation, Sweep
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.languages import ENGLISH
@@ -64,7 +65,7 @@ def show_sweep(
     for note in notes:
         say(f"[yellow]![/] {escape(note)}")
     say(CAVEAT)
-    console.print(f"Written: {folder}/ ({', '.join(FILES)})", highlight=False, soft_wrap=True)
+    console.print(f"Written: {shown(folder)}/ ({', '.join(FILES)})", highlight=False, soft_wrap=True)
 
 
 def _table(*columns: str, gap: int = 2) -> Table:

@@ -1,10 +1,12 @@
 """Where commands write: results on standard output; progress and errors on standard error."""
 
 import json
+import unicodedata
 from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlc.store.plain import without_nan
@@ -13,6 +15,16 @@ terminal = Console(stderr=True)
 """Progress and errors."""
 results = Console()
 """What a person asked for; with ``--json``, standard output is free for its one line."""
+
+
+def shown(value: object) -> str:
+    """A name, a path or another text from outside, for a line with markup: shown as it is, and able to do nothing.
+
+    Controls, such as those that begin escape sequences, and halves of surrogates are shown as U+FFFD.
+    """
+    return escape(
+        "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in str(value))
+    )
 
 
 def print_json(value: Any) -> None:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from flows.terminal.output import plain_table
+from flows.terminal.output import plain_table, shown
 
 Task = dict[str, Any]
 """See :func:`flows.commands.plan.plan_run`."""
@@ -21,8 +20,8 @@ def show_plan(planned: list[Task], console: Console) -> None:
         cached = task["action"] == "cached"
         last = (_count(task["rows_new"]), _seconds(task["seconds_estimated"]), task["reason"])
         action = "[cyan]cached[/]" if cached else "[yellow]run[/]"
-        place = [task["stage"], task["language"] or "", task["subject"] or ""]
-        table.add_row(*place, action, *(() if cached else map(escape, last)))
+        place = [shown(task[name] or "") for name in ("stage", "language", "subject")]
+        table.add_row(*place, action, *(() if cached else map(shown, last)))
     console.print(table)
     _show_total(planned, console)
 
@@ -36,11 +35,11 @@ def show_work(planned: list[Task], console: Console) -> None:
     table = _table("stage", "", "languages", "new rows", "about", "why")
     for (stage, subject), tasks in groups.items():
         languages = [task["language"] for task in tasks if task["language"]]
-        shown = ", ".join(languages) if len(languages) <= _LANGUAGES_SHOWN else str(len(languages))
+        told = ", ".join(languages) if len(languages) <= _LANGUAGES_SHOWN else str(len(languages))
         reasons = list(dict.fromkeys(task["reason"] for task in tasks))
         why = reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others"
         rows, seconds = (_sum([task[name] for task in tasks]) for name in ("rows_new", "seconds_estimated"))
-        table.add_row(stage, subject, shown, _count(rows), _seconds(seconds), escape(why))
+        table.add_row(stage, shown(subject), told, _count(rows), _seconds(seconds), shown(why))
     if table.row_count:
         console.print(table)
     _show_total(planned, console)

@@ -8,10 +8,10 @@ Layout of a workspace::
     artifacts/.partial/<kind>-<key>/  work from which the next attempt at an artifact may go on
     artifacts/.locks/                 who makes which artifact
     artifacts/.damaged/               what failed verification, kept for a person to look at
+    damages.jsonl                     what that was, see :mod:`mlc.store.damages`
 """
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -25,15 +25,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlc.errors import UserError
-from mlc.store.drafts import draft_file, place_folder
+from mlc.store.damages import note_damage, read_damages
+from mlc.store.drafts import place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
 from mlc.store.keys import KeyParts
 from mlc.store.locks import file_lock
+from mlc.store.manifests import MANIFEST, read_manifest, write_manifest
+from mlc.store.names import is_artifact, lies_in
 
-MANIFEST = "manifest.json"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _DAMAGES = (ValueError, OSError, KeyError, TypeError, AttributeError)
 """What reading a damaged artifact can end in."""
+_SHOWN = 100
+"""Letters of a wrong name that are shown."""
 _KEY_IN_NAMES = 32
 """Hexadecimal digits of a key in names of files that are not artifacts."""
 
@@ -130,8 +134,21 @@ class ArtifactStore:
 
     def clear_drafts(self) -> None:
         """Removes what killed runs left unfinished; only for who is alone in the workspace."""
-        for draft in self._drafts.iterdir():
-            shutil.rmtree(draft, ignore_errors=True)
+        if lies_in(self._drafts, self.workspace):
+            for draft in self._drafts.iterdir():
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def place(self, kind: str, key: str) -> Path:
+        """Absolute folder that an artifact has, or would have.
+
+        Raises:
+            UserError: These are no names of a kind and a key.
+        """
+        if not is_artifact(kind, key):
+            raise UserError(
+                f"{f'{kind}/{key}'[:_SHOWN]!r} names no artifact: a kind is a stage, a key has 64 hexadecimal digits."
+            )
+        return self.root / kind / key
 
     def folder(self, ref: ArtifactRef) -> Path:
         """Absolute folder of an artifact."""
@@ -140,13 +157,20 @@ class ArtifactStore:
     def glance(self, kind: str, key: str) -> ArtifactRef | None:
         """Looks whether an artifact is there, by its manifest and the sizes of its files alone; changes nothing."""
         try:
-            return self._verify(self.root / kind / key, kind, key, contents=False)
+            return self._verify(self.place(kind, key), kind, key, contents=False)
         except _DAMAGES:
             pass
         manifest = self.remote.manifest(kind, key) if self.remote else None
-        if manifest is None or manifest.get("key") != key:
+        if manifest is None or (manifest["kind"], manifest["key"]) != (kind, key):
             return None
         return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
+
+    def intact(self, kind: str, key: str) -> ArtifactRef | None:
+        """Looks for an intact artifact in this place as :meth:`find` does, and changes nothing."""
+        try:
+            return self._verify(self.place(kind, key), kind, key)
+        except _DAMAGES:
+            return None
 
     def find(self, kind: str, key: str) -> ArtifactRef | None:
         """Looks for an intact artifact: every file by its digest, every table by its rows.
@@ -174,6 +198,7 @@ class ArtifactStore:
                 try:
                     self._verify(draft, kind, key)
                 except _DAMAGES as problem:
+                    note_damage(self.workspace, kind, key, f"{problem}, in the storage")
                     logger.warning(
                         "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
                     )
@@ -184,12 +209,13 @@ class ArtifactStore:
             shutil.rmtree(draft, ignore_errors=True)
 
     def _find_here(self, kind: str, key: str) -> ArtifactRef | None:
-        folder = self.root / kind / key
+        folder = self.place(kind, key)
         if not folder.exists():
             return None
         try:
             return self._verify(folder, kind, key)
         except _DAMAGES as problem:
+            note_damage(self.workspace, kind, key, str(problem))
             logger.warning(
                 "The %s artifact %s is damaged (%s); it is set aside and made again.", kind, key[:12], problem
             )
@@ -200,10 +226,15 @@ class ArtifactStore:
     def reference(self, kind: str, key: str) -> ArtifactRef:
         """The reference of an artifact that was just written; its files are not read again."""
         manifest = self.manifest(kind, key)
-        folder = self.root / kind / key
+        folder = self.place(kind, key)
         return ArtifactRef(
             kind, key, folder.relative_to(self.workspace).as_posix(), manifest["sha256"], manifest["rows"]
         )
+
+    def damage_of(self, kind: str, key: str) -> str | None:
+        """What was wrong with an artifact when it was last found damaged; None if it never was."""
+        found = [damage for damage in read_damages(self.workspace) if (damage.kind, damage.key) == (kind, key)]
+        return found[-1].problem if found else None
 
     def discard(self, ref: ArtifactRef) -> None:
         """Sets an artifact aside that is intact but no longer holds."""
@@ -214,20 +245,19 @@ class ArtifactStore:
 
     def manifest(self, kind: str, key: str) -> dict[str, Any]:
         """Manifest of an artifact: key parts, files with digests, rows, times, facts."""
-        path = self.root / kind / key / MANIFEST
+        path = self.place(kind, key) / MANIFEST
         if not path.exists() and self.remote and (elsewhere := self.remote.manifest(kind, key)):
             return elsewhere
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return manifest
+        return read_manifest(path)
 
     def manifests(self, kind: str) -> list[dict[str, Any]]:
         """Every manifest of one kind, the one that has had its key longest first."""
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
             try:
-                manifest = json.loads(path.read_text(encoding="utf-8"))
+                manifest = read_manifest(path)
                 found.append((_since(manifest), path.parent.name, manifest))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, OSError):
                 logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
@@ -277,7 +307,7 @@ class ArtifactStore:
             "seconds": round(seconds, 3),
             "facts": draft.facts,
         }
-        _write_manifest(draft.path, manifest)
+        write_manifest(draft.path, manifest)
         self._publish(draft.path, kind, parts.key)
 
     def also_under(self, kind: str, key: str, parts: KeyParts, note: Mapping[str, Any]) -> ArtifactRef | None:
@@ -309,7 +339,7 @@ class ArtifactStore:
                     draft.mkdir()
                     for name in manifest["files"]:
                         _link(self.folder(ref) / name, draft / name)
-                    _write_manifest(draft, {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept})
+                    write_manifest(draft, {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept})
                     self._publish(draft, kind, parts.key)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -322,7 +352,7 @@ class ArtifactStore:
 
     def _place(self, draft: Path, kind: str, key: str) -> None:
         """Gives a whole artifact its name, unless another process was first."""
-        target = self.root / kind / key
+        target = self.place(kind, key)
         # What is there and damaged is set aside when it is looked at.
         if not place_folder(draft, target) and self._find_here(kind, key) is None:
             place_folder(draft, target)
@@ -331,15 +361,15 @@ class ArtifactStore:
         manifest_path = folder / MANIFEST
         if not manifest_path.exists():
             raise ValueError("it has no manifest")
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict):
-            raise ValueError("its manifest is no manifest")
+        manifest = read_manifest(manifest_path)
         if manifest["key"] != key or manifest["kind"] != kind:
             raise ValueError("its manifest belongs to another artifact")
         for name, expected in manifest["files"].items():
             path = folder / name
             if not path.is_file():
                 raise ValueError(f"its file {name} is missing")
+            if not lies_in(path, folder):
+                raise ValueError(f"its file {name} lies elsewhere")
             if path.stat().st_size != expected["bytes"]:
                 raise ValueError(f"its file {name} has changed")
             if contents and digest_file(path) != expected["sha256"]:
@@ -365,12 +395,6 @@ def _table_facts(path: Path) -> dict[str, Any]:
     except pa.ArrowException as error:
         # What Arrow says of a broken file can hold pieces of it, and so of a prompt.
         raise ValueError(f"its file {path.name} cannot be read ({type(error).__name__})") from None
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    # Last, so that it marks a whole artifact.
-    with draft_file(folder / MANIFEST) as unfinished:
-        unfinished.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _link(file: Path, target: Path) -> None:

@@ -5,10 +5,12 @@ The artifact is stored under its new key as well; its manifest says who kept it,
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlc.store.artifacts import ArtifactStore
 from mlc.store.keys import KeyParts
+
+if TYPE_CHECKING:
+    from mlc.store.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Keepable:
     """Whether only code and libraries differ."""
 
 
-def find_keepable(store: ArtifactStore, parts: KeyParts, language: str | None, subject: str | None) -> Keepable | None:
+def find_keepable(
+    store: "ArtifactStore", parts: KeyParts, language: str | None, subject: str | None
+) -> Keepable | None:
     """Looks for the artifact that may take the place of one that would be made.
 
     Args:
@@ -70,7 +74,7 @@ def find_keepable(store: ArtifactStore, parts: KeyParts, language: str | None, s
     return newest
 
 
-def keep(store: ArtifactStore, parts: KeyParts, note: Kept) -> bool:
+def keep(store: "ArtifactStore", parts: KeyParts, note: Kept) -> bool:
     """Gives an artifact the key that its code would have now.
 
     Args:
@@ -89,7 +93,7 @@ def kept_notes(manifest: dict[str, Any]) -> list[Kept]:
     return [Kept(**entry) for entry in manifest.get("kept", ())]
 
 
-def kept_sentences(store: ArtifactStore, artifacts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def kept_sentences(store: "ArtifactStore", artifacts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Says of the artifacts of a run which were kept, those that were kept together in one sentence.
 
     Args:

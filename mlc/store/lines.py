@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,22 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The entries, oldest first, without those that were cut off; none if there is no such file."""
-    return _entries(path.read_bytes()) if path.is_file() else []
+    """The entries, oldest first, without those that were cut off or are none; none if there is no such file."""
+    return read_lines_with_damage(path)[0]
+
+
+def read_lines_with_damage(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The entries as :func:`read_lines` gives them, and the number of lines that are none.
+
+    A last line without an end is being written, or was cut off by a kill, and does not count.
+    """
+    if not path.is_file():
+        return [], 0
+    content = path.read_bytes()
+    entries = _entries(content)
+    whole, _, last = content.rpartition(b"\n")
+    lines = sum(1 for line in whole.split(b"\n") if line) + len(_entries(last))
+    return entries, lines - len(entries)
 
 
 def read_lines_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
@@ -51,8 +66,8 @@ def _entries(content: bytes) -> list[dict[str, Any]]:
     found = []
     # Other line ends of Unicode may stand inside an entry.
     for line in content.split(b"\n"):
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                found.append(entry)
     return found

@@ -4,22 +4,23 @@ The workspace stays where stages read and write; the storage gets a copy of ever
 an upload that was cut off is not seen.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mlc.errors import UserError
-from mlc.store.artifacts import MANIFEST
 from mlc.store.hashing import folder_files
+from mlc.store.manifests import LONGEST, MANIFEST, parsed_manifest
+from mlc.urls import expanded, redacted
 
 
 class RemoteArtifacts:
     """The artifacts below a URL.
 
     Args:
-        url: As fsspec has it: ``s3://bucket/folder``, ``gs://…``, ``file:///…``, ``memory://…``.
+        url: As fsspec has it: ``s3://bucket/folder``, ``gs://…``, ``file:///…``, ``memory://…``; ``${NAME}`` stands for
+            an environment variable.
 
     Raises:
         UserError: The URL is of no known kind, or the package for it is not installed.
@@ -30,24 +31,26 @@ class RemoteArtifacts:
 
         self.url = url.rstrip("/")
         try:
-            self._files, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
+            self._files, root = fsspec.core.url_to_fs(expanded(self.url, "storage"))
+        except UserError:
+            raise
+        except Exception as error:  # each kind of storage has errors of its own
             raise UserError(
-                f"The storage {url!r} cannot be used ({error}): install the package that it needs, or change the URL."
+                f"The storage {redacted(url)!r} cannot be used ({type(error).__name__}): install the package that "
+                "it needs, or change the URL."
             ) from None
         self._root = root.rstrip("/")
 
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Manifest of an artifact; None if the storage has no whole one."""
+        """Manifest of an artifact; None if the storage has no whole one that can be read."""
         with self._told():
             try:
-                content = self._files.cat_file(f"{self._folder(kind, key)}/{MANIFEST}")
+                content = self._files.cat_file(f"{self._folder(kind, key)}/{MANIFEST}", end=LONGEST)
             except FileNotFoundError:
                 return None
         try:
-            manifest: dict[str, Any] = json.loads(content)
-            return manifest if isinstance(manifest["files"], dict) else None
-        except (ValueError, KeyError, TypeError):
+            return parsed_manifest(content)
+        except ValueError:
             return None
 
     def push(self, folder: Path, kind: str, key: str) -> None:
@@ -86,11 +89,13 @@ class RemoteArtifacts:
         place = self._folder(kind, key)
         with self._told():
             for name in (*manifest["files"], MANIFEST):
-                target = (folder / name).resolve()
-                if not target.is_relative_to(folder.resolve()):
-                    return False
+                target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
+                    # Nothing larger than was declared fills the disk.
+                    longest = manifest["files"][name]["bytes"] if name in manifest["files"] else LONGEST
+                    if self._files.info(f"{place}/{name}")["size"] > longest:
+                        return False
                     self._files.get_file(f"{place}/{name}", str(target))
                 except FileNotFoundError:
                     return False
@@ -107,6 +112,6 @@ class RemoteArtifacts:
             raise
         except Exception as error:  # each kind of storage has errors of its own
             raise UserError(
-                f"The storage {self.url!r} cannot be reached ({type(error).__name__}): run again when it can, or unset "
-                "storage; what is finished is in the workspace."
-            ) from error
+                f"The storage {redacted(self.url)!r} cannot be reached ({type(error).__name__}): run again when it "
+                "can, or unset storage; what is finished is in the workspace."
+            ) from None

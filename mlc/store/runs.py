@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import UserError
-from mlc.store.lines import append_line, read_lines, read_lines_from
+from mlc.store.lines import append_line, read_lines_from, read_lines_with_damage
+from mlc.store.names import is_artifact
 
 RUNS_FOLDER = "runs"
-_NAME = re.compile(r"^(\d{6,})\.jsonl$")
+_NAME = re.compile(r"([0-9]{6,18})\.jsonl")
+_PASSING = {"starting", "note"}
+"""Lines that processes write for the process of the flow."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class RunRecord:
     """Stage, language, subject, state, seconds, reason and key of each task that ended well."""
     end: str | None = None
     """``completed`` or ``failed``; None for one that was killed, or is still going."""
+    damaged: int = 0
+    """Lines that say nothing that can be read, which are passed over."""
 
     def key_of(self, stage: str, language: str | None, subject: str | None) -> str | None:
         """Key of the artifact that a task of this run made or found; None if it had no such task."""
@@ -122,13 +127,13 @@ def _file(folder: Path, number: int) -> Path:
 def _files(folder: Path) -> list[tuple[int, Path]]:
     if not folder.is_dir():
         return []
-    matches = ((_NAME.match(path.name), path) for path in folder.iterdir())
+    matches = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def run_records(workspace: Path) -> list[RunRecord]:
-    """The records of a workspace, oldest first; lines that were cut off by a kill are passed over."""
-    return [record for number, path in _files(workspace / RUNS_FOLDER) if (record := _read(number, path))]
+    """The records of a workspace, oldest first; what cannot be read is passed over, see :func:`damaged_records`."""
+    return [record for _, path in _files(workspace / RUNS_FOLDER) if (record := read_record(path))]
 
 
 def find_run(records: list[RunRecord], name: str) -> RunRecord:
@@ -148,17 +153,63 @@ def find_run(records: list[RunRecord], name: str) -> RunRecord:
     raise UserError(f"{name!r} {problem}: give a number (the last ones are {known}), or the beginning of a run's id.")
 
 
-def _read(number: int, path: Path) -> RunRecord | None:
+def damaged_records(workspace: Path) -> list[str]:
+    """Says of each record that is damaged which one it is, and how much of it is passed over."""
+    told = []
+    for _, path in _files(workspace / RUNS_FOLDER):
+        record, place = read_record(path), f"{RUNS_FOLDER}/{path.name}"
+        if record is None and path.stat().st_size:
+            told.append(f"{place} is passed over: it does not say of which run it is")
+        elif record is not None and record.damaged:
+            told.append(f"{place} has {record.damaged} line{'s' * (record.damaged > 1)} that cannot be read")
+    return told
+
+
+def is_record_name(name: str) -> bool:
+    """Whether a file of this name is the record of a run."""
+    return _NAME.fullmatch(name) is not None
+
+
+def read_record(path: Path) -> RunRecord | None:
+    """One record; None if it does not say of which run it is, or cannot be read."""
+    try:
+        lines, damaged = read_lines_with_damage(path)
+    except OSError:
+        return None
     head: dict[str, Any] = {}
     tasks: list[dict[str, Any]] = []
     end: str | None = None
-    for line in read_lines(path):
-        if "task" in line:
-            tasks.append(line["task"])
-        elif "end" in line:
+    for line in lines:
+        if "task" in line and (task := _task(line["task"])):
+            tasks.append(task)
+        elif isinstance(line.get("end"), str):
             end = line["end"]
-        elif "run" in line:
+        elif _is_head(line):
             head = line
+        elif not line.keys() & _PASSING:
+            damaged += 1
     if not head:
         return None
-    return RunRecord(number, head["id"], head["name"], head["started"], head.get("config", {}), tuple(tasks), end)
+    return RunRecord(
+        int(path.stem), head["id"], head["name"], head["started"], head.get("config", {}), tuple(tasks), end, damaged
+    )
+
+
+def _is_head(line: dict[str, Any]) -> bool:
+    texts = (line.get(name) for name in ("id", "name", "started"))
+    return type(line.get("run")) is int and all(isinstance(text, str) for text in texts) and _is_config(line)
+
+
+def _is_config(line: dict[str, Any]) -> bool:
+    return isinstance(line.get("config", {}), dict)
+
+
+def _task(task: Any) -> dict[str, Any] | None:
+    """What a line says of a task; None if it cannot be."""
+    if not isinstance(task, dict) or not is_artifact(task.get("stage"), task.get("key")):
+        return None
+    found = {"language": None, "subject": None, "state": "", **task}
+    texts = (found["language"], found["subject"])
+    if not isinstance(found["state"], str) or not all(text is None or isinstance(text, str) for text in texts):
+        return None
+    return found

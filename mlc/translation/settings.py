@@ -2,9 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlc.settings import Settings
+from mlc.urls import require_no_secret
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "float16", "bfloat16", "int8"]
@@ -42,11 +43,17 @@ class TranslatorSettings(Settings):
     """Numbers to compute with; ``auto`` is float32 on a CPU, float16 on a GPU, and int8 with ``ctranslate2`` on a
     CPU."""
     endpoint: str | None = None
-    """Base address for ``http``, such as ``http://127.0.0.1:8000/v1``."""
+    """Base address for ``http``, such as ``http://127.0.0.1:8000/v1``; ``${NAME}`` stands for an environment
+    variable."""
     api_key_variable: str = "MLC_TRANSLATOR_KEY"
     """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
     concurrency: int = Field(default=4, ge=1, le=256)
     """Requests to the endpoint at once."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _holds_no_secret(cls, endpoint: str | None) -> str | None:
+        return require_no_secret(endpoint, "translator.endpoint")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mlc.errors import UserError
 from mlc.store import ArtifactStore
+from mlc.store.hashing import folder_files
 from mlc.store.housekeeping import Artifact, Garbage, artifacts_of, direct_inputs, garbage, kept_runs, remove
 from mlc.store.locks import workspace_lock
+from mlc.store.names import lies_in
 from mlc.store.runs import run_records
 from mlc.translation.memory import MEMORY_FOLDER
 from tasks.runtime.registry import read_version, version_problem
@@ -40,7 +41,7 @@ def sweep(store: ArtifactStore, *, keep_last: int, memory: bool, dry_run: bool) 
         remove(store, [item for item in found if item.what != MEMORY_FOLDER])
         for item in found:
             if item.what == MEMORY_FOLDER:
-                shutil.rmtree(item.path)
+                item.path.unlink() if item.path.is_symlink() else shutil.rmtree(item.path)
     return found
 
 
@@ -60,7 +61,7 @@ def _of_registered_versions(store: ArtifactStore) -> set[Artifact]:
         try:
             settings = RegistrySettings(**manifest["parts"]["settings"]["registry"])
             gone = version_problem(read_version(store, ref), settings, store.workspace)
-        except UserError:  # a registry that cannot be asked may hold it
+        except (ValueError, KeyError, TypeError):  # a registry that cannot be asked, or is not named, may hold it
             gone = None
         if gone is None:
             standing.add(("register", ref.key))
@@ -78,11 +79,14 @@ def _unused_memories(store: ArtifactStore, needed: set[Artifact]) -> list[Garbag
     for kind, key in needed:
         if kind == "translate" and (ref := store.glance(kind, key)):
             parts = store.manifest(ref.kind, ref.key)["parts"]
-            used.append((parts["models"]["translator"], parts["settings"]["translator"]))
-    found = []
-    for folder in sorted((store.workspace / MEMORY_FOLDER).glob("*")):
+            used.append((parts["models"].get("translator"), parts["settings"].get("translator")))
+    found: list[Garbage] = []
+    memories = store.workspace / MEMORY_FOLDER
+    if not lies_in(memories, store.workspace):
+        return found
+    for folder in sorted(memories.glob("*")):
         if folder.is_dir() and _translator_of(folder) not in used:
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            size = 0 if folder.is_symlink() else sum(file.stat().st_size for file in folder_files(folder))
             found.append(Garbage(folder, size, MEMORY_FOLDER))
     return found
 

@@ -17,6 +17,7 @@ from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.drafts import draft_file
 from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
+from mlc.urls import expanded, redacted
 from tasks.runtime.artifacts import VERSION_FILE
 from tasks.runtime.settings import RegistrySettings
 
@@ -27,6 +28,8 @@ CHAMPION = "champion"
 PROMOTIONS_FILE = "promotions.jsonl"
 DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
+_PROMOTION = {"time", "name", "version", "run_id", "by", "reasons", "previous"}
+"""What a line of the record says, at least."""
 _NOT_READ = "not read"
 _KEY_TAG = "mlc.key"
 """Of an MLflow run: the key of the registration that it belongs to."""
@@ -66,13 +69,18 @@ def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
     registered = store.manifests("register")
     if not registered:
         raise UserError("Nothing is registered in this workspace yet: run the pipeline first.")
-    stored: dict[str, Any] = registered[-1]["parts"]["settings"]["registry"]
-    return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
+    stored = registered[-1]["parts"]["settings"].get("registry")
+    try:
+        return RegistrySettings(**{**stored, **({"model_name": name} if name else {})})
+    except (TypeError, ValueError):
+        raise UserError("The last registration does not say where it went: run the pipeline again.") from None
 
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
     """The tracking server that is configured, else a database in the workspace."""
-    return settings.tracking_uri or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
+    if settings.tracking_uri:
+        return expanded(settings.tracking_uri, "registry.tracking_uri")
+    return f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
 
 
 def connect(settings: RegistrySettings, workspace: Path) -> "MlflowClient":
@@ -122,17 +130,17 @@ def registry_errors(settings: RegistrySettings, workspace: Path) -> Iterator[Non
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise _unusable(tracking_uri(settings, workspace), error) from error
+        raise _unusable(tracking_uri(settings, workspace), error) from None
 
 
 def _unusable(uri: str, error: Exception) -> UserError:
     if "database is locked" in str(error):
         return UserError(
-            f"The MLflow database {uri!r} is locked by another program: close it and run again; what is finished is "
-            "kept."
+            f"The MLflow database {redacted(uri)!r} is locked by another program: close it and run again; what is "
+            "finished is kept."
         )
     return UserError(
-        f"The MLflow server {uri!r} cannot be used ({type(error).__name__}): start it, or change "
+        f"The MLflow server {redacted(uri)!r} cannot be used ({type(error).__name__}): start it, or change "
         "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."
     )
 
@@ -263,7 +271,7 @@ def read_promotions(record: Path, name: str) -> list[dict[str, Any]]:
         record: ``promotions.jsonl`` of a workspace, which need not be there.
         name: Name of the registered model.
     """
-    return [entry for entry in read_lines(record) if entry["name"] == name]
+    return [entry for entry in read_lines(record) if entry.get("name") == name and entry.keys() >= _PROMOTION]
 
 
 def champion(client: "MlflowClient", name: str) -> str | None:

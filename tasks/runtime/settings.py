@@ -77,11 +77,12 @@ class RegistrySettings(Settings):
     """Where models are registered."""
 
     tracking_uri: str | None = None
-    """MLflow tracking server or database; none = a database in the workspace."""
-    model_name: str = Field(default="multilingual-policy", min_length=1)
-    """Name of the registered model."""
-    experiment: str = Field(default="mlc", min_length=1)
-    """Name of the experiment."""
+    """MLflow tracking server or database; none = a database in the workspace. ``${NAME}`` stands for an environment
+    variable."""
+    model_name: str = Field(default="multilingual-policy", max_length=250, pattern=r"^\w[\w .-]*$")
+    """Name of the registered model: letters, digits, ``_``, ``-``, ``.`` and spaces."""
+    experiment: str = Field(default="mlc", max_length=250, pattern=r"^[\w/][\w/ .@-]*$")
+    """Name of the experiment; it may have ``/`` and ``@`` as well."""
 
 
 class EditStageSettings(EditSettings):

@@ -22,6 +22,7 @@ from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
 from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waiting, working_time
+from tasks.runtime.unexpected import confined
 
 P = ParamSpec("P")
 CAUSE_SECONDS = 5.0
@@ -176,7 +177,8 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         @wraps(body)
         def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
             given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
-            return body(open_run(run), *map(_unwrapped, args), **given)
+            opened = open_run(run)
+            return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
 
         return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
 
@@ -252,6 +254,7 @@ def produce(
 
     Raises:
         UserError: The workspace cannot be written.
+        Unexpected: The artifact could not be made, for a reason that nobody foresaw.
     """
     job = _Job(stage, parts, language, subject, work)
     if run.planning:
@@ -263,7 +266,8 @@ def produce(
             ref = run.store.find(stage.name, parts.key)
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
-                return _make(run, job, write, ref, problem, started)
+                what = f"{job.label} (artifact {parts.key[:12]})"
+                return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started))
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
     run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
@@ -366,6 +370,8 @@ def _role(facts: Mapping[str, Any]) -> str:
 
 def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: str | None) -> str:
     """What changed since a stage last ran for the same language and subject, in a few words."""
+    if (damage := store.damage_of(parts.stage, parts.key)) is not None:
+        return f"its artifact was damaged: {damage}"
     same = [
         manifest
         for manifest in store.manifests(parts.stage)

@@ -93,6 +93,48 @@ def test_every_unknown_key_is_an_error_that_names_a_near_one() -> None:
         assert f"'{right}'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"registry.model_name": name}, "'registry.model_name'")
+        for name in ("it's", 'a"b', "../x", "a/b", "a:b", "", ".x", "x" * 251, "a`b", "[red]x[/]", "a\nb")
+    ]
+    + [({"registry.experiment": name}, "'registry.experiment'") for name in ("it's", "..", "a\nb", "")]
+    + [
+        (overrides, "finite number")
+        for overrides in (
+            {"align.learning_rate": float("inf")},
+            {"align.consistency.weight": float("nan")},
+            {"gate.min_safety": float("nan")},
+            {"quality.default.length_z": float("-inf")},
+            {"edit.gamma": float("inf")},
+        )
+    ]
+    + [
+        ({"name": "a\0b"}, "'name' has a text with NUL or half a letter"),
+        ({"workspace": "a\ud800"}, "'workspace' has a text with NUL or half a letter"),
+        ({"prompts.path": "x" * 300}, "'prompts.path' has a path with a name that is too long"),
+        ({"workspace": "x/" * 3000}, "'workspace' has a path with a name that is too long"),
+        ({"seeds": [10**4000]}, r"'seeds\.0' has a number that is too large"),
+    ],
+)
+def test_odd_values_are_refused_in_one_sentence(overrides: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        load_config("smoke", overrides=overrides)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["mlc", "My model-2.0", "modèle_é", "Σ"])
+def test_names_of_models(name: str) -> None:
+    assert load_config("smoke", overrides={"registry.model_name": name}).registry.model_name == name
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-this-name/x.yaml", "x/" * 3000, "[red]x[/]"])
+def test_a_file_that_cannot_be_there(name: str) -> None:
+    with pytest.raises(UserError, match="There is no configuration"):
+        load_config(name)
+
+
 def test_missing_key_is_named() -> None:
     with pytest.raises(UserError, match=r"lacks 'prompts'"):
         validate_config({"name": "x", "languages": ["es"]})

@@ -105,10 +105,14 @@ def test_the_first_of_two_equal_artifacts_stays(store):
     assert list((store.root / ".drafts").iterdir()) == []
 
 
-def edit_manifest(**changes):
+def edit_manifest(*, sealed=True, **changes):
+    """Changes fields of a manifest; without its seal it is one of an earlier release, which had no digest over all."""
+
     def edit(folder):
-        manifest = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
+        manifest = {**json.loads((folder / MANIFEST).read_text()), **changes}
+        if not sealed:
+            del manifest["digest"]
+        (folder / MANIFEST).write_text(json.dumps(manifest))
 
     return edit
 
@@ -123,9 +127,14 @@ DAMAGES = {
     "manifest is no object": (lambda folder: (folder / MANIFEST).write_text("[]"), "is damaged"),
     "manifest is null": (lambda folder: (folder / MANIFEST).write_text("null"), "is damaged"),
     "manifest without files": (lambda folder: (folder / MANIFEST).write_text("{}"), "is damaged"),
-    "another key": (edit_manifest(key="ab" * 32), "belongs to another artifact"),
-    "another kind": (edit_manifest(kind="translate"), "belongs to another artifact"),
-    "another digest": (edit_manifest(sha256="ab" * 32), "digest does not match"),
+    "another key": (edit_manifest(sealed=False, key="ab" * 32), "belongs to another artifact"),
+    "another kind": (edit_manifest(sealed=False, kind="translate"), "belongs to another artifact"),
+    "another digest": (edit_manifest(sealed=False, sha256="ab" * 32), "digest does not match"),
+    "other facts": (edit_manifest(facts={"kept": 3}), "manifest has changed"),
+    "other rows": (edit_manifest(rows=4), "manifest has changed"),
+    "another field": (edit_manifest(sealed=False, dgest="ab" * 32), "fields that no manifest has"),
+    "a name that leads out": (edit_manifest(sealed=False, files={"../x": {"bytes": 1, "sha256": ""}}), "cannot be"),
+    "nested": (lambda folder: (folder / MANIFEST).write_text("[" * 100_000), "is no manifest"),
 }
 
 
@@ -320,7 +329,10 @@ def test_a_kill_at_any_moment_leaves_only_whole_artifacts(store):
     for trial in range(4):
         process = start(MANY, store.workspace)
         assert process.stdout.readline() == "started\n"
-        time.sleep(0.05 + 0.033 * trial)
+        # On a busy machine the first one takes its time.
+        while not (store.root / "stage").is_dir():
+            time.sleep(0.01)
+        time.sleep(0.033 * trial)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=10)
         made = [path.name for path in (store.root / "stage").iterdir()]

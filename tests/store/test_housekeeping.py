@@ -1,11 +1,7 @@
-import io
-import tarfile
-
 import pytest
 
-from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
-from mlc.store.housekeeping import artifacts_of, direct_inputs, export_run, garbage, import_archive, kept_runs, remove
+from mlc.store.housekeeping import artifacts_of, direct_inputs, garbage, kept_runs, remove
 from mlc.store.runs import RunRecord, recorded, run_records
 
 
@@ -83,91 +79,31 @@ def test_inputs_are_found_by_content(store):
     assert direct_inputs(store, [("ingest", prompts.key)]) == set()
 
 
-@pytest.fixture
-def exported(store, tmp_path):
-    refs = [make(store, "a", 1), make(store, "b", 2)]
-    make(store, "a", 9)
-    file = tmp_path / "run.tar.gz"
-    assert export_run(store, run(store, refs, "run-id"), file) == 2
-    return refs, file
+def test_links_go_as_links_and_what_they_lead_to_stays(store, tmp_path):
+    outside = tmp_path / "outside"
+    for name in ("a", "b"):
+        (outside / name / KeyParts("a", 1).key).mkdir(parents=True)
+    (outside / "file").write_text("x")
+    make(store, "a", 1)
+    (store.root / "a" / ("0" * 64)).symlink_to(outside)
+    (store.root / "b").symlink_to(outside / "b")
+    (store.root / ".damaged" / "x").symlink_to(outside / "a")
+    (store.root / ".partial").symlink_to(outside)
+    (store.root / "a" / "notes of mine").mkdir()
+    before = sorted(outside.rglob("*"))
+    found = garbage(store, set(), unfinished=True)
+    assert [item.what for item in found] == ["a", "a", "damaged"]
+    remove(store, found)
+    assert sorted(outside.rglob("*")) == before
+    assert [path.name for path in (store.root / "a").iterdir()] == ["notes of mine"]
+    assert list((store.root / ".damaged").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["run.tar", "run.tgz"])
-def test_a_run_travels_whole(store, tmp_path, name):
-    refs = [make(store, "a", 1), make(store, "b", 2)]
-    export_run(store, run(store, refs, "run-id"), tmp_path / name)
-    there = ArtifactStore(tmp_path / "there")
-    assert import_archive(there, tmp_path / name) == (2, 2)
-    assert [there.find(ref.kind, ref.key) for ref in refs] == refs
-    (record,) = run_records(there.workspace)
-    assert (record.id, artifacts_of([record])) == ("run-id", {(ref.kind, ref.key) for ref in refs})
-    assert import_archive(there, tmp_path / name) == (0, 2)
-    assert len(run_records(there.workspace)) == 1
-    assert list((there.root / ".drafts").iterdir()) == []
-
-
-def test_an_import_makes_a_damaged_artifact_whole(exported, store):
-    refs, file = exported
-    (store.folder(refs[0]) / "inner" / "file.txt").write_text("damage")
-    assert import_archive(store, file) == (1, 2)
-    assert store.find("a", refs[0].key) == refs[0]
-
-
-def test_an_incomplete_run_is_not_exported(store, tmp_path):
-    ref = make(store, "a", 1)
-    record = run(store, [ref])
-    (store.folder(ref) / "inner" / "file.txt").write_text("damage")
-    with pytest.raises(UserError, match="of run 1 is not there or damaged"):
-        export_run(store, record, tmp_path / "run.tar")
-    assert not (tmp_path / "run.tar").exists()
-    ref = make(store, "a", 1)
-    with pytest.raises(UserError, match="cannot be written"):
-        export_run(store, record, tmp_path / "no" / "run.tar")
-
-
-def rewritten(file, change):
-    """The archive with each member's content changed by a function of name and content; None leaves it out."""
-    target = file.with_name("changed.tar")
-    with tarfile.open(file) as old, tarfile.open(target, "w") as new:
-        for member in old:
-            content = old.extractfile(member).read() if member.isfile() else b""
-            content = change(member.name, content) if member.isfile() else content
-            if content is not None:
-                member.size = len(content)
-                new.addfile(member, io.BytesIO(content))
-    return target
-
-
-DAMAGES = {
-    "cut off": lambda file: file.write_bytes(file.read_bytes()[:-40]) and file,
-    "not an archive": lambda file: file.write_text("text") and file,
-    "missing": lambda file: file.with_name("gone.tar"),
-    "a changed file": lambda file: rewritten(file, lambda n, c: c[:-1] + b"x" if n.endswith("file.txt") else c),
-    "a missing file": lambda file: rewritten(file, lambda n, c: None if n.endswith("file.txt") else c),
-    "without contents": lambda file: rewritten(file, lambda n, c: None if n == "contents.json" else c),
-    "of a later format": lambda file: rewritten(file, lambda n, c: c.replace(b'"format": 1', b'"format": 2')),
-    "another key": lambda file: rewritten(file, lambda n, c: c.replace(b'"version": 1', b'"version": 7')),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_archive_changes_nothing(exported, tmp_path, damage):
-    _, file = exported
-    there = ArtifactStore(tmp_path / "there")
-    with pytest.raises(UserError, match=r"archive|is damaged"):
-        import_archive(there, damage(file))
-    assert {path.name for path in there.root.iterdir()} <= {".drafts", ".damaged"}
-    assert list((there.root / ".drafts").iterdir()) == []
-    assert run_records(there.workspace) == []
-
-
-@pytest.mark.parametrize("name", ["../../outside.txt", "/outside.txt"])
-def test_an_archive_cannot_write_elsewhere(tmp_path, name):
-    hostile = tmp_path / "hostile.tar"
-    with tarfile.open(hostile, "w") as archive:
-        info = tarfile.TarInfo(name)
-        info.size = 1
-        archive.addfile(info, io.BytesIO(b"x"))
-    with pytest.raises(UserError, match="cannot be read"):
-        import_archive(ArtifactStore(tmp_path / "deep" / "there"), hostile)
-    assert not list(tmp_path.rglob("outside.txt"))
+def test_linked_drafts_of_others_are_not_cleared(tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "draft").mkdir(parents=True)
+    store = ArtifactStore(tmp_path / "workspace")
+    (store.root / ".drafts").rmdir()
+    (store.root / ".drafts").symlink_to(outside)
+    store.clear_drafts()
+    assert (outside / "draft").is_dir()

@@ -3,9 +3,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlc.errors import UserError
-from mlc.store.runs import find_run, recorded, run_records
+from mlc.store.runs import damaged_records, find_run, recorded, run_records
 
-TASK = {"stage": "filter", "language": "spa_Latn", "subject": None, "state": "ran", "seconds": 1.0, "key": "k"}
+KEY = "ab" * 32
+TASK = {"stage": "filter", "language": "spa_Latn", "subject": None, "state": "ran", "seconds": 1.0, "key": KEY}
 
 
 def record(workspace, run_id="", tasks=(TASK,)):
@@ -19,7 +20,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     (found,) = run_records(tmp_path)
     assert (found.number, found.id, found.name, found.end) == (1, "id-1", "smoke", "completed")
     assert (found.config, found.tasks) == ({"seeds": [0]}, (TASK,))
-    assert found.key_of("filter", "spa_Latn", None) == "k"
+    assert found.key_of("filter", "spa_Latn", None) == KEY
     assert found.key_of("filter", "fra_Latn", None) is None
 
 
@@ -67,3 +68,46 @@ def test_finding_a_run(tmp_path):
         find_run(records, "abcd")
     with pytest.raises(UserError, match="the last ones are 1, 2"):
         find_run(records, "3")
+
+
+BAD_LINES = [
+    "5",
+    "null",
+    "[]",
+    '"run"',
+    "{}",
+    "nonsense",
+    "[" * 100_000,
+    "9" * 5000,
+    '{"task": 5}',
+    '{"task": {"stage": "../..", "key": "memory", "language": null, "subject": null}}',
+    '{"task": {"stage": "filter", "key": "../../x", "language": null, "subject": null, "state": "ran"}}',
+    f'{{"task": {{"stage": "filter", "key": "{KEY}", "language": [], "subject": null, "state": "ran"}}}}',
+    '{"end": 5}',
+    '{"run": 1, "name": "x", "started": "y"}',
+    '{"run": 1, "id": null, "name": "x", "started": "y"}',
+]
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+def test_a_line_that_says_nothing_is_passed_over_and_named(tmp_path, line):
+    record(tmp_path, "good")
+    record(tmp_path, "bad")
+    path = tmp_path / "runs" / "000002.jsonl"
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, line, *rest, ""]))
+    found = run_records(tmp_path)
+    assert [(each.id, each.tasks, each.end) for each in found] == [
+        (name, (TASK,), "completed") for name in ("good", "bad")
+    ]
+    assert damaged_records(tmp_path) == ["runs/000002.jsonl has 1 line that cannot be read"]
+    path.write_text(line + "\n")
+    assert [each.id for each in run_records(tmp_path)] == ["good"]
+    assert damaged_records(tmp_path) == ["runs/000002.jsonl is passed over: it does not say of which run it is"]
+
+
+def test_a_task_without_a_state_keeps_its_artifact(tmp_path):
+    record(tmp_path, tasks=[{"stage": "filter", "key": KEY}])
+    (found,) = run_records(tmp_path)
+    assert found.tasks == ({"stage": "filter", "key": KEY, "language": None, "subject": None, "state": ""},)
+    assert damaged_records(tmp_path) == []

@@ -16,7 +16,7 @@ from tasks.runtime.run import Outcome, Run, RunReference, live, open_run
 from tasks.translate import translate
 
 PROJECT = Path(__file__).parents[2]
-OUTCOME = Outcome("demo", "spa_Latn", "prompts", "ran", 1.5, "new", "k" * 64)
+OUTCOME = Outcome("demo", "spa_Latn", "prompts", "ran", 1.5, "new", "a" * 64)
 ELSEWHERE = """
 import json, sys
 from tasks.runtime.run import Outcome, RunReference, open_run
@@ -80,12 +80,12 @@ def test_the_live_run_is_found_in_its_own_process_only_while_it_lives(tmp_path: 
 
 def test_what_other_processes_tell_is_shown_and_counted_once(tmp_path: Path) -> None:
     display = Remembering()
-    outcomes = [OUTCOME, Outcome("demo", "fra_Latn", None, "cached", 0.0, "there", "l" * 64)]
+    outcomes = [OUTCOME, Outcome("demo", "fra_Latn", None, "cached", 0.0, "there", "b" * 64)]
     with (
         recorded(tmp_path, run_id="r", name="demo", config={"long": "x" * 100_000}) as journal,
         live(Run(ArtifactStore(tmp_path), display, id="r", journal=journal)) as run,
     ):
-        run.record(Outcome("own", None, None, "ran", 0.1, "new", "m" * 64))
+        run.record(Outcome("own", None, None, "ran", 0.1, "new", "c" * 64))
         processes = [elsewhere(run.reference, outcome) for outcome in outcomes for _ in range(2)]
         assert [process.wait(60) for process in processes] == [0] * 4
         run.catch_up()

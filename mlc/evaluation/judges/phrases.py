@@ -13,11 +13,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mlc.errors import UserError
 from mlc.languages import all_languages
 from mlc.shipped import shipped_data
+from mlc.yaml_text import YamlProblem, parse_yaml
 
 PHRASES_FILE = "judges/phrases.yaml"
 KINDS = (
@@ -138,11 +137,9 @@ class Phrasebook:
         scripts = {language.code: language.script for language in all_languages()}
         name = str(self.path or PHRASES_FILE)
         try:
-            read = yaml.safe_load(self._content)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f" (line {mark.line + 1})" if mark else ""
-            raise UserError(f"The file {name!r} is not valid YAML{place}: correct it.") from None
+            read = parse_yaml(self._content)
+        except YamlProblem as problem:
+            raise UserError(f"The file {name!r} {problem}: correct it.") from None
         for code in read:
             if code not in scripts:
                 raise UserError(f"The file {name!r} has phrases for {code!r}: use an NLLB code, such as swh_Latn.")

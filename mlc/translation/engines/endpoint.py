@@ -11,6 +11,7 @@ from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of
 from mlc.translation.settings import TranslatorSettings
+from mlc.urls import expanded
 
 if TYPE_CHECKING:
     import httpx
@@ -68,7 +69,8 @@ class EndpointEngine:
         import httpx
 
         self.settings = settings
-        self._address = f"{(settings.endpoint or '').rstrip('/')}/chat/completions"
+        base = expanded(settings.endpoint or "", "translator.endpoint")
+        self._address = f"{base.rstrip('/')}/chat/completions"
         self._first_delay = first_delay
         self._asks_logprobs = True
         key = os.environ.get(settings.api_key_variable)

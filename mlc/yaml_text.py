@@ -1,0 +1,77 @@
+"""YAML that people write, read strictly: a key stands once, a date is a text, and small files stay small."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+LONGEST = 1 << 20
+"""Characters, or bytes."""
+MOST_VALUES = 100_000
+"""Values that a text may unfold to, each use of an anchor counted."""
+_MERGE = "tag:yaml.org,2002:merge"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+
+class YamlProblem(ValueError):
+    """What is wrong with a text, in words that go on after its name: ``is not valid YAML at line 3``."""
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The plain values of a YAML text.
+
+    Raises:
+        YamlProblem: It is not valid, names a key twice, or unfolds to too much.
+    """
+    if len(text) > LONGEST:
+        raise YamlProblem(f"is longer than {LONGEST} characters")
+    try:
+        return yaml.load(text, Loader=_Strict)
+    except YamlProblem:
+        raise
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise YamlProblem(f"is not valid YAML{f' at line {mark.line + 1}' if mark else ''}") from None
+    except RecursionError:
+        raise YamlProblem("is nested too deeply") from None
+    except (ValueError, OverflowError):
+        raise YamlProblem("is not valid YAML: it has a number or a date that cannot be read") from None
+
+
+class _Strict(yaml.SafeLoader):
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _count(node, {})
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = self.construct_object(name, deep=True) if name.tag != _MERGE else None
+            if isinstance(key, str | int | float) and key in seen:
+                raise YamlProblem(f"names the key {str(key)[:40]!r} twice, at line {name.start_mark.line + 1}")
+            seen.add(key if isinstance(key, Hashable) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Strict.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values that a node unfolds to."""
+    if id(node) not in known:
+        # Until it is counted: a node inside itself has no end.
+        known[id(node)] = MOST_VALUES
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(_count(each, known) for each in inner)
+    if known[id(node)] > MOST_VALUES:
+        raise YamlProblem(f"unfolds to more than {MOST_VALUES} values")
+    return known[id(node)]
