@@ -128,7 +128,6 @@ def main() -> None:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     except KeyboardInterrupt:
-        terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
         code = INTERRUPTED
     except Exception:
         # A defect of ours: the traceback is what a bug report needs.

@@ -14,6 +14,7 @@ from flows.terminal.output import print_json, terminal
 from flows.terminal.plan_tables import show_work
 from flows.terminal.quiet import be_quiet
 from flows.terminal.server import answers, prefect_server
+from flows.terminal.stopped import Terminated, told_when_stopped
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Outcome, shown_on
@@ -35,7 +36,8 @@ def command(
 ) -> None:
     """Run the pipeline; what is there already is not made again."""
     values = load(config, languages=languages, workspace=workspace, settings=settings)
-    summary = run_config(values, console=terminal, port=port, wait=wait)
+    with told_when_stopped(terminal):
+        summary = run_config(values, console=terminal, port=port, wait=wait)
     if as_json:
         print_json(summary)
 
@@ -63,6 +65,8 @@ def run_config(
             # A server of our own that is gone does not come back, and every more trial doubles the wait.
             os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
         # Prefect reads its settings when it is imported, so it is imported only now.
+        from prefect.exceptions import CancelledRun
+
         from flows.align_flow import align
 
         planned = plan_run(config)
@@ -72,6 +76,8 @@ def run_config(
             reachable = True
             try:
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
+            except CancelledRun:
+                raise Terminated from None
             except Exception as error:
                 reachable = isinstance(error, UserError) or answers(server.api)
                 if not reachable:

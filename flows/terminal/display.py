@@ -106,6 +106,10 @@ class TerminalDisplay:
         """Prints a sentence."""
         self.progress.console.print(f"[yellow]![/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
+    def close(self) -> None:
+        """Takes the bars away."""
+        self.progress.stop()
+
 
 class TranslationBars:
     """One bar a language: sentences, tokens a second, time left. Only a terminal shows them.

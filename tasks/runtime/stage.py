@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
@@ -14,9 +14,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from mlc.errors import UserError
+from mlc.stopping import Stopped, stop_if
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
@@ -111,6 +112,7 @@ class StageTask(Task[..., Any]):
             return Foreseen(self.fn(run, *_known(args), **_known(kwargs)))
         given = {name: _wrapped(value) for name, value in kwargs.items()}
         future = super().submit(run.reference, *map(_wrapped, args), **given)
+        run.futures.append(future)
         future.add_done_callback(partial(_note_failure, run))
         return future
 
@@ -135,8 +137,8 @@ def _known(value: Any) -> Any:
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
     try:
         future.result()
-    except PrefectException:
-        # It waited for another one, which failed.
+    except (PrefectException, CancelledError):
+        # It waited for another one, which failed, or the run ended before it began.
         pass
     except BrokenExecutor:
         run.fail(
@@ -151,10 +153,16 @@ def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
 
 @contextmanager
 def naming_the_cause(run: Run) -> Iterator[None]:
-    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it."""
+    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it.
+
+    Raises:
+        Stopped: The run was asked to stop, which ended its tasks.
+    """
     try:
         yield
     except (PrefectException, BrokenExecutor):
+        if run.should_stop():
+            raise Stopped from None
         failure = run.first_failure(CAUSE_SECONDS)
         if failure is None:
             raise
@@ -176,7 +184,12 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         @wraps(body)
         def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
             given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
-            return body(open_run(run), *map(_unwrapped, args), **given)
+            opened = open_run(run)
+            try:
+                stop_if(opened.should_stop)
+                return body(opened, *map(_unwrapped, args), **given)
+            except Stopped:
+                return cast(ArtifactRef, Cancelled(message="Stopped; what it did so far is kept."))
 
         return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
 
@@ -276,7 +289,10 @@ def produce(
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
     note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    with waiting(run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note))):
+    turn = run.store.making(
+        job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note), should_stop=run.should_stop
+    )
+    with waiting(turn):
         yield
 
 
