@@ -12,7 +12,6 @@ import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from flows.commands import (
@@ -34,11 +33,10 @@ from flows.commands import (
     why,
 )
 from flows.commands import filter as filter_
-from flows.terminal.output import terminal
+from flows.terminal.output import USER_MISTAKE, print_error, terminal
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
-USER_MISTAKE = 2
 INTERRUPTED = 130
 COMMANDS = (
     run,
@@ -82,7 +80,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
-            terminal.print(f"[red]mlc:[/] {escape(told)}", highlight=False, soft_wrap=True)
+            print_error(told)
             raise typer.Exit(USER_MISTAKE) from None
 
 

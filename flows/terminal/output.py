@@ -5,14 +5,22 @@ from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlc.store.plain import without_nan
 
+USER_MISTAKE = 2
+"""Exit code of a command that a person can put right."""
 terminal = Console(stderr=True)
 """Progress and errors."""
 results = Console()
 """What a person asked for; with ``--json``, standard output is free for its one line."""
+
+
+def print_error(sentence: str) -> None:
+    """Prints what is wrong on standard error."""
+    terminal.print(f"[red]mlc:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

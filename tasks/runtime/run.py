@@ -295,6 +295,11 @@ def live(run: Run) -> Iterator[Run]:
         del _live[run.id]
 
 
+def live_runs() -> list[Run]:
+    """The runs that were started in this process and have not ended."""
+    return list(_live.values())
+
+
 def open_run(run: Run | RunReference) -> Run:
     """The run of a reference: the live one in the process of its flow; elsewhere one that writes to its journal."""
     if isinstance(run, Run):

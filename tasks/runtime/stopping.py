@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from types import FrameType
+from typing import NoReturn
 from uuid import UUID
 
 from prefect import get_client, get_run_logger
@@ -41,7 +42,7 @@ def stopping(run: Run) -> Iterator[None]:
 
         def at_once(number: int, frame: FrameType | None) -> None:
             if time.monotonic() - began >= TOGETHER_SECONDS:
-                leave(run, 128 + number)
+                leave([run], 128 + number)
 
         for number in SIGNALS:
             signal.signal(number, at_once)
@@ -49,18 +50,19 @@ def stopping(run: Run) -> Iterator[None]:
         raise
 
 
-def leave(run: Run, code: int, end: str = "interrupted") -> None:
+def leave(runs: Sequence[Run], code: int, end: str = "interrupted") -> NoReturn:
     """Ends this process at once, whatever its threads do; what they were making is made again by the next run.
 
     Args:
-        run: The run, whose record is closed.
+        runs: The runs in it, whose records are closed.
         code: Exit code.
-        end: What the record says.
+        end: What the records say.
     """
     try:
-        if run.journal:
-            run.journal.end(end)
-        run.display.close()
+        for run in runs:
+            run.display.close()
+            if run.journal:
+                run.journal.end(end)
     finally:
         os._exit(code)
 
