@@ -5,21 +5,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
 from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
 from mlc.shipped import resolve_path
+from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
 from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
-from mlc.store.runs import recorded
+from mlc.store.runs import close_killed, recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
 from tasks.dataset import build_dataset
@@ -38,9 +40,11 @@ from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.models import Model
 from tasks.runtime.policies import require_policy
 from tasks.runtime.registry import DATABASE_FILE
-from tasks.runtime.run import Run, live, using_display, wait_for_workspace
+from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
+from tasks.runtime.states import reconcile, settled
+from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.translate import translate
@@ -287,8 +291,10 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
     )
 
 
-def _tidy(store: ArtifactStore) -> None:
+def _tidy(store: ArtifactStore, run_id: str) -> None:
     """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
+    close_killed(store.workspace)
+    harmless(reconcile)(store.workspace, run_id)
     store.clear_drafts()
     for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
         for draft in store.workspace.glob(pattern):
@@ -336,17 +342,23 @@ def align(
     Returns:
         The fields of :class:`RunSummary`.
     """
+    try:
+        return _run(_settings(config, languages, workspace))
+    except Stopped:
+        return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
+
+
+def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
-    settings = _settings(config, languages, workspace)
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
     with (
         plain_disk_errors(store.workspace),
-        sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
+        sharing(store.workspace, tidy=lambda: _tidy(store, run_id), wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with naming_the_cause(run), stages_in(settings.runner):
+        with settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

@@ -36,11 +36,10 @@ from flows.commands import (
     why,
 )
 from flows.commands import filter as filter_
-from flows.terminal.output import shown, terminal
+from flows.terminal.output import USER_MISTAKE, print_error, terminal
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
-USER_MISTAKE = 2
 DEFECT = 1
 INTERRUPTED = 130
 COMMANDS = (
@@ -87,17 +86,13 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
-            _tell(told)
+            print_error(told)
             raise typer.Exit(USER_MISTAKE) from None
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
                 raise
-            _tell("A path cannot be used, because it is too long or its links go in a circle: name another one.")
+            print_error("A path cannot be used, because it is too long or its links go in a circle: name another one.")
             raise typer.Exit(USER_MISTAKE) from None
-
-
-def _tell(sentence: str) -> None:
-    terminal.print(f"[red]mlc:[/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 app = typer.Typer(
@@ -142,11 +137,10 @@ def main() -> None:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     except KeyboardInterrupt:
-        terminal.print("Stopped; what is finished is kept, and the next run goes on from there.")
         code = INTERRUPTED
     except Exception as error:
         code = DEFECT
-        _tell(str(_told(error)))
+        print_error(str(_told(error)))
     _leave(code)
 
 

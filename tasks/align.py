@@ -83,6 +83,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                     teacher=load_policy(teacher, device=model.device) if teacher else None,
                     on_step=lambda step, figures: moved(1),
                     checkpoints=run.store.partial(STAGE.name, parts.key),
+                    should_stop=run.should_stop,
                 )
             except ValueError as problem:
                 raise UserError(

@@ -90,7 +90,7 @@ def compute_delta(
                 from mlc.editing.compute import compute_edit
 
                 moved = run.display.bar(label, _texts(given))
-                delta = compute_edit(policy, given, edit.plain(), on_texts=moved)
+                delta = compute_edit(policy, given, edit.plain(), on_texts=moved, should_stop=run.should_stop)
         delta.save(draft.path / DELTA_FOLDER)
         draft.rows = len(delta.parts)
 
@@ -111,7 +111,16 @@ def _searched(
 
     language, plain, search = prompts.languages[1], settings.edit.plain(), settings.edit.search
     moved = run.display.bar(label, len(search.candidates(plain)))
-    found = search_edits(policy, prompts, validation, plain, search, settings.evaluation, on_trial=moved)
+    found = search_edits(
+        policy,
+        prompts,
+        validation,
+        plain,
+        search,
+        settings.evaluation,
+        on_trial=moved,
+        should_stop=run.should_stop,
+    )
     rows = found.rows()
     (folder / SEARCH_FILE).write_text(json.dumps(rows, indent=1, allow_nan=False), encoding="utf-8")
     # Prefect's artifacts are found by key, and keys are lower-case with hyphens.

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
+from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
     GENERATED_FILE,
@@ -60,7 +61,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
-            margins, states, answers = _ask(policy, rows, prompts, settings, moved)
+            margins, states, answers = _ask(policy, rows, prompts, settings, moved, run.should_stop)
         test_rows = np.array(rows["split"].to_pylist()) == "test"
         pq.write_table(
             pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": margins}),
@@ -84,7 +85,12 @@ def _asked(splits: pa.ChunkedArray, language: str) -> list[int]:
 
 
 def _ask(
-    policy: "Policy", rows: pa.Table, prompts: list[str], settings: EvaluationSettings, moved: Callable[[int], None]
+    policy: "Policy",
+    rows: pa.Table,
+    prompts: list[str],
+    settings: EvaluationSettings,
+    moved: Callable[[int], None],
+    should_stop: ShouldStop,
 ) -> tuple[pa.Array, np.ndarray, pa.Table]:
     from mlc.evaluation.scoring import greedy_answers, score_prompts
 
@@ -97,9 +103,10 @@ def _ask(
         layer=settings.layer,
         batch_size=settings.batch_size,
         on_progress=moved,
+        should_stop=should_stop,
     )
     asked = [prompts[row] for row in sample]
-    given = greedy_answers(policy, asked, max_new_tokens=settings.answer_tokens)
+    given = greedy_answers(policy, asked, max_new_tokens=settings.answer_tokens, should_stop=should_stop)
     ids = rows["id"].take(pa.array(sample, pa.int64()))
     answers = pa.table({"id": ids, "prompt": pa.array(asked, pa.string()), "answer": pa.array(given, pa.string())})
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers

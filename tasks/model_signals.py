@@ -64,7 +64,7 @@ def measure_model_signals(
         names = own.model_signals
         identity = f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}"
         with loaded(run, identity, translator.device, lambda: _load(names, translator)) as model:
-            measured = measure_passed(model, asked, passed)
+            measured = measure_passed(model, asked, passed, run.should_stop)
         pq.write_table(with_columns(pairs, measured), draft.path / SIGNALS_FILE)
         draft.rows = len(pairs)
         draft.facts["asked"] = pc.sum(passed.cast(pa.int64())).as_py() or 0

@@ -33,7 +33,9 @@ def measure_signals(run: Run, translations: ArtifactRef, language: str, settings
     def write(draft: Draft) -> None:
         pairs = pq.read_table(run.store.folder(translations) / TRANSLATIONS_FILE)
         wanted = text_signals(settings.more_signals)
-        signals = compute_signals(pairs, signals=wanted, batch_rows=settings.length_batch_rows)
+        signals = compute_signals(
+            pairs, signals=wanted, batch_rows=settings.length_batch_rows, should_stop=run.should_stop
+        )
         pq.write_table(signals, draft.path / SIGNALS_FILE)
         draft.rows = len(signals)
 

@@ -18,7 +18,7 @@ from mlc.translation.settings import TranslatorSettings
 from mlc.translation.table import SCHEMA, made_by, row_of
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.compute import loaded
-from tasks.runtime.run import Run
+from tasks.runtime.run import Run, label_of
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def translate(
         (settings, as JSON).
     """
     facts = facts_of(settings)
+    told = None if subject == "prompts" else subject
 
     def new(code: str) -> int:
         texts = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["prompt"])["prompt"].to_pylist()
@@ -62,7 +63,7 @@ def translate(
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
-        advance = run.display.bar(f"translate · {language}", len(rows))
+        advance = run.display.bar(label_of(STAGE.name, told, language), len(rows))
 
         def moved(step: "Step") -> None:
             advance(step.texts)
@@ -71,7 +72,7 @@ def translate(
         key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
         # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
         with (
-            run.store.making("translator", identity_of(facts)),
+            run.store.making("translator", identity_of(facts), should_stop=run.should_stop),
             loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,
         ):
             others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
@@ -79,8 +80,20 @@ def translate(
                 # What the others take belongs to this language's time, so it belongs to its work.
                 draft.facts["effort"] += sum(map(new, others))
                 # The bar belongs to one language, but here all of them are done at once.
-                translator.fill(texts, source=ENGLISH, targets=(language, *others), on_progress=moved)
-            done = translator.translate(texts, source=ENGLISH, target=language, on_progress=None if others else moved)
+                translator.fill(
+                    texts,
+                    source=ENGLISH,
+                    targets=(language, *others),
+                    on_progress=moved,
+                    should_stop=run.should_stop,
+                )
+            done = translator.translate(
+                texts,
+                source=ENGLISH,
+                target=language,
+                on_progress=None if others else moved,
+                should_stop=run.should_stop,
+            )
         table = _table(rows, done, language, facts)
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(table)
@@ -92,7 +105,7 @@ def translate(
         parts,
         write,
         language=language,
-        subject=None if subject == "prompts" else subject,
+        subject=told,
         work=Work(prompts.rows, new=lambda: new(language)),
     )
 

@@ -9,11 +9,13 @@ from rich.console import Console
 
 from flows.commands.plan import plan_run, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
+from flows.terminal.lost import ending_with, no_answer
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import show_work
 from flows.terminal.quiet import be_quiet
 from flows.terminal.server import answers, prefect_server
+from flows.terminal.stopped import Terminated, told_when_stopped
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Outcome, shown_on
@@ -35,7 +37,8 @@ def command(
 ) -> None:
     """Run the pipeline; what is there already is not made again."""
     values = load(config, languages=languages, workspace=workspace, settings=settings)
-    summary = run_config(values, console=terminal, port=port, wait=wait)
+    with told_when_stopped(terminal):
+        summary = run_config(values, console=terminal, port=port, wait=wait)
     if as_json:
         print_json(summary)
 
@@ -59,28 +62,29 @@ def run_config(
     os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
     with prefect_server(workspace, port=port) as server:
         os.environ["PREFECT_API_URL"] = server.api
-        if server.started_here:
+        if server.process:
             # A server of our own that is gone does not come back, and every more trial doubles the wait.
             os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
         # Prefect reads its settings when it is imported, so it is imported only now.
+        from prefect.exceptions import CancelledRun
+
         from flows.align_flow import align
 
         planned = plan_run(config)
         show_work(planned, console)
         console.print(f"Watch it at {server.url}/runs", highlight=False)
-        with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+        with ending_with(server), TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
             reachable = True
             try:
                 summary: dict[str, Any] = align(config.model_dump(mode="json"))
+            except CancelledRun:
+                raise Terminated from None
             except Exception as error:
                 reachable = isinstance(error, UserError) or answers(server.api)
                 if not reachable:
                     # Prefect leaves the line open in which it says so.
                     console.print()
-                    raise UserError(
-                        f"The Prefect server at {server.url} stopped answering in the midst of the run: start the run "
-                        "again; what is finished is kept."
-                    ) from error
+                    raise UserError(no_answer(server)) from error
                 raise
             finally:
                 if reachable:

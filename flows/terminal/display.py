@@ -1,6 +1,7 @@
 """What a person sees of a run in the terminal: bars while it works, a line for every task that is done."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,15 +24,22 @@ from rich.text import Text
 
 from flows.terminal.output import shown
 from mlc.languages import resolve_language
-from tasks.runtime.run import Outcome
+from tasks.runtime.run import Outcome, harmless
 
 if TYPE_CHECKING:
     from mlc.translation.translator import Step
 
 
+class _Bars(Progress):
+    """Bars whose errors end no work."""
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        harmless(super().advance)(task_id, advance)
+
+
 def new_progress(console: Console) -> Progress:
     """Bars that vanish when the work is done, and that only a terminal shows."""
-    return Progress(
+    return _Bars(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -65,7 +73,8 @@ class TerminalDisplay:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = new_progress(console)
-        self._bars: dict[str, TaskID] = {}
+        # Two tasks may have one name, and each has its own bar.
+        self._bars: defaultdict[str, list[TaskID]] = defaultdict(list)
         self._lock = threading.Lock()
 
     def __enter__(self) -> "TerminalDisplay":
@@ -78,23 +87,22 @@ class TerminalDisplay:
     def started(self, label: str, reason: str) -> None:
         """Shows a task that begins, with its reason."""
         with self._lock:
-            self._bars[label] = self.progress.add_task(_readable(label), total=None)
+            self._bars[label].append(self.progress.add_task(_readable(label), total=None))
 
     def bar(self, label: str, total: int) -> Callable[[int], None]:
         """Turns the task's line into a bar."""
         with self._lock:
-            bar = self._bars.get(label)
-            if bar is None:
-                bar = self._bars[label] = self.progress.add_task(_readable(label))
+            if not self._bars[label]:
+                self._bars[label].append(self.progress.add_task(_readable(label)))
+            bar = self._bars[label][-1]
             self.progress.reset(bar, total=total)
         return lambda steps: self.progress.advance(bar, steps)
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """Prints the line of a task that is done."""
         with self._lock:
-            bar = self._bars.pop(label, None)
-            if bar is not None:
-                self.progress.remove_task(bar)
+            if self._bars[label]:
+                self.progress.remove_task(self._bars[label].pop(0))
         mark, color = ("✓", "green") if outcome.state == "ran" else ("=", "cyan")
         why = outcome.reason if outcome.state == "ran" else "cached"
         line = f"[{color}]{mark}[/] {_readable(label):<46} {outcome.seconds:7.1f} s  [dim]{shown(why)}[/]"
@@ -105,6 +113,10 @@ class TerminalDisplay:
     def note(self, sentence: str) -> None:
         """Prints a sentence."""
         self.progress.console.print(f"[yellow]![/] {shown(sentence)}", highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Takes the bars away."""
+        self.progress.stop()
 
 
 class TranslationBars:
@@ -145,6 +157,13 @@ class TranslationBars:
 
     def step(self, step: "Step") -> None:
         """Counts what was translated."""
+        harmless(self._step)(step)
+
+    def step_back(self, step: "Step") -> None:
+        """Counts what was translated back."""
+        harmless(self._step_back)(step)
+
+    def _step(self, step: "Step") -> None:
         if step.planned:
             self._split += step.split
             self._planned += step.planned
@@ -155,8 +174,7 @@ class TranslationBars:
         if step.target in self._bars:
             self._advance(self._bars[step.target], step)
 
-    def step_back(self, step: "Step") -> None:
-        """Counts what was translated back."""
+    def _step_back(self, step: "Step") -> None:
         if step.planned:
             self._planned_back += step.planned
             self.progress.update(self._back, total=max(self._planned_back, self._planned * (len(self._bars) - 1)))

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from mlc.store.plain import without_nan
 
+USER_MISTAKE = 2
+"""Exit code of a command that a person can put right."""
 terminal = Console(stderr=True)
 """Progress and errors."""
 results = Console()
@@ -25,6 +27,11 @@ def shown(value: object) -> str:
     return escape(
         "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in str(value))
     )
+
+
+def print_error(sentence: str) -> None:
+    """Prints what is wrong on standard error."""
+    terminal.print(f"[red]mlc:[/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.terminal.output import terminal
 from flows.terminal.quiet import quiet_environment
 from flows.terminal.tethered import command
 from mlc.errors import UserError
@@ -21,6 +23,8 @@ START_SECONDS = 180.0
 STOP_SECONDS = 15.0
 DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
+DATABASE_FILE = "prefect.db"
+LOCK_SECONDS = 5.0
 SERVER_FOLDER = "prefect"
 """Folder of the server's database, below the workspace."""
 
@@ -33,7 +37,13 @@ class Server:
     """Address of the UI."""
     api: str
     """Address of the API."""
-    started_here: bool
+    process: "subprocess.Popen[bytes] | None" = None
+    """The server, if it was started here."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether a server that was started here has ended, so that it does not come back."""
+        return self.process is not None and self.process.poll() is not None
 
 
 def answers(api: str) -> bool:
@@ -88,14 +98,14 @@ def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Serv
                 f"The Prefect server {configured!r} (PREFECT_API_URL) does not answer: start it, or unset the variable "
                 "to have one started for the run."
             )
-        yield Server(configured.rstrip("/").removesuffix("/api"), configured.rstrip("/"), started_here=False)
+        yield Server(configured.rstrip("/").removesuffix("/api"), configured.rstrip("/"))
         return
     if port is None and answers(_api(DEFAULT_PORT)):
-        yield Server(_url(DEFAULT_PORT), _api(DEFAULT_PORT), started_here=False)
+        yield Server(_url(DEFAULT_PORT), _api(DEFAULT_PORT))
         return
     if port is not None and not port_is_free(port):
         if answers(_api(port)):
-            yield Server(_url(port), _api(port), started_here=False)
+            yield Server(_url(port), _api(port))
             return
         raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
     # Not 4200: whoever finds a server there may rely on it to stay.
@@ -129,6 +139,7 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
     """
     home = home or workspace.resolve() / SERVER_FOLDER
     home.mkdir(parents=True, exist_ok=True)
+    _require_database(home / DATABASE_FILE)
     environment = {
         **os.environ,
         **quiet_environment(),
@@ -150,9 +161,42 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
         )
         try:
             _wait_until_it_answers(process, _api(port), log)
-            yield Server(_url(port), _api(port), started_here=True)
+            yield Server(_url(port), _api(port), process)
         finally:
             stop(process)
+
+
+def _require_database(path: Path) -> None:
+    """Sets a damaged database aside, so that the server makes a new one: it holds only what Prefect's pages show.
+
+    Raises:
+        UserError: Another program holds it.
+    """
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("SELECT count(*) FROM sqlite_master")
+            database.rollback()
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise UserError(f"The Prefect database {str(path)!r} cannot be opened: {error}.") from None
+        raise UserError(
+            f"The Prefect database {str(path)!r} is locked by another program: close it, and start the run again."
+        ) from None
+    except sqlite3.DatabaseError:
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+        terminal.print(
+            f"The Prefect database {str(path)!r} was damaged and lies beside as {aside.name!r} now; Prefect's pages "
+            "show nothing of earlier runs.",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Path) -> None:

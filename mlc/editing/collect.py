@@ -22,6 +22,7 @@ from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import module_inputs
+from mlc.stopping import ShouldStop, never, stop_if
 
 BATCH_SIZE = 16
 """Texts in a forward pass; changes nothing but time and memory."""
@@ -90,6 +91,7 @@ def collect_statistics(
     applied: Sequence[AppliedEdit] = (),
     batch_size: int = BATCH_SIZE,
     on_texts: Callable[[int], None] | None = None,
+    should_stop: ShouldStop = never,
 ) -> dict[int, LayerStatistics]:
     """Reads every prompt once and keeps sums only.
 
@@ -102,6 +104,7 @@ def collect_statistics(
             without them.
         batch_size: Texts in a forward pass.
         on_texts: Called with the number of texts just read.
+        should_stop: Looked at before each batch.
 
     Returns:
         Statistics by layer.
@@ -109,6 +112,7 @@ def collect_statistics(
     Raises:
         UserError: The model cannot be edited, the chat template drops a text whose own tokens are asked for, or an
             activation is not finite.
+        Stopped: It was asked to stop.
     """
     everything = editable_mlps(policy.model)
     mlps = [everything[layer] for layer in layers]
@@ -117,6 +121,7 @@ def collect_statistics(
     for label in ("harmful", "harmless"):
         harmful = label == "harmful"
         for rows in _batches(policy, prompts, label, batch_size):
+            stop_if(should_stop)
             with _without(applied if harmful else ()):
                 english = reader.read(prompts, rows, 0)
             _add_units(found, mlps, ENGLISH, english, harmful=harmful)

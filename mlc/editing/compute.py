@@ -1,6 +1,7 @@
 """From parallel prompts to a delta: statistics, safety units, closed form."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mlc.editing.apply import AppliedEdit, apply_deltas
@@ -14,6 +15,7 @@ from mlc.evaluation.parallel import ParallelPrompts
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prefix import unwrapped
+from mlc.stopping import ShouldStop, never
 
 
 def compute_edit(
@@ -23,6 +25,7 @@ def compute_edit(
     *,
     batch_size: int = BATCH_SIZE,
     on_texts: Callable[[int], None] | None = None,
+    should_stop: ShouldStop = never,
 ) -> EditDelta:
     """Computes the edit that makes harmful prompts in other languages act on the safety units as in English.
 
@@ -36,6 +39,7 @@ def compute_edit(
         batch_size: Texts in a forward pass.
         on_texts: Called with the number of texts just read; each text is read once, or once a layer and once more if
             the layers are sequential.
+        should_stop: Looked at before each batch.
 
     Returns:
         The delta; empty where no layer has a safety unit. Its facts hold the settings, the numbers of prompts, and by
@@ -44,11 +48,21 @@ def compute_edit(
 
     Raises:
         UserError: The model cannot be edited, the prompts do not suffice, or the edit has no unique solution.
+        Stopped: It was asked to stop.
     """
     mlps = editable_mlps(policy.model)
     layers = resolve_layers(settings.layers, len(mlps))
     check_prompts(prompts, settings)
-    statistics = collect_statistics(policy, prompts, layers, settings, batch_size=batch_size, on_texts=on_texts)
+    collect = partial(
+        collect_statistics,
+        policy,
+        prompts,
+        settings=settings,
+        batch_size=batch_size,
+        on_texts=on_texts,
+        should_stop=should_stop,
+    )
+    statistics = collect(layers)
     if not settings.sequential:
         return solve_delta(policy, statistics, prompts, settings)
     units = {layer: units_by_language(found, settings) for layer, found in statistics.items()}
@@ -58,9 +72,7 @@ def compute_edit(
     try:
         for layer in layers:
             if applied:
-                statistics = collect_statistics(
-                    policy, prompts, [layer], settings, applied=applied, batch_size=batch_size, on_texts=on_texts
-                )
+                statistics = collect([layer], applied=applied)
             solved, told = _solve_layer(mlps[layer], statistics[layer], units[layer], settings)
             facts.append(told)
             parts |= solved

@@ -22,6 +22,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.prompts import LABELS
+from mlc.stopping import ShouldStop, never
 from mlc.store.plain import without_nan
 
 _DECIMALS = 12
@@ -99,6 +100,7 @@ def search_edits(
     *,
     batch_size: int = BATCH_SIZE,
     on_trial: Callable[[int], None] | None = None,
+    should_stop: ShouldStop = never,
 ) -> Search:
     """Tries every combination of settings.
 
@@ -115,20 +117,22 @@ def search_edits(
         evaluation: Openings of the refusal margin and size of a batch.
         batch_size: Texts in a forward pass while the prompts are read.
         on_trial: Called with 1 after each trial.
+        should_stop: Looked at before each batch.
 
     Raises:
         UserError: The prompts do not suffice, the languages differ, or the model cannot be edited.
+        Stopped: It was asked to stop.
     """
     _check_validation(prompts, validation)
     candidates = choices.candidates(settings)
     for candidate in candidates:
         check_prompts(prompts, candidate)
-    unedited = Trial({}, measure(policy, validation, evaluation))
-    deltas = _solve_all(policy, prompts, settings, candidates, batch_size)
+    unedited = Trial({}, measure(policy, validation, evaluation, should_stop=should_stop))
+    deltas = _solve_all(policy, prompts, settings, candidates, batch_size, should_stop)
     trials = []
     for candidate, delta in zip(candidates, deltas, strict=True):
         with edited(policy.model, [delta]):
-            figures = measure(policy, validation, evaluation)
+            figures = measure(policy, validation, evaluation, should_stop=should_stop)
         told = {name: getattr(candidate, name) for name in SEARCHED}
         trials.append(Trial(told, figures, broken_limits(figures, unedited.figures, choices)))
         if on_trial:
@@ -142,22 +146,32 @@ def _solve_all(
     settings: EditSettings,
     candidates: Sequence[EditSettings],
     batch_size: int,
+    should_stop: ShouldStop,
 ) -> list[EditDelta]:
     if settings.sequential:
-        return [compute_edit(policy, prompts, candidate, batch_size=batch_size) for candidate in candidates]
+        return [
+            compute_edit(policy, prompts, candidate, batch_size=batch_size, should_stop=should_stop)
+            for candidate in candidates
+        ]
     depth = len(editable_mlps(policy.model))
     layers = sorted({layer for candidate in candidates for layer in resolve_layers(candidate.layers, depth)})
-    statistics = collect_statistics(policy, prompts, layers, settings, batch_size=batch_size)
+    statistics = collect_statistics(policy, prompts, layers, settings, batch_size=batch_size, should_stop=should_stop)
     return [solve_delta(policy, statistics, prompts, candidate) for candidate in candidates]
 
 
-def measure(policy: Policy, validation: ParallelPrompts, evaluation: EvaluationSettings) -> dict[str, LanguageFigures]:
+def measure(
+    policy: Policy, validation: ParallelPrompts, evaluation: EvaluationSettings, *, should_stop: ShouldStop = never
+) -> dict[str, LanguageFigures]:
     """Figures of a model in every language; the threshold is set on its English margins.
 
     Args:
         policy: The model.
         validation: Prompts with labels, English first.
         evaluation: Openings of the refusal margin and size of a batch.
+        should_stop: Looked at before each batch.
+
+    Raises:
+        Stopped: It was asked to stop.
     """
     found: dict[str, LanguageFigures] = {}
     threshold = math.nan
@@ -176,6 +190,7 @@ def measure(policy: Policy, validation: ParallelPrompts, evaluation: EvaluationS
             compliance_openings=evaluation.compliance_openings,
             layer=evaluation.layer,
             batch_size=evaluation.batch_size,
+            should_stop=should_stop,
         ).margins
         if language == ENGLISH:
             threshold = choose_threshold(margins, harmful)
@@ -185,7 +200,7 @@ def measure(policy: Policy, validation: ParallelPrompts, evaluation: EvaluationS
             auroc(margins[harmful], margins[~harmful]),
             float(refused[harmful].mean()),
             float(refused[~harmful].mean()),
-            bits_per_character(policy, harmless, batch_size=evaluation.batch_size),
+            bits_per_character(policy, harmless, batch_size=evaluation.batch_size, should_stop=should_stop),
         )
     return found
 

@@ -16,6 +16,7 @@ from mlc.models.packing import head_only_at, pack_rows
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts, render_prompt
 from mlc.models.states import known_decoder, layer_index
+from mlc.stopping import ShouldStop, never, stop_if
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def score_prompts(
     layer: int | float,
     batch_size: int,
     on_progress: Callable[[int], None] | None = None,
+    should_stop: ShouldStop = never,
 ) -> PromptScores:
     """Computes the refusal margin and the state of each prompt.
 
@@ -54,6 +56,10 @@ def score_prompts(
         layer: Layer of the states, see :func:`mlc.models.states.prompt_states`.
         batch_size: Prompts in a forward pass.
         on_progress: Called with the number of prompts just done.
+        should_stop: Looked at before each batch.
+
+    Raises:
+        Stopped: It was asked to stop.
     """
     openings = [_tokens(policy, text) for text in (*refusal_openings, *compliance_openings)]
     encoded = [encode_prompt(policy.tokenizer, text) for text in texts]
@@ -61,6 +67,7 @@ def score_prompts(
     margins = np.empty(len(encoded))
     states: list[np.ndarray | None] = [None] * len(encoded)
     for start in range(0, len(order), batch_size):
+        stop_if(should_stop)
         members = order[start : start + batch_size]
         scores, hidden = _score_batch(policy, [encoded[index] for index in members], openings, layer)
         refusal, compliance = scores[:, : len(refusal_openings)], scores[:, len(refusal_openings) :]
@@ -185,14 +192,28 @@ def _continue(policy: Policy, inputs: dict[str, Any], cache: Any, target: Tensor
     return logits
 
 
+def _stops_all(should_stop: ShouldStop) -> Callable[..., Tensor]:
+    def criterion(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        stop_if(should_stop)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    return criterion
+
+
 @torch.inference_mode()
-def greedy_answers(policy: Policy, texts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+def greedy_answers(
+    policy: Policy, texts: Sequence[str], *, max_new_tokens: int, should_stop: ShouldStop = never
+) -> list[str]:
     """Answers prompts greedily.
 
     Args:
         policy: The model.
         texts: Prompts without template.
         max_new_tokens: Longest answer in tokens.
+        should_stop: Looked at after each token.
+
+    Raises:
+        Stopped: It was asked to stop.
     """
     if not texts:
         return []
@@ -205,6 +226,7 @@ def greedy_answers(policy: Policy, texts: Sequence[str], *, max_new_tokens: int)
         do_sample=False,
         pad_token_id=policy.pad_token,
         eos_token_id=list(policy.stop_tokens),
+        stopping_criteria=[_stops_all(should_stop)],
     )
     answers = policy.tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
     return [answer.removeprefix(policy.lead) for answer in answers]

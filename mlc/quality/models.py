@@ -12,6 +12,7 @@ import pyarrow as pa
 from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.quality.signals import MODEL_SIGNALS
+from mlc.stopping import ShouldStop, never, stop_if
 from mlc.translation.engines.protocol import require_languages
 from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, LanguageTokens, batches, cut
 
@@ -71,7 +72,7 @@ class PairModel:
         absent = {"signal_similarity": self.scorer, "signal_embedding": self.embedding}
         return tuple(name for name in names if name not in absent or absent[name] is not None)
 
-    def measure(self, pairs: pa.Table) -> pa.Table:
+    def measure(self, pairs: pa.Table, should_stop: ShouldStop = never) -> pa.Table:
         """Measures pairs, each distinct one once; see :class:`mlc.quality.asking.RowModel`.
 
         Raises:
@@ -84,45 +85,48 @@ class PairModel:
             groups[row["source_code"], row["target_code"]].append(place)
         for (source, target), places in groups.items():
             distinct = list(dict.fromkeys((rows[place]["source"], rows[place]["translation"]) for place in places))
-            for name, values in self._measure(distinct, source, target).items():
+            for name, values in self._measure(distinct, source, target, should_stop).items():
                 by_pair = dict(zip(distinct, values, strict=True))
                 for place in places:
                     columns[name][place] = by_pair[rows[place]["source"], rows[place]["translation"]]
             if "round_trip" in self.signals:
-                scores = self._round_trip([rows[place] for place in places], source, target)
+                scores = self._round_trip([rows[place] for place in places], source, target, should_stop)
                 for place, score in zip(places, scores, strict=True):
                     columns["signal_round_trip_chrf"][place] = score
         return pa.table({name: pa.array(values, pa.float64()) for name, values in columns.items()})
 
-    def _measure(self, pairs: Sequence[Pair], source: str, target: str) -> dict[str, Values]:
+    def _measure(self, pairs: Sequence[Pair], source: str, target: str, should_stop: ShouldStop) -> dict[str, Values]:
         found: dict[str, Values] = {}
         sources, translations = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if self.scorer is not None and self.signals & {"reverse", "meaning"}:
             require_languages(self.scorer.engine.name, self.scorer.engine.languages, (source, target))
         if "meaning" in self.signals and self.scorer is not None:
             scorer = self.scorer
-            found["signal_similarity"] = _cosines(scorer.states(sources, source), scorer.states(translations, target))
+            found["signal_similarity"] = _cosines(
+                scorer.states(sources, source, should_stop), scorer.states(translations, target, should_stop)
+            )
         if "meaning" in self.signals and self.embedding is not None:
-            found["signal_embedding"] = _cosines(self.embedding.states(sources), self.embedding.states(translations))
+            found["signal_embedding"] = _cosines(
+                self.embedding.states(sources, should_stop), self.embedding.states(translations, should_stop)
+            )
         if "reverse" in self.signals and self.scorer is not None:
-            forward = self.scorer.logprobs(sources, source, translations, target)
-            reverse = self.scorer.logprobs(translations, target, sources, source)
+            forward = self.scorer.logprobs(sources, source, translations, target, should_stop)
+            reverse = self.scorer.logprobs(translations, target, sources, source, should_stop)
             found["signal_forward_logprob"], found["signal_reverse_logprob"] = list(forward), list(reverse)
             found["signal_dual_cross_entropy"] = [
                 dual_cross_entropy(there, back) for there, back in zip(forward, reverse, strict=True)
             ]
         return found
 
-    def _round_trip(self, rows: Sequence[dict[str, Any]], source: str, target: str) -> Values:
+    def _round_trip(self, rows: Sequence[dict[str, Any]], source: str, target: str, should_stop: ShouldStop) -> Values:
         from sacrebleu.metrics import CHRF
 
         back = [row.get("back_translation") for row in rows]
         missing = [place for place, text in enumerate(back) if not (text or "").strip()]
         if missing and self.translator is not None:
             texts = [rows[place]["translation"] for place in missing]
-            for place, done in zip(
-                missing, self.translator.translate(texts, source=target, target=source), strict=True
-            ):
+            returned = self.translator.translate(texts, source=target, target=source, should_stop=should_stop)
+            for place, done in zip(missing, returned, strict=True):
                 back[place] = done.text
         metric = CHRF()
         return [
@@ -154,7 +158,7 @@ class TranslatorScorer:
     def __init__(self, engine: Any) -> None:
         self.engine = engine
 
-    def states(self, texts: Sequence[str], language: str) -> "Tensor":
+    def states(self, texts: Sequence[str], language: str, should_stop: ShouldStop = never) -> "Tensor":
         """The mean of the encoder's last states over the tokens of each text, [N, D] float32.
 
         The language token and ``</s>`` are left out: they are the same in every text.
@@ -163,7 +167,7 @@ class TranslatorScorer:
 
         encoded = [cut(ids) for ids in self.engine.tokens.encode(texts, language, ())]
         rows: list[Any] = [None] * len(texts)
-        for places in self._batches(encoded):
+        for places in self._batches(encoded, should_stop):
             with torch.inference_mode():
                 ids_NT, mask_NT = self.engine.pad([encoded[place] for place in places])
                 states_NTD = self.engine.model.get_encoder()(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
@@ -171,7 +175,14 @@ class TranslatorScorer:
                 rows[place] = states_NTD[number, 1 : max(2, len(encoded[place]) - 1)].float().mean(dim=0).cpu()
         return torch.stack(rows)
 
-    def logprobs(self, given: Sequence[str], given_language: str, texts: Sequence[str], language: str) -> list[float]:
+    def logprobs(
+        self,
+        given: Sequence[str],
+        given_language: str,
+        texts: Sequence[str],
+        language: str,
+        should_stop: ShouldStop = never,
+    ) -> list[float]:
         """Mean natural log-probability a token of each text, given another text.
 
         ``</s>`` counts and the language token does not, as in ``signal_logprob``. Of a longer text than the model
@@ -183,7 +194,8 @@ class TranslatorScorer:
         labels = [cut(ids) for ids in self.engine.tokens.encode(texts, language, ())]
         start = self.engine.model.config.decoder_start_token_id
         found = [0.0] * len(texts)
-        for places in self._batches([max(pair, key=len) for pair in zip(sources, labels, strict=True)]):
+        longest = [max(pair, key=len) for pair in zip(sources, labels, strict=True)]
+        for places in self._batches(longest, should_stop):
             with torch.inference_mode():
                 ids_NT, mask_NT = self.engine.pad([sources[place] for place in places])
                 label_NT, kept_NT = self.engine.pad([labels[place] for place in places])
@@ -216,10 +228,11 @@ class TranslatorScorer:
             pieces.append(logits_PV.gather(-1, label_P[:, None]).squeeze(-1) - logits_PV.logsumexp(dim=-1))
         return torch.cat(pieces).view(label_NT.shape)
 
-    def _batches(self, encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    def _batches(self, encoded: Sequence[Sequence[int]], should_stop: ShouldStop) -> Iterator[list[int]]:
         """Places of texts of like length, so that little is computed on padding."""
         lengths = {str(place): len(ids) for place, ids in enumerate(encoded)}
         for group in batches(lengths, targets=1, budget=self.engine.batch_tokens):
+            stop_if(should_stop)
             yield [int(place) for place in group]
 
 
@@ -258,13 +271,14 @@ class SentenceEncoder:
             ) from error
         return cls(model.to(place), tokenizer)
 
-    def states(self, texts: Sequence[str]) -> "Tensor":
+    def states(self, texts: Sequence[str], should_stop: ShouldStop = never) -> "Tensor":
         """The mean of the last states over the tokens of each text, [N, D] float32."""
         import torch
 
         order = sorted(range(len(texts)), key=lambda place: (-len(texts[place]), texts[place]))
         rows: list[Any] = [None] * len(texts)
         for start in range(0, len(order), self.batch_size):
+            stop_if(should_stop)
             places = order[start : start + self.batch_size]
             encoded = self.tokenizer(
                 [texts[place] for place in places],

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlc.errors import UserError
+from mlc.stopping import ShouldStop
 from mlc.store.damages import note_damage, read_damages
 from mlc.store.drafts import place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
@@ -117,7 +118,12 @@ class ArtifactStore:
         return self.root / ".damaged"
 
     def making(
-        self, kind: str, key: str, *, on_wait: Callable[[], None] = lambda: None
+        self,
+        kind: str,
+        key: str,
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+        should_stop: ShouldStop | None = None,
     ) -> AbstractContextManager[None]:
         """Keeps every other thread and process from making the same artifact during a block; waits for its turn.
 
@@ -125,8 +131,10 @@ class ArtifactStore:
             kind: Name of the stage.
             key: Key of the artifact.
             on_wait: Called once if another one is making it.
+            should_stop: Looked at while waiting.
         """
-        return file_lock(self.root / ".locks" / f"{kind}-{key[:_KEY_IN_NAMES]}.lock", on_wait=on_wait)
+        lock = self.root / ".locks" / f"{kind}-{key[:_KEY_IN_NAMES]}.lock"
+        return file_lock(lock, on_wait=on_wait, should_stop=should_stop)
 
     def partial(self, kind: str, key: str) -> Path:
         """Folder for work from which the next attempt at an artifact may go on; for who holds :meth:`making`."""

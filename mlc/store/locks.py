@@ -13,11 +13,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mlc.errors import UserError
+from mlc.stopping import ShouldStop, stop_if
 
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock-holder.json"
 _START_LOCK = ".lock-start"
 _PAUSE_SECONDS = 0.05
+LOOK_SECONDS = 0.2
+"""How often who waits looks whether to go on waiting."""
 
 
 @contextmanager
@@ -82,18 +85,28 @@ def _shared(workspace: Path, held: ExitStack, tidy: Callable[[], None], *, last:
 
 
 @contextmanager
-def file_lock(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def file_lock(
+    path: Path, *, on_wait: Callable[[], None] = lambda: None, should_stop: ShouldStop | None = None
+) -> Iterator[None]:
     """Holds a file that stands for something only one thread of one process may do at a time; waits for it.
 
     Args:
         path: The file; made if it is not there, and left there.
         on_wait: Called once if somebody else holds it.
+        should_stop: Looked at while waiting, where it may be a long time.
+
+    Raises:
+        Stopped: It was asked to stop before its turn came.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path) as descriptor:
         if not _taken(descriptor, fcntl.LOCK_EX):
             on_wait()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if should_stop is None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                while not _taken(descriptor, fcntl.LOCK_EX, LOOK_SECONDS):
+                    stop_if(should_stop)
         yield
 
 

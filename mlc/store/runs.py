@@ -5,6 +5,7 @@ A run writes its record line by line as it goes, so that one that is killed leav
     runs/000007.jsonl    {"run": 7, "id": …, "name": …, "started": …, "config": {…}}
                          {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
                          {"end": "completed"}
+    runs/000007.stop     there from when the run is asked to stop until it ends
 
 Stages in other processes write into the journal of their run as well; such lines name the process (``by``), and the
 process of the flow reads them. Beside outcomes these tell what starts (``starting``) and what a person should know
@@ -48,7 +49,8 @@ class RunRecord:
     tasks: tuple[dict[str, Any], ...] = ()
     """Stage, language, subject, state, seconds, reason and key of each task that ended well."""
     end: str | None = None
-    """``completed`` or ``failed``; None for one that was killed, or is still going."""
+    """``completed``, ``failed``, ``interrupted`` by somebody who asked it to stop, or ``killed``; None for one that is
+    still going, or was killed and no run has started in the workspace since."""
     damaged: int = 0
     """Lines that say nothing that can be read, which are passed over."""
 
@@ -81,6 +83,23 @@ class Journal:
         """Adds a line; it is in the hands of the system when this returns. Any number of processes may."""
         append_line(self.path, {**line, **self._by})
 
+    @property
+    def _stop_file(self) -> Path:
+        return self.path.with_suffix(".stop")
+
+    def ask_to_stop(self) -> None:
+        """Asks whoever works for the run, in any process, to stop."""
+        self._stop_file.touch()
+
+    def stop_asked(self) -> bool:
+        """Whether somebody has."""
+        return self._stop_file.exists()
+
+    def end(self, how: str) -> None:
+        """Closes the record."""
+        self.write({"end": how})
+        self._stop_file.unlink(missing_ok=True)
+
     def read_from(self, position: int) -> tuple[list[dict[str, Any]], int]:
         """The lines after a position, in bytes, and the position after the last whole one."""
         return read_lines_from(self.path, position)
@@ -104,7 +123,7 @@ def recorded(workspace: Path, *, run_id: str, name: str, config: Mapping[str, An
         yield journal
         end = "completed"
     finally:
-        journal.write({"end": end})
+        journal.end("interrupted" if journal.stop_asked() else end)
 
 
 def _open(folder: Path) -> Journal:
@@ -134,6 +153,13 @@ def _files(folder: Path) -> list[tuple[int, Path]]:
 def run_records(workspace: Path) -> list[RunRecord]:
     """The records of a workspace, oldest first; what cannot be read is passed over, see :func:`damaged_records`."""
     return [record for _, path in _files(workspace / RUNS_FOLDER) if (record := read_record(path))]
+
+
+def close_killed(workspace: Path) -> None:
+    """Closes the records of runs that were killed; for who is alone in the workspace."""
+    for record in run_records(workspace):
+        if record.end is None:
+            Journal.of(workspace, record.number).end("killed")
 
 
 def find_run(records: list[RunRecord], name: str) -> RunRecord:

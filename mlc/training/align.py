@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, render_messages
+from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
@@ -39,6 +40,7 @@ def align(
     teacher: Policy | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     checkpoints: Path | None = None,
+    should_stop: ShouldStop = never,
 ) -> list[dict[str, float]]:
     """Aligns a policy in place.
 
@@ -55,12 +57,14 @@ def align(
         checkpoints: Folder of this very training's checkpoints, written every ``checkpoint_minutes``. Called again
             with the same arguments and the untrained policy after it was stopped, training goes on from the last one,
             to the same weights as if nothing had happened (on a CPU in float32: bit for bit).
+        should_stop: Looked at after each step; a checkpoint is written before the training stops.
 
     Returns:
         One entry per step: step, loss and its parts, learning rate, gradient norm, and what the carrier logs.
 
     Raises:
         ValueError: No row can be trained on, or ``rejected`` is missing.
+        Stopped: It was asked to stop.
     """
     dataset = build_dataset(policy, rows, settings)
     log: list[dict[str, float]] = []
@@ -89,9 +93,12 @@ def align(
             if on_step:
                 for entry in log:
                     on_step(int(entry["step"]), entry)
+        trainer.add_callback(_Stop(should_stop, saves=checkpoints is not None))
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
         trainer.train(resume_from_checkpoint=resume)
+        if trainer.state.global_step < settings.steps:
+            raise Stopped
     policy.model.eval()
     (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     return log
@@ -187,6 +194,17 @@ def _cut(tokenizer: Any, text: str, tokens: int) -> str:
 def _tell(left_out: int, count: int, why: str) -> None:
     if left_out:
         logger.warning("%d of %d prompts %s and are left out of training.", left_out, count, why)
+
+
+class _Stop(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, should_stop: ShouldStop, *, saves: bool) -> None:
+        self.should_stop = should_stop
+        self.saves = saves
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step < state.max_steps and self.should_stop():
+            control.should_training_stop = True
+            control.should_save = control.should_save or self.saves
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]

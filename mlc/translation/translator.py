@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlc.stopping import ShouldStop, never, stop_if
 from mlc.translation.engines import load_engine
 from mlc.translation.engines.protocol import Batch, Engine, SentenceTranslation
 from mlc.translation.memory import TranslationMemory
@@ -104,13 +105,14 @@ class Translator:
         source: str,
         target: str,
         on_progress: OnProgress | None = None,
+        should_stop: ShouldStop = never,
     ) -> list[Translation]:
         """Translates texts into one language; see :meth:`stream`.
 
         Returns:
             One translation for each text, in order.
         """
-        stream = self.stream(texts, source=source, targets=(target,), on_progress=on_progress)
+        stream = self.stream(texts, source=source, targets=(target,), on_progress=on_progress, should_stop=should_stop)
         return [row[target] for row in stream]
 
     def stream(
@@ -120,6 +122,7 @@ class Translator:
         source: str,
         targets: Sequence[str],
         on_progress: OnProgress | None = None,
+        should_stop: ShouldStop = never,
     ) -> Iterator[dict[str, Translation]]:
         """Translates texts into several languages, which share the reading of each sentence.
 
@@ -130,18 +133,21 @@ class Translator:
             source: NLLB code of their language.
             targets: NLLB codes to translate into.
             on_progress: Called when texts are split, and after each batch.
+            should_stop: Looked at after each batch, when the memory has it.
 
         Yields:
             The translations of each text by language, in the order of the texts.
 
         Raises:
             UserError: The engine does not know a language, or fails for good.
+            Stopped: It was asked to stop.
         """
         # An engine checks the languages when it is asked, even for nothing.
         for _ in self.engine.translate([], source=source, targets=targets):
             pass
         for window in _windows(texts, WINDOW if self.memory else None):
-            yield from self._translate_window(window, source, tuple(targets), on_progress or (lambda step: None))
+            report = on_progress or (lambda step: None)
+            yield from self._translate_window(window, source, tuple(targets), report, should_stop)
 
     def fill(
         self,
@@ -150,19 +156,26 @@ class Translator:
         source: str,
         targets: Sequence[str],
         on_progress: OnProgress | None = None,
+        should_stop: ShouldStop = never,
     ) -> None:
         """Translates texts for the memory alone; arguments as in :meth:`stream`."""
-        for _ in self.stream(texts, source=source, targets=targets, on_progress=on_progress):
+        for _ in self.stream(texts, source=source, targets=targets, on_progress=on_progress, should_stop=should_stop):
             pass
 
     def _translate_window(
-        self, texts: Sequence[str], source: str, targets: tuple[str, ...], report: OnProgress
+        self,
+        texts: Sequence[str],
+        source: str,
+        targets: tuple[str, ...],
+        report: OnProgress,
+        should_stop: ShouldStop,
     ) -> Iterator[dict[str, Translation]]:
         split = self._split(texts, source)
         progress = _Progress(split, targets, report)
         known: Known = {target: {} for target in targets}
-        self._complete((sentence for parts in split for sentence in parts.sentences), source, known, progress.done)
-        repaired = {} if self.engine.whole_texts else self._repair(source, known)
+        sentences = (sentence for parts in split for sentence in parts.sentences)
+        self._complete(sentences, source, known, progress.done, should_stop)
+        repaired = {} if self.engine.whole_texts else self._repair(source, known, should_stop)
         progress.end()
         for parts in split:
             yield {target: _assemble(parts, known[target], repaired.get(target, {}), target) for target in targets}
@@ -192,7 +205,12 @@ class Translator:
         return SplitText(tuple(sentences), tuple(separators))
 
     def _complete(
-        self, sentences: Iterable[str], source: str, known: Known, done: Callable[[str, Batch, bool], None]
+        self,
+        sentences: Iterable[str],
+        source: str,
+        known: Known,
+        done: Callable[[str, Batch, bool], None],
+        should_stop: ShouldStop,
     ) -> None:
         """Adds to ``known`` the translations of sentences, from the memory or the engine."""
         wanted = list(dict.fromkeys(sentences))
@@ -214,8 +232,9 @@ class Translator:
                     self.memory.store(batch, source=source, target=target)
                 known[target].update(batch)
                 done(target, batch, False)
+                stop_if(should_stop)
 
-    def _repair(self, source: str, known: Known) -> Known:
+    def _repair(self, source: str, known: Known, should_stop: ShouldStop) -> Known:
         """Translates sentences that lost a protected part in pieces around it, and puts the part itself between.
 
         Returns:
@@ -230,7 +249,7 @@ class Translator:
             pieces = {sentence: _pieces(sentence) for sentence in sentences}
             own: Known = {target: {}}
             words = (text for parts in pieces.values() for kept, text in parts if not kept)
-            self._complete(words, source, own, lambda target, batch, remembered: None)
+            self._complete(words, source, own, lambda target, batch, remembered: None, should_stop)
             for sentence, parts in pieces.items():
                 repaired[target][sentence] = _join(parts, own[target], known[target][sentence])
         return repaired

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mlc.devices import pick_device
-from mlc.store.locks import file_lock
+from mlc.stopping import stop_if
+from mlc.store.locks import LOOK_SECONDS, file_lock
 from tasks.runtime.run import Run, waiting
 
 # Tasks fan out, but they share one device: two models at once would only take twice the memory.
@@ -28,15 +29,18 @@ def computing(run: Run, device: str) -> Iterator[None]:
     Args:
         run: The run.
         device: As :func:`mlc.devices.pick_device` takes it.
+
+    Raises:
+        Stopped: The run was asked to stop before its turn came.
     """
-    with waiting(_lock):
+    with waiting(_thread_turn(run)):
         name = pick_device(device).removesuffix(":0").replace(":", "-")
         if name in _held:
             yield
             return
         # Machines may share a workspace, but no device.
         lock = run.store.root / ".locks" / f"device-{socket.gethostname()}-{name}.lock"
-        with waiting(file_lock(lock)):
+        with waiting(file_lock(lock, should_stop=run.should_stop)):
             _held.add(name)
             try:
                 yield
@@ -45,6 +49,16 @@ def computing(run: Run, device: str) -> Iterator[None]:
                 if not run.here:
                     # The next one to hold the device may be another process, which needs the memory.
                     release()
+
+
+@contextmanager
+def _thread_turn(run: Run) -> Iterator[None]:
+    while not _lock.acquire(timeout=LOOK_SECONDS):
+        stop_if(run.should_stop)
+    try:
+        yield
+    finally:
+        _lock.release()
 
 
 @contextmanager

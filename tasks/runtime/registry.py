@@ -139,6 +139,11 @@ def _unusable(uri: str, error: Exception) -> UserError:
             f"The MLflow database {redacted(uri)!r} is locked by another program: close it and run again; what is "
             "finished is kept."
         )
+    if "malformed" in str(error) or "not a database" in str(error):
+        return UserError(
+            f"The MLflow database {uri!r} is damaged: put a backup in its place, or move it away and run again, which "
+            "registers the model anew; what is finished is kept."
+        )
     return UserError(
         f"The MLflow server {redacted(uri)!r} cannot be used ({type(error).__name__}): start it, or change "
         "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."

@@ -1,5 +1,6 @@
 """The run that stages belong to: a reference that travels, and what it is opened to where a stage works."""
 
+import logging
 import os
 import socket
 import threading
@@ -11,16 +12,20 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.remote import RemoteArtifacts
 from mlc.store.runs import Journal
 
+P = ParamSpec("P")
+T = TypeVar("T")
 State = Literal["ran", "cached", "run"]
 """``run`` is what a plan foresees."""
 FOLLOWING_SECONDS = 0.2
 """How often a run looks for what other processes have told."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ class Display(Protocol):
     def note(self, sentence: str) -> None:
         """Something that a person should know."""
 
+    def close(self) -> None:
+        """Nothing follows."""
+
 
 class Silent:
     """Shows nothing."""
@@ -87,6 +95,54 @@ class Silent:
 
     def note(self, sentence: str) -> None:
         """Ignores it."""
+
+    def close(self) -> None:
+        """Ignores it."""
+
+
+class Shielded:
+    """A display whose errors harm nobody: what only shows must not fail a run. They are logged for who looks for them.
+
+    Args:
+        display: What shows.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def started(self, label: str, reason: str) -> None:
+        """Passes it on."""
+        harmless(self._display.started)(label, reason)
+
+    def bar(self, label: str, total: int) -> Callable[[int], None]:
+        """Passes it on."""
+        moved = harmless(self._display.bar)(label, total)
+        return harmless(moved) if moved else lambda steps: None
+
+    def finished(self, label: str, outcome: Outcome) -> None:
+        """Passes it on."""
+        harmless(self._display.finished)(label, outcome)
+
+    def note(self, sentence: str) -> None:
+        """Passes it on."""
+        harmless(self._display.note)(sentence)
+
+    def close(self) -> None:
+        """Passes it on."""
+        harmless(self._display.close)()
+
+
+def harmless(shows: Callable[P, T]) -> Callable[P, T | None]:
+    """A function that only shows something, without its errors; it gives None in place of one."""
+
+    def shielded(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            return shows(*args, **kwargs)
+        except Exception:
+            logger.debug("What happens could not be shown.", exc_info=True)
+            return None
+
+    return shielded
 
 
 class Reporting(Silent):
@@ -141,12 +197,18 @@ class Run:
     """Whether this is the process of the flow, in which the run was started."""
     outcomes: list[Outcome] = field(default_factory=list)
     """Of the tasks in this process, and in the flow's own process of those elsewhere too."""
+    futures: list[Any] = field(default_factory=list)
+    """Of Prefect, of all tasks that were submitted."""
     parts: dict[str, KeyParts] = field(default_factory=dict)
     """Of every task that a plan has foreseen, by key."""
+    _stopping: threading.Event = field(default_factory=threading.Event)
     _failure: Exception | None = None
     _failed: threading.Event = field(default_factory=threading.Event)
     _read: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.display = Shielded(self.display)
 
     @property
     def workspace(self) -> Path:
@@ -158,6 +220,18 @@ class Run:
         """What other processes open the run by."""
         storage = self.store.remote.url if isinstance(self.store.remote, RemoteArtifacts) else None
         return RunReference(self.id, str(self.workspace), storage, self.journal.number if self.journal else None)
+
+    def stop(self) -> None:
+        """Asks every stage of the run, in whatever process, to end at its next step; from any thread."""
+        self._stopping.set()
+        if self.journal:
+            self.journal.ask_to_stop()
+
+    def should_stop(self) -> bool:
+        """Whether somebody has asked the run to stop."""
+        if self._stopping.is_set():
+            return True
+        return not self.here and self.journal is not None and self.journal.stop_asked()
 
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
@@ -219,6 +293,11 @@ def live(run: Run) -> Iterator[Run]:
         follower.join()
         run.catch_up()
         del _live[run.id]
+
+
+def live_runs() -> list[Run]:
+    """The runs that were started in this process and have not ended."""
+    return list(_live.values())
 
 
 def open_run(run: Run | RunReference) -> Run:

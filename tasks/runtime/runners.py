@@ -1,6 +1,7 @@
 """Where the stages of a run are computed: in threads of the flow's process, or in processes of their own."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.engine import collect_task_run_inputs_sync
+
+from tasks.runtime.stopping import SIGNALS
 
 THREADS = 3
 PROCESSES = 2
@@ -42,7 +45,12 @@ class _NoResults(dict[int, Any]):
 
 
 def _begin_process(folder: str) -> None:
-    """Lets a process work where its flow does, and end with it, however that ends."""
+    """Lets a process work where its flow does, and end with it, however that ends.
+
+    Signals may reach the whole group: the flow alone takes them, and tells its stages.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     os.chdir(folder)
     flow = parent_process()
     assert flow is not None

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
@@ -14,9 +14,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from mlc.errors import UserError
+from mlc.stopping import Stopped, stop_if
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
@@ -112,6 +113,7 @@ class StageTask(Task[..., Any]):
             return Foreseen(self.fn(run, *_known(args), **_known(kwargs)))
         given = {name: _wrapped(value) for name, value in kwargs.items()}
         future = super().submit(run.reference, *map(_wrapped, args), **given)
+        run.futures.append(future)
         future.add_done_callback(partial(_note_failure, run))
         return future
 
@@ -136,8 +138,8 @@ def _known(value: Any) -> Any:
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
     try:
         future.result()
-    except PrefectException:
-        # It waited for another one, which failed.
+    except (PrefectException, CancelledError):
+        # It waited for another one, which failed, or the run ended before it began.
         pass
     except BrokenExecutor:
         run.fail(
@@ -152,10 +154,16 @@ def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
 
 @contextmanager
 def naming_the_cause(run: Run) -> Iterator[None]:
-    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it."""
+    """Raises the failure of a task in place of what it did to others: they never started, or were killed with it.
+
+    Raises:
+        Stopped: The run was asked to stop, which ended its tasks.
+    """
     try:
         yield
     except (PrefectException, BrokenExecutor):
+        if run.should_stop():
+            raise Stopped from None
         failure = run.first_failure(CAUSE_SECONDS)
         if failure is None:
             raise
@@ -178,7 +186,11 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
             given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
             opened = open_run(run)
-            return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
+            try:
+                stop_if(opened.should_stop)
+                return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
+            except Stopped:
+                return cast(ArtifactRef, Cancelled(message="Stopped; what it did so far is kept."))
 
         return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
 
@@ -280,7 +292,10 @@ def produce(
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
     note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    with waiting(run.store.making(job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note))):
+    turn = run.store.making(
+        job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note), should_stop=run.should_stop
+    )
+    with waiting(turn):
         yield
 
 

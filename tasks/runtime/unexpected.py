@@ -10,6 +10,7 @@ from typing import TypeVar
 from prefect.exceptions import PrefectException
 
 from mlc.errors import UserError
+from mlc.stopping import Stopped
 from mlc.store.artifacts import plain_disk_errors
 
 ERRORS_FOLDER = "errors"
@@ -39,7 +40,7 @@ def confined(workspace: Path, what: str, body: Callable[[], T]) -> T:
     except UserError as error:
         told: Exception = error.with_traceback(None)
         told.__cause__ = told.__context__ = None
-    except (Unexpected, PrefectException):
+    except (Unexpected, Stopped, PrefectException):
         raise
     except Exception as error:
         told = unexpected(error, what, workspace / ERRORS_FOLDER)

@@ -14,6 +14,7 @@ from mlc.evaluation.metrics import auroc
 from mlc.evaluation.scoring import score_prompts
 from mlc.languages import ENGLISH
 from mlc.models.prompts import encode_prompt
+from mlc.stopping import Stopped
 from tests.covering import dealt
 from tests.editing.conftest import COMPLIANCE, PLANTED_LAYER, PLANTED_UNITS, REFUSAL, X, parallel, rows_of
 from tests.editing.conftest import FAMILIES as MODELS
@@ -383,3 +384,22 @@ def test_layers(layers, depth, expected):
 def test_wrong_layers(layers):
     with pytest.raises(UserError, match=r"does not exist|named twice"):
         resolve_layers(layers, 4)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_an_edit_that_is_asked_to_stop_leaves_the_model_as_it_was(tiny, prompts, sequential):
+    policy, read = tiny("llama"), []
+    before = weights_of(policy)
+    # All layers are read once; where they are sequential, it is asked while an earlier one is edited.
+    batches = 2 * -(-len(prompts.ids) // 4) if sequential else 1
+    with pytest.raises(Stopped):
+        compute_edit(
+            policy,
+            prompts,
+            settings(sequential=sequential),
+            batch_size=2,
+            on_texts=read.append,
+            should_stop=lambda: len(read) > batches,
+        )
+    assert len(read) == batches + 1
+    assert same_weights(before, weights_of(policy))

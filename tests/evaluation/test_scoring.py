@@ -7,6 +7,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from mlc.evaluation.scoring import greedy_answers, score_prompts
 from mlc.models.loading import Policy
+from mlc.stopping import Stopped
 
 TEXTS = [
     "How do I bake bread without yeast?",
@@ -217,3 +218,22 @@ def test_greedy_answers_equal_the_plain_loop(policy):
 
 def test_no_prompts_no_answers(policy):
     assert greedy_answers(policy, [], max_new_tokens=6) == []
+
+
+def test_scoring_ends_at_the_next_batch(policy):
+    done = []
+    with pytest.raises(Stopped):
+        score(policy, batch_size=2, on_progress=done.append, should_stop=lambda: len(done) == 2)
+    assert done == [2, 2]
+
+
+def test_answers_end_at_the_next_token(policy):
+    looks = []
+
+    def third():
+        looks.append(None)
+        return len(looks) == 3
+
+    with pytest.raises(Stopped):
+        greedy_answers(policy, TEXTS, max_new_tokens=50, should_stop=third)
+    assert len(looks) == 3

@@ -200,7 +200,7 @@ def test_a_server_that_dies_in_the_midst(tmp_path: Path) -> None:
     deadline = time.monotonic() + 200
     while not list(workspace.glob("artifacts/translate/*")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for child in _children(process.pid):
+    for child in children(process.pid):
         os.kill(child, signal.SIGKILL)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 2, err[-3000:]
@@ -214,9 +214,10 @@ def test_a_server_that_dies_in_the_midst(tmp_path: Path) -> None:
     assert {task["key"] for task in record.tasks if task["stage"] == "translate" and task["state"] == "cached"} == kept
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Processes below a process, whatever their group."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            found += [*_children(int(child)), int(child)]
+            found += [*children(int(child)), int(child)]
     return found

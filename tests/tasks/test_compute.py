@@ -1,6 +1,7 @@
 """The device belongs to one stage at a time, whichever thread or process it works in."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from mlc.devices import pick_device
+from mlc.stopping import Stopped
 from mlc.store import ArtifactStore
+from mlc.store.locks import file_lock
 from tasks.runtime.compute import computing, loaded, release
 from tasks.runtime.run import Run, RunReference, open_run, working_time
 
@@ -188,3 +191,26 @@ def test_stages_that_start_at_once_do_not_break_each_others_imports(tmp_path: Pa
         check=False,
     )
     assert ended.stdout == "align dataset generate\n", ended.stderr[-3000:]
+
+
+def test_who_waits_for_the_device_or_for_another_run_stops_waiting(tmp_path: Path) -> None:
+    run, stopped = Run(ArtifactStore(tmp_path)), []
+
+    def wait(turn: Any) -> None:
+        with pytest.raises(Stopped), turn:
+            raise AssertionError("its turn never comes")
+        stopped.append(None)
+
+    elsewhere = run.store.root / ".locks" / f"device-{socket.gethostname()}-cpu.lock"
+    with computing(run, "cpu"), run.store.making("a", "k"):
+        turns = [computing(run, "cpu"), run.store.making("a", "k", should_stop=run.should_stop)]
+        threads = [threading.Thread(target=wait, args=(turn,)) for turn in turns]
+        for thread in threads:
+            thread.start()
+        run.stop()
+        for thread in threads:
+            thread.join(20)
+    assert len(stopped) == 2
+    # The same where another process holds it.
+    with file_lock(elsewhere):
+        wait(computing(run, "cpu"))

@@ -48,6 +48,9 @@ class Remembering:
     def note(self, sentence: str) -> None:
         self.shown.append(("note", sentence))
 
+    def close(self) -> None:
+        self.shown.append(("closed",))
+
 
 def elsewhere(reference: RunReference, outcome: Outcome) -> "subprocess.Popen[bytes]":
     arguments = (json.dumps(asdict(reference)), json.dumps(asdict(outcome)))
@@ -122,3 +125,18 @@ def test_the_first_failure_counts(tmp_path: Path, wait_seconds: float) -> None:
     run.fail(first)
     run.fail(RuntimeError("second"))
     assert run.first_failure(wait_seconds) is first
+
+
+def test_a_run_that_is_asked_to_stop_tells_its_stages_elsewhere(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with recorded(tmp_path, run_id="s", name="demo", config={}) as journal:
+        run = Run(store, id="s", journal=journal)
+        other = open_run(run.reference)
+        assert not run.should_stop()
+        assert not other.should_stop()
+        run.stop()
+        assert run.should_stop()
+        assert other.should_stop()
+    assert run_records(tmp_path)[0].end == "interrupted"
+    # The next run is not asked.
+    assert not other.should_stop()

@@ -1,5 +1,6 @@
 """Stage ``translate``: what languages share, and what a changed prompt file costs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.compute import release
-from tasks.runtime.run import Run
+from tasks.runtime.run import Run, Silent
 from tasks.translate import MEMORY_FOLDER, translate
 
 SETTINGS = TranslatorSettings(device="cpu")
@@ -87,3 +88,41 @@ def test_a_new_prompt_file_costs_only_new_sentences(run: Run) -> None:
     before = remembered(run, "deu_Latn")
     translated(run, ingested(run, [*TEXTS, "I could not find anything useful on the internet."]), "deu_Latn")
     assert len(remembered(run, "deu_Latn")) == len(before) + 1
+
+
+class Labels(Silent):
+    """A display that remembers what names it was told."""
+
+    def __init__(self) -> None:
+        self.started_ones: list[str] = []
+        self.bars: list[str] = []
+
+    def started(self, label: str, reason: str) -> None:
+        self.started_ones.append(label)
+
+    def bar(self, label: str, total: int) -> Callable[[int], None]:
+        self.bars.append(label)
+        return super().bar(label, total)
+
+
+def test_prompts_and_held_out_ones_have_bars_of_their_own(run: Run) -> None:
+    labels = Labels()
+    run = Run(run.store, labels)
+    for subject, texts in (("prompts", TEXTS), ("held-out", TEXTS[:1])):
+        translated(run, ingested(run, texts), "deu_Latn", subject=subject)
+    assert labels.bars == labels.started_ones == ["translate · deu_Latn", "translate · held-out · deu_Latn"]
+
+
+def test_what_was_translated_before_a_stop_is_remembered(run: Run) -> None:
+    class Stops(Silent):
+        def bar(self, label: str, total: int) -> Callable[[int], None]:
+            return lambda steps: run.stop()
+
+    run.display = Stops()
+    prompts = ingested(run, TEXTS)
+    # A few tokens a batch, so that there is more than one.
+    settings = SETTINGS.model_copy(update={"batch_tokens": 8})
+    state = translate.fn(run, prompts, "deu_Latn", settings)
+    assert state.is_cancelled()
+    assert len(remembered(run, "deu_Latn")) == 1
+    assert not list(run.store.root.glob("translate/*"))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mlc.stopping import Stopped, never
 from mlc.training.align import align
 from mlc.training.checkpoints import MARKER, Checkpoints
 from mlc.training.settings import AlignSettings
@@ -13,7 +14,7 @@ from tests.training.runs import LANGUAGES, same
 STEPS = 6
 
 
-class Stopped(Exception):
+class Killed(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
@@ -33,13 +34,13 @@ def settings(carrier="sft", **consistency):
 def train(load_tiny, rows, tmp_path):
     rows = [row | {"languages": LANGUAGES} for row in rows]
 
-    def train(alignment, name, stop_after=None):
+    def train(alignment, name, stop_after=None, should_stop=never):
         policy, folder = load_tiny(), tmp_path / "scratch"
         folder.mkdir(exist_ok=True)
 
         def on_step(step, figures):
             if step == stop_after:
-                raise Stopped
+                raise Killed
 
         teacher = load_tiny() if alignment.carrier == "kl" else None
         log = align(
@@ -51,6 +52,7 @@ def train(load_tiny, rows, tmp_path):
             teacher=teacher,
             on_step=on_step if stop_after else None,
             checkpoints=tmp_path / name if name else None,
+            should_stop=should_stop,
         )
         return log, policy.model.state_dict()
 
@@ -73,7 +75,7 @@ VARIANTS = {
 @pytest.mark.parametrize("alignment", VARIANTS.values(), ids=VARIANTS)
 def test_resumed_is_uninterrupted(train, tmp_path, alignment):
     log, weights = train(alignment, None)
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         train(alignment, "partial", stop_after=4)
     assert [path.name for path in (tmp_path / "partial").glob("checkpoint-*")] == ["checkpoint-3"]
     resumed_log, resumed = train(alignment, "partial")
@@ -144,7 +146,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path, damage):
 
 def test_training_starts_anew_where_its_checkpoint_is_damaged(train, tmp_path):
     _, weights = train(settings(), None)
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         train(settings(), "partial", stop_after=3)
     cut(tmp_path / "partial" / "checkpoint-2" / "model.safetensors")
     log, resumed = train(settings(), "partial")
@@ -156,3 +158,32 @@ def test_no_checkpoint_before_its_time(train, tmp_path):
     seldom = settings().model_copy(update={"checkpoint_minutes": 60.0})
     train(seldom, "partial")
     assert list((tmp_path / "partial").glob("checkpoint-*")) == []
+
+
+def after(steps):
+    """Asks to stop when it is looked at for the given time."""
+    looked = iter(range(1, steps))
+    return lambda: next(looked, None) is None
+
+
+def test_a_training_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(train, tmp_path):
+    # Long before it would have been time for one.
+    alignment = settings().model_copy(update={"checkpoint_minutes": 10})
+    _, weights = train(alignment, None)
+    with pytest.raises(Stopped):
+        train(alignment, "partial", should_stop=after(2))
+    assert [path.name for path in (tmp_path / "partial").glob("checkpoint-*")] == ["checkpoint-2"]
+    _, resumed = train(alignment, "partial")
+    assert same(resumed, weights)
+
+
+def test_a_training_without_a_place_for_checkpoints_stops_too(train, tmp_path):
+    with pytest.raises(Stopped):
+        train(settings(), None, should_stop=after(1))
+    assert not list((tmp_path / "scratch").glob("checkpoint-*"))
+
+
+def test_a_training_that_has_done_its_last_step_is_done(train):
+    _, weights = train(settings(), None)
+    _, asked = train(settings(), None, should_stop=after(STEPS))
+    assert same(asked, weights)

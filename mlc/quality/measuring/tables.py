@@ -13,6 +13,7 @@ from mlc.quality.measuring.batch import NEEDED, TYPES, Batch, batch_signals
 from mlc.quality.rows import REQUIRED_COLUMNS, numbered, require_columns, with_columns
 from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import TEXT_SIGNALS, Signal
+from mlc.stopping import ShouldStop, never, stop_if
 
 CHUNK_ROWS = 20_000
 """Rows that are measured at once: enough to pay for the planning of the queries, few enough for the memory."""
@@ -25,6 +26,7 @@ def compute_signals(
     *,
     signals: Sequence[Signal] = TEXT_SIGNALS,
     batch_rows: int | None = QualitySettings.model_fields["length_batch_rows"].default,
+    should_stop: ShouldStop = never,
 ) -> pa.Table:
     """Measures signals of every pair.
 
@@ -33,6 +35,7 @@ def compute_signals(
             codes); optional ``finished`` (bool: generation ended by itself) and ``logprob`` (mean a token).
         signals: What to measure; signals that need a model are not measured here.
         batch_rows: ``QualitySettings.length_batch_rows``.
+        should_stop: Looked at before each chunk of rows.
 
     Returns:
         The input, rows in the same order and other columns untouched, with one column a stored signal; signal
@@ -40,10 +43,14 @@ def compute_signals(
 
     Raises:
         UserError: A column is missing, a value other than ``translation`` is NULL, or a language is unknown.
+        Stopped: It was asked to stop.
     """
     _check_pairs(pairs)
-    chunks = list(chunks_of(numbered_pairs(pairs)))
-    measured = pa.concat_tables([with_columns(chunk, measure_rows(chunk, signals)) for chunk in chunks])
+    chunks = []
+    for chunk in chunks_of(numbered_pairs(pairs)):
+        stop_if(should_stop)
+        chunks.append(with_columns(chunk, measure_rows(chunk, signals)))
+    measured = pa.concat_tables(chunks)
     with duckdb.connect(config={"threads": 1}) as connection:
         needed = for_batch(measured)
         connection.register("measured", needed)

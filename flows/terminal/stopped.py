@@ -1,0 +1,35 @@
+"""How a command ends that was stopped: Ctrl-C raises KeyboardInterrupt by itself, SIGTERM the like of it here."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(SystemExit):
+    """The command was asked to end from outside."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
+
+
+@contextmanager
+def told_when_stopped(console: Console) -> Iterator[None]:
+    """Lets SIGTERM end the block in order, and says what became of the work; for the main thread."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated):
+        console.print("Stopped; what is finished is kept, and the next run goes on from there.", highlight=False)
+        raise
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: Any) -> None:
+    raise Terminated

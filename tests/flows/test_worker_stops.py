@@ -1,0 +1,120 @@
+"""A run of a Prefect worker is cancelled from Prefect as by a signal; one that is killed is found by the next run."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flows.terminal.server import Server
+from mlc.store.locks import LOCK_FILE, lock_if_free
+from mlc.store.runs import run_records
+from tests.faults.test_pipeline import children
+from tests.flows.conftest import PROJECT, Mlc, TaskRun
+from tests.flows.test_deployment import prefect
+from tests.flows.test_stopping import checkpoints, flow_state, trains, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.full]
+
+POOL = "stopping"
+
+
+@pytest.fixture(scope="module")
+def deployed(environment: dict[str, str]) -> None:
+    assert prefect(environment, "work-pool", "create", POOL, "--type", "process").returncode == 0
+    told = prefect(environment, "--no-prompt", "deploy", "--all", "--pool", POOL)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+@contextmanager
+def training(environment: dict[str, str], workspace: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker whose run trains; in the end it is killed, with all processes below it."""
+    config = workspace.parent / "long.yaml"
+    smoke = (PROJECT / "flows" / "configs" / "smoke.yaml").read_text(encoding="utf-8")
+    config.write_text(smoke.replace("steps: 3", "steps: 100000"), encoding="utf-8")
+    parameters = {"config": str(config), "languages": ["sw"], "workspace": str(workspace)}
+    started = prefect(environment, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
+    assert started.returncode == 0, started.stdout + started.stderr
+    with subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"],
+        cwd=PROJECT,
+        env={**environment, "PWD": str(PROJECT), "PYTHONPATH": str(PROJECT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        below: list[int] = []
+        try:
+            wait_for(lambda: worker.poll() is not None or trains(workspace, 1))
+            assert worker.poll() is None
+            below = children(worker.pid)
+            yield worker
+        finally:
+            for process in (*below, worker.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+
+
+def test_a_cancelled_run_of_a_worker_stops_in_order(
+    deployed: None,
+    environment: dict[str, str],
+    server: Server,
+    task_runs: Callable[[str], list[TaskRun]],
+    tmp_path: Path,
+) -> None:
+    workspace = tmp_path / "workspace"
+    with training(environment, workspace):
+        run_id = run_records(workspace)[0].id
+        time.sleep(1)
+        assert prefect(environment, "flow-run", "cancel", run_id).returncode == 0
+        wait_for(lambda: run_records(workspace)[0].end)
+        wait_for(lambda: flow_state(server, run_id) == "CANCELLED")
+    assert run_records(workspace)[0].end == "interrupted"
+    assert checkpoints(workspace)
+    states = {run.state for run in task_runs(run_id)}
+    assert "Cancelled" in states
+    assert states <= {"Completed", "Cached", "Cancelled"}
+
+
+def test_a_run_that_was_killed_with_its_worker_is_marked_by_the_next_one(
+    deployed: None,
+    environment: dict[str, str],
+    server: Server,
+    task_runs: Callable[[str], list[TaskRun]],
+    mlc: Mlc,
+    tmp_path: Path,
+) -> None:
+    workspace = tmp_path / "workspace"
+    with training(environment, workspace):
+        run_id = run_records(workspace)[0].id
+    wait_for(lambda: not _held(workspace))
+    assert flow_state(server, run_id) == "RUNNING"
+    ended = mlc("run", "smoke", "--languages", "sw", "--workspace", str(workspace), "--json")
+    assert ended.code == 0, ended.err[-3000:]
+    assert [record.end for record in run_records(workspace)] == ["killed", "completed"]
+    assert flow_state(server, run_id) == "CRASHED"
+    assert {run.state for run in task_runs(run_id)} <= {"Completed", "Crashed"}
+
+
+def _held(workspace: Path) -> bool:
+    with lock_if_free(workspace / LOCK_FILE) as free:
+        return not free
+
+
+def test_a_run_outlives_a_worker_that_is_killed_alone(
+    deployed: None, environment: dict[str, str], tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    with training(environment, workspace) as worker:
+        worker.kill()
+        worker.wait()
+        time.sleep(3)
+        assert _held(workspace)
+        assert run_records(workspace)[0].end is None
