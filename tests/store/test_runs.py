@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlc.errors import UserError
-from mlc.store.runs import find_run, recorded, run_records
+from mlc.store.runs import Journal, close_killed, find_run, recorded, run_records
 
 TASK = {"stage": "filter", "language": "spa_Latn", "subject": None, "state": "ran", "seconds": 1.0, "key": "k"}
 
@@ -67,3 +67,12 @@ def test_finding_a_run(tmp_path):
         find_run(records, "abcd")
     with pytest.raises(UserError, match="the last ones are 1, 2"):
         find_run(records, "3")
+
+
+def test_records_of_killed_runs_are_closed_and_no_others(tmp_path):
+    record(tmp_path)
+    (tmp_path / "runs" / "000002.jsonl").write_text('{"run": 2, "id": "", "name": "x", "started": "now"}\n')
+    Journal.of(tmp_path, 2).ask_to_stop()
+    close_killed(tmp_path)
+    assert [found.end for found in run_records(tmp_path)] == ["completed", "killed"]
+    assert not list((tmp_path / "runs").glob("*.stop"))
