@@ -133,6 +133,15 @@ def test_a_registry_that_another_process_locks(flow: Flow, workspace: Path) -> N
     assert made(flow(workspace, "es")) == set()
 
 
+def test_a_registry_whose_database_is_damaged(flow: Flow, workspace: Path) -> None:
+    database = workspace / "mlflow" / "mlflow.db"
+    database.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(UserError, match=r"mlflow.db' is damaged: put a backup in its place, or move it away"):
+        flow(workspace, "es")
+    database.unlink()
+    assert made(flow(workspace, "es")) == {"register", "promote"}
+
+
 def test_a_registry_that_cannot_be_reached(flow: Flow, workspace: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=r"MLflow server .*cannot be used .*What is finished is kept"):

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlc.errors import UserError
-from mlc.store.runs import damaged_records, find_run, recorded, run_records
+from mlc.store.runs import Journal, close_killed, damaged_records, find_run, recorded, run_records
 
 KEY = "ab" * 32
 TASK = {"stage": "filter", "language": "spa_Latn", "subject": None, "state": "ran", "seconds": 1.0, "key": KEY}
@@ -111,3 +111,12 @@ def test_a_task_without_a_state_keeps_its_artifact(tmp_path):
     (found,) = run_records(tmp_path)
     assert found.tasks == ({"stage": "filter", "key": KEY, "language": None, "subject": None, "state": ""},)
     assert damaged_records(tmp_path) == []
+
+
+def test_records_of_killed_runs_are_closed_and_no_others(tmp_path):
+    record(tmp_path)
+    (tmp_path / "runs" / "000002.jsonl").write_text('{"run": 2, "id": "", "name": "x", "started": "now"}\n')
+    Journal.of(tmp_path, 2).ask_to_stop()
+    close_killed(tmp_path)
+    assert [found.end for found in run_records(tmp_path)] == ["completed", "killed"]
+    assert not list((tmp_path / "runs").glob("*.stop"))
