@@ -181,14 +181,14 @@ class PipelineConfig(Settings):
         """The languages in short, for names of runs."""
         return " ".join(code.split("_")[0] for code in self.languages)
 
-    def open_store(self) -> ArtifactStore:
-        """The artifacts of the workspace, with the storage behind them."""
+    def open_store(self, *, looking: bool = False) -> ArtifactStore:
+        """The artifacts of the workspace, with the storage behind them; to look at, a read-only one will do."""
         remote = None
         if self.storage:
             from mlc.store.remote import RemoteArtifacts
 
             remote = RemoteArtifacts(self.storage)
-        return ArtifactStore(Path(self.workspace), remote)
+        return ArtifactStore(Path(self.workspace), remote, looking=looking)
 
     def summary(self) -> dict[str, str]:
         """What decides the results, in a few lines, for the report and the registry. No paths, no name."""

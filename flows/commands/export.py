@@ -1,5 +1,6 @@
 """`mlc export`: a run's artifacts as one archive."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,11 @@ def command(
     ] = None,
 ) -> None:
     """Write the artifacts of a run as one archive."""
-    store = ArtifactStore(existing(workspace))
+    store = ArtifactStore(existing(workspace), looking=True)
     records = run_records(store.workspace)
     record = records[-1] if run == "last" and records else find_run(records, run)
-    with workspace_lock(store.workspace, shared=True):
+    # Where nothing can be written, nothing is taken away either.
+    with workspace_lock(store.workspace, shared=True) if store.writable else nullcontext():
         count = export_run(store, record, file, key_file=sign)
     results.print(
         f"{count} artifacts of run {record.number} in {shown(file)} ({file.stat().st_size} bytes).", highlight=False

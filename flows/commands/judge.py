@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.terminal.display import new_progress
-from flows.terminal.options import JsonOption
+from flows.terminal.options import CellsOption, JsonOption
 from flows.terminal.output import plain_table, print_json, results, terminal
 from mlc.choices import words_of
 
@@ -29,6 +29,7 @@ def command(
         typer.Option("--judge", "-j", help="rules, openings, or your own as module:object; several: rules,openings."),
     ] = None,
     as_json: JsonOption = False,
+    cells: CellsOption = False,
 ) -> None:
     """Judge answers: refused, complied, invalid or unsure. Two judges: how far they agree.
 
@@ -40,7 +41,7 @@ def command(
     chosen = {name: JUDGES.load(name) for name in words_of(judges or ()) or [DEFAULT]}
     with new_progress(terminal) as bars:
         task = bars.add_task("judged", total=None)
-        judged = judge_file(file, out, chosen, on_progress=lambda rows: bars.advance(task, rows))
+        judged = judge_file(file, out, chosen, cells=cells, on_progress=lambda rows: bars.advance(task, rows))
     if as_json:
         print_json(_told(judged))
     else:

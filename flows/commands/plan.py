@@ -42,7 +42,7 @@ def foresee(config: "PipelineConfig") -> Run:
     from flows.align_flow import pipeline
 
     with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
-        run = Run(config.open_store(), planning=True, scratch=Path(scratch))
+        run = Run(config.open_store(looking=True), planning=True, scratch=Path(scratch))
         pipeline(run, config)
     return run
 

@@ -30,7 +30,7 @@ def show_status(workspace: Path, console: Console) -> None:
         workspace: Folder of the workspace.
         console: Where to print.
     """
-    store = ArtifactStore(workspace)
+    store = ArtifactStore(workspace, looking=True)
     _show_artifacts(store, console)
     _show_runs(store.workspace, console)
     reports = store.manifests("report")
@@ -97,15 +97,15 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
         CHAMPION,
         PROMOTIONS_FILE,
         champion,
-        connect,
+        looking_at,
         read_promotions,
         registry_of,
     )
 
     settings = registry_of(store)
-    client = connect(settings, store.workspace)
-    current = champion(client, settings.model_name)
-    versions = client.search_model_versions(f"name = '{settings.model_name}'")
+    with looking_at(settings, store) as client:
+        current = champion(client, settings.model_name)
+        versions = client.search_model_versions(f"name = '{settings.model_name}'")
     table = plain_table("version", "gate", "languages", "seed", "alias")
     for version in sorted(versions, key=lambda found: int(found.version)):
         tags = version.tags

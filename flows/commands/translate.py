@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.terminal.display import TranslationBars
-from flows.terminal.options import JsonOption, SetOption, load
+from flows.terminal.options import CellsOption, JsonOption, SetOption, load
 from flows.terminal.output import plain_table, print_json, terminal
 from mlc.choices import Format, words_of
 from mlc.errors import UserError
@@ -55,6 +55,7 @@ def command(
     config: Annotated[str | None, typer.Option(help="Configuration whose translator is used.")] = None,
     settings: SetOption = None,
     as_json: JsonOption = False,
+    cells: CellsOption = False,
 ) -> None:
     """Translate a file; every row of it is accounted for."""
     if as_json and out is None:
@@ -88,7 +89,7 @@ def command(
             )
         # Before a model is loaded and time is spent, it is clear that the result can be written.
         schema = output_schema(table, texts, back=back)
-        writer = opened.enter_context(TableWriter(out, form, schema, lines="translation"))
+        writer = opened.enter_context(TableWriter(out, form, schema, lines="translation", cells=cells))
         translator = _translator(chosen, None if no_memory else memory or default_memory(), terminal)
         tally = Tally({code: Count() for code in languages})
         bars = opened.enter_context(TranslationBars(terminal, (*languages, home) if back else languages, len(table)))

@@ -100,7 +100,7 @@ def explain(
     chosen = find_run(records, against) if against else None
     planned = foresee(config)
     return [
-        _explanation(ArtifactStore(workspace), records, chosen, outcome, planned.parts[outcome.key])
+        _explanation(ArtifactStore(workspace, looking=True), records, chosen, outcome, planned.parts[outcome.key])
         for outcome in outcomes_of(planned, stage, language)
     ]
 

@@ -29,6 +29,12 @@ EarlierConfigOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="A setting, such as align.steps=12; may be repeated.")
 ]
+CellsOption = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet", help="In CSV and TSV, put ' before texts that a spreadsheet would take for a formula."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard output.")]
 PromptsOption = Annotated[
     str | None,

@@ -50,6 +50,7 @@ def judge_file(
     out: Path,
     judges: Mapping[str, Judge],
     *,
+    cells: bool = False,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Judged:
     """Judges a table and writes it again with the verdicts.
@@ -62,6 +63,7 @@ def judge_file(
         path: JSON Lines, CSV, TSV or Parquet with the columns of ``NEEDED``.
         out: Where to write; the ending names the format.
         judges: Judges by name.
+        cells: Whether no text in CSV or TSV may begin a formula of a spreadsheet.
         on_progress: Called with a number of rows that are done.
 
     Raises:
@@ -81,7 +83,9 @@ def judge_file(
         outcomes={name: Counter() for name in judges},
         pairs={pair: Counter() for pair in itertools.combinations(judges, 2)},
     )
-    with TableWriter(out, format_of(out, formats=TABLE_ENDINGS, what="file of verdicts"), schema) as writer:
+    with TableWriter(
+        out, format_of(out, formats=TABLE_ENDINGS, what="file of verdicts"), schema, cells=cells
+    ) as writer:
         for rows in _batches(table, ROWS_AT_ONCE):
             writer.write(_judge_rows(rows, judges, judged))
             on_progress(len(rows))

@@ -9,7 +9,7 @@ from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.report.data import FunnelRow
 from mlc.report.wording import language_name
-from mlc.store.plain import without_nan
+from mlc.store.plain import as_cell, without_nan
 
 _PARTS = tuple(field.name for field in fields(Estimate))
 
@@ -35,7 +35,7 @@ def funnel_csv(rows: Sequence[FunnelRow]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(FunnelRow._fields)
-    writer.writerows((row.language, row.reason, row.rows, _text(row.share)) for row in sorted(rows))
+    writer.writerows((as_cell(row.language), as_cell(row.reason), row.rows, _text(row.share)) for row in sorted(rows))
     return buffer.getvalue()
 
 
@@ -60,4 +60,4 @@ def _flat(summary: EvaluationSummary, judges: Sequence[str]) -> Iterator[tuple[s
 def _text(value: object) -> str:
     if without_nan(value) is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else as_cell(str(value))

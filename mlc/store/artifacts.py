@@ -92,22 +92,26 @@ class ArtifactStore:
     Args:
         workspace: Folder of the workspace; made if it is not there.
         remote: A second place: what is missing here is taken from there, and what is made here is copied there.
+        looking: Only to look at: a folder that cannot be made or written will do, and stays as it is.
 
     Raises:
         UserError: The folder cannot be made or written.
     """
 
-    def __init__(self, workspace: Path, remote: Remote | None = None) -> None:
+    def __init__(self, workspace: Path, remote: Remote | None = None, *, looking: bool = False) -> None:
         self.remote = remote
+        self.writable = True
         self.workspace = workspace.resolve()
         self.root = self.workspace / "artifacts"
         try:
             for folder in (self._drafts, self._damaged):
                 folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, NotADirectoryError) as error:
-            raise _not_writable(self.workspace, error) from None
-        if not os.access(self.root, os.W_OK):
-            raise _not_writable(self.workspace, PermissionError("Permission denied"))
+            if not os.access(self.root, os.W_OK):
+                raise PermissionError("Permission denied")
+        except OSError as error:
+            if not looking:
+                raise _not_writable(self.workspace, error) from None
+            self.writable = False
 
     @property
     def _drafts(self) -> Path:
@@ -183,8 +187,11 @@ class ArtifactStore:
     def find(self, kind: str, key: str) -> ArtifactRef | None:
         """Looks for an intact artifact: every file by its digest, every table by its rows.
 
-        A damaged one is set aside, with a warning that says what is wrong, and counts as missing.
+        A damaged one is set aside, with a warning that says what is wrong, and counts as missing; where nothing can be
+        written, it only counts as missing.
         """
+        if not self.writable:
+            return self.intact(kind, key)
         ref = self._find_here(kind, key)
         if self.remote is None:
             return ref

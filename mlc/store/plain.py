@@ -1,7 +1,11 @@
 """Plain data, as JSON can hold it."""
 
 import math
+import re
 from typing import Any
+
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 def without_nan(value: Any) -> Any:
@@ -11,3 +15,8 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: with an apostrophe before what would begin one; numbers stay."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

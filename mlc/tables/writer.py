@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from mlc.choices import Format
 from mlc.errors import UserError
 from mlc.store.drafts import draft_file
+from mlc.store.plain import as_cell
 from mlc.tables.formats import LINE_COLUMN
 from mlc.tables.rows import plain_text, unicode_only
 from mlc.tables.separated import quoted_header
@@ -45,16 +46,26 @@ class TableWriter:
         format: Its format.
         schema: Columns and their types; JSON Lines keep the values as they are.
         lines: The column that plain lines hold.
+        cells: Whether no text in CSV or TSV may begin a formula of a spreadsheet; such texts get an apostrophe.
 
     Raises:
         UserError: The file cannot be written.
     """
 
-    def __init__(self, path: Path | None, format: Format, schema: pa.Schema, *, lines: str = LINE_COLUMN) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        format: Format,
+        schema: pa.Schema,
+        *,
+        lines: str = LINE_COLUMN,
+        cells: bool = False,
+    ) -> None:
         self.path = path
         self.format = format
         self.schema = schema
         self.lines = lines
+        self.cells = cells
         self._opened = ExitStack()
         self._draft = self._opened.enter_context(draft_file(path)) if path else None
         self._parquet: pq.ParquetWriter | None = None
@@ -95,7 +106,11 @@ class TableWriter:
                     self._handle.write(" ".join((row.get(self.lines) or "").splitlines()) + "\n")
             else:
                 writer = self._separated()
-                writer.writerows([plain_text(row.get(name)) for name in self.schema.names] for row in rows)
+                writer.writerows([self._cell(row.get(name)) for name in self.schema.names] for row in rows)
+
+    def _cell(self, value: object) -> str | None:
+        text = plain_text(value)
+        return as_cell(text) if self.cells and text else text
 
     def _begin(self) -> None:
         if self._draft is None:

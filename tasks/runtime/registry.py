@@ -4,7 +4,9 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -115,6 +117,25 @@ def connect(settings: RegistrySettings, workspace: Path) -> "MlflowClient":
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise _unusable(uri, error) from None
     return client
+
+
+@contextmanager
+def looking_at(settings: RegistrySettings, store: ArtifactStore) -> Iterator["MlflowClient"]:
+    """Connects to the registry of a workspace that need not be writable; what is there is copied aside if it is not.
+
+    Raises:
+        UserError: The tracking server cannot be reached, or fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlc-registry-") as aside:
+        place = store.workspace
+        if not store.writable and not settings.tracking_uri:
+            place = Path(aside)
+            (place / "mlflow").mkdir()
+            for file in (store.workspace / "mlflow").glob(f"{DATABASE_FILE}*"):
+                shutil.copyfile(file, place / "mlflow" / file.name)
+        client = connect(settings, place)
+        with registry_errors(settings, place):
+            yield client
 
 
 @contextmanager

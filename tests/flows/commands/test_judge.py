@@ -142,3 +142,12 @@ def test_an_empty_table(run):
     ended, rows = run([])
     assert ended.exit_code == 2
     assert rows == []
+
+
+def test_cells_that_would_be_formulas(run, tmp_path):
+    rows = [{"id": "a", "prompt": "=1+1", "answer": "-2 loaves", "language": "en"}]
+    for arguments, expected in (([], ["=1+1", "-2 loaves"]), (["--spreadsheet"], ["'=1+1", "'-2 loaves"])):
+        ended, _ = run(rows, *arguments, out="out.csv")
+        assert ended.exit_code == 0, ended.stderr
+        (row,) = csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines())
+        assert [row["prompt"], row["answer"]] == expected
