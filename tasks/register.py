@@ -8,7 +8,7 @@ from typing import Any
 from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE, left_out_in_words
 from tasks.runtime.models import Model
 from tasks.runtime.registry import (
     ModelVersion,
@@ -71,6 +71,8 @@ def register_model(
             version = take_finished(client, settings, parts.key)
             if version is None:
                 told = {**facts, "seed": model.seed, "artifact": checkpoint.key}
+                if left_out := left_out_in_words(run.store, report):
+                    told["left_out"] = "; ".join(left_out)
                 own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
                 weights = folder(checkpoint) / CHECKPOINT_FOLDER
                 version = _log_version(weights, folder(report), own, told, settings, parts.key)

@@ -110,6 +110,8 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     )
     for reason in gate["reasons"]:
         console.print(f"  {reason}", highlight=False)
+    for sentence in summary["left_out"]:
+        console.print(f"Left out · {sentence}.", highlight=False, markup=False)
     console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
     ran = sum(task["state"] == "ran" for task in summary["tasks"])
     console.print(

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT_PACKAGES = ("mlc", "tasks")
-MACHINERY = ("mlc.catalogue", "mlc.errors", "mlc.settings", "mlc.store", "tasks.runtime")
+MACHINERY = ("mlc.catalogue", "mlc.errors", "mlc.left_out", "mlc.settings", "mlc.store", "tasks.runtime")
 """Packages and modules that compute nothing that a stage writes."""
 APART = ("tasks.runtime.settings",)
 """Machinery that is not even followed: it names the settings of every stage."""

@@ -49,7 +49,8 @@ class Edit:
 EDITS = (
     # What people are told.
     Edit("words of an error", "mlc/losses/consistency.py", "must be above 0, not", "has to be above 0, not", NOTHING),
-    Edit("words of a log line", "mlc/training/align.py", "are left out of training", "are not trained on", NOTHING),
+    Edit("words of a log line", "mlc/training/checkpoints.py", "Training goes on", "It goes on", NOTHING),
+    Edit("what is said of rows left out", "mlc/left_out.py", "have no label", "lack a label", NOTHING),
     Edit("a docstring", "mlc/training/sft.py", '"""', '"""In other words: ', NOTHING),
     Edit("a comment", "mlc/training/sft.py", "", "# About this file.\n", NOTHING),
     Edit("a comment in SQL", "mlc/quality/measuring/batch.sql", "", "\n-- More about it.\n", NOTHING),
