@@ -47,7 +47,7 @@ from tasks.runtime.artifacts import (
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.models import Model
 from tasks.runtime.policies import require_policy, require_teacher
-from tasks.runtime.registry import DATABASE_FILE
+from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Run, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
@@ -99,6 +99,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
     policy = Model(BASE, None, config.policy, config.policy.device)
+    tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
@@ -133,6 +134,12 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     version = register_model.submit(run, candidate, results, report, told, config.registry)
     decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
     return report.result(), decision.result()
+
+
+def tell_where(run: Run, config: PipelineConfig) -> None:
+    """Tells that the environment decides where models are registered."""
+    if names := from_environment(config.registry):
+        run.display.note(f"Models are registered where {' and '.join(names)} say{'s' if len(names) == 1 else ''}.")
 
 
 def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> None:

@@ -67,28 +67,33 @@ def _show_runs(workspace: Path, console: Console) -> None:
 
 def _show_versions(store: ArtifactStore, console: Console) -> None:
     from tasks.runtime.registry import (
+        CANDIDATE,
         CHAMPION,
         PROMOTIONS_FILE,
-        champion,
+        candidate,
         connect,
+        note_champion,
         read_promotions,
+        registry_errors,
         registry_of,
     )
 
-    settings = registry_of(store)
+    settings, record = registry_of(store), store.workspace / PROMOTIONS_FILE
     client = connect(settings, store.workspace)
-    current = champion(client, settings.model_name)
-    versions = client.search_model_versions(f"name = '{settings.model_name}'")
+    with registry_errors(settings, store.workspace):
+        aliases = {CANDIDATE: candidate(client, settings.model_name)}
+        aliases[CHAMPION] = note_champion(client, record, settings.model_name)
+        versions = client.search_model_versions(f"name = '{settings.model_name}'")
     table = plain_table("version", "gate", "languages", "seed", "alias")
     for version in sorted(versions, key=lambda found: int(found.version)):
         tags = version.tags
-        alias = CHAMPION if str(version.version) == current else ""
-        table.add_row(
-            str(version.version), tags.get("gate", "not judged"), tags.get("languages", ""), tags.get("seed", ""), alias
-        )
+        alias = ", ".join(name for name, number in aliases.items() if number == str(version.version))
+        gate = "cannot answer" if tags.get("asked") == "failed" else tags.get("gate", "not judged")
+        table.add_row(str(version.version), gate, tags.get("languages", ""), tags.get("seed", ""), alias)
     console.print(f"\nRegistered model {settings.model_name}:", highlight=False)
     console.print(table)
-    promotions = read_promotions(store.workspace / PROMOTIONS_FILE, settings.model_name)
+    promotions = read_promotions(record, settings.model_name)
     if promotions:
         last = promotions[-1]
-        console.print(f"\nLast promotion: version {last['version']}, {last['time']}, by {last['by']}.", highlight=False)
+        what = f"Last promotion: version {last['version']}" if last["version"] else "The alias champion was taken away"
+        console.print(f"\n{what}, {last['time']}, by {last['by']}.", highlight=False)

@@ -14,6 +14,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -68,6 +69,10 @@ class Draft:
     """Plain data for the manifest that does not belong to the content: counts, warnings."""
 
 
+_NO_DATABASE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+"""In paths that SQLAlchemy would take for something else."""
+
+
 class Remote(Protocol):
     """A second place for artifacts, see :class:`mlc.store.remote.RemoteArtifacts`."""
 
@@ -89,12 +94,19 @@ class ArtifactStore:
         remote: A second place: what is missing here is taken from there, and what is made here is copied there.
 
     Raises:
-        UserError: The folder cannot be made or written.
+        UserError: The folder cannot be made or written, or has a name that no database can have.
     """
 
     def __init__(self, workspace: Path, remote: Remote | None = None) -> None:
         self.remote = remote
         self.workspace = workspace.resolve()
+        if _NO_DATABASE.search(str(self.workspace)):
+            raise UserError(
+                f"The workspace {str(self.workspace)!r} has a question mark, or a percent sign with two digits, in its "
+                "path, and Prefect and MLflow name their databases there by URLs, which would mean another place: give "
+                "the folder another name.",
+                about="workspace",
+            )
         self.root = self.workspace / "artifacts"
         try:
             for folder in (self._drafts, self._damaged):

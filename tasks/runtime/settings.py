@@ -63,11 +63,12 @@ class RegistrySettings(Settings):
     """Where models are registered."""
 
     tracking_uri: str | None = None
-    """MLflow tracking server or database; none = a database in the workspace."""
+    """MLflow tracking server or database; none = what ``MLFLOW_TRACKING_URI`` names, else a database in the
+    workspace."""
     model_name: str = Field(default="multilingual-policy", min_length=1)
     """Name of the registered model."""
-    experiment: str = Field(default="mlc", min_length=1)
-    """Name of the experiment."""
+    experiment: str | None = Field(default=None, min_length=1)
+    """Name of the experiment; none = what ``MLFLOW_EXPERIMENT_NAME`` names, else ``mlc``."""
 
 
 class EditStageSettings(EditSettings):

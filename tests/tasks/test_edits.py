@@ -69,8 +69,8 @@ EDITS = (
     Edit(
         "a new setting of the registry",
         "tasks/runtime/settings.py",
-        '    experiment: str = Field(default="mlc", min_length=1)\n',
-        '    experiment: str = Field(default="mlc", min_length=1)\n    team: str = "ours"\n',
+        "    experiment: str | None = ",
+        '    team: str = "ours"\n    experiment: str | None = ',
         "register promote",
     ),
     Edit(
@@ -109,7 +109,11 @@ EDITS = (
     Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
     Edit("the gate", "mlc/evaluation/gate.py", "", "MARGIN = 3\n", "report promote"),
     Edit(
-        "the registered model", "tasks/runtime/policy_pyfunc.py", "max_new_tokens=128", "max_new_tokens=64", "register"
+        "the registered model",
+        "tasks/runtime/policy_pyfunc.py",
+        '"max_new_tokens": 128',
+        '"max_new_tokens": 64',
+        "register",
     ),
 )
 
