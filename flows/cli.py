@@ -36,6 +36,7 @@ from flows.commands import (
 )
 from flows.commands import filter as filter_
 from flows.terminal.output import terminal
+from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
@@ -124,6 +125,7 @@ def main() -> None:
         set_unless_set(NO_BARS)
     # Also for the commands that import Prefect and start no server.
     set_unless_set(NO_TELEMETRY)
+    loopback_past_proxies()
     try:
         app()
         code = 0

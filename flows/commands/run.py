@@ -13,7 +13,7 @@ from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, 
 from flows.terminal.output import print_json, terminal
 from flows.terminal.plan_tables import show_work
 from flows.terminal.quiet import be_quiet
-from flows.terminal.server import answers, prefect_server
+from flows.terminal.server import PROFILE_VARIABLE, answers, prefect_server
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Outcome, shown_on
@@ -56,8 +56,11 @@ def run_config(
     """
     workspace = ArtifactStore(Path(config.workspace)).workspace
     be_quiet()
-    os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
     with prefect_server(workspace, port=port) as server:
+        # Only now, because the server may be named by a profile in the home that Prefect has otherwise.
+        if "PREFECT_HOME" not in os.environ:
+            os.environ["PREFECT_HOME"] = str(workspace / "prefect")
+            os.environ.pop(PROFILE_VARIABLE, None)
         os.environ["PREFECT_API_URL"] = server.api
         if server.started_here:
             # A server of our own that is gone does not come back, and every more trial doubles the wait.
