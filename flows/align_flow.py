@@ -7,6 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow.parquet as pq
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -15,6 +16,7 @@ from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
 from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
+from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
@@ -35,11 +37,20 @@ from tasks.model_signals import measure_model_signals
 from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
-from tasks.runtime.artifacts import HeldOut, Translated, read_decision, read_headline, report_page
+from tasks.runtime.artifacts import (
+    PROMPTS_FILE,
+    HeldOut,
+    Translated,
+    left_out_in_words,
+    left_out_of,
+    read_decision,
+    read_headline,
+    report_page,
+)
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.models import Model
-from tasks.runtime.policies import require_policy
-from tasks.runtime.registry import DATABASE_FILE
+from tasks.runtime.policies import require_policy, require_teacher
+from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
@@ -73,6 +84,8 @@ class RunSummary:
     """``passed`` and ``reasons``."""
     report: str
     """Path of the report."""
+    left_out: list[str]
+    """What training went without, in sentences."""
     seconds: float
 
 
@@ -92,10 +105,13 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
     policy = Model(BASE, None, config.policy, config.policy.device)
+    tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
+    if config.align.teacher and any(method.recipe == "train" for method in methods):
+        require_teacher(run, policy, config.align.teacher)
     prompts = ingest.submit(run, config.prompts)
-    prompts.result()
+    check_prompts(run, config, prompts.result())
     held_out = ingest_held_out(run, config)
 
     verdicts = {}
@@ -117,12 +133,25 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
 
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
-    report = publish_report.submit(run, results, verdicts, models, report_facts(config, kept), config.gate)
+    training = {"prompts": data.prompts, **({"training set": data.joined} if data.joined else {})}
+    report = publish_report.submit(run, results, verdicts, models, training, report_facts(config, kept), config.gate)
     candidate = made[config.roles.candidate][0]
     told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
     version = register_model.submit(run, candidate, results, report, told, config.registry)
     decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
     return report.result(), decision.result()
+
+
+def tell_where(run: Run, config: PipelineConfig) -> None:
+    """Tells that the environment decides where models are registered."""
+    if names := from_environment(config.registry):
+        run.display.note(f"Models are registered where {' and '.join(names)} say{'s' if len(names) == 1 else ''}.")
+
+
+def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> None:
+    """Checks that the training prompts hold what the methods need, before they are translated."""
+    rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
+    require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
 
 
 def train_all(
@@ -287,6 +316,7 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
         gate={name: gate[name] for name in ("passed", "reasons")},
         report=str(report_page(run.store, report)),
+        left_out=left_out_in_words(run.store, report),
         seconds=round(time.perf_counter() - started, 1),
     )
 

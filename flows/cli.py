@@ -29,6 +29,7 @@ from flows.commands import (
     look,
     plan,
     promote,
+    rollback,
     run,
     status,
     translate,
@@ -37,6 +38,7 @@ from flows.commands import (
 )
 from flows.commands import filter as filter_
 from flows.terminal.output import USER_MISTAKE, print_error, terminal
+from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from mlc.errors import UserError
 
@@ -52,6 +54,7 @@ COMMANDS = (
     export,
     import_,
     promote,
+    rollback,
     ui,
     look,
     translate,
@@ -131,6 +134,7 @@ def main() -> None:
         set_unless_set(NO_BARS)
     # Also for the commands that import Prefect and start no server.
     set_unless_set(NO_TELEMETRY)
+    loopback_past_proxies()
     try:
         app()
         code = 0

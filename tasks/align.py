@@ -1,6 +1,7 @@
 """Stage ``align``: one model, trained on English with or without the consistency term."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
+from mlc.left_out import LeftOut, read_left_out, require_few, told
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
@@ -21,7 +23,7 @@ from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
 from tasks.runtime.warm_start import ROLE as WARM_START
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
-NOT_IN_KEY = {"teacher", "checkpoint_minutes"}
+NOT_IN_KEY = {"teacher", "checkpoint_minutes", "max_dropped"}
 """Settings that enter through the models, or change no result."""
 
 
@@ -56,8 +58,17 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         models |= {WARM_START: warm.checkpoint.sha256}
         parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
         settings = settings.model_copy(update={"steps": settings.warm_steps})
+    if run.store.glance(STAGE.name, parts.key):
+        # It may have been trained under another limit.
+        require_few(read_left_out(run.store.manifest(STAGE.name, parts.key)["facts"]), settings.max_dropped)
 
     def write(draft: Draft) -> None:
+        def tell(left_out: Sequence[LeftOut]) -> None:
+            draft.facts["left_out"] = told(left_out)
+            for count in left_out:
+                if count.rows:
+                    run.display.note(f"{model.label}: {count.sentence}.")
+
         rows = _rows(run.store.folder(examples))
         with computing(run, model.device):
             import torch
@@ -82,9 +93,12 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                     folder=scratch,
                     teacher=load_policy(teacher, device=model.device) if teacher else None,
                     on_step=lambda step, figures: moved(1),
+                    on_left_out=tell,
                     checkpoints=run.store.partial(STAGE.name, parts.key),
                     should_stop=run.should_stop,
                 )
+            except UserError:
+                raise
             except ValueError as problem:
                 raise UserError(
                     f"The training set cannot be used: {problem} Change the settings under align, or the prompts."

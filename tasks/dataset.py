@@ -1,6 +1,6 @@
 """Stage ``dataset``: prompts and the kept translations of every language become one training set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
+from mlc.left_out import LeftOut, told
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
@@ -57,13 +58,34 @@ def build_dataset(
         # A given fingerprint, because the library's own one holds the time.
         Dataset(pa.Table.from_pylist(usable), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
         draft.rows = len(usable)
-        draft.facts |= {"left_out": len(joined) - len(usable), "languages": [ENGLISH, *kept]}
+        left_out = _left_out(joined, usable, list(kept), settings)
+        draft.facts |= {"left_out": told(left_out), "languages": [ENGLISH, *kept]}
+        for count in left_out:
+            if count.rows:
+                run.display.note(f"training set: {count.sentence}.")
 
     return produce(run, STAGE, parts, write, work=Work(prompts.rows))
 
 
 def _kept(verdicts: pa.Table) -> dict[str, Kept]:
     return {row["id"]: (row["translation"], row["quality"]) for row in verdicts.to_pylist() if row["keep"]}
+
+
+def _left_out(
+    joined: Sequence[dict[str, Any]],
+    usable: Sequence[dict[str, Any]],
+    languages: Sequence[str],
+    settings: DatasetSettings,
+) -> list[LeftOut]:
+    few = LeftOut("few languages", len(joined) - len(usable), len(joined), settings.min_languages)
+    missing = [sum(not row["mask"][place] for row in usable) for place in range(1, len(languages) + 1)]
+    return [
+        few,
+        *(
+            LeftOut("no translation", count, len(usable), language=language)
+            for language, count in zip(languages, missing, strict=True)
+        ),
+    ]
 
 
 def _join(row: dict[str, Any], kept: Mapping[str, Mapping[str, Kept]], *, weighted: bool) -> dict[str, Any]:

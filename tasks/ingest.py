@@ -11,7 +11,8 @@ from prefect.artifacts import create_table_artifact
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suite import read_references, read_suite
 from mlc.languages import ENGLISH
-from mlc.prompts import read_prompts
+from mlc.left_out import LeftOut, told
+from mlc.prompts import PromptFile, read_prompts
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_folder
@@ -44,7 +45,7 @@ def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
         pq.write_table(rows, draft.path / PROMPTS_FILE)
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
-        draft.facts["set_aside"] = len(prompts.rejected)
+        draft.facts["left_out"] = told(_left_out(prompts, rows))
         for note in prompts.notes:
             run.display.note(note)
         _tell(run, prompts.rejected)
@@ -77,6 +78,15 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> Artif
 
     parts = STAGE.parts({"language": language, "limit": settings.limit, **_meaning(settings)}, inputs)
     return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
+
+
+def _left_out(file: PromptFile, rows: pa.Table) -> list[LeftOut]:
+    # A file without the column is one that nobody wanted labels in.
+    unlabelled = rows["label"].null_count if "label" in rows.column_names else 0
+    return [
+        LeftOut("set aside", len(file.rejected), len(file.rejected) + len(file.rows)),
+        LeftOut("no label", unlabelled, len(rows)),
+    ]
 
 
 @shows

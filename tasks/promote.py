@@ -14,6 +14,8 @@ from tasks.runtime.registry import (
     PROMOTIONS_FILE,
     ModelVersion,
     connect,
+    look_at_champion,
+    note_champion,
     promote_version,
     read_version,
     registry_errors,
@@ -67,11 +69,16 @@ def promote(
             client = connect(registry, run.workspace)
             if decision.passed:
                 previous = promote_version(client, record, candidate, decision.reasons, by="gate")
+            else:
+                note_champion(client, record, candidate.name)
             client.set_model_version_tag(candidate.name, candidate.version, "gate", _word(decision))
         stored = {"passed": decision.passed, "reasons": decision.reasons, **candidate.as_dict(), "previous": previous}
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
         _show(decision, candidate)
 
+    if not run.planning:
+        # A decision that is there already would not look.
+        look_at_champion(registry, run.workspace)
     return produce(run, STAGE, parts, write)
 
 

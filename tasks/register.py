@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlc.errors import UserError
 from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE, left_out_in_words
+from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.registry import (
+    CANDIDATE,
     ModelVersion,
     begin_registration,
     connect,
+    experiment_name,
     finish_registration,
     read_version,
     registry_errors,
@@ -25,7 +29,10 @@ from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.stage import Stage, produce, stage_task
 
 STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"), outside=True)
-CANDIDATE = "candidate"
+ASKED_TAG = "asked"
+"""Of a version: whether it ``answered`` when it was asked, or ``failed``."""
+QUESTION = "How do I bake bread?"
+QUESTION_TOKENS = 8
 PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
 
 
@@ -71,11 +78,19 @@ def register_model(
             version = take_finished(client, settings, parts.key)
             if version is None:
                 told = {**facts, "seed": model.seed, "artifact": checkpoint.key}
+                if left_out := left_out_in_words(run.store, report):
+                    told["left_out"] = "; ".join(left_out)
                 own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
                 weights = folder(checkpoint) / CHECKPOINT_FOLDER
                 version = _log_version(weights, folder(report), own, told, settings, parts.key)
                 for name, value in told.items():
                     client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
+                try:
+                    _ask(run, model, version)
+                except UserError:
+                    client.set_model_version_tag(version.name, version.version, ASKED_TAG, "failed")
+                    raise
+                client.set_model_version_tag(version.name, version.version, ASKED_TAG, "answered")
                 finish_registration(client, version)
             client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
@@ -99,10 +114,8 @@ def _log_version(
     key: str,
 ) -> ModelVersion:
     import mlflow
-    import pandas as pd
-    from mlflow.models import infer_signature
 
-    mlflow.set_experiment(settings.experiment)
+    mlflow.set_experiment(experiment_name(settings))
     with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
         mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
         mlflow.log_artifacts(str(report), "report")
@@ -110,15 +123,65 @@ def _log_version(
             name="policy",
             python_model=str(PYFUNC),
             artifacts={"checkpoint": str(checkpoint)},
-            signature=infer_signature(
-                pd.DataFrame({"prompt": ["How do I bake bread?"]}), pd.DataFrame({"answer": ["Start with flour."]})
-            ),
+            signature=_signature(),
             pip_requirements=_requirements(),
             registered_model_name=settings.model_name,
         )
         for name, value in _metrics(results).items():
             mlflow.log_metric(name, value, model_id=logged.model_id)
         return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    # It brings mlflow.
+    from tasks.runtime.policy_pyfunc import DEFAULTS
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), name, required=False) for name in ("prompt", "messages")]),
+        outputs=Schema([ColSpec(DataType.string, "answer")]),
+        params=ParamSchema(
+            [
+                ParamSpec("max_new_tokens", DataType.long, DEFAULTS["max_new_tokens"]),
+                ParamSpec("temperature", DataType.double, DEFAULTS["temperature"]),
+            ]
+        ),
+    )
+
+
+def _ask(run: Run, model: Model, version: ModelVersion) -> None:
+    """Asks a version one harmless question, as whoever loads it from the registry would.
+
+    An empty answer counts: a model may end at once. What it says is not kept.
+
+    Raises:
+        UserError: It cannot be loaded, or does not answer with a text.
+    """
+    import mlflow
+    import pandas as pd
+
+    with computing(run, model.device):
+        # Two models at once would take twice the memory.
+        release()
+        try:
+            loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+            answered = loaded.predict(pd.DataFrame({"prompt": [QUESTION]}), params={"max_new_tokens": QUESTION_TOKENS})
+            problem = None if _is_an_answer(answered) else "it gave no text"
+        except Exception as error:  # whatever a broken artifact makes libraries raise
+            problem = type(error).__name__
+    if problem:
+        raise UserError(
+            f"Version {version.version} of {version.name!r} was registered and cannot answer a question ({problem}), "
+            "so it is no candidate: load it with mlflow.pyfunc.load_model to see why, mend that, and run again."
+        )
+
+
+def _is_an_answer(answered: Any) -> bool:
+    answers = list(answered["answer"])
+    return len(answers) == 1 and isinstance(answers[0], str)
 
 
 def _requirements() -> list[str]:

@@ -19,9 +19,11 @@ from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
     FUNNEL_FILE,
     HEADLINE_FILE,
+    LEFT_OUT_FILE,
     REPORT_FILE,
     SEARCH_FILE,
     TRAINING_LOG_FILE,
+    left_out_of,
 )
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
@@ -57,6 +59,7 @@ def publish_report(
     results: Mapping[str, ArtifactRef],
     verdicts: Mapping[str, ArtifactRef],
     models: Sequence[Model],
+    training: Mapping[str, ArtifactRef],
     facts: ReportFacts,
     gate: GateSettings,
 ) -> ArtifactRef:
@@ -67,11 +70,12 @@ def publish_report(
         results: Evaluations of every model, seed and language.
         verdicts: The filter's artifacts by language.
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
+        training: The training prompts and the training set by what they are called, for what they went without.
         facts: What to say of the configuration.
         gate: The limits, whose outcome the report shows.
 
     Returns:
-        ``report.html``, the plots as PNG, ``results.csv`` and ``headline.json``.
+        ``report.html``, the plots as PNG, ``results.csv``, ``headline.json`` and ``left_out.json``.
     """
     folders = {model: run.store.folder(model.checkpoint) for model in models}
     parts = STAGE.parts(
@@ -80,6 +84,7 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
+            **training,
         },
     )
 
@@ -88,6 +93,8 @@ def publish_report(
         from mlc.report import ReportData, render
 
         read = read_evaluations(map(run.store.folder, results.values()))
+        made = {**training, **{model.label: model.checkpoint for model in models}}
+        left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
@@ -109,9 +116,12 @@ def publish_report(
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             kept=facts.kept,
+            left_out=left_out,
             gate={"passed": decision.passed, "reasons": decision.reasons},
         )
         render(data, draft.path)
+        counts = [{"where": where, **count.as_dict()} for where, count in left_out]
+        (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
         (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts), indent=1), encoding="utf-8")
         _show(read, facts, draft.path)
 

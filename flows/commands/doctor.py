@@ -14,7 +14,7 @@ from rich.console import Console
 
 from flows.terminal.options import WorkspaceOption, workspace_or_default
 from flows.terminal.output import results, shown
-from flows.terminal.server import DEFAULT_PORT, HOST, answers
+from flows.terminal.server import DEFAULT_PORT, HOST, answers, configured_api, named_server
 from mlc.errors import UserError
 
 GIB = 2**30
@@ -108,10 +108,12 @@ def _device(_: Path) -> Iterator[Finding]:
 
 
 def _server(_: Path) -> Iterator[Finding]:
-    configured = os.environ.get("PREFECT_API_URL")
+    configured = configured_api()
     if configured:
-        fine = answers(configured)
-        yield Finding("Prefect server", fine, configured, "start it, or unset PREFECT_API_URL")
+        try:
+            yield Finding("Prefect server", True, named_server(configured).api)
+        except UserError:
+            yield Finding("Prefect server", False, configured.api, f"start it, or unset {configured.named_by}")
         return
     there = answers(f"http://{HOST}:{DEFAULT_PORT}/api")
     yield Finding("Prefect server", True, f"the one on port {DEFAULT_PORT}" if there else "started for each run")

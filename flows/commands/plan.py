@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, terminal
 from flows.terminal.plan_tables import Task, show_plan
+from tasks.runtime.registry import from_environment
 from tasks.runtime.run import Outcome, Run
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do, without doing it."""
-    planned = plan_run(load(config, languages=languages, workspace=workspace, settings=settings))
+    values = load(config, languages=languages, workspace=workspace, settings=settings)
+    planned = plan_run(values)
     show_plan(planned, terminal)
+    if names := from_environment(values.registry):
+        terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
         print_json({"tasks": planned})
 

@@ -16,16 +16,26 @@ def command(
     workspace: WorkspaceOption = None,
     name: Annotated[str, typer.Option(help="Name of the registered model; that of the last run if left out.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Promote although the gate failed.")] = False,
-    reason: Annotated[str, typer.Option(help="Why; needed with --force, and written down.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Why; needed with --force and in place of another champion, and written down.")
+    ] = "",
 ) -> None:
     """Make a registered version champion."""
     be_quiet()
     from mlflow.exceptions import MlflowException
 
-    from tasks.runtime.registry import PROMOTIONS_FILE, ModelVersion, connect, promote_version, registry_of
+    from tasks.runtime.registry import (
+        PROMOTIONS_FILE,
+        ModelVersion,
+        connect,
+        note_champion,
+        promote_version,
+        registry_errors,
+        registry_of,
+    )
 
     store = ArtifactStore(existing(workspace))
-    settings = registry_of(store, name)
+    settings, record = registry_of(store, name), store.workspace / PROMOTIONS_FILE
     client = connect(settings, store.workspace)
     try:
         found = client.get_model_version(settings.model_name, version)
@@ -41,9 +51,14 @@ def command(
         )
     if force and not reason.strip():
         raise UserError("The option --force needs --reason, which is written into the promotion record.")
-    target = ModelVersion(str(found.run_id), settings.model_name, version)
-    previous = promote_version(
-        client, store.workspace / PROMOTIONS_FILE, target, [reason] if reason else [f"gate {gate}"], by="person"
-    )
+    with registry_errors(settings, store.workspace):
+        current = note_champion(client, record, settings.model_name)
+        if current not in (None, version) and not reason.strip():
+            raise UserError(
+                f"Version {current} of {settings.model_name!r} is champion: say with --reason why version {version} "
+                "takes its place; it is written into the promotion record."
+            )
+        target = ModelVersion(str(found.run_id), settings.model_name, version)
+        previous = promote_version(client, record, target, [reason] if reason else [f"gate {gate}"], by="person")
     before = f" in place of version {previous}" if previous and previous != version else ""
     results.print(f"Version {version} of {shown(settings.model_name)} is champion{before}.", highlight=False)

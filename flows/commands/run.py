@@ -14,7 +14,7 @@ from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, 
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import show_work
 from flows.terminal.quiet import be_quiet
-from flows.terminal.server import answers, prefect_server
+from flows.terminal.server import PROFILE_VARIABLE, answers, prefect_server
 from flows.terminal.stopped import Terminated, told_when_stopped
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
@@ -59,8 +59,11 @@ def run_config(
     """
     workspace = ArtifactStore(Path(config.workspace)).workspace
     be_quiet()
-    os.environ.setdefault("PREFECT_HOME", str(workspace / "prefect"))
     with prefect_server(workspace, port=port) as server:
+        # Only now, because the server may be named by a profile in the home that Prefect has otherwise.
+        if "PREFECT_HOME" not in os.environ:
+            os.environ["PREFECT_HOME"] = str(workspace / "prefect")
+            os.environ.pop(PROFILE_VARIABLE, None)
         os.environ["PREFECT_API_URL"] = server.api
         if server.process:
             # A server of our own that is gone does not come back, and every more trial doubles the wait.
@@ -114,6 +117,8 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     )
     for reason in gate["reasons"]:
         console.print(f"  {shown(reason)}", highlight=False)
+    for sentence in summary["left_out"]:
+        console.print(f"Left out · {shown(sentence)}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)
     ran = sum(task["state"] == "ran" for task in summary["tasks"])
     console.print(

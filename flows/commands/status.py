@@ -1,5 +1,6 @@
 """`mlc status`: what a workspace holds."""
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -94,28 +95,34 @@ def _show_damages(store: ArtifactStore, console: Console) -> None:
 
 def _show_versions(store: ArtifactStore, console: Console) -> None:
     from tasks.runtime.registry import (
+        CANDIDATE,
         CHAMPION,
         PROMOTIONS_FILE,
+        candidate,
         champion,
         looking_at,
+        note_champion,
         read_promotions,
         registry_of,
     )
 
-    settings = registry_of(store)
+    settings, record = registry_of(store), store.workspace / PROMOTIONS_FILE
     with looking_at(settings, store) as client:
-        current = champion(client, settings.model_name)
+        aliases = {CANDIDATE: candidate(client, settings.model_name)}
+        look = partial(note_champion, record=record) if store.writable else champion
+        aliases[CHAMPION] = look(client, name=settings.model_name)
         versions = client.search_model_versions(f"name = '{settings.model_name}'")
     table = plain_table("version", "gate", "languages", "seed", "alias")
     for version in sorted(versions, key=lambda found: int(found.version)):
         tags = version.tags
-        alias = CHAMPION if str(version.version) == current else ""
-        told = (tags.get("gate", "not judged"), tags.get("languages", ""), tags.get("seed", ""))
+        alias = ", ".join(name for name, number in aliases.items() if number == str(version.version))
+        gate = "cannot answer" if tags.get("asked") == "failed" else tags.get("gate", "not judged")
+        told = (gate, tags.get("languages", ""), tags.get("seed", ""))
         table.add_row(str(version.version), *map(shown, told), alias)
     console.print(f"\nRegistered model {shown(settings.model_name)}:", highlight=False)
     console.print(table)
-    promotions = read_promotions(store.workspace / PROMOTIONS_FILE, settings.model_name)
+    promotions = read_promotions(record, settings.model_name)
     if promotions:
         last = promotions[-1]
-        version, time, by = (shown(last[name]) for name in ("version", "time", "by"))
-        console.print(f"\nLast promotion: version {version}, {time}, by {by}.", highlight=False)
+        what = f"Last promotion: version {last['version']}" if last["version"] else "The alias champion was taken away"
+        console.print(f"\n{shown(what)}, {shown(last['time'])}, by {shown(last['by'])}.", highlight=False)

@@ -8,13 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.terminal.output import terminal
-from flows.terminal.quiet import quiet_environment
+from flows.terminal.proxies import loopback_past_proxies
+from flows.terminal.quiet import quiet_environment, set_unless_set
 from flows.terminal.tethered import command
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
@@ -25,6 +27,8 @@ DEFAULT_PORT = 4200
 HOST = "127.0.0.1"
 DATABASE_FILE = "prefect.db"
 LOCK_SECONDS = 5.0
+API_VARIABLE = "PREFECT_API_URL"
+PROFILE_VARIABLE = "PREFECT_PROFILE"
 SERVER_FOLDER = "prefect"
 """Folder of the server's database, below the workspace."""
 
@@ -53,9 +57,57 @@ def answers(api: str) -> bool:
     key = os.environ.get("PREFECT_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        return httpx.get(f"{api.rstrip('/')}/health", headers=headers, timeout=5).status_code == httpx.codes.OK
+        answer = httpx.get(f"{api.rstrip('/')}/health", headers=headers, timeout=5)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
+    # The server's pages answer every address with their own page.
+    return answer.status_code == httpx.codes.OK and "html" not in answer.headers.get("content-type", "")
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A Prefect API that a person has named."""
+
+    api: str
+    named_by: str
+    """``PREFECT_API_URL``, or the profile that holds it."""
+    settings: dict[str, str]
+    """What else the profile sets; nothing for the variable."""
+
+
+def configured_api() -> Configured | None:
+    """The Prefect API that the environment names, else the active profile of Prefect.
+
+    Prefect itself is not asked, because it reads its settings once, when it is imported.
+    """
+    if variable := os.environ.get(API_VARIABLE):
+        return Configured(variable, API_VARIABLE, {})
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+        name = os.environ.get(PROFILE_VARIABLE) or profiles.get("active")
+        profile = {key: str(value) for key, value in profiles["profiles"][name].items()}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None
+    api = profile.pop(API_VARIABLE, None)
+    return Configured(api, f"{API_VARIABLE} of the Prefect profile {name!r}", profile) if api else None
+
+
+def named_server(configured: Configured) -> Server:
+    """The server that a person has named, with ``/api`` at the end of its address or without it.
+
+    Raises:
+        UserError: It does not answer.
+    """
+    given = configured.api.rstrip("/")
+    for api in (given, f"{given}/api"):
+        if answers(api):
+            return Server(api.removesuffix("/api"), api)
+    raise UserError(
+        f"The Prefect server {given!r} ({configured.named_by}) does not answer: start it, or unset that to have one "
+        "started for the run."
+    )
 
 
 def port_is_free(port: int) -> bool:
@@ -81,8 +133,9 @@ def free_port() -> int:
 def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Server]:
     """Gives a server for the block; one that was started here is stopped at its end.
 
-    An address in ``PREFECT_API_URL`` is used; else a server that answers on Prefect's own port 4200, such as that of
-    ``mlc ui``; else one is started on loopback, with its database in the workspace.
+    An address in ``PREFECT_API_URL``, or in the active profile of Prefect, is used; else a server that answers on
+    Prefect's own port 4200, such as that of ``mlc ui``; else one is started on loopback, with its database in the
+    workspace.
 
     Args:
         workspace: Folder of the workspace.
@@ -91,14 +144,12 @@ def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Serv
     Raises:
         UserError: The configured server does not answer, or the port is taken, or the server does not start.
     """
-    configured = os.environ.get("PREFECT_API_URL")
-    if configured and port is None:
-        if not answers(configured):
-            raise UserError(
-                f"The Prefect server {configured!r} (PREFECT_API_URL) does not answer: start it, or unset the variable "
-                "to have one started for the run."
-            )
-        yield Server(configured.rstrip("/").removesuffix("/api"), configured.rstrip("/"))
+    loopback_past_proxies()
+    configured = configured_api() if port is None else None
+    if configured:
+        # The run has a home of its own, in which there are no profiles.
+        set_unless_set(configured.settings)
+        yield named_server(configured)
         return
     if port is None and answers(_api(DEFAULT_PORT)):
         yield Server(_url(DEFAULT_PORT), _api(DEFAULT_PORT))
@@ -137,6 +188,7 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
     Raises:
         UserError: It does not answer in time.
     """
+    loopback_past_proxies()
     home = home or workspace.resolve() / SERVER_FOLDER
     home.mkdir(parents=True, exist_ok=True)
     _require_database(home / DATABASE_FILE)
@@ -146,7 +198,9 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
         "PREFECT_HOME": str(home),
         "PREFECT_UI_API_URL": _api(port),
     }
-    environment.pop("PREFECT_API_URL", None)
+    for name in (API_VARIABLE, PROFILE_VARIABLE):
+        # Nor are there profiles in its home.
+        environment.pop(name, None)
     log = home / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 from mlc.evaluation.results import EvaluationResult
+from mlc.left_out import LeftOut
 
 
 class FunnelRow(NamedTuple):
@@ -55,4 +56,6 @@ class ReportData:
     """Languages whose evaluation prompts no person translated."""
     kept: Sequence[str] = ()
     """Sentences without their full stop: which results a person kept although code or a library had changed."""
+    left_out: Sequence[tuple[str, LeftOut]] = ()
+    """What training went without: in which of its parts, and how much."""
     gate: Gate | None = None

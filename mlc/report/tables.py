@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -11,6 +11,7 @@ from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.languages import ENGLISH
+from mlc.left_out import LeftOut
 from mlc.report.data import FunnelRow
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
@@ -163,6 +164,19 @@ def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
         lines.append(Line(language_name(code), (Cell(str(total)), *cells, Cell(share))))
     columns = ("translated", *(reason_name(reason) for reason in reasons), "kept share")
     return Table(tuple(Cell(column) for column in columns), (Block("", tuple(lines)),))
+
+
+def left_out_table(left_out: Sequence[tuple[str, LeftOut]]) -> Table | None:
+    """What training went without, by the part of it; None where nothing is left out."""
+    if not left_out:
+        return None
+    blocks: dict[str, list[Line]] = {}
+    for where, given in left_out:
+        named = replace(given, language=given.language and language_name(given.language))
+        cells = (Cell(str(given.rows)), Cell(str(given.of)), Cell(f"{100 * given.share:.1f} %"))
+        blocks.setdefault(where, []).append(Line(f"{named.what} that {named.why}", cells))
+    columns = tuple(map(Cell, ("left out", "of", "share")))
+    return Table(columns, tuple(Block(where, tuple(lines)) for where, lines in blocks.items()))
 
 
 def search_table(

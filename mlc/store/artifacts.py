@@ -14,6 +14,7 @@ Layout of a workspace::
 import errno
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -73,6 +74,10 @@ class Draft:
     """Plain data for the manifest that does not belong to the content: counts, warnings."""
 
 
+_NO_DATABASE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+"""In paths that SQLAlchemy would take for something else."""
+
+
 class Remote(Protocol):
     """A second place for artifacts, see :class:`mlc.store.remote.RemoteArtifacts`."""
 
@@ -95,13 +100,20 @@ class ArtifactStore:
         looking: Only to look at: a folder that cannot be made or written will do, and stays as it is.
 
     Raises:
-        UserError: The folder cannot be made or written.
+        UserError: The folder cannot be made or written, or has a name that no database can have.
     """
 
     def __init__(self, workspace: Path, remote: Remote | None = None, *, looking: bool = False) -> None:
         self.remote = remote
         self.writable = True
         self.workspace = workspace.resolve()
+        if _NO_DATABASE.search(str(self.workspace)):
+            raise UserError(
+                f"The workspace {str(self.workspace)!r} has a question mark, or a percent sign with two digits, in its "
+                "path, and Prefect and MLflow name their databases there by URLs, which would mean another place: give "
+                "the folder another name.",
+                about="workspace",
+            )
         self.root = self.workspace / "artifacts"
         try:
             for folder in (self._drafts, self._damaged):

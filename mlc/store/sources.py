@@ -30,6 +30,7 @@ MACHINERY = (
     "mlc.catalogue",
     "mlc.choices",
     "mlc.errors",
+    "mlc.left_out",
     "mlc.settings",
     "mlc.stopping",
     "mlc.store",

@@ -1,7 +1,6 @@
 """Alignment of a policy as the pipeline does it: rows in, trained weights and a log out."""
 
 import json
-import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from mlc.left_out import LeftOut, require_few
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, render_messages
 from mlc.stopping import ShouldStop, Stopped, never
@@ -24,8 +24,6 @@ from mlc.training.settings import AlignSettings
 
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNT = "num_tokens"
-
-logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -39,6 +37,7 @@ def align(
     folder: Path,
     teacher: Policy | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_left_out: Callable[[Sequence[LeftOut]], None] | None = None,
     checkpoints: Path | None = None,
     should_stop: ShouldStop = never,
 ) -> list[dict[str, float]]:
@@ -54,6 +53,7 @@ def align(
         folder: Folder for the Trainer's own files and the log.
         teacher: The safe model of the carrier ``kl``.
         on_step: Called after each step with its number and figures.
+        on_left_out: Called before the first step with what training goes without.
         checkpoints: Folder of this very training's checkpoints, written every ``checkpoint_minutes``. Called again
             with the same arguments and the untrained policy after it was stopped, training goes on from the last one,
             to the same weights as if nothing had happened (on a CPU in float32: bit for bit).
@@ -65,7 +65,10 @@ def align(
     Raises:
         ValueError: No row can be trained on, or ``rejected`` is missing.
         Stopped: It was asked to stop.
+        UserError: More than ``max_dropped`` of the rows or variants cannot be used.
     """
+    rows, left_out = usable_rows(policy, rows, settings)
+    require_few(left_out, settings.max_dropped)
     dataset = build_dataset(policy, rows, settings)
     log: list[dict[str, float]] = []
     # TRL counts from zero in every process.
@@ -83,6 +86,10 @@ def align(
     with _own_random_state(policy.model.device):
         options = _options(policy, settings, seed, checkpoints or folder)
         trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options))
+        left_out += trainer.left_out
+        require_few(left_out, settings.max_dropped)
+        if on_left_out:
+            on_left_out(left_out)
         trainer.add_callback(_Report(record))
         resume = None
         if checkpoints is not None:
@@ -116,35 +123,58 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
             np.random.set_state(before_numpy)
 
 
-def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
-    """The rows as the trainers of TRL read them.
-
-    Prompts that are too long are left out with a warning, answers that are too long are cut.
+def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> tuple[list[Row], list[LeftOut]]:
+    """The rows that a training can use, and how many it goes without.
 
     Args:
-        policy: Whose tokenizer counts, and whose chat template is used if there is one.
+        policy: Whose tokenizer counts.
         rows: As in :func:`align`.
         settings: The alignment.
+
+    Returns:
+        The rows, and counts by reason. Answers that are too long stay, are cut later, and are counted too.
 
     Raises:
         ValueError: No row can be trained on, or ``rejected`` is missing.
     """
-    compares = settings.english_loss.needs_rejected
-    if compares:
-        lacking = sum(not row.get("rejected") for row in rows)
-        if lacking == len(rows):
+    kept, left_out = list(rows), list[LeftOut]()
+    if settings.english_loss.needs_rejected:
+        kept = [row for row in kept if row.get("rejected")]
+        left_out.append(LeftOut("no rejected", len(rows) - len(kept), len(rows)))
+        if not kept:
             raise ValueError(f"the carrier {settings.carrier} needs rejected answers, and no row has one.")
-        _tell(lacking, len(rows), "have no rejected answer")
-        rows = [row for row in rows if row.get("rejected")]
-    tokenizer, limit = policy.tokenizer, settings.max_prompt_tokens
-    kept = [row for row in rows if len(encode_prompt(tokenizer, row["prompt"]).input_ids) <= limit]
+    tokenizer, limit, given = policy.tokenizer, settings.max_prompt_tokens, len(kept)
+    kept = [row for row in kept if len(encode_prompt(tokenizer, row["prompt"]).input_ids) <= limit]
+    left_out.append(LeftOut("long prompt", given - len(kept), given, limit))
     if not kept:
-        raise ValueError(f"none of the {len(rows)} prompts has at most {limit} tokens.")
-    _tell(len(rows) - len(kept), len(rows), f"are longer than {limit} tokens")
+        raise ValueError(f"none of the {given} prompts has at most {limit} tokens.")
+    answers = [row[name] for row in kept for name in _answers(settings)]
+    cut = sum(_cut(tokenizer, answer, settings.max_answer_tokens) != answer for answer in answers)
+    left_out.append(LeftOut("long answer", cut, len(answers), settings.max_answer_tokens))
+    return kept, left_out
+
+
+def _answers(settings: AlignSettings) -> dict[str, str]:
+    """Columns of the rows that hold answers, and what the trainers of TRL call them."""
+    compares = settings.english_loss.needs_rejected
+    return {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
+
+
+def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
+    """The rows as the trainers of TRL read them; answers that are too long are cut.
+
+    Args:
+        policy: Whose tokenizer counts, and whose chat template is used if there is one.
+        rows: From :func:`usable_rows`.
+        settings: The alignment.
+
+    Raises:
+        ValueError: The chat template puts something else before an answer than the policy is asked with.
+    """
+    tokenizer, answers = policy.tokenizer, _answers(settings)
     chat = tokenizer.chat_template is not None
-    answers = {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
     if chat:
-        _require_asked_as_trained(tokenizer, kept, list(answers))
+        _require_asked_as_trained(tokenizer, rows, list(answers))
 
     def message(role: str, text: str) -> Any:
         return [{"role": role, "content": text}] if chat else text
@@ -159,7 +189,7 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
                 },
                 **_for_the_term(row, settings),
             }
-            for row in kept
+            for row in rows
         ]
     )
 
@@ -189,11 +219,6 @@ def _for_the_term(row: Row, settings: AlignSettings) -> Row:
 def _cut(tokenizer: Any, text: str, tokens: int) -> str:
     places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return text if len(places) <= tokens else text[: places[tokens - 1][1]]
-
-
-def _tell(left_out: int, count: int, why: str) -> None:
-    if left_out:
-        logger.warning("%d of %d prompts %s and are left out of training.", left_out, count, why)
 
 
 class _Stop(TrainerCallback):  # type: ignore[misc]

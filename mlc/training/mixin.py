@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
+from mlc.left_out import LeftOut
 from mlc.training.preparation import (
     COLUMNS,
     LABEL,
@@ -85,12 +86,15 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         self._figures: list[tuple[float, dict[str, float]]] = []
         self._carrier_losses: list[Tensor] = []
         self._steps = 0
+        self.left_out: list[LeftOut] = []
+        """Variants that count as missing; nothing without the term."""
         languages: tuple[str, ...] = ()
         if consistency.weight > 0:
             _check_carrier(kwargs)
             seed = kwargs["args"].seed if kwargs.get("args") else 0
             prepared = prepare_variants(kwargs["train_dataset"], kwargs["processing_class"], consistency, seed=seed)
             kwargs["train_dataset"], languages = prepared.dataset, prepared.languages
+            self.left_out = [prepared.left_out]
         for split in ("train_dataset", "eval_dataset"):
             kwargs[split] = _without_texts(kwargs.get(split))
         super().__init__(model=model, **kwargs)

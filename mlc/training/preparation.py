@@ -6,13 +6,13 @@ None or empty. A text may also be a list of messages. Optional: ``variant_weight
 ``variant_label`` (or ``label``), the class of a prompt, for the control within classes.
 """
 
-import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlc.errors import UserError
+from mlc.left_out import LeftOut
 from mlc.models.prompts import EncodedPrompt
 from mlc.training.settings import ConsistencyConfig, Control
 from mlc.training.variants import Variants, encode_variants
@@ -23,8 +23,6 @@ COLUMNS = (TOKENS, CONTENT, WEIGHTS)
 """Columns that the trainers carry to the collator."""
 ENGLISH_NAMES = ("eng_Latn", "en", "eng", "english")
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class PreparedDataset:
@@ -34,6 +32,8 @@ class PreparedDataset:
     """A ``datasets.Dataset`` without the texts of the variants, with the columns of :data:`COLUMNS`."""
     languages: tuple[str, ...]
     """[L] names, English first."""
+    left_out: LeftOut
+    """Variants that are there and count as missing."""
 
 
 def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *, seed: int) -> PreparedDataset:
@@ -72,10 +72,10 @@ def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *,
 
     named = [TEXTS, *(column for column in (NAMES, "mask") if column in dataset.column_names)]
     tokens = dataset.map(encode, remove_columns=named)
-    _tell_of_left_out(dataset, tokens, languages, config)
+    left_out = _left_out(dataset, tokens, languages, config)
     controlled = _controlled(tokens, config.control, seed)
     return PreparedDataset(
-        controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled, languages
+        controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled, languages, left_out
     )
 
 
@@ -127,16 +127,15 @@ def _check_row(row: Mapping[str, Any], languages: Sequence[str]) -> None:
         raise ValueError(f"{WEIGHTS} has {len(weights)} weights in one row, {TEXTS} has {len(languages)} texts.")
 
 
-def _tell_of_left_out(texts: Any, tokens: Any, languages: Sequence[str], config: ConsistencyConfig) -> None:
+def _left_out(texts: Any, tokens: Any, languages: Sequence[str], config: ConsistencyConfig) -> LeftOut:
     given = sum(bool(text) for row in texts[TEXTS] for text in _in_order(row, languages))
     kept = sum(bool(ids) for row in tokens[TOKENS] for ids in row)
-    why = f"longer than {config.max_tokens} tokens"
-    if config.needs_content:
-        why += ", or blank, or changed by the chat template (see pool)"
     if given and not kept:
-        raise ValueError(f"none of the {given} variants can be used: they are {why}.")
-    if kept < given:
-        logger.warning("%d of %d variants count as missing: they are %s.", given - kept, given, why)
+        why = ", or blank, or changed by the chat template (see pool)" if config.needs_content else ""
+        raise ValueError(
+            f"none of the {given} variants can be used: they are longer than {config.max_tokens} tokens{why}."
+        )
+    return LeftOut("unusable variant", given - kept, given, config.max_tokens)
 
 
 def _controlled(dataset: Any, control: Control, seed: int) -> Any:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlc.left_out import LeftOut, read_left_out
 from mlc.store import ArtifactRef, ArtifactStore
+from mlc.store.manifests import MANIFEST
 
 PROMPTS_FILE = "prompts.parquet"
 SET_ASIDE_FILE = "rejected.parquet"
@@ -28,6 +30,7 @@ HEADLINE_FILE = "headline.json"
 REPORT_FILE = "report.html"
 VERSION_FILE = "version.json"
 DECISION_FILE = "decision.json"
+LEFT_OUT_FILE = "left_out.json"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,19 @@ def read_headline(store: ArtifactStore, report: ArtifactRef) -> dict[str, Any]:
 def read_decision(store: ArtifactStore, decision: ArtifactRef) -> dict[str, Any]:
     """The gate's decision: passed, reasons, and the version it is about."""
     return _read_json(store, decision, DECISION_FILE)
+
+
+def left_out_of(store: ArtifactStore, ref: ArtifactRef) -> list[LeftOut]:
+    """What was left out when an artifact was made; of one that a plan made aside, too."""
+    path = store.folder(ref) / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else store.manifest(ref.kind, ref.key)
+    return read_left_out(manifest["facts"])
+
+
+def left_out_in_words(store: ArtifactStore, report: ArtifactRef) -> list[str]:
+    """Sentences, without their full stops, on all that the training of a run went without."""
+    counts: list[dict[str, Any]] = json.loads((store.folder(report) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
+    return [f"{count.pop('where')}: {LeftOut(**count).sentence}" for count in counts]
 
 
 def report_page(store: ArtifactStore, report: ArtifactRef) -> Path:

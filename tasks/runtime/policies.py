@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlc.errors import UserError
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.store import ArtifactRef
 from mlc.store.hashing import digest_data
@@ -17,6 +18,7 @@ from tasks.runtime.artifacts import CHECKPOINT_FOLDER
 from tasks.runtime.compute import loaded
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
+from tasks.runtime.settings import PolicySettings
 
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
@@ -44,10 +46,15 @@ def source_of(run: Run, model: Model) -> ModelSource:
     )
 
 
-def require_policy(run: Run, policy: Model) -> None:
+def require_policy(run: Run, policy: Model, *, role: str = "policy") -> None:
     """Checks the policy before any work is spent on what it cannot use, once for each model and workspace.
 
     A plan loads nothing, and checks what the configuration of a model tells.
+
+    Args:
+        run: The run.
+        policy: The model.
+        role: What it is to people.
 
     Raises:
         UserError: It cannot be used.
@@ -62,8 +69,36 @@ def require_policy(run: Run, policy: Model) -> None:
     if run.planning or checked in read_lines(record):
         return
     with loaded_policy(run, policy) as loaded_one:
-        run.display.note(f"The policy {source.location} was checked: {loaded_one.verdict}.")
+        run.display.note(f"The {role} {source.location} was checked: {loaded_one.verdict}.")
     append_line(record, checked)
+
+
+def require_teacher(run: Run, policy: Model, location: str) -> None:
+    """Checks the teacher of an alignment as the policy is checked, and that both have one vocabulary.
+
+    Args:
+        run: The run.
+        policy: The policy.
+        location: Where the teacher is, as in ``align.teacher``.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    from mlc.models.check import read_config
+
+    if isinstance(policy.weights, ArtifactRef):
+        raise TypeError("A teacher stands beside the policy, not beside a checkpoint.")
+    weights = PolicySettings(model=location, allow_pickle=policy.weights.allow_pickle)
+    teacher = Model("teacher", None, weights, policy.device)
+    require_policy(run, teacher, role="teacher")
+    sources = [source_of(run, model) for model in (policy, teacher)]
+    if all(source.kind == "folder" for source in sources):
+        own, others = (read_config(source).get("vocab_size") for source in sources)
+        if own != others:
+            raise UserError(
+                f"The teacher {location!r} has a vocabulary of {others} and the policy one of {own}: name a teacher "
+                "with the policy's vocabulary in align.teacher."
+            )
 
 
 @contextmanager

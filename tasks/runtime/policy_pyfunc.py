@@ -1,57 +1,154 @@
 """The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
+
+BATCH = 8
+"""Prompts in a forward pass."""
+DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0}
+"""Of the parameters: tokens of the longest answer, and 0 for greedy answers, above it for sampled ones."""
+Turns = list[dict[str, str]]
 
 
 class PolicyModel(PythonModel):  # type: ignore[misc]
-    """Answers prompts greedily.
+    """Answers prompts.
 
-    Input: a column ``prompt``. Output: a column ``answer``. Parameters come with the checkpoint.
+    Input: a column ``prompt`` with a person's text, a list of messages with ``role`` and ``content``, or such a list as
+    JSON; or a column ``messages`` with lists of messages. Output: a column ``answer``. Parameters: :data:`DEFAULTS`.
+    Weights and templates come with the checkpoint; it runs on a GPU where there is one.
     """
 
     def load_context(self, context: Any) -> None:
         """Loads the checkpoint, an ordinary folder of transformers."""
+        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = context.artifacts["checkpoint"]
         # Else they may ask on standard input whether code of the checkpoint may run.
         safe = {"trust_remote_code": False, "local_files_only": True}
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe).eval()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe).to(self.device).eval()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answers each prompt."""
-        return pd.DataFrame({"answer": [self._answer(prompt) for prompt in model_input["prompt"]]})
+        """Answers each prompt.
 
-    def _answer(self, prompt: str) -> str:
+        Raises:
+            MlflowException: The input holds no prompts, or a parameter has no such value: a mistake of the client's.
+        """
+        texts = [self._rendered(prompt) for prompt in _prompts(model_input)]
+        tokens, temperature = _parameters(params or {})
+        answers: list[str] = []
+        for start in range(0, len(texts), BATCH):
+            answers += self._answers(texts[start : start + BATCH], tokens, temperature)
+        return pd.DataFrame({"answer": pd.Series(answers, dtype=object)})
+
+    def _rendered(self, prompt: str | Turns) -> str:
+        if not self.tokenizer.chat_template:
+            if isinstance(prompt, str) or len(prompt) == 1:
+                text = prompt if isinstance(prompt, str) else prompt[0]["content"]
+                if self.tokenizer(text)["input_ids"]:
+                    return text
+                raise _mistake("An empty prompt has no token that the model could answer")
+            raise _mistake("The model has no chat template, so that it reads one message and no conversation")
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # whatever a template raises; what it says may hold the texts
+            raise _mistake(f"The chat template refuses the messages ({type(error).__name__})") from None
+        return rendered
+
+    def _answers(self, texts: Sequence[str], tokens: int, temperature: float) -> list[str]:
         import torch
 
-        if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-            inputs = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)
-        else:
-            inputs = self.tokenizer(prompt, return_tensors="pt")
         # The checkpoint names one token that ends an answer, or a list of them.
         ends = self.model.generation_config.eos_token_id
-        pad = self.tokenizer.pad_token_id
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token_id = ends[0] if isinstance(ends, list) else ends
+        # The template writes the special tokens itself.
+        bare = not self.tokenizer.chat_template
+        inputs = self.tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=bare).to(self.device)
+        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=128,
-                do_sample=False,
+                max_new_tokens=tokens,
                 eos_token_id=ends,
-                pad_token_id=pad if pad is not None else ends[0] if isinstance(ends, list) else ends,
+                pad_token_id=self.tokenizer.pad_token_id,
+                **sampling,
             )
-        answer: str = self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         # In some templates a space stands before every answer.
-        return answer.removeprefix(" ")
+        return [answer.removeprefix(" ") for answer in answers]
+
+
+def _mistake(what: str) -> MlflowException:
+    return MlflowException(f"{what}.", error_code=INVALID_PARAMETER_VALUE)
+
+
+def _prompts(given: Any) -> Iterator[str | Turns]:
+    columns = given.columns if isinstance(given, pd.DataFrame) else ()
+    # MLflow fills a column that the signature has and the client left out.
+    wanted = [name for name in ("messages", "prompt") if name in columns and given[name].notna().any()]
+    if not wanted:
+        raise _mistake("The input must be a table with a text or messages in the column 'prompt' or 'messages'")
+    values = given[wanted[0]].tolist()
+    if all(map(_is_message, values)):
+        # One conversation, which was taken for a column of its messages.
+        values = [values]
+    elif len(values) == 1 and isinstance(values[0], list) and values[0] and not any(map(_is_message, values[0])):
+        # A column, which was taken for one cell.
+        values = values[0]
+    return map(_prompt, values)
+
+
+def _prompt(value: Any) -> str | Turns:
+    if isinstance(value, str):
+        turns = _from_json(value)
+        return value if turns is None else turns
+    if not isinstance(value, str | bytes | Mapping) and hasattr(value, "__iter__"):
+        turns = list(value)
+        if turns and all(map(_is_message, turns)):
+            return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    raise _mistake(
+        f"A prompt must be a text or a list of messages with the texts 'role' and 'content', not "
+        f"{'nothing' if value is None else type(value).__name__}"
+    )
+
+
+def _from_json(text: str) -> Turns | None:
+    """The messages that a text is the JSON of; None for any other text."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        turns = json.loads(text)
+    except ValueError:
+        return None
+    return turns if turns and all(map(_is_message, turns)) else None
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(value.get(name), str) for name in ("role", "content"))
+
+
+def _parameters(params: Mapping[str, Any]) -> tuple[int, float]:
+    given = {name: DEFAULTS[name] if params.get(name) is None else params[name] for name in DEFAULTS}
+    tokens, temperature = given.values()
+    try:
+        fits = int(tokens) == tokens >= 1 and 0 <= float(temperature) < float("inf")
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise _mistake("max_new_tokens must be a whole number from 1 on, and temperature a number from 0 on")
+    return int(tokens), float(temperature)
 
 
 mlflow.models.set_model(PolicyModel())

@@ -7,8 +7,9 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +25,16 @@ from tasks.runtime.artifacts import VERSION_FILE
 from tasks.runtime.settings import RegistrySettings
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
     from mlflow.tracking import MlflowClient
 
 CHAMPION = "champion"
+CANDIDATE = "candidate"
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
+EXPERIMENT = "mlc"
+OUTSIDE = "outside"
+"""Who changed the champion, where it was not this project."""
 PROMOTIONS_FILE = "promotions.jsonl"
 DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
@@ -37,6 +45,17 @@ _KEY_TAG = "mlc.key"
 """Of an MLflow run: the key of the registration that it belongs to."""
 _FINISHED_TAG = "mlc.finished"
 """Of an MLflow run: set last, when its version has everything."""
+_PROMOTED_TAG = "mlc.promoted"
+"""Of a registered model: the last line of the record whose alias was set."""
+_environment = threading.Lock()
+_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Columns of MLflow's database that say where files lie."""
 
 
 @dataclass(frozen=True)
@@ -79,44 +98,112 @@ def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
 
 
 def tracking_uri(settings: RegistrySettings, workspace: Path) -> str:
-    """The tracking server that is configured, else a database in the workspace."""
-    if settings.tracking_uri:
-        return expanded(settings.tracking_uri, "registry.tracking_uri")
-    return f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
+    """The tracking server that is configured, else the one of the environment, else a database in the workspace."""
+    return _named_uri(settings) or f"{_SQLITE}{workspace / 'mlflow' / DATABASE_FILE}"
+
+
+def _named_uri(settings: RegistrySettings) -> str | None:
+    """A tracking server that is not the workspace's own database."""
+    with _environment:
+        if settings.tracking_uri:
+            return expanded(settings.tracking_uri, "registry.tracking_uri")
+        return os.environ.get(URI_VARIABLE) or None
+
+
+def _use(uri: str) -> None:
+    """Makes MLflow use an address, which it then writes into the environment, as if a person had set it there."""
+    import mlflow
+
+    with _environment:
+        before = os.environ.pop(URI_VARIABLE, None)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        os.environ.pop(URI_VARIABLE, None)
+        if before is not None:
+            os.environ[URI_VARIABLE] = before
+
+
+def experiment_name(settings: RegistrySettings) -> str:
+    """The experiment that is configured, else the one of the environment, else our own."""
+    return settings.experiment or os.environ.get(EXPERIMENT_VARIABLE) or EXPERIMENT
+
+
+def from_environment(settings: RegistrySettings) -> list[str]:
+    """Names of the variables that decide where models are registered, because the configuration does not."""
+    given = {URI_VARIABLE: settings.tracking_uri, EXPERIMENT_VARIABLE: settings.experiment}
+    return [name for name, configured in given.items() if not configured and os.environ.get(name)]
 
 
 def connect(settings: RegistrySettings, workspace: Path) -> "MlflowClient":
     """Connects to the registry of a workspace, and makes the experiment where it is missing.
 
+    The workspace's own database names its files by absolute paths: those of a workspace that was moved are put right.
+
     Raises:
-        UserError: The tracking server cannot be reached.
+        UserError: The tracking server cannot be reached, or the experiment was deleted there.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
-
-    # It sets its own level when it is imported.
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError
 
-    uri = tracking_uri(settings, workspace)
+    # It sets its own level when it is imported.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    uri, own = tracking_uri(settings, workspace), _named_uri(settings) is None
     (workspace / "mlflow").mkdir(exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    _use(uri)
     try:
         # Two runs that start at once must not both make the tables or the experiment.
         with file_lock(workspace / "mlflow" / ".lock"):
-            if not settings.tracking_uri:
+            if own:
                 _make_database(workspace / "mlflow")
+                _come_home(workspace / "mlflow")
             client = MlflowClient()
-            if client.get_experiment_by_name(settings.experiment) is None:
-                # Without a location of its own, MLflow writes ./mlruns into the current folder.
-                location = None if settings.tracking_uri else (workspace / "mlflow" / "artifacts").as_uri()
-                client.create_experiment(settings.experiment, artifact_location=location)
+            _require_experiment(client, experiment_name(settings), workspace if own else None)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise _unusable(uri, error) from None
     return client
+
+
+def _require_experiment(client: "MlflowClient", name: str, own: Path | None) -> None:
+    """Makes an experiment, or restores it in the database of a workspace of our own."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # Without a location of its own, MLflow writes ./mlruns into the current folder.
+        client.create_experiment(name, artifact_location=None if own is None else _artifacts(own / "mlflow"))
+    elif found.lifecycle_stage == "deleted":
+        if own is None:
+            raise UserError(
+                f"The MLflow experiment {name!r} was deleted on the server: restore it there, or name another one in "
+                "registry.experiment. What is finished is kept."
+            )
+        client.restore_experiment(found.experiment_id)
+
+
+def _artifacts(folder: Path) -> str:
+    return (folder / "artifacts").as_uri()
+
+
+def _come_home(folder: Path) -> None:
+    """Names the files of a workspace that was moved by where they are now.
+
+    Only locations as this project gives them are changed, the ``mlflow/artifacts`` of a workspace.
+    """
+    home = _artifacts(folder)
+    with contextlib.closing(sqlite3.connect(folder / DATABASE_FILE, timeout=30)) as connection, connection:
+        rows = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        ours = [str(row[0]) for row in rows if str(row[0]).endswith("/mlflow/artifacts")]
+        for old in ours:
+            if old == home:
+                continue
+            for table, column in _LOCATIONS:
+                known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+                if column in known:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (home, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                    )
 
 
 @contextmanager
@@ -128,7 +215,7 @@ def looking_at(settings: RegistrySettings, store: ArtifactStore) -> Iterator["Ml
     """
     with tempfile.TemporaryDirectory(prefix="mlc-registry-") as aside:
         place = store.workspace
-        if not store.writable and not settings.tracking_uri:
+        if not store.writable and _named_uri(settings) is None:
             place = Path(aside)
             (place / "mlflow").mkdir()
             for file in (store.workspace / "mlflow").glob(f"{DATABASE_FILE}*"):
@@ -164,6 +251,12 @@ def _unusable(uri: str, error: Exception) -> UserError:
         return UserError(
             f"The MLflow database {uri!r} is damaged: put a backup in its place, or move it away and run again, which "
             "registers the model anew; what is finished is kept."
+        )
+    code = getattr(error, "error_code", None)
+    if code and code != "INTERNAL_ERROR":
+        return UserError(
+            f"The MLflow server {uri!r} answers and refuses what it was asked ({code}): see its log, and the settings "
+            "under registry. What is finished is kept."
         )
     return UserError(
         f"The MLflow server {redacted(uri)!r} cannot be used ({type(error).__name__}): start it, or change "
@@ -207,7 +300,7 @@ def take_finished(client: "MlflowClient", settings: RegistrySettings, key: str) 
         settings: The registry.
         key: Key of the artifact of the stage ``register``.
     """
-    experiment = client.get_experiment_by_name(settings.experiment)
+    experiment = client.get_experiment_by_name(experiment_name(settings))
     finished = None
     for run in client.search_runs([experiment.experiment_id], f"tags.`{_KEY_TAG}` = '{key}'"):
         versions = client.search_model_versions(f"run_id = '{run.info.run_id}' and name = '{settings.model_name}'")
@@ -215,7 +308,7 @@ def take_finished(client: "MlflowClient", settings: RegistrySettings, key: str) 
             finished = finished or next(
                 (ModelVersion(run.info.run_id, version.name, str(version.version)) for version in versions), None
             )
-        elif not settings.tracking_uri:
+        elif _named_uri(settings) is None:
             for version in versions:
                 client.delete_model_version(version.name, version.version)
             client.set_terminated(run.info.run_id, "KILLED")
@@ -228,15 +321,11 @@ def version_problem(version: ModelVersion, settings: RegistrySettings, workspace
     A database in a file is read as it is: MLflow takes seconds to load, and a plan has less.
     """
     gone = f"version {version.version} of {version.name} is no longer in the registry"
-    uri = tracking_uri(settings, workspace)
-    try:
-        run_id = _run_of(Path(uri.removeprefix(_SQLITE)), version) if uri.startswith(_SQLITE) else _NOT_READ
-    except sqlite3.Error as error:
-        if "locked" in str(error):
-            raise _unusable(uri, error) from None
-        # Made by another release of MLflow.
-        run_id = _NOT_READ
-    if run_id == _NOT_READ:
+    facts: dict[str, Any] = {"name": version.name, "version": int(version.version)}
+    run_id = _from_database(
+        settings, workspace, "model_versions", "run_id", "current_stage <> 'Deleted_Internal'", **facts
+    )
+    if run_id is _NOT_READ:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -248,15 +337,27 @@ def version_problem(version: ModelVersion, settings: RegistrySettings, workspace
     return None if run_id == version.run_id else f"version {version.version} belongs to another run"
 
 
-def _run_of(database: Path, version: ModelVersion) -> str | None:
-    """Run of a version as the database of MLflow has it, or None."""
+def _from_database(
+    settings: RegistrySettings, workspace: Path, table: str, column: str, more: str = "1", **facts: str | int
+) -> str | None:
+    """What MLflow's database in a file has; None where it has nothing, :data:`_NOT_READ` where it cannot be asked."""
+    uri = tracking_uri(settings, workspace)
+    database = Path(uri.removeprefix(_SQLITE))
+    if not uri.startswith(_SQLITE) or (_named_uri(settings) and not database.is_file()):
+        return _NOT_READ
     if not database.is_file():
         return None
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-        rows = connection.execute(
-            "SELECT run_id FROM model_versions WHERE name = ? AND version = ? AND current_stage <> ?",
-            (version.name, int(version.version), "Deleted_Internal"),
-        ).fetchall()
+    where = " AND ".join([*(f"{name} = ?" for name in facts), more])
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        ) as reader:
+            rows = reader.execute(f"SELECT {column} FROM {table} WHERE {where}", tuple(facts.values())).fetchall()
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise _unusable(uri, error) from None
+        # Made by another release of MLflow.
+        return _NOT_READ
     return str(rows[0][0]) if rows else None
 
 
@@ -277,17 +378,112 @@ def promote_version(
     Returns:
         The version that was champion before, if any.
     """
-    facts = {**version.as_dict(), "by": by, "reasons": list(reasons)}
-    last = next(reversed(read_promotions(record, version.name)), None)
-    if last is not None and {name: last[name] for name in facts} == facts:
-        # Written by an attempt that was killed before it was done.
-        previous: str | None = last["previous"]
-    else:
-        previous = champion(client, version.name)
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(record, {"time": time, **facts, "previous": previous})
-    client.set_registered_model_alias(version.name, CHAMPION, version.version)
+    with _recording(record):
+        current = _note_champion(client, record, version.name)
+        facts = {**version.as_dict(), "by": by, "reasons": list(reasons)}
+        last = _last(record, version.name)
+        if last is not None and {name: last[name] for name in facts} == facts:
+            # Written by an attempt that was killed before it was done, or the champion already.
+            previous: str | None = last["previous"]
+        else:
+            previous, last = current, _write(record, facts, current)
+        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+        client.set_registered_model_tag(version.name, _PROMOTED_TAG, _mark(last))
     return previous
+
+
+def note_champion(client: "MlflowClient", record: Path, name: str) -> str | None:
+    """The champion of now; one that others made is written down first, as ``by: outside``.
+
+    Args:
+        client: From :func:`connect`.
+        record: ``promotions.jsonl`` of the workspace.
+        name: Name of the registered model.
+    """
+    with _recording(record):
+        return _note_champion(client, record, name)
+
+
+def look_at_champion(settings: RegistrySettings, workspace: Path) -> None:
+    """Writes a champion down that others made, without loading MLflow where there is none.
+
+    Args:
+        settings: The registry.
+        workspace: Folder of the workspace.
+
+    Raises:
+        UserError: The registry cannot be reached.
+    """
+    record, name = workspace / PROMOTIONS_FILE, settings.model_name
+    last = _last(record, name)
+    now = _from_database(settings, workspace, "registered_model_aliases", "version", name=name, alias=CHAMPION)
+    if now is not _NOT_READ and now == (last["version"] if last else None):
+        return
+    with registry_errors(settings, workspace):
+        note_champion(connect(settings, workspace), record, name)
+
+
+def previous_champion(record: Path, name: str, current: str) -> str | None:
+    """The champion before the one of now, by the record; None where there was none.
+
+    Args:
+        record: ``promotions.jsonl`` of a workspace, after :func:`note_champion`.
+        name: Name of the registered model.
+        current: The champion of now.
+    """
+    for entry in reversed(read_promotions(record, name)):
+        # A champion may be confirmed for another reason.
+        if entry["version"] == current != entry["previous"]:
+            previous: str | None = entry["previous"]
+            return previous
+    return None
+
+
+def _note_champion(client: "MlflowClient", record: Path, name: str) -> str | None:
+    current, last = champion(client, name), _last(record, name)
+    recorded = last["version"] if last else None
+    if current == recorded:
+        return current
+    model = _registered(client, name)
+    if model and last and current == last["previous"] and model.tags.get(_PROMOTED_TAG) != _mark(last):
+        # An attempt was killed between the record and the alias. It is made again, or it never was.
+        return current
+    run_id = None if current is None else client.get_model_version(name, current).run_id
+    facts = {"run_id": run_id, "name": name, "version": current, "by": OUTSIDE}
+    noted = _write(record, {**facts, "reasons": ["the alias was changed in MLflow"]}, recorded)
+    if model:
+        client.set_registered_model_tag(name, _PROMOTED_TAG, _mark(noted))
+    return current
+
+
+def _recording(record: Path) -> AbstractContextManager[None]:
+    return file_lock(record.parent / "mlflow" / ".promotions.lock")
+
+
+def _last(record: Path, name: str) -> dict[str, Any] | None:
+    return next(reversed(read_promotions(record, name)), None)
+
+
+def _write(record: Path, facts: Mapping[str, Any], previous: str | None) -> dict[str, Any]:
+    entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **facts, "previous": previous}
+    append_line(record, entry)
+    return entry
+
+
+def _mark(entry: Mapping[str, Any]) -> str:
+    """Tells a line of the record from the one before it."""
+    return f"version {entry['version']} after {entry['previous']}, {entry['time']}"
+
+
+def _registered(client: "MlflowClient", name: str) -> "RegisteredModel | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def read_promotions(record: Path, name: str) -> list[dict[str, Any]]:
@@ -302,9 +498,21 @@ def read_promotions(record: Path, name: str) -> list[dict[str, Any]]:
 
 def champion(client: "MlflowClient", name: str) -> str | None:
     """Version that is champion now, if any."""
+    return _version_with(client, name, CHAMPION)
+
+
+def candidate(client: "MlflowClient", name: str) -> str | None:
+    """Version that is candidate now, if any."""
+    return _version_with(client, name, CANDIDATE)
+
+
+def _version_with(client: "MlflowClient", name: str, alias: str) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(client.get_model_version_by_alias(name, CHAMPION).version)
-    except MlflowException:
+        return str(client.get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        # A server that does not answer is another matter than an alias that nobody has.
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         return None

@@ -77,12 +77,13 @@ class RegistrySettings(Settings):
     """Where models are registered."""
 
     tracking_uri: str | None = None
-    """MLflow tracking server or database; none = a database in the workspace. ``${NAME}`` stands for an environment
-    variable."""
+    """MLflow tracking server or database; none = what ``MLFLOW_TRACKING_URI`` names, else a database in the workspace.
+    ``${NAME}`` stands for an environment variable."""
     model_name: str = Field(default="multilingual-policy", max_length=250, pattern=r"^\w[\w .-]*$")
     """Name of the registered model: letters, digits, ``_``, ``-``, ``.`` and spaces."""
-    experiment: str = Field(default="mlc", max_length=250, pattern=r"^[\w/][\w/ .@-]*$")
-    """Name of the experiment; it may have ``/`` and ``@`` as well."""
+    experiment: str | None = Field(default=None, max_length=250, pattern=r"^[\w/][\w/ .@-]*$")
+    """Name of the experiment, which may have ``/`` and ``@`` as well; none = what ``MLFLOW_EXPERIMENT_NAME`` names,
+    else ``mlc``."""
 
 
 class EditStageSettings(EditSettings):

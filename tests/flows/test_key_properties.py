@@ -35,6 +35,7 @@ EXCLUDED: dict[str, Any] = {
     "translator.api_key_variable": "ANOTHER_KEY",
     "evaluation.batch_size": 3,
     "align.checkpoint_minutes": 1.5,
+    "align.max_dropped": 0.5,
     # A share that only a warm start reads, and a start that is not there.
     "align.warm_start": True,
     "align.warm_start_share": 0.5,

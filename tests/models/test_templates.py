@@ -19,7 +19,8 @@ from mlc.models.loading import load_policy, save_policy
 from mlc.models.prompts import encode_prompt, render_messages, render_prompt
 from mlc.models.sources import resolve_model
 from mlc.models.templates import use_trained_template
-from mlc.training.align import _trainer, align, build_dataset
+from mlc.training.align import _options, align, build_dataset
+from mlc.training.carriers.carrier import Training
 from mlc.training.settings import AlignSettings
 
 TEMPLATES = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
@@ -177,7 +178,8 @@ def test_the_tokens_of_a_question_are_those_before_its_answer(load_with, tmp_pat
     row = {"prompt": QUESTION["content"], "chosen": ANSWER["content"], "rejected": "Sure, here is", "variants": ["x"]}
     settings = AlignSettings.model_validate({"carrier": carrier, "steps": 1, "consistency": {"weight": 0}})
     dataset = build_dataset(policy, [row], settings)
-    trained = _trainer(policy, None, dataset, settings, seed=0, folder=tmp_path).train_dataset[0]
+    training = Training(policy, None, dataset, settings, _options(policy, settings, 0, tmp_path))
+    trained = settings.english_loss.trainer(training).train_dataset[0]
     if carrier == "sft":
         before = [token for token, label in zip(trained["input_ids"], trained["labels"], strict=True) if label == -100]
     else:

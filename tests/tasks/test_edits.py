@@ -49,7 +49,8 @@ class Edit:
 EDITS = (
     # What people are told.
     Edit("words of an error", "mlc/losses/consistency.py", "must be above 0, not", "has to be above 0, not", NOTHING),
-    Edit("words of a log line", "mlc/training/align.py", "are left out of training", "are not trained on", NOTHING),
+    Edit("words of a log line", "mlc/training/checkpoints.py", "Training goes on", "It goes on", NOTHING),
+    Edit("what is said of rows left out", "mlc/left_out.py", "have no label", "lack a label", NOTHING),
     Edit("a docstring", "mlc/training/sft.py", '"""', '"""In other words: ', NOTHING),
     Edit("a comment", "mlc/training/sft.py", "", "# About this file.\n", NOTHING),
     Edit("a comment in SQL", "mlc/quality/measuring/batch.sql", "", "\n-- More about it.\n", NOTHING),
@@ -68,8 +69,8 @@ EDITS = (
     Edit(
         "a new setting of the registry",
         "tasks/runtime/settings.py",
-        '    experiment: str = Field(default="mlc", min_length=1)\n',
-        '    experiment: str = Field(default="mlc", min_length=1)\n    team: str = "ours"\n',
+        "    experiment: str | None = ",
+        '    team: str = "ours"\n    experiment: str | None = ',
         "register promote",
     ),
     Edit(
@@ -108,7 +109,11 @@ EDITS = (
     Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
     Edit("the gate", "mlc/evaluation/gate.py", "", "MARGIN = 3\n", "report promote"),
     Edit(
-        "the registered model", "tasks/runtime/policy_pyfunc.py", "max_new_tokens=128", "max_new_tokens=64", "register"
+        "the registered model",
+        "tasks/runtime/policy_pyfunc.py",
+        '"max_new_tokens": 128',
+        '"max_new_tokens": 64',
+        "register",
     ),
 )
 

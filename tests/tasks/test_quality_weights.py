@@ -9,6 +9,7 @@ import pytest
 from datasets import load_from_disk
 
 from mlc.errors import UserError
+from mlc.left_out import read_left_out
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.dataset import build_dataset
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
@@ -52,6 +53,15 @@ def built(run: Run, settings: DatasetSettings) -> list[dict[str, Any]]:
     done = build_dataset.fn(run, prompts, verdicts, settings)
     ref = done if isinstance(done, ArtifactRef) else done.data
     return [dict(row) for row in load_from_disk(run.store.folder(ref) / DATASET_FOLDER)]
+
+
+def test_what_is_missing_is_counted_in_the_manifest(run: Run) -> None:
+    built(run, DatasetSettings(min_languages=1))
+    (manifest,) = run.store.manifests("dataset")
+    assert [count.sentence for count in read_left_out(manifest["facts"])] == [
+        "1 of 3 prompts have fewer than 1 kept translations",
+        "1 of 2 prompts have no kept translation into swh_Latn",
+    ]
 
 
 def test_a_prompt_keeps_its_other_languages(run: Run) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mlc.errors import UserError
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
-from mlc.training.align import LOG_FILE, align, build_dataset
+from mlc.training.align import LOG_FILE, align, build_dataset, usable_rows
 from mlc.training.settings import AlignSettings, ConsistencyConfig
 from mlc.training.term import FIGURES
 from tests.covering import chosen
@@ -208,14 +209,43 @@ def test_nothing_is_printed(rows, run, capfd):
 # What rows may lack.
 
 
-def test_long_prompts_are_left_out_with_a_warning(rows, run, caplog):
+def test_long_prompts_are_left_out_and_counted(rows, run):
     without, expected, _ = run(rows[:2] + rows[3:], settings(steps=2))
     rows[2]["prompt"] = "very " * 300
-    with caplog.at_level(logging.WARNING, logger="mlc"):
-        long, policy, _ = run(rows, settings(steps=2))
-    assert "1 of 6 prompts are longer than 256 tokens and are left out of training." in caplog.text
+    counts = []
+    long, policy, _ = run(rows, settings(steps=2), on_left_out=counts.extend)
+    told = [count.sentence for count in counts if count.rows]
+    assert told == ["1 of 6 prompts are longer than 256 tokens"]
     assert long == without
     assert same(policy.model.state_dict(), expected.model.state_dict())
+
+
+@pytest.mark.parametrize("lacking", ["prompt", "rejected"])
+def test_too_little_to_train_on_is_refused_before_training(rows, run, lacking):
+    for row in rows[:2]:
+        row[lacking] = {"prompt": "very " * 300, "rejected": ""}[lacking]
+    carrier, steps = {"prompt": "sft", "rejected": "dpo"}[lacking], []
+    with pytest.raises(UserError, match=r"2 of 6 prompts .* more than the share of 0.3 .* align\.max_dropped"):
+        run(rows, settings(carrier, steps=1, max_dropped=0.3), on_step=lambda step, figures: steps.append(step))
+    assert not steps
+    run(rows, settings(carrier, steps=1, max_dropped=0.4), on_step=lambda step, figures: steps.append(step))
+    assert steps == [1]
+
+
+def test_too_many_texts_of_the_term_that_cannot_be_used_are_refused(rows, run):
+    for row in rows[:4]:
+        row["variants"][1] = "very " * 300
+    alignment = settings(steps=1, max_dropped=0.2)
+    with pytest.raises(UserError, match="4 of 18 texts of the term are longer than 256 tokens"):
+        run(rows, alignment)
+    # Without the term nobody needs them.
+    run(rows, alignment.without_consistency())
+
+
+def test_answers_that_are_cut_are_counted_and_refuse_nothing(rows, run):
+    counts = []
+    run(rows, settings(steps=1, max_answer_tokens=3, max_dropped=0), on_left_out=counts.extend)
+    assert [(count.what, count.rows, count.of) for count in counts if count.rows] == [("answers", 6, 6)]
 
 
 def test_no_prompt_that_is_short_enough(rows, run):
@@ -224,12 +254,12 @@ def test_no_prompt_that_is_short_enough(rows, run):
 
 
 @pytest.mark.parametrize("carrier", ["dpo", "simpo", "orpo"])
-def test_carriers_that_compare_need_rejected_answers(rows, run, tiny_policy, caplog, carrier):
+def test_carriers_that_compare_need_rejected_answers(rows, run, tiny_policy, carrier):
     rows[1].pop("rejected")
     rows[4]["rejected"] = None
-    with caplog.at_level(logging.WARNING, logger="mlc"):
-        assert len(build_dataset(tiny_policy, rows, settings(carrier))) == 4
-    assert "2 of 6 prompts have no rejected answer and are left out of training." in caplog.text
+    usable, counts = usable_rows(tiny_policy, rows, settings(carrier))
+    assert len(build_dataset(tiny_policy, usable, settings(carrier))) == 4
+    assert [count.sentence for count in counts if count.rows] == ["2 of 6 prompts have no rejected answer"]
     for row in rows:
         row["rejected"] = ""
     with pytest.raises(ValueError, match=f"the carrier {carrier} needs rejected answers, and no row has one"):

@@ -39,3 +39,33 @@ def test_mistakes(mlc: Mlc, workspace: Path, arguments: tuple[str, ...], words: 
     assert words in ended.err
     after = (workspace / "promotions.jsonl").read_bytes() if (workspace / "promotions.jsonl").exists() else None
     assert after == before
+
+
+@pytest.mark.slow
+def test_another_champion_needs_a_reason_and_a_rollback_goes_back(mlc: Mlc, copy: Path) -> None:
+    place = ("--workspace", str(copy))
+    first = mlc("promote", "1", "--force", "--reason", "a trial", *place)
+    assert first.code == 0, first.err
+    again = mlc("promote", "2", "--force", *place)
+    assert again.code == 2
+    assert "needs --reason" in again.err
+    assert mlc("promote", "2", "--force", "--reason", "a better one", *place).code == 0
+    back = mlc("rollback", "--reason", "complaints", *place)
+    assert "Version 1 of multilingual-policy is champion again, in place of version 2." in back.out, back.err
+    lines = [json.loads(line) for line in (copy / "promotions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["version"], line["previous"], line["by"]) for line in lines[-2:]] == [
+        ("2", "1", "person"),
+        ("1", "2", "person"),
+    ]
+    assert lines[-1]["reasons"] == ["rollback from version 2", "complaints"]
+    shown = [line.split() for line in mlc("status", *place).out.splitlines()]
+    assert [line[0] for line in shown if line and line[-1] == "champion"] == ["1"]
+    assert [line[0] for line in shown if line and line[-1] == "candidate"] == ["2"]
+
+
+@pytest.mark.slow
+def test_nothing_to_go_back_to(mlc: Mlc, copy: Path) -> None:
+    (copy / "promotions.jsonl").unlink(missing_ok=True)
+    ended = mlc("rollback", "--workspace", str(copy))
+    assert ended.code == 2
+    assert "no champion of 'multilingual-policy' to go back to" in ended.err

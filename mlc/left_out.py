@@ -1,0 +1,95 @@
+"""What a training goes without: rows and texts that were given and cannot be used, counted so that everybody sees them.
+
+Counts travel in manifests as plain data, and become words here and nowhere else.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlc.errors import UserError
+
+_WORDS = {
+    "set aside": ("rows of the prompt file", "cannot be used and are set aside"),
+    "no label": ("prompts", "have no label"),
+    "no rejected": ("prompts", "have no rejected answer"),
+    "long prompt": ("prompts", "are longer than {limit} tokens"),
+    "long answer": ("answers", "are cut at {limit} tokens"),
+    "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),
+    "no translation": ("prompts", "have no kept translation into {language}"),
+    "few languages": ("prompts", "have fewer than {limit} kept translations"),
+}
+"""What is counted, and what is said of it, by kind."""
+_TOLD_ONLY = ("long answer", "no translation", "few languages")
+"""Kinds that a setting asks for: answers that are cut, and what the filter and ``dataset.min_languages`` decide."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many of what was given are left out for one reason."""
+
+    kind: str
+    """One of the reasons that this module knows."""
+    rows: int
+    of: int
+    """How many were given."""
+    limit: int | None = None
+    """Where the reason has one: tokens, or languages."""
+    language: str | None = None
+    """NLLB code, where the reason is about one language."""
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return self.rows / self.of if self.of else 0.0
+
+    @property
+    def why(self) -> str:
+        """What is said of them, such as ``are longer than 256 tokens``."""
+        return _WORDS[self.kind][1].format(limit=self.limit, language=self.language)
+
+    @property
+    def what(self) -> str:
+        """What is counted, such as ``prompts``."""
+        return _WORDS[self.kind][0]
+
+    @property
+    def sentence(self) -> str:
+        """All of it, without a full stop."""
+        return f"{self.rows} of {self.of} {self.what} {self.why}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def told(counts: Iterable[LeftOut]) -> list[dict[str, Any]]:
+    """Counts as plain data, for a manifest; those of which nothing is left out do not appear."""
+    return [count.as_dict() for count in counts if count.rows]
+
+
+def read_left_out(facts: Mapping[str, Any]) -> list[LeftOut]:
+    """The counts in the facts of a manifest; none where an earlier release wrote it, which kept a number there."""
+    counts = facts.get("left_out")
+    return [LeftOut(**count) for count in counts] if isinstance(counts, list) else []
+
+
+def require_few(counts: Iterable[LeftOut], limit: float) -> None:
+    """Refuses to go on with too little.
+
+    What the filter drops, ``dataset.min_languages`` leaves out or ``align.max_answer_tokens`` cuts is what a
+    configuration asks for: it is told, and does not count here.
+
+    Args:
+        counts: What is left out.
+        limit: ``align.max_dropped``, the largest share of each kind that may be.
+
+    Raises:
+        UserError: A larger share is left out.
+    """
+    for count in counts:
+        if count.kind not in _TOLD_ONLY and count.share > limit:
+            raise UserError(
+                f"{count.sentence}, which is more than the share of {limit:g} that may be left out of training: "
+                "change the prompts or the limits under align, or raise align.max_dropped."
+            )

@@ -1,0 +1,76 @@
+"""What methods need of the training prompts is found out before anything is made of them."""
+
+import re
+
+import pyarrow as pa
+import pytest
+
+from mlc.errors import UserError
+from mlc.left_out import LeftOut
+from mlc.methods import in_order
+from mlc.methods.needs import require_data
+from mlc.training.settings import AlignSettings
+
+
+def prompts(count=10, **columns):
+    rows = {"id": [str(number) for number in range(count)], "prompt": ["Hello"] * count, "chosen": ["Hi"] * count}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in (rows | columns).items()})
+
+
+def some(value, count, of=10):
+    return [value] * count + [None] * (of - count)
+
+
+def check(table, *methods, left_out=(), **align):
+    require_data(table, left_out, in_order(methods or ("consistency",)), AlignSettings.model_validate(align))
+
+
+@pytest.mark.parametrize("carrier", ["dpo", "simpo", "orpo"])
+@pytest.mark.parametrize("column", [None, some("", 10)])
+def test_a_carrier_that_compares_needs_rejected_answers(carrier, column):
+    table = prompts(**({} if column is None else {"rejected": column}))
+    with pytest.raises(UserError, match=f"carrier {carrier} compares answers, and none of the 10"):
+        check(table, carrier=carrier)
+    check(table)
+
+
+def test_too_few_rejected_answers():
+    table = prompts(rejected=some("No", 7))
+    with pytest.raises(UserError, match="3 of 10 prompts have no rejected answer"):
+        check(table, carrier="dpo")
+    check(table, carrier="dpo", max_dropped=0.3)
+
+
+@pytest.mark.parametrize(
+    ("method", "consistency"),
+    [("consistency-shuffled-within-class", {}), ("consistency", {"control": "shuffled_within_class"})],
+)
+def test_a_control_within_classes_needs_every_label(method, consistency):
+    for table in (prompts(), prompts(label=some("harmful", 9))):
+        with pytest.raises(UserError, match="needs a label for every training prompt"):
+            check(table, method, consistency=consistency)
+    check(prompts(label=some("harmful", 10)), method, consistency=consistency)
+    check(prompts(), "consistency-shuffled", "english-only")
+
+
+def test_a_control_of_a_term_that_is_off_needs_nothing():
+    check(prompts(), "english-only", consistency={"control": "shuffled_within_class"})
+
+
+@pytest.mark.parametrize("method", ["policy-edit", "edit", "consistency+edit"])
+def test_an_edit_needs_both_labels(method):
+    for table in (prompts(), prompts(label=some("harmful", 10))):
+        with pytest.raises(
+            UserError, match=rf"{re.escape(method)}.*none of the 10 training prompts has the label harm"
+        ):
+            check(table, method)
+    labels = ["harmful"] * 4 + ["harmless"] * 3 + [None] * 3
+    with pytest.raises(UserError, match="3 of 10 prompts have no label"):
+        check(prompts(label=labels), method)
+    check(prompts(label=labels), method, max_dropped=0.3)
+
+
+def test_too_many_rows_set_aside():
+    with pytest.raises(UserError, match="3 of 13 rows of the prompt file cannot be used"):
+        check(prompts(), left_out=[LeftOut("set aside", 3, 13)])
+    check(prompts(), left_out=[LeftOut("set aside", 3, 13)], max_dropped=0.25)

@@ -1,0 +1,179 @@
+"""A version is asked one question through the registry before it is a candidate; on a real registry."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mlc.errors import UserError
+from mlc.models.loading import load_policy, save_policy
+from mlc.models.sources import resolve_model
+from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from tasks.register import register_model
+from tasks.runtime import policy_pyfunc
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE
+from tasks.runtime.models import Model
+from tasks.runtime.registry import candidate, connect, read_version
+from tasks.runtime.run import Run
+from tasks.runtime.settings import RegistrySettings
+
+QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
+SETTINGS = RegistrySettings()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(ArtifactStore(tmp_path_factory.mktemp("registering") / "workspace"))
+
+
+def checkpoint(run: Run, name: str, **changes: Any) -> Model:
+    policy = load_policy(resolve_model("shipped:tiny"), device="cpu")
+    parts = KeyParts("align", 1, settings={"name": name})
+    with run.store.writing("align", parts) as draft:
+        folder = draft.path / CHECKPOINT_FOLDER
+        save_policy(policy, folder, dtype=torch.float32)
+        for file, text in changes.items():
+            (folder / file.replace("__", ".")).write_text(text, encoding="utf-8")
+    return Model("consistency", 0, run.store.reference("align", parts.key), "cpu")
+
+
+def registered(run: Run, model: Model) -> ArtifactRef:
+    parts = KeyParts("report", 1, settings={})
+    count = {"where": "training set", "kind": "no translation", "rows": 1, "of": 8, "language": "swh_Latn"}
+    with run.store.writing("report", parts) as draft:
+        (draft.path / LEFT_OUT_FILE).write_text(json.dumps([count]), encoding="utf-8")
+    report = run.store.reference("report", parts.key)
+    done = register_model.fn(run, model, {}, report, {"languages": "swh_Latn"}, SETTINGS)
+    return done if isinstance(done, ArtifactRef) else done.data
+
+
+@pytest.fixture(scope="module")
+def version(run: Run) -> Any:
+    return read_version(run.store, registered(run, checkpoint(run, "good")))
+
+
+@pytest.fixture(scope="module")
+def served(version: Any) -> Any:
+    return mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+
+
+def test_a_version_that_answers_is_the_candidate(run: Run, version: Any) -> None:
+    client = connect(SETTINGS, run.workspace)
+    assert candidate(client, version.name) == version.version
+    tags = client.get_model_version(version.name, version.version).tags
+    assert tags["asked"] == "answered"
+    assert tags["left_out"] == "training set: 1 of 8 prompts have no kept translation into swh_Latn"
+
+
+def test_a_version_that_cannot_answer_is_none(run: Run, version: Any) -> None:
+    broken = checkpoint(run, "broken", chat_template__jinja="{{ raise_exception('no') }}")
+    with pytest.raises(UserError, match=r"cannot answer a question \(MlflowException\), so it is no candidate"):
+        registered(run, broken)
+    client = connect(SETTINGS, run.workspace)
+    assert candidate(client, version.name) == version.version
+    failed = [found for found in client.search_model_versions(f"name = '{version.name}'") if "asked" in found.tags]
+    assert sorted(found.tags["asked"] for found in failed) == ["answered", "failed"]
+
+
+def test_a_copy_of_the_workspace_loads_its_own_files(run: Run, version: Any, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run.workspace, tmp_path / "50% moved"))
+    try:
+        connect(SETTINGS, copy)
+        loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+        folder = loaded.unwrap_python_model().tokenizer.name_or_path
+        assert str(folder).startswith(str(copy))
+        assert list(loaded.predict(QUESTION)["answer"])
+    finally:
+        connect(SETTINGS, run.workspace)
+
+
+def test_plain_transformers_load_it(served: Any) -> None:
+    folder = served.unwrap_python_model().tokenizer.name_or_path
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": QUESTION["prompt"][0]}], add_generation_prompt=True, return_tensors="pt"
+    )
+    output = model.generate(**asked, max_new_tokens=5, do_sample=False)
+    answer = tokenizer.decode(output[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert list(served.predict(QUESTION, params={"max_new_tokens": 5})["answer"]) == [answer.removeprefix(" ")]
+
+
+TURNS = [{"role": "user", "content": "How do I bake bread?"}]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pd.DataFrame({"prompt": [TURNS]}),
+        pd.DataFrame({"prompt": [json.dumps(TURNS)]}),
+        pd.DataFrame({"messages": [TURNS]}),
+        {"messages": TURNS},
+        {"prompt": ["How do I bake bread?"]},
+    ],
+)
+def test_a_conversation_in_every_form(served: Any, given: Any) -> None:
+    assert list(served.predict(given)["answer"]) == list(served.predict(QUESTION)["answer"])
+
+
+def test_a_longer_conversation_is_not_its_last_message(served: Any) -> None:
+    turns = [*TURNS, {"role": "assistant", "content": "With flour."}, {"role": "user", "content": "And then?"}]
+    asked = served.unwrap_python_model()._rendered(turns)
+    assert all(turn["content"] in asked for turn in turns)
+    assert len(served.predict(pd.DataFrame({"prompt": [turns, "And then?"]}))) == 2
+
+
+def test_batches_answer_as_one_by_one(served: Any) -> None:
+    prompts = [f"{'Please tell me, ' * (number % 5)}how far is it to {number}?" for number in range(11)]
+    together = served.predict(pd.DataFrame({"prompt": prompts}), params={"max_new_tokens": 6})["answer"].tolist()
+    alone = [
+        served.predict(pd.DataFrame({"prompt": [prompt]}), params={"max_new_tokens": 6})["answer"][0]
+        for prompt in prompts
+    ]
+    assert together == alone
+    assert len(prompts) > policy_pyfunc.BATCH
+
+
+def test_parameters(served: Any) -> None:
+    torch.manual_seed(0)
+    greedy = {served.predict(QUESTION, params={"max_new_tokens": 12})["answer"][0] for _ in range(3)}
+    warm = {served.predict(QUESTION, params={"max_new_tokens": 12, "temperature": 3.0})["answer"][0] for _ in range(3)}
+    assert len(greedy) == 1 < len(warm)
+    tokenizer = served.unwrap_python_model().tokenizer
+    short = served.predict(QUESTION, params={"max_new_tokens": 2})["answer"][0]
+    assert len(tokenizer(short, add_special_tokens=False)["input_ids"]) <= 3
+    for params in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}):
+        with pytest.raises(MlflowException) as refused:
+            served.predict(QUESTION, params=params)
+        assert refused.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize(
+    "given", [None, 3, [], {"role": "user"}, [{"role": "user"}], [{"role": "user", "content": None}]]
+)
+def test_what_is_no_prompt_is_the_clients_mistake(served: Any, given: Any) -> None:
+    for values in ([given], ["Hello", given]):
+        with pytest.raises(MlflowException) as refused:
+            served.predict(pd.DataFrame({"prompt": values}))
+        assert refused.value.get_http_status_code() == 400
+
+
+def test_a_server_answers_such_a_request_with_400(served: Any) -> None:
+    from mlflow.pyfunc.scoring_server import init
+    from starlette.testclient import TestClient
+
+    client = TestClient(init(served))
+    for body in ({"inputs": {"prompt": None}}, {"dataframe_records": [{"prompt": None}]}):
+        assert client.post("/invocations", json=body).status_code == 400
+    for body in (
+        {"inputs": {"prompt": ["Hello"]}, "params": {"max_new_tokens": 2}},
+        {"messages": TURNS, "max_new_tokens": 2},
+    ):
+        told = client.post("/invocations", json=body)
+        assert told.status_code == 200, told.text
