@@ -7,9 +7,9 @@ from mlc.errors import UserError
 
 HIDDEN = "***"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_LOGIN = re.compile(r"([A-Za-z][\w+.-]*)://([^\s'\"<>]*)@")
+_LOGIN = re.compile(r"([A-Za-z][\w+.-]{0,30})://([^\s'\"<>]{0,2000})@")
 """Up to the last ``@`` of a word: passwords have letters in them that no address may have."""
-_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#\s'\"<>]+)=([^&;#\s'\"<>]+)")
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=?&;#\s'\"<>]{1,100})=([^&;#\s'\"<>]+)")
 _SECRET_WORD = re.compile(
     r"(?i)token|secret|passw|signature|credential|authorization|(api|access|account|shared)[-_]?key"
 )

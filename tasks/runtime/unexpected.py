@@ -15,6 +15,7 @@ from mlc.store.artifacts import plain_disk_errors
 
 ERRORS_FOLDER = "errors"
 _PROJECT = Path(__file__).resolve().parents[2]
+_PACKAGES = [_PROJECT / name for name in ("flows", "mlc", "tasks")]
 T = TypeVar("T")
 
 
@@ -71,11 +72,13 @@ def unexpected(error: BaseException, what: str, folder: Path) -> Unexpected:
 
 
 def _place(error: BaseException) -> str:
-    """File and line: the last ones of the project, else the last ones."""
+    """File and line, and where the project called from if that is not in it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PROJECT) and ".venv" not in frame.filename]
+    own = [frame for frame in frames if any(map(Path(frame.filename).is_relative_to, _PACKAGES))]
     if not frames:
         return "an unknown place"
-    last = (own or frames)[-1]
-    path = Path(last.filename)
-    return f"{path.relative_to(_PROJECT).as_posix() if own else path.name}:{last.lineno}"
+    last = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+    if not own:
+        return last
+    called = f"{Path(own[-1].filename).relative_to(_PROJECT).as_posix()}:{own[-1].lineno}"
+    return called if own[-1] is frames[-1] else f"{last} (from {called})"

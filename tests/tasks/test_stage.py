@@ -83,7 +83,7 @@ def test_failed_work_leaves_nothing(run: Run) -> None:
         raise RuntimeError("the disk is full")
 
     parts = STAGE.parts({}, {"input": "x"})
-    with pytest.raises(Unexpected, match=r"RuntimeError at tests/tasks/test_stage\.py"):
+    with pytest.raises(Unexpected, match=r"RuntimeError at test_stage\.py"):
         produce(run, STAGE, parts, write)
     assert run.store.find("demo", parts.key) is None
     assert not list((run.store.root / ".drafts").iterdir())

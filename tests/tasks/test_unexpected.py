@@ -48,7 +48,8 @@ def test_type_place_and_artifact_leave_and_the_text_stays(tmp_path: Path) -> Non
         failing.fn(run)
     told = str(caught.value)
     key = STAGE.parts({}, {}).key[:12]
-    assert told.startswith("ValueError at tests/tasks/test_unexpected.py:")
+    assert told.startswith("ValueError at test_unexpected.py:")
+    assert " (from tasks/runtime/stage.py:" in told
     assert f"in demo · consistency · swh_Latn (artifact {key})" in told
     assert PLANTED not in said(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
@@ -115,7 +116,7 @@ def test_the_command_prints_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys
     cli.main()
     assert left == [cli.DEFECT]
     told = capsys.readouterr().err
-    assert "ValueError at tests/tasks/test_unexpected.py" in told
+    assert "ValueError at test_unexpected.py" in told
     assert "planted" not in told
     Path(told.rpartition(" is in '")[2].partition("'")[0].replace("\n", "")).unlink()
 
