@@ -339,3 +339,15 @@ def test_a_kill_at_any_moment_leaves_only_whole_artifacts(store):
         assert made
         assert all(store.find("stage", key) is not None for key in made)
     assert aside(store) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("q?x", False), ("100%25 done", False), ("50%", True), ("a#b c", True), ("ü % 文", True)]
+)
+def test_a_workspace_that_no_database_could_be_named_in(tmp_path, name, fits):
+    if fits:
+        assert ArtifactStore(tmp_path / name).root.is_dir()
+        return
+    with pytest.raises(UserError, match="give the folder another name"):
+        ArtifactStore(tmp_path / name / "inner")
+    assert not (tmp_path / name).exists()

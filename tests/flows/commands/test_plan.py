@@ -1,16 +1,23 @@
 """A plan is quick because it loads nothing that computes; how it is shown."""
 
 import io
+import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from flows.commands.plan import plan_run
+from flows.config import load_config
 from flows.terminal.plan_tables import Task, show_plan, show_work
+from mlc.errors import UserError
 from tests.flows.conftest import PROJECT
 
 PLAN = """
@@ -36,6 +43,31 @@ def test_no_library_that_computes_is_loaded(tmp_path: Path) -> None:
     count, *loaded = ended.stdout.split()
     assert int(count) > 20
     assert loaded == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"align.carrier": "dpo"}, "carrier dpo compares answers, and none of the 9"),
+        ({"models": ["english-only", "consistency-shuffled-within-class"]}, "needs a label for every training prompt"),
+        ({"models": ["english-only", "edit"]}, "none of the 9 training prompts has the label harmful"),
+        ({"align.max_dropped": 0.05}, "1 of 10 rows of the prompt file cannot be used"),
+        ({"align.carrier": "kl", "align.teacher": "nowhere"}, "nowhere"),
+        ({"align.carrier": "kl", "align.teacher": "OTHER"}, "has a vocabulary of 999 and the policy one of 768"),
+    ],
+)
+def test_a_plan_knows_what_a_method_lacks(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    rows = [{"prompt": f"Question {number}?", "chosen": "Yes."} for number in range(9)] + [{"prompt": "?"}]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    other = Path(shutil.copytree(PROJECT / "data" / "tiny", tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps(config | {"vocab_size": 999}), encoding="utf-8")
+    if settings.get("align.teacher") == "OTHER":
+        settings = settings | {"align.teacher": str(other)}
+    given = {"prompts.path": str(file), **settings}
+    with pytest.raises(UserError, match=re.escape(words)):
+        plan_run(load_config("smoke", workspace=str(tmp_path / "workspace"), overrides=given))
 
 
 def task(stage: str, language: str | None, action: str = "run", **facts: object) -> Task:
