@@ -248,6 +248,7 @@ class PipelineConfig(Settings):
 _LARGEST = 2**63 - 1
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
+_LONGEST_KEY = 200
 _LONGEST_SHOWN = 80
 _SURROGATE = re.compile("[\ud800-\udfff]")
 PATH_KEYS = (
@@ -450,6 +451,8 @@ def _require_sound(value: Any, *place: str) -> None:
     key = ".".join(place)[:_LONGEST_SHOWN]
     if isinstance(value, Mapping):
         for name, inner in value.items():
+            if len(str(name)) > _LONGEST_KEY:
+                raise UserError(f"The configuration has a key of {len(str(name))} letters: {_short(name)} is none.")
             _require_sound(name if isinstance(name, str) else None, *place)
             _require_sound(inner, *place, str(name))
     elif isinstance(value, list | tuple):

@@ -115,6 +115,7 @@ def test_every_unknown_key_is_an_error_that_names_a_near_one() -> None:
         ({"workspace": "a\ud800"}, "'workspace' has a text with NUL or half a letter"),
         ({"prompts.path": "x" * 300}, "'prompts.path' has a path with a name that is too long"),
         ({"workspace": "x/" * 3000}, "'workspace' has a path with a name that is too long"),
+        ({"quality.languages": {"x" * 300: None}}, "has a key of 300 letters"),
         ({"seeds": [10**4000]}, r"'seeds\.0' has a number that is too large"),
     ],
 )
