@@ -142,9 +142,8 @@ def test_damaged_deltas(tmp_path, damage):
         manifest.write_text("{")
     elif damage == "version":
         manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(UserError, match=r"holds no delta|is damaged|has format 9") as raised:
+    with pytest.raises(UserError, match=r"holds no delta: it|is damaged: compute it again|has format 9, .* again"):
         EditDelta.load(tmp_path)
-    assert "mlc edit compute" in str(raised.value)
 
 
 def test_a_delta_of_another_model(tiny):

@@ -147,7 +147,7 @@ def test_a_run_checks_its_policy_before_it_translates(mlc: Mlc, tmp_path: Path) 
     model = spoiled(tmp_path / "model", "chat_template.jinja", "{{ raise_exception(messages[0]['content']) }}")
     ended = mlc("run", "smoke", "-w", str(tmp_path / "w"), "--set", f"policy.model={model}")
     assert_plain(ended, "chat template", "(TemplateError)")
-    assert not list((tmp_path / "w" / "artifacts").glob("*/*"))
+    assert not list((tmp_path / "w" / "artifacts").glob("[!.]*/*"))
     assert not (tmp_path / "w" / "checked_models.jsonl").exists()
 
 

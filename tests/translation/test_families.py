@@ -230,8 +230,10 @@ def test_weights_from_before_safetensors(tiny_nllb_folder, tmp_path):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     weights = load_file(tiny_nllb_folder / "model.safetensors")
     torch.save(weights, tmp_path / "pytorch_model.bin")
-    engine = load(tmp_path)
+    with pytest.raises(UserError, match="allow_pickle"):
+        load(tmp_path)
+    engine = load(tmp_path, allow_pickle=True)
     assert every(engine, SENTENCES, GERMAN) == every(load(tiny_nllb_folder), SENTENCES, GERMAN)
     before = engine.identity
     torch.save({name: tensor + 1 for name, tensor in weights.items()}, tmp_path / "pytorch_model.bin")
-    assert load(tmp_path).identity != before
+    assert load(tmp_path, allow_pickle=True).identity != before

@@ -29,7 +29,7 @@ def told_to_the_user(location: str | Path) -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         if "trust_remote_code" in str(error):
             reason = "it needs code of its own, and code from a model is never run here"
-        elif "use_safetensors" in str(error):
+        elif "use_safetensors" in str(error) or "no file named model.safetensors" in str(error):
             reason = f"it has {PICKLED}"
         raise UserError(f"The translator {str(location)!r} cannot be loaded ({reason}); {THREE_WAYS}") from error
 
