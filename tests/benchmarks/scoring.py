@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
+from unittest import mock
 
 import numpy as np
 import torch
@@ -62,11 +63,17 @@ def run(*, quick: bool) -> Iterator[Figure]:
     def plain() -> PromptScores:
         return plain_scores(policy, texts, refusal, compliance, size.batch_size)
 
-    ours, theirs = shared(), plain()
+    def with_cache() -> PromptScores:
+        # What models get whose decoder does not take any attention mask.
+        with mock.patch("mlc.evaluation.scoring._score_packed", return_value=None):
+            return shared()
+
+    ours, cached, theirs = shared(), with_cache(), plain()
     difference = float(np.abs(ours.margins - theirs.margins).max())
     require_agreement("margins", difference, 1e-4)
+    require_agreement("margins with a cache", float(np.abs(cached.margins - theirs.margins).max()), 1e-4)
     require_agreement("states", float(np.abs(ours.states - theirs.states).max()), 1e-4)
-    own, other = alternate([shared, plain], rounds=size.rounds)
+    own, with_copies, other = alternate([shared, with_cache, plain], rounds=size.rounds)
     facts = {
         **asdict(size),
         "template_tokens": _shared_tokens(policy, texts),
@@ -75,6 +82,7 @@ def run(*, quick: bool) -> Iterator[Figure]:
         "threads": torch.get_num_threads(),
     }
     yield ratio("scoring", "speed-up", "one full pass for each opening / score_prompts", other, own, **facts)
+    yield ratio("scoring", "speed-up", "one full pass for each opening / with a cache", other, with_copies, **facts)
 
 
 def _policy(size: Size) -> Policy:
