@@ -1,3 +1,4 @@
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -51,6 +52,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
 
     with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def no_registry_of_another_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MLflow writes the address that a test uses into the environment, where the next one would find it."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

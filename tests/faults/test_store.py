@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import json
 import logging
 import os
 import shutil
@@ -170,7 +171,10 @@ def test_a_table_with_other_rows_or_columns_is_damaged(tmp_path, caplog, old, ne
     manifest = table(store)
     text = manifest.read_text()
     assert old in text
-    manifest.write_text(text.replace(old, new))
+    # As earlier releases left it, whose manifests have no digest of their own.
+    changed = json.loads(text.replace(old, new))
+    del changed["digest"]
+    manifest.write_text(json.dumps(changed))
     with caplog.at_level(logging.WARNING):
         assert store.find("stage", PARTS.key) is None
     assert "other rows or columns" in caplog.text

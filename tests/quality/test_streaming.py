@@ -15,6 +15,7 @@ from mlc.quality.measuring import tables
 from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import TEXT_COLUMNS
 from mlc.quality.streaming import filter_file
+from mlc.stopping import never
 from tests.benchmarks.filter import generated_pairs
 
 SETTINGS = QualitySettings(length_batch_rows=50)
@@ -212,7 +213,7 @@ class CountingModel:
     def __init__(self):
         self.asked = []
 
-    def measure(self, pairs):
+    def measure(self, pairs, should_stop=never):
         self.asked += pairs.to_pylist()
         return pa.table(
             {"signal_similarity": pa.array([0.9 if "open" in s else 0.1 for s in pairs["source"].to_pylist()])}

@@ -32,8 +32,13 @@ class Heard(Silent):
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(ArtifactStore(tmp_path / "workspace"), Heard())
+def heard() -> "Heard":
+    return Heard()
+
+
+@pytest.fixture
+def run(tmp_path: Path, heard: "Heard") -> Run:
+    return Run(ArtifactStore(tmp_path / "workspace"), heard)
 
 
 def made(done: Any) -> ArtifactRef:
@@ -46,7 +51,7 @@ def aligned(run: Run, examples: ArtifactRef, **settings: Any) -> ArtifactRef:
     return made(align_model.fn(run, model, examples, alignment))
 
 
-def test_prompts_that_are_too_long_are_told_and_limited(run: Run) -> None:
+def test_prompts_that_are_too_long_are_told_and_limited(run: Run, heard: Heard) -> None:
     texts = ["Hello", "Good morning", "very " * 100]
     parts = KeyParts("ingest", 1, settings={})
     with run.store.writing("ingest", parts) as draft:
@@ -57,8 +62,7 @@ def test_prompts_that_are_too_long_are_told_and_limited(run: Run) -> None:
         aligned(run, examples, max_prompt_tokens=64)
     assert not run.store.manifests("align")
     trained = aligned(run, examples, max_prompt_tokens=64, max_dropped=0.5)
-    assert isinstance(run.display, Heard)
-    assert run.display.notes == ["english-only · seed 0: 1 of 3 prompts are longer than 64 tokens."]
+    assert heard.notes == ["english-only · seed 0: 1 of 3 prompts are longer than 64 tokens."]
     assert left_out_of(run.store, trained) == [LeftOut("long prompt", 1, 3, 64)]
     # The limit is in no key, and a model that is there already is held against it all the same, by a plan as well.
     assert aligned(run, examples, max_prompt_tokens=64, max_dropped=0.4) == trained

@@ -50,7 +50,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_an_address_with_or_without_its_ending(address: str, ending: str, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PREFECT_API_URL", address + ending)
     with prefect_server(tmp_path) as server:
-        assert (server.url, server.api, server.started_here) == (address, f"{address}/api", False)
+        assert (server.url, server.api, server.process) == (address, f"{address}/api", None)
 
 
 def profile(folder: Path, text: str) -> None:
