@@ -151,6 +151,7 @@ def test_a_run_that_is_asked_to_stop_ends_soon_and_in_order(
     assert stopped.checkpoints
 
 
+@pytest.mark.full
 def test_the_next_run_goes_on_and_makes_the_same(
     completed: dict[str, Any], stopping: Stopping, interrupted: Stopped, mlc: Mlc, tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_the_next_run_goes_on_and_makes_the_same(
     assert not checkpoints(stopping.workspace)
 
 
+@pytest.mark.full
 def test_a_killed_run_is_told_of_by_the_next_one(
     completed: dict[str, Any],
     stopping: Stopping,
