@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal.options import WorkspaceOption, existing
+from flows.terminal.options import ModelNameOption, WorkspaceOption, existing
 from flows.terminal.output import results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
@@ -14,7 +14,7 @@ from mlc.store import ArtifactStore
 def command(
     version: Annotated[str, typer.Argument(help="Version in the registry, such as 3.")],
     workspace: WorkspaceOption = None,
-    name: Annotated[str, typer.Option(help="Name of the registered model; that of the last run if left out.")] = "",
+    name: ModelNameOption = "",
     force: Annotated[bool, typer.Option("--force", help="Promote although the gate failed.")] = False,
     reason: Annotated[
         str, typer.Option(help="Why; needed with --force and in place of another champion, and written down.")

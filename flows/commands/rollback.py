@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal.options import WorkspaceOption, existing
-from flows.terminal.output import results
+from flows.terminal.options import ModelNameOption, WorkspaceOption, existing
+from flows.terminal.output import results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
@@ -13,7 +13,7 @@ from mlc.store import ArtifactStore
 
 def command(
     workspace: WorkspaceOption = None,
-    name: Annotated[str, typer.Option(help="Name of the registered model; that of the last run if left out.")] = "",
+    name: ModelNameOption = "",
     reason: Annotated[str, typer.Option(help="Why; written down.")] = "",
 ) -> None:
     """Make the previous champion champion again."""
@@ -53,6 +53,6 @@ def command(
         reasons = [f"rollback from version {current}", *([reason] if reason.strip() else [])]
         promote_version(client, record, target, reasons, by="person")
     results.print(
-        f"Version {previous} of {settings.model_name} is champion again, in place of version {current}.",
+        f"Version {previous} of {shown(settings.model_name)} is champion again, in place of version {current}.",
         highlight=False,
     )

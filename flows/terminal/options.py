@@ -26,6 +26,9 @@ OneLanguageOption = Annotated[str | None, typer.Option("--language", "-l", help=
 EarlierConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
 ]
+ModelNameOption = Annotated[
+    str, typer.Option("--name", help="Name of the registered model; that of the last run if left out.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="A setting, such as align.steps=12; may be repeated.")
 ]
