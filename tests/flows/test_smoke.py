@@ -9,8 +9,8 @@ import duckdb
 import pytest
 from datasets import load_from_disk
 
-from tests.flows.conftest import Ended, Mlc, TaskRun
-from tests.flows.runs import Flow, made
+from tests.flows.conftest import Ended, Mlc
+from tests.flows.runs import Flow, TaskRun, made
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ import pytest
 from flows.terminal.server import Server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import PROJECT, Mlc, TaskRun
+from tests.flows.conftest import PROJECT, Mlc
+from tests.flows.runs import TaskRun
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,6 @@ SECONDS = 600
 SOON = 20
 """Seconds in which a run that is asked to stop has ended; about three on a machine that does nothing else."""
 RUN = ("run", "smoke", "--languages", "es", "--set", "align.steps=60", "--json", "--workspace")
-OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 @dataclass(frozen=True)
