@@ -30,6 +30,8 @@ class Ended:
     code: int
     out: str
     err: str
+    addresses: frozenset[str] = frozenset()
+    """What it connected to, sent to or looked up, as far as Python sees it; of a command without own variables."""
 
     @property
     def result(self) -> dict[str, Any]:
@@ -69,7 +71,8 @@ def mlc(environment: dict[str, str], forked: Forks) -> Mlc:
 
     def run(*arguments: str, cwd: Path = PROJECT, **variables: str) -> Ended:
         if not variables:
-            return Ended(*forked.start(*arguments, cwd=cwd).communicate(RUN_SECONDS))
+            started = forked.start(*arguments, cwd=cwd)
+            return Ended(*started.communicate(RUN_SECONDS), addresses=frozenset(started.addresses))
         ended = subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=cwd,
