@@ -55,7 +55,7 @@ class OverBefore(Exception):
     """The run had ended before its moment came: no try."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Soak:
     """Where the tries run.
 
@@ -64,12 +64,14 @@ class Soak:
         server: The Prefect server of all but the runs that start their own.
         forked: Starts commands that find the libraries loaded.
         draw: Chance.
+        length: Seconds that a run takes now, as far as is known; a busy machine makes it longer.
     """
 
     folder: Path
     server: Server
     forked: Forks
     draw: random.Random
+    length: float = 0.0
 
     @property
     def undisturbed(self) -> Path:
@@ -106,6 +108,8 @@ class Soak:
         require_end(*self.start(workspace).communicate(SECONDS))
         self.require_same(workspace)
         self.require_no_open_run()
+        # So that the length finds its way up again.
+        self.length *= 1.1
 
 
 def command(workspace: Path) -> list[str]:
@@ -127,12 +131,13 @@ def at_random_moment(soak: Soak, workspace: Path, number: signal.Signals, notes:
         OverBefore: It had ended before.
         Failed: It has not ended in time.
     """
-    moment = soak.draw.uniform(0, soak.reference["seconds"])
+    moment = soak.draw.uniform(0, soak.length)
     run = soak.start(workspace)
-    deadline = time.monotonic() + moment
-    while time.monotonic() < deadline and run.poll() is None:
+    begun = time.monotonic()
+    while time.monotonic() < begun + moment and run.poll() is None:
         time.sleep(0.01)
     if run.poll() is not None:
+        soak.length = time.monotonic() - begun
         raise OverBefore
     run.send_signal(number)
     asked = time.monotonic()
@@ -280,6 +285,7 @@ def soak(folder: Path, mode: str, wanted: int) -> None:
     """Tries until as many are written down as are wanted."""
     with soaking(folder) as soak:
         make_undisturbed(soak)
+        soak.length = soak.reference["seconds"]
         for number in range(len(lines(folder, mode)), wanted):
             line = attempt(soak, mode, number)
             with (folder / f"{mode}.jsonl").open("a", encoding="utf-8") as results:
