@@ -275,7 +275,9 @@ def soaking(folder: Path) -> Iterator[Soak]:
     be_quiet()
     with started_server(folder, free_port()) as server:
         streams = folder / "streams"
-        streams.mkdir(exist_ok=True)
+        # Those of an earlier call would show through.
+        shutil.rmtree(streams, ignore_errors=True)
+        streams.mkdir()
         environment = {**os.environ, **quiet_environment(), "PREFECT_API_URL": server.api, "COLUMNS": "200"}
         with forks("flows.cli:main", LOADED, environment=environment, project=PROJECT, folder=streams) as forked:
             yield Soak(folder, server, forked, random.Random())
