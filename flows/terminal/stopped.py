@@ -17,6 +17,11 @@ class Terminated(SystemExit):
         super().__init__(TERMINATED)
 
 
+def end_in_order() -> None:
+    """Lets SIGTERM end this process as Ctrl-C does, so that no half of a file is left; for the main thread."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
 @contextmanager
 def told_when_stopped(console: Console) -> Iterator[None]:
     """Lets SIGTERM end the block in order, and says what became of the work; for the main thread."""

@@ -1,11 +1,19 @@
 """`mlc filter` as a person runs it; mistakes are one plain sentence and exit code 2."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tests.flows.conftest import PROJECT
+
+SOON = 30
+"""Seconds in which it has ended; about one where nothing else runs."""
 
 SECRET = "xylophone-marmalade"
 """A word in the texts that nothing on the terminal may show."""
@@ -102,3 +110,26 @@ def test_a_signal_of_ones_own_is_measured_and_drops(run):
     ended, written = run(rows, *own, "--signals", "wordy")
     assert [row["reason"] for row in written] == ["wordy", None]
     assert "signal_copied" not in written[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_without_a_trace(tmp_path, number, code):
+    source = tmp_path / "in.jsonl"
+    source.write_text((json.dumps(GOOD) + "\n") * 200_000, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "filter", str(source), "--out", str(tmp_path / "out.jsonl")],
+        cwd=PROJECT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".mlc-filter-*/measured.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(number)
+        asked = time.monotonic()
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert time.monotonic() - asked < SOON
+    assert "Traceback" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
