@@ -395,6 +395,10 @@ class _EditAlone(Settings):
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
 
 
+class _PolicyAlone(Settings):
+    policy: PolicySettings
+
+
 def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
     """Settings of the section ``edit`` from ``key=value`` texts, such as ``rank=8`` or ``units.z_threshold=3``.
 
@@ -406,6 +410,24 @@ def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
         _set(values, f"edit.{key.removeprefix('edit.')}", value)
     try:
         return _EditAlone.model_validate(values).edit
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def parse_policy(model: str, variables: Iterable[str] = (), *, allow_pickle: bool = False) -> PolicySettings:
+    """The settings of a policy that a command loads by itself.
+
+    Args:
+        model: Where it is.
+        variables: Variables of its chat template as ``name=value`` texts.
+        allow_pickle: Whether weights that are not safetensors may be read.
+
+    Raises:
+        UserError: The first thing that is wrong, in one sentence.
+    """
+    given = {"model": model, "allow_pickle": allow_pickle, "chat_template_kwargs": parse_overrides(variables)}
+    try:
+        return _PolicyAlone.model_validate({"policy": given}).policy
     except ValidationError as error:
         raise _explained(error) from None
 

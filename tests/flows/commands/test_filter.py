@@ -1,15 +1,19 @@
 """`mlc filter` as a person runs it; mistakes are one plain sentence and exit code 2."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flows.cli import app
+from mlc.shipped import shipped_data
 from tests.flows.conftest import PROJECT
 
 SOON = 30
@@ -110,6 +114,20 @@ def test_a_signal_of_ones_own_is_measured_and_drops(run):
     ended, written = run(rows, *own, "--signals", "wordy")
     assert [row["reason"] for row in written] == ["wordy", None]
     assert "signal_copied" not in written[0]
+
+
+def test_a_pickled_translator_only_by_an_option(run, tmp_path):
+    old = shutil.copytree(shipped_data("nano"), tmp_path / "old")
+    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+    asked = ("--signals", "meaning", "--translator", old)
+    refused, _ = run([GOOD], *asked)
+    assert refused.exit_code == 2
+    assert "only pickled weights" in refused.stderr
+    _, rows = run([GOOD], *asked, "--allow-pickle", "--go-on")
+    _, same = run([GOOD], "--signals", "meaning", "--translator", "shipped:nano", "--go-on")
+    assert rows == same
+    assert rows[0]["signal_similarity"] is not None
 
 
 @pytest.mark.slow
