@@ -64,6 +64,7 @@ class Soak:
         server: The Prefect server of all but the runs that start their own.
         forked: Starts commands that find the libraries loaded.
         draw: Chance.
+        before: Flow runs that the server knew before: of a soak that was itself killed.
         length: Seconds that a run takes now, as far as is known; a busy machine makes it longer.
     """
 
@@ -71,6 +72,7 @@ class Soak:
     server: Server
     forked: Forks
     draw: random.Random
+    before: set[str]
     length: float = 0.0
 
     @property
@@ -98,10 +100,14 @@ class Soak:
     def require_no_open_run(self) -> None:
         """Raises Failed if Prefect shows a run that has not ended: here is none."""
         deadline = time.monotonic() + RECORDED
-        while left := {run: state for run, state in flow_states(self.server.api).items() if state not in OVER}:
+        while left := self._open():
             if time.monotonic() > deadline:
-                raise Failed(f"Prefect shows runs as {sorted(set(left.values()))}")
+                raise Failed(f"Prefect shows runs as {sorted(left)}")
             time.sleep(0.5)
+
+    def _open(self) -> set[str]:
+        states = flow_states(self.server.api)
+        return {state for run, state in states.items() if run not in self.before and state not in OVER}
 
     def rerun(self, workspace: Path) -> None:
         """The run after a disturbed one."""
@@ -280,7 +286,7 @@ def soaking(folder: Path) -> Iterator[Soak]:
         streams.mkdir()
         environment = {**os.environ, **quiet_environment(), "PREFECT_API_URL": server.api, "COLUMNS": "200"}
         with forks("flows.cli:main", LOADED, environment=environment, project=PROJECT, folder=streams) as forked:
-            yield Soak(folder, server, forked, random.Random())
+            yield Soak(folder, server, forked, random.Random(), set(flow_states(server.api)))
 
 
 def soak(folder: Path, mode: str, wanted: int) -> None:
