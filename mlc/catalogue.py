@@ -94,6 +94,7 @@ SIGNALS = Catalogue(
         for name, place in {
             "unusable": "unusable:UNUSABLE",
             "empty": "empty:EMPTY",
+            "invented": "invented:INVENTED",
             "garbled": "garbled:GARBLED",
             "copied": "copied:COPIED",
             "wrong_script": "script:SCRIPT",

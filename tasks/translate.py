@@ -97,6 +97,8 @@ def translate(
         table = _table(rows, done, language, facts)
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(table)
+        if wordless := sum(not item.sentences_in for item in done):
+            run.display.note(f"{language}: {wordless} of {len(done)} prompts have no words and stay as they are.")
 
     parts = _parts(language, facts, prompts)
     return produce(

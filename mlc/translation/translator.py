@@ -10,7 +10,7 @@ from mlc.stopping import ShouldStop, never, stop_if
 from mlc.translation.engines import load_engine
 from mlc.translation.engines.protocol import Batch, Engine, SentenceTranslation
 from mlc.translation.memory import TranslationMemory
-from mlc.translation.protection import around_spans, lost_kinds
+from mlc.translation.protection import around_spans, has_words, lost_kinds
 from mlc.translation.sentences import SplitText, split_clauses, split_text
 from mlc.translation.settings import TranslatorSettings
 
@@ -34,6 +34,7 @@ class Translation:
     """Whether every sentence was read to its end and its translation ended by itself. If not, part of the text is lost
     or the model ran into a loop."""
     sentences_in: int
+    """Sentences that the text has; 0 for one without words, which is its own translation."""
     sentences_out: int
     """Sentences that got a translation that is not blank."""
     logprobs: tuple[float | None, ...] = ()
@@ -129,7 +130,7 @@ class Translator:
         With a memory, what is held at once does not grow with the number of texts.
 
         Args:
-            texts: Texts in the source language. A blank one comes back as an empty text.
+            texts: Texts in the source language. One without words comes back as it is, and no engine sees it.
             source: NLLB code of their language.
             targets: NLLB codes to translate into.
             on_progress: Called when texts are split, and after each batch.
@@ -182,7 +183,11 @@ class Translator:
 
     def _split(self, texts: Sequence[str], source: str) -> list[SplitText]:
         if self.engine.whole_texts:
-            return [SplitText((text,), ("", "")) if text.strip() else SplitText((), (text,)) for text in texts]
+            split = (split_text(text, source) for text in texts)
+            return [
+                SplitText((text,), ("", "")) if parts.sentences else SplitText((), (text,))
+                for text, parts in zip(texts, split, strict=True)
+            ]
         return [self._split_long(split_text(text, source), source) for text in texts]
 
     def _split_long(self, parts: SplitText, source: str) -> SplitText:
@@ -199,9 +204,11 @@ class Translator:
         sentences: list[str] = []
         separators = [parts.separators[0]]
         for sentence, separator in zip(parts.sentences, parts.separators[1:], strict=True):
-            clauses = split_clauses(sentence, fits)
+            clauses = split_clauses(sentence, fits).without_wordless()
+            separators[-1] += clauses.separators[0]
             sentences += clauses.sentences
-            separators += [*clauses.separators[1:-1], separator]
+            separators += clauses.separators[1:]
+            separators[-1] += separator
         return SplitText(tuple(sentences), tuple(separators))
 
     def _complete(
@@ -256,11 +263,11 @@ class Translator:
 
 
 def _pieces(sentence: str) -> list[tuple[bool, str]]:
-    """Protected parts, white space and lone punctuation (True), and the words between (False)."""
+    """Protected parts, white space and whatever has no words (True), and the words between (False)."""
     pieces: list[tuple[bool, str]] = []
     for kept, text in around_spans(sentence):
         core = text.strip()
-        if kept or not any(map(str.isalnum, core)):
+        if kept or not has_words(core):
             pieces.append((True, text))
             continue
         start = text.index(core)
@@ -326,7 +333,7 @@ def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> T
     text = parts.rejoin([row.text for row in found], target=target) if len(found) == len(rows) else ""
     lost = (lost_kinds(sentence, row.text) for sentence, row in zip(parts.sentences, rows, strict=True) if row)
     return Translation(
-        text=text if rows else "".join(parts.separators) if "".join(parts.separators).strip() else "",
+        text=text,
         logprob=None if None in sums else sum(filter(None, sums)) / tokens if tokens else 0.0,
         finished=len(found) == len(rows) and all(row.finished for row in found),
         sentences_in=len(rows),

@@ -9,6 +9,7 @@ BENCHMARKS = (
     "scoring",
     "filter",
     "quality",
+    "kept",
     "store",
     "tables",
     "translation",

@@ -272,7 +272,7 @@ class TestGiven:
         assert (bye[GERMAN].finished, bye[GERMAN].logprob) == (True, None)
         missing = bye[SWAHILI]
         assert (missing.text, missing.finished, missing.sentences_in, missing.sentences_out) == ("", False, 1, 0)
-        assert blank[GERMAN].text == ""
+        assert blank[GERMAN].text == " "
 
     def test_progress_counts_missing_ones_too(self, tmp_path):
         translator = Translator(GivenEngine(self.write(tmp_path / "given.parquet")))
