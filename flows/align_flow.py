@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.config import PipelineConfig, load_config, validate_config
+from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
 from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
@@ -34,6 +35,7 @@ from tasks.generate import generate
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
 from tasks.model_signals import measure_model_signals
+from tasks.overlap import separate
 from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
@@ -41,6 +43,7 @@ from tasks.runtime.artifacts import (
     PROMPTS_FILE,
     HeldOut,
     Translated,
+    facts_of,
     left_out_in_words,
     left_out_of,
     read_decision,
@@ -110,9 +113,13 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     methods = in_order(config.models)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
-    prompts = ingest.submit(run, config.prompts)
-    check_prompts(run, config, prompts.result())
-    held_out = ingest_held_out(run, config)
+    given = ingest.submit(run, config.prompts)
+    check_prompts(run, config, given.result())
+    suite = ingest_suite.submit(run, config.evaluation, ENGLISH)
+    overlap = separate.submit(run, given, suite, config.prompts)
+    check_overlap(run, config, overlap.result())
+    prompts = overlap if config.prompts.remove_overlap else given
+    held_out = ingest_held_out(run, config, suite)
 
     verdicts = {}
     if any(method.translates for method in methods):
@@ -133,7 +140,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
 
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
-    training = {"prompts": data.prompts, **({"training set": data.joined} if data.joined else {})}
+    training = {"prompts": given, "overlap": overlap, **({"training set": data.joined} if data.joined else {})}
     report = publish_report.submit(run, results, verdicts, models, training, report_facts(config, kept), config.gate)
     candidate = made[config.roles.candidate][0]
     told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
@@ -152,6 +159,15 @@ def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> Non
     """Checks that the training prompts hold what the methods need, before they are translated."""
     rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
     require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
+
+
+def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef) -> None:
+    """Tells which prompts are there twice, and that too many held-out ones are trained on."""
+    found = read_overlaps(facts_of(run.store, overlap))
+    require_little_overlap(found, config.prompts.max_overlap)
+    for part in found:
+        if part.rows:
+            run.display.note(f"{part.sentence}.")
 
 
 def train_all(
@@ -200,9 +216,8 @@ MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit
 """How the models of a method come about, by its recipe."""
 
 
-def ingest_held_out(run: Run, config: PipelineConfig) -> dict[str, HeldOut]:
+def ingest_held_out(run: Run, config: PipelineConfig, english: Future) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
-    english = ingest_suite.submit(run, config.evaluation, ENGLISH)
     references = human_references(config)
     human = tuple(language for language in config.languages if language in references)
     machine = tuple(language for language in config.languages if language not in references)

@@ -11,6 +11,7 @@ from mlc.errors import UserError
 
 _WORDS = {
     "set aside": ("rows of the prompt file", "cannot be used and are set aside"),
+    "held out": ("prompts", "are held-out prompts as well and are taken out"),
     "no label": ("prompts", "have no label"),
     "no rejected": ("prompts", "have no rejected answer"),
     "long prompt": ("prompts", "are longer than {limit} tokens"),
@@ -20,8 +21,9 @@ _WORDS = {
     "few languages": ("prompts", "have fewer than {limit} kept translations"),
 }
 """What is counted, and what is said of it, by kind."""
-_TOLD_ONLY = ("long answer", "no translation", "few languages")
-"""Kinds that a setting asks for: answers that are cut, and what the filter and ``dataset.min_languages`` decide."""
+_TOLD_ONLY = ("held out", "long answer", "no translation", "few languages")
+"""Kinds that a setting asks for: answers that are cut, and what ``prompts.remove_overlap``, the filter and
+``dataset.min_languages`` decide."""
 
 
 @dataclass(frozen=True)

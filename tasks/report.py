@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from mlc.evaluation.comparison import compare, model_table
 from mlc.evaluation.gate import GateSettings, decide_gate
 from mlc.evaluation.metrics import Metric
+from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
 from mlc.store.plain import without_nan
@@ -23,6 +24,7 @@ from tasks.runtime.artifacts import (
     REPORT_FILE,
     SEARCH_FILE,
     TRAINING_LOG_FILE,
+    facts_of,
     left_out_of,
 )
 from tasks.runtime.models import Model
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
+OVERLAP = "overlap"
+"""What the artifact of held-out prompts among those of training is called."""
 METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
 
 
@@ -98,7 +102,11 @@ def publish_report(
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
-            settings={**facts.settings, "training starts from": _starts(run, models)},
+            settings={
+                **facts.settings,
+                "training starts from": _starts(run, models),
+                "prompts that are there twice": _overlaps(run, training),
+            },
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
             training_logs={
@@ -139,6 +147,13 @@ def _starts(run: Run, models: Sequence[Model]) -> str:
                 f"{facts['steps']} steps"
             )
     return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
+
+
+def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
+    """Which prompts are there twice, in words."""
+    refs = [training[OVERLAP]] if OVERLAP in training else []
+    parts = [part for ref in refs for part in read_overlaps(facts_of(run.store, ref))]
+    return "; ".join(part.sentence for part in parts if part.rows) or "none"
 
 
 def _headline(results: Sequence[EvaluationResult], facts: ReportFacts) -> dict[str, Any]:

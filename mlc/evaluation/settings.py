@@ -9,6 +9,8 @@ from mlc.errors import UserError
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
 
+SPLITS = ("validation", "test")
+"""The threshold is set on the first, and the second is reported."""
 RESAMPLES = 1000
 """Bootstrap resamples, unless somebody says otherwise."""
 

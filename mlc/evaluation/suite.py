@@ -6,14 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.prompts import LABELS, read_prompts
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
 from mlc.tables.formats import read_format
 
-SPLITS = ("validation", "test")
 SECTION = "evaluation"
 """Section of the configuration that has the suite's columns and labels."""
 

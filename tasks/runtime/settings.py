@@ -40,6 +40,11 @@ class PromptSettings(Settings):
     """``harmful`` or ``harmless`` by what the file writes, such as ``{1: harmful, 0: harmless}``."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first prompts of the file; none = all."""
+    max_overlap: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Largest share of the held-out prompts of a split that may be training prompts as well, word for word, but for
+    capitals, spaces and punctuation, or nearly; above it a run ends before anything is translated."""
+    remove_overlap: bool = False
+    """Whether training prompts that are held-out prompts as well are left out."""
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -36,6 +36,7 @@ EXCLUDED: dict[str, Any] = {
     "evaluation.batch_size": 3,
     "align.checkpoint_minutes": 1.5,
     "align.max_dropped": 0.5,
+    "prompts.max_overlap": 0.5,
     # A share that only a warm start reads, and a start that is not there.
     "align.warm_start": True,
     "align.warm_start_share": 0.5,
@@ -93,6 +94,8 @@ INCLUDED: dict[str, Any] = {
 
 
 WITH: dict[str, dict[str, Any]] = {
+    # The other prompts are held-out ones.
+    "prompts.path": {"prompts.max_overlap": 1.0},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     **{

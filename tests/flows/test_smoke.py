@@ -19,8 +19,8 @@ States = dict[str, str]
 Read = Callable[[str], list[TaskRun]]
 
 STAGES = {
-    "ingest", "translate", "signals", "filter", "dataset", "align", "generate", "evaluate", "report", "register",
-    "promote",
+    "ingest", "overlap", "translate", "signals", "filter", "dataset", "align", "generate", "evaluate", "report",
+    "register", "promote",
 }  # fmt: skip
 
 
