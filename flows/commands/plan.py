@@ -24,13 +24,17 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do, without doing it."""
+    from flows.licences import in_words, require_licences
+
     values = load(config, languages=languages, workspace=workspace, settings=settings)
+    licences = require_licences(values)
     planned = plan_run(values)
     show_plan(planned, terminal)
+    terminal.print(in_words(licences), highlight=False, soft_wrap=True)
     if names := from_environment(values.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
-        print_json({"tasks": planned})
+        print_json({"tasks": planned, "licences": licences})
 
 
 def foresee(config: "PipelineConfig") -> Run:

@@ -26,6 +26,8 @@ class TranslatorSettings(Settings):
     allow_pickle: bool = False
     """Whether weights that are not safetensors may be read, as those of NLLB-200 on the hub are; set it only if you
     trust where they come from."""
+    licence: str | None = None
+    """Its licence, such as ``cc-by-nc-4.0``; none = what its card says, else what is known of it by its name."""
     num_beams: int = Field(default=1, ge=1, le=32)
     """Width of the beam; 1 is greedy search."""
     max_new_tokens: int = Field(default=256, ge=2, le=1024)
