@@ -49,6 +49,16 @@ class TranslatorSettings(Settings):
     variable."""
     api_key_variable: str = "MLC_TRANSLATOR_KEY"
     """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
+    prompt: str | None = None
+    """File with what an ``http`` model is asked, in its own words. ``{source_language}``, ``{source_code}``,
+    ``{target_language}``, ``{target_code}`` and ``{text}`` stand for names, NLLB codes and the text; without ``{text}``
+    the file is the system prompt and the text a message of its own. None is a prompt of the project."""
+    unit: Literal["sentence", "prompt"] = "sentence"
+    """What an ``http`` model is asked at once: a ``sentence``, or the whole ``prompt``, whose sentences then explain
+    each other."""
+    answer: Literal["plain", "json"] = "plain"
+    """How an ``http`` model answers: with the translation alone, or with a JSON object that has it in
+    ``translation``."""
     concurrency: int = Field(default=4, ge=1, le=256)
     """Requests to the endpoint at once."""
 
@@ -67,4 +77,6 @@ class TranslatorSettings(Settings):
             raise ValueError("int8 needs the engine ctranslate2: set engine to ctranslate2, or precision to auto")
         if (self.endpoint is None) == (self.engine == "http"):
             raise ValueError("endpoint belongs to the engine http and to no other: set both, or neither")
+        if self.engine != "http" and (self.prompt or self.unit != "sentence" or self.answer != "plain"):
+            raise ValueError("prompt, unit and answer belong to the engine http: set engine to http, or leave them out")
         return self

@@ -48,6 +48,9 @@ UNUSED: dict[str, str] = {
     "translator.revision": "of a hub model",
     "translator.seed": "of a translator that samples",
     "translator.endpoint": "of the engine http",
+    "translator.prompt": "of the engine http",
+    "translator.unit": "of the engine http",
+    "translator.answer": "of the engine http",
     "align.teacher": "of the carrier kl",
 }
 """Read only together with another setting; why. Their own tests are where that setting is."""
