@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.config import PipelineConfig, load_config, validate_config
+from flows.licences import require_licences
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
@@ -106,6 +107,7 @@ class TrainingData:
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
+    licences = require_licences(config)
     require_translatable(config.translator, config.languages)
     policy = Model(BASE, None, config.policy, config.policy.device)
     tell_where(run, config)
@@ -141,9 +143,10 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
     training = {"prompts": given, "overlap": overlap, **({"training set": data.joined} if data.joined else {})}
-    report = publish_report.submit(run, results, verdicts, models, training, report_facts(config, kept), config.gate)
+    facts = report_facts(config, kept, licences)
+    report = publish_report.submit(run, results, verdicts, models, training, facts, config.gate)
     candidate = made[config.roles.candidate][0]
-    told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
+    told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     version = register_model.submit(run, candidate, results, report, told, config.registry)
     decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
     return report.result(), decision.result()
@@ -305,11 +308,11 @@ def kept_in(run: Run) -> tuple[str, ...]:
     return kept_sentences(run.store, there)
 
 
-def report_facts(config: PipelineConfig, kept: tuple[str, ...]) -> ReportFacts:
-    """What the report says of the configuration, and of results that were kept."""
+def report_facts(config: PipelineConfig, kept: tuple[str, ...], licences: Mapping[str, str]) -> ReportFacts:
+    """What the report says of the configuration, of the licences of its models, and of results that were kept."""
     references = human_references(config)
     return ReportFacts(
-        settings=config.summary(),
+        settings=config.summary() | {f"licence of the {role}": told for role, told in licences.items()},
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=config.roles,

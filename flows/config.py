@@ -255,6 +255,7 @@ PATH_KEYS = (
     ("prompts", "path"),
     ("policy", "model"),
     ("translator", "model"),
+    ("translator", "prompt"),
     ("align", "teacher"),
     ("evaluation", "validation"),
     ("evaluation", "test"),

@@ -124,6 +124,13 @@ JUDGES = Catalogue(
 )
 """Judges of answers."""
 
+REFUSALS = Catalogue(
+    "reader of refusals",
+    "mlc.evaluation.judges.refusing:RefusalReader",
+    {"rules": "mlc.evaluation.judges.refusing:READER"},
+)
+"""Readers of what translators write in place of a translation."""
+
 METHODS = Catalogue(
     "method",
     "mlc.methods.method:Method",

@@ -1,5 +1,6 @@
 """Stage ``translate``: English prompts into one language."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.catalogue import REFUSALS
 from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, Draft, KeyParts
@@ -19,7 +21,7 @@ from mlc.translation.table import SCHEMA, made_by, row_of
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.compute import loaded
 from tasks.runtime.run import Run, label_of
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 if TYPE_CHECKING:
     from mlc.translation.translator import Step, Translation, Translator
@@ -50,7 +52,7 @@ def translate(
 
     Returns:
         ``translations.parquet``, one row a prompt, in the order of the prompts: id, source, translation,
-        source_language, target_language, logprob (mean per token), finished, sentences_in, sentences_out,
+        source_language, target_language, logprob (mean per token), finished, sentences_in, sentences_out, refusal,
         sentence_logprobs, lost (kinds of protected parts), repaired, translator (identity of the model), decoding
         (settings, as JSON).
     """
@@ -99,6 +101,9 @@ def translate(
         draft.rows = len(table)
         if wordless := sum(not item.sentences_in for item in done):
             run.display.note(f"{language}: {wordless} of {len(done)} prompts have no words and stay as they are.")
+        if refused := Counter(row.refusal for row in done if row.refusal):
+            draft.facts["refused"] = dict(sorted(refused.items()))
+            _tell_refusals(run, refused, len(rows), language)
 
     parts = _parts(language, facts, prompts)
     return produce(
@@ -112,14 +117,22 @@ def translate(
     )
 
 
+@shows
+def _tell_refusals(run: Run, refused: "Counter[str]", rows: int, language: str) -> None:
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in sorted(refused.items()))
+    run.display.note(f"The translator refused {refused.total()} of {rows} prompts into {language}: {reasons}.")
+
+
 def _parts(language: str, facts: dict[str, Any], prompts: ArtifactRef) -> KeyParts:
     return STAGE.parts(
         {
             "language": asdict(resolve_language(language)),
             "translator": {"engine": facts["engine"], **facts["decoding"]},
+            **({"refusals": REFUSALS.load("rules").version} if facts["engine"] == "http" else {}),
         },
         {"prompts": prompts},
         models={"translator": facts["model"]},
+        modules=[REFUSALS.module("rules")] if facts["engine"] == "http" else [],
     )
 
 

@@ -24,16 +24,19 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do, without doing it."""
+    from flows.licences import in_words, require_licences
+
     values = load(config, languages=languages, workspace=workspace, settings=settings)
+    licences = require_licences(values)
     notes = Notes()
     planned = [planned_task(outcome) for outcome in foresee(values, notes).outcomes]
     show_plan(planned, terminal)
-    for sentence in notes.sentences:
+    for sentence in (*notes.sentences, in_words(licences)):
         terminal.print(shown(sentence), highlight=False, soft_wrap=True)
     if names := from_environment(values.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
-        print_json({"tasks": planned, "notes": notes.sentences})
+        print_json({"tasks": planned, "notes": notes.sentences, "licences": licences})
 
 
 class Notes(Silent):

@@ -28,6 +28,7 @@ from typing import Any
 PROJECT_PACKAGES = ("mlc", "tasks")
 MACHINERY = (
     "mlc.catalogue",
+    "mlc.chat",
     "mlc.choices",
     "mlc.errors",
     "mlc.left_out",

@@ -32,6 +32,7 @@ TEXT_COLUMNS = ("source", "prompt", "text", "sentence")
 REPEATED_ID = "repeated id"
 UNTRANSLATED = "no translation"
 WORDLESS = "no words, left as it is"
+REFUSED = "refused by the translator"
 PROBLEM = pa.field("problem", pa.string())
 RETURN = pa.field("back_translation", pa.string())
 
@@ -241,7 +242,7 @@ def _translated(
         tally.rows += 1
         problem = item.problem or _wordless(done.values())
         if problem or not all(translation.text for translation in done.values()):
-            reason = problem or UNTRANSLATED
+            reason = problem or why_not(next(row for row in done.values() if not row.text))
             tally.problems[reason] = tally.problems.get(reason, 0) + 1
         others = {_carried(name): value for name, value in item.row.values.items() if name != texts.column}
         for target, translation in done.items():
@@ -283,7 +284,12 @@ def _gaps(done: "Translation", problem: str | None) -> dict[str, Any]:
     """What is said of a row in place of a translation that is not there."""
     if done.text:
         return {"problem": problem}
-    return {"translation": None, "logprob": None, "finished": None, "problem": problem or UNTRANSLATED}
+    return {"translation": None, "logprob": None, "finished": None, "problem": problem or why_not(done)}
+
+
+def why_not(done: "Translation") -> str:
+    """Why a text has no translation, in a few words."""
+    return f"{REFUSED}: {done.refusal}" if done.refusal else UNTRANSLATED
 
 
 def _translate_back(rows: Sequence[dict[str, Any]], translator: "Translator", home: str, on_step: OnStep) -> None:

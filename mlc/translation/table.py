@@ -23,12 +23,13 @@ SCHEMA = pa.schema(
         ("sentence_logprobs", pa.list_(pa.float64())),
         ("lost", pa.list_(pa.string())),
         ("repaired", pa.int64()),
+        ("refusal", pa.string()),
         ("translator", pa.string()),
         ("decoding", pa.string()),
     ]
 )
-"""Beside the id of the text; ``logprob`` is a mean per token, ``translator`` the engine and the identity of its model,
-``decoding`` its settings as JSON."""
+"""Beside the id of the text; ``logprob`` is a mean per token, ``refusal`` says why there is no translation,
+``translator`` is the engine and the identity of its model, ``decoding`` its settings as JSON."""
 
 
 def made_by(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -61,4 +62,5 @@ def row_of(text: str, done: "Translation", *, source: str, target: str) -> dict[
         "sentence_logprobs": list(done.logprobs),
         "lost": list(done.lost),
         "repaired": done.repaired,
+        "refusal": done.refusal,
     }

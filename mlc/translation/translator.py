@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Translation:
     :mod:`mlc.translation.protection`."""
     repaired: int = 0
     """Sentences that were translated around a protected part, because it did not survive in the whole."""
+    refusal: str | None = None
+    """Why the translator refused a sentence, the first of them if it refused several; the text is then empty."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ class Translator:
 
     Args:
         engine: What translates sentences.
-        memory: Where sentences are remembered and looked up; nothing is kept between calls without one. An engine that
-            takes whole texts uses none.
+        memory: Where sentences are remembered and looked up; nothing is kept between calls without one. An engine
+            whose work is not worth remembering uses none.
     """
 
     def __init__(self, engine: Engine, memory: TranslationMemory | None = None) -> None:
         self.engine = engine
-        self.memory = None if engine.whole_texts else memory
+        self.memory = memory if engine.remembers else None
 
     @classmethod
     def from_settings(cls, settings: TranslatorSettings, memory: Path | None = None) -> "Translator":
@@ -176,6 +178,7 @@ class Translator:
         known: Known = {target: {} for target in targets}
         sentences = (sentence for parts in split for sentence in parts.sentences)
         self._complete(sentences, source, known, progress.done, should_stop)
+        self._mark_refusals(known, source)
         repaired = {} if self.engine.whole_texts else self._repair(source, known, should_stop)
         progress.end()
         for parts in split:
@@ -241,6 +244,12 @@ class Translator:
                 done(target, batch, False)
                 stop_if(should_stop)
 
+    def _mark_refusals(self, known: Known, source: str) -> None:
+        for target, batch in known.items():
+            given = {sentence: row for sentence, row in batch.items() if row.text and row.refusal is None}
+            for sentence, reason in self.engine.refusals(given, source=source, target=target).items():
+                batch[sentence] = replace(batch[sentence], text="", finished=False, refusal=reason)
+
     def _repair(self, source: str, known: Known, should_stop: ShouldStop) -> Known:
         """Translates sentences that lost a protected part in pieces around it, and puts the part itself between.
 
@@ -248,7 +257,11 @@ class Translator:
             The repaired translations by language; a number that was lost is not repaired.
         """
         broken = {
-            target: [sentence for sentence, row in batch.items() if set(lost_kinds(sentence, row.text)) - {"number"}]
+            target: [
+                sentence
+                for sentence, row in batch.items()
+                if row.refusal is None and set(lost_kinds(sentence, row.text)) - {"number"}
+            ]
             for target, batch in known.items()
         }
         repaired: Known = {target: {} for target in known}
@@ -257,6 +270,7 @@ class Translator:
             own: Known = {target: {}}
             words = (text for parts in pieces.values() for kept, text in parts if not kept)
             self._complete(words, source, own, lambda target, batch, remembered: None, should_stop)
+            self._mark_refusals(own, source)
             for sentence, parts in pieces.items():
                 repaired[target][sentence] = _join(parts, own[target], known[target][sentence])
         return repaired
@@ -277,6 +291,9 @@ def _pieces(sentence: str) -> list[tuple[bool, str]]:
 
 def _join(pieces: Sequence[tuple[bool, str]], done: Batch, whole: SentenceTranslation) -> SentenceTranslation:
     words = [done[text] for kept, text in pieces if not kept]
+    if any(row.refusal for row in words):
+        # What was refused in pieces was translated as a whole, but for a protected part.
+        return whole
     sums = [row.logprob_sum for row in words]
     return SentenceTranslation(
         text="".join(text if kept else done[text].text for kept, text in pieces),
@@ -326,7 +343,8 @@ class _Progress:
 
 
 def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> Translation:
-    rows = [repaired.get(sentence) or known.get(sentence) for sentence in parts.sentences]
+    told = [repaired.get(sentence) or known.get(sentence) for sentence in parts.sentences]
+    rows = [None if row is None or row.refusal else row for row in told]
     found = [row for row in rows if row is not None]
     sums = tuple(row.logprob_sum if row else None for row in rows)
     tokens = sum(row.tokens for row in found)
@@ -341,4 +359,5 @@ def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> T
         logprobs=sums,
         lost=tuple(sorted(set(itertools.chain.from_iterable(lost)))),
         repaired=sum(sentence in repaired for sentence in parts.sentences),
+        refusal=next((row.refusal for row in told if row and row.refusal), None),
     )

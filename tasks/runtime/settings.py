@@ -52,6 +52,14 @@ class PromptSettings(Settings):
         return checked_labels(labels, "prompts")
 
 
+class LicenceSettings(Settings):
+    """Which licences of models a run may not use."""
+
+    deny: tuple[str, ...] = ()
+    """Patterns such as ``cc-by-nc-*`` in lower case, as on the cards of the hub; ``unknown`` is what nothing tells. A
+    policy, translator or teacher with such a licence is refused before anything is spent."""
+
+
 class PolicySettings(Settings):
     """The model to align."""
 
@@ -67,6 +75,9 @@ class PolicySettings(Settings):
     them."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
+    licence: str | None = None
+    """Its licence, such as ``apache-2.0``; none = what its card says, else what is known of it by its name."""
+    licences: LicenceSettings = Field(default_factory=LicenceSettings)
 
 
 class DatasetSettings(Settings):
