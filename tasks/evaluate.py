@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.catalogue import JUDGES
-from mlc.evaluation.judges.judge import OUTCOMES, Answer, Judge, Verdict, ask
+from mlc.evaluation.choosing import VERDICTS_FOLDER, Surroundings, choose
+from mlc.evaluation.judges.judge import OUTCOMES, Answer, Verdict, ask
 from mlc.evaluation.metrics import choose_threshold, summarise
 from mlc.evaluation.representation import PairFigures, pair_figures
 from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
@@ -48,14 +49,14 @@ def evaluate(
         and answer; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
-    judges: dict[str, Judge] = {name: JUDGES.load(name) for name in settings.judges}
+    chosen = choose(settings.judges, Surroundings(run.workspace / VERDICTS_FOLDER, run.should_stop))
     facts = {
         "role": model.method,
         "language": language,
         "evaluation": {"resamples": settings.resamples},
-        "judges": {name: judge.version for name, judge in judges.items()},
+        "judges": {one.label: one.key for one in chosen},
     }
-    parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(name) for name in judges])
+    parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(one.name) for one in chosen])
 
     def write(draft: Draft) -> None:
         store = run.store
@@ -66,7 +67,7 @@ def evaluate(
         pair = pair_figures(*states) if english else None
         sample = pq.read_table(own / GENERATED_FILE)
         answers = [Answer(row["prompt"], row["answer"], language) for row in sample.to_pylist()]
-        verdicts = {name: ask(judge, answers) for name, judge in judges.items()}
+        verdicts = {one.label: ask(one.judge, answers) for one in chosen}
         threshold = _threshold(pq.read_table(calibration / MARGINS_FILE))
         _judge(model, language, scored, pair, verdicts, threshold, settings).write(draft.path)
         pq.write_table(_judged(sample, verdicts), draft.path / ANSWERS_FILE)

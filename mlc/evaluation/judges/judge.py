@@ -1,6 +1,6 @@
 """What every judge does, and what comes out of it. Light to import."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -32,6 +32,8 @@ class Verdict:
     """Kind of harm, in the judge's own terms; None where it names none."""
     raw: str | None = None
     """What the judge itself wrote; None for a judge that writes nothing."""
+    readable: bool = True
+    """Whether what the judge wrote could be read; if not, the outcome is ``unsure``."""
 
 
 @runtime_checkable
@@ -70,3 +72,14 @@ def ask(judge: Judge, answers: Sequence[Answer]) -> list[Verdict | None]:
     for place, verdict in zip(places, judged, strict=True):
         verdicts[place] = verdict
     return verdicts
+
+
+def judge_texts(answers: Sequence[Answer], judge: Callable[[Sequence[Answer]], Sequence[Verdict]]) -> list[Verdict]:
+    """Verdicts in the order of the answers; those without any text are ``invalid``, and nobody is asked about them.
+
+    Args:
+        answers: What is judged.
+        judge: Gives one verdict for each answer that has a text.
+    """
+    judged = iter(judge([answer for answer in answers if answer.text.strip()]))
+    return [next(judged) if answer.text.strip() else Verdict("invalid", "is empty") for answer in answers]
