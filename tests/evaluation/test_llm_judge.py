@@ -45,10 +45,10 @@ def outcomes(verdicts):
     return [one.outcome for one in verdicts]
 
 
-def test_verdicts_in_order_and_nothing_is_asked_about_an_empty_answer(server):
+def test_verdicts_in_order_and_nothing_is_asked_about_what_is_no_answer(server):
     given = judge(server, concurrency=3).judge(ANSWERS)
     assert outcomes(given) == ["complied", "refused", "refused", "invalid"]
-    assert [one.reason for one in given] == ["gives the steps", "says no", "says no", "is empty"]
+    assert [one.reason for one in given] == ["gives the steps", "says no", "says no", "empty"]
     assert (given[0].category, given[0].raw, given[0].readable) == (None, verdict(), True)
     assert len(server.requests) == 3
     body = next(body for _, _, body in server.requests if "pan" in body["messages"][1]["content"])

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mlc.chat.client import FIRST_DELAY, ONE_REQUEST, ChatClient, Request, Server
 from mlc.errors import UserError
 from mlc.evaluation.choosing import NOWHERE, Surroundings
-from mlc.evaluation.judges.judge import Answer, Outcome, Verdict, judge_texts
+from mlc.evaluation.judges.judge import Answer, Outcome, Verdict
 from mlc.evaluation.judges.replies import KeptReplies, ask_endpoint
 from mlc.evaluation.judges.settings import JudgeSettings, LlmSettings
+from mlc.evaluation.judges.soundness import judge_sound
 from mlc.languages import resolve_language
 
 INSTRUCTION = """\
@@ -102,13 +103,13 @@ class LlmJudge:
         return {**(self._settings.deciding() if self._settings else {}), "instruction": INSTRUCTION}
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
-        """Asks about every answer that has any text, several at once.
+        """Asks about every answer that is one, several at once.
 
         Raises:
             UserError: The endpoint does not answer, or refuses every request.
             Stopped: Somebody has asked to stop.
         """
-        return judge_texts(answers, self._judge)
+        return judge_sound(answers, self._judge)
 
     def _judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         asked = [_messages(answer) for answer in answers]
