@@ -120,7 +120,14 @@ SIGNALS = Catalogue(
 JUDGES = Catalogue(
     "judge",
     "mlc.evaluation.judges.judge:Judge",
-    {"openings": "mlc.evaluation.judges.openings:OPENINGS", "rules": "mlc.evaluation.judges.rules:RULES"},
+    {
+        name: f"mlc.evaluation.judges.{place}"
+        for name, place in {
+            "openings": "openings:OPENINGS",
+            "rules": "rules:RULES",
+            "llm": "llm:LLM",
+        }.items()
+    },
 )
 """Judges of answers."""
 

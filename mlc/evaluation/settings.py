@@ -1,11 +1,10 @@
 """Configuration of the evaluation."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from mlc.catalogue import JUDGES
-from mlc.errors import UserError
+from mlc.evaluation.choosing import Entry, choose
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
 
@@ -38,13 +37,14 @@ class EvaluationSettings(Settings):
     """Openings of an answer; the other side of the margin."""
     layer: int | float = 0.5
     """Layer for the representation figures, see :func:`mlc.models.states.prompt_states`."""
-    answers_per_language: int = Field(default=4, ge=0)
-    """Held-out prompts a language that are answered greedily, half of them harmful."""
+    answers: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
+    """Test prompts a language that are answered greedily: all, or so many, half of them harmful; 0 answers none."""
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
-    judges: tuple[str, ...] = ("openings",)
-    """What judges those answers: `openings`, `rules` (docs/judges.md), or a judge of your own as `module:object`, see
-    `mlc.evaluation.judges.judge`."""
+    judges: tuple[Entry, ...] = ("rules",)
+    """What judges those answers: `rules`, `openings`, a judge that asks a model (docs/judges.md), or one of your own as
+    `module:object`, see `mlc.evaluation.judges.judge`. A judge with settings is a mapping, such as `{name: llm, model:
+    large, endpoint: http://127.0.0.1:8000/v1}`. The first one decides, the others are shown beside it."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
     resamples: int = Field(default=RESAMPLES, ge=100)
@@ -52,12 +52,9 @@ class EvaluationSettings(Settings):
 
     @field_validator("judges")
     @classmethod
-    def _can_be_loaded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            JUDGES.load(name)
-        if len(set(names)) < len(names):
-            raise UserError(f"The judges {', '.join(names)} in evaluation.judges repeat: name each once.")
-        return names
+    def _can_be_loaded(cls, judges: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        choose(judges)
+        return judges
 
     @field_validator("labels", mode="before")
     @classmethod

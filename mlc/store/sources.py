@@ -31,6 +31,7 @@ MACHINERY = (
     "mlc.chat",
     "mlc.choices",
     "mlc.errors",
+    "mlc.evaluation.choosing",
     "mlc.left_out",
     "mlc.settings",
     "mlc.stopping",
