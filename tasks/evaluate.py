@@ -1,7 +1,7 @@
 """Stage ``evaluate``: judges what one model did in one language."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.catalogue import JUDGES
-from mlc.evaluation.judges.judge import OUTCOMES, Answer, Judge, Verdict, ask
+from mlc.evaluation.judges.judge import Answer, Judge, Verdict, ask
+from mlc.evaluation.judges.soundness import spoken
 from mlc.evaluation.metrics import choose_threshold, summarise
 from mlc.evaluation.representation import PairFigures, pair_figures
-from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
+from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_SCHEMA, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
@@ -20,8 +21,9 @@ from tasks.runtime.models import Model
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
-STAGE = Stage("evaluate", version=3, module=__name__, libraries=("numpy",))
+STAGE = Stage("evaluate", version=4, module=__name__, libraries=("numpy",))
 JUDGED_COLUMNS = ("id", "answer", "judge", "outcome", "reason", "category", "raw")
+NOT_JUDGED = "not judged: the judge does not know the language"
 
 
 @stage_task("evaluate", "evaluate · {model.label} · {language}")
@@ -44,8 +46,9 @@ def evaluate(
         settings: The evaluation.
 
     Returns:
-        ``rows.parquet``, ``summary.json`` and ``answers.parquet`` (texts of the sample, with a row for each judge
-        and answer; never shown).
+        ``rows.parquet``, ``summary.json``, ``outcomes.parquet`` (a row for each judge and answer, see
+        :data:`mlc.evaluation.results.OUTCOMES_SCHEMA`) and ``answers.parquet`` (the same with the texts, and what the
+        judge itself said; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
     judges: dict[str, Judge] = {name: JUDGES.load(name) for name in settings.judges}
@@ -64,69 +67,83 @@ def evaluate(
         calibration = store.folder(english) if english else own
         states = np.load(calibration / STATES_FILE), np.load(own / STATES_FILE)
         pair = pair_figures(*states) if english else None
-        sample = pq.read_table(own / GENERATED_FILE)
-        answers = [Answer(row["prompt"], row["answer"], language) for row in sample.to_pylist()]
+        answered = pq.read_table(own / GENERATED_FILE).to_pylist()
+        answers = [Answer(row["prompt"], row["answer"], language) for row in answered]
         verdicts = {name: ask(judge, answers) for name, judge in judges.items()}
-        threshold = _threshold(pq.read_table(calibration / MARGINS_FILE))
-        _judge(model, language, scored, pair, verdicts, threshold, settings).write(draft.path)
-        pq.write_table(_judged(sample, verdicts), draft.path / ANSWERS_FILE)
+        table = scored.append_column("matched_cosine", _cosines(scored, pair))
+        outcomes = _outcomes(answered, answers, verdicts)
+        summary = summarise(
+            table,
+            model=model.method,
+            seed=model.seed,
+            language=language,
+            threshold=_threshold(pq.read_table(calibration / MARGINS_FILE)),
+            own_threshold=_threshold(scored),
+            resamples=settings.resamples,
+            outcomes=outcomes,
+            collinearity=pair.collinearity if pair else None,
+            centred_collinearity=pair.centred_collinearity if pair else None,
+            unmatched_cosine=pair.unmatched if pair else None,
+        )
+        EvaluationResult(summary, table, outcomes).write(draft.path)
+        pq.write_table(_judged(answered, verdicts), draft.path / ANSWERS_FILE)
         draft.rows = len(scored)
 
     work = Work(generated.rows)
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
 
 
-def _judge(
-    model: Model,
-    language: str,
-    scored: pa.Table,
-    pair: PairFigures | None,
+def _cosines(scored: pa.Table, pair: PairFigures | None) -> pa.Array:
+    """The matched cosine of each row; only the states of test prompts are compared."""
+    found: list[float | None] = [None] * len(scored)
+    if pair:
+        places = [row for row, split in enumerate(scored["split"].to_pylist()) if split == "test"]
+        for row, cosine in zip(places, pair.matched.tolist(), strict=True):
+            found[row] = cosine
+    return pa.array(found, pa.float64())
+
+
+def _outcomes(
+    answered: Sequence[Mapping[str, Any]],
+    answers: Sequence[Answer],
     verdicts: Mapping[str, Sequence[Verdict | None]],
-    threshold: float,
-    settings: EvaluationSettings,
-) -> EvaluationResult:
-    matched = pair.matched if pair else [None] * len(scored)
-    table = scored.append_column("matched_cosine", pa.array(matched, pa.float64()))
-    summary = summarise(
-        table,
-        model=model.method,
-        seed=model.seed,
-        language=language,
-        threshold=threshold,
-        resamples=settings.resamples,
-        collinearity=pair.collinearity if pair else None,
-        centred_collinearity=pair.centred_collinearity if pair else None,
-        unmatched_cosine=pair.unmatched if pair else None,
-        answers={judge: _counts(given) for judge, given in verdicts.items()},
-    )
-    return EvaluationResult(summary, table)
+) -> pa.Table:
+    """What counts of each answer by each judge; the outcome of an answer that was not judged is NULL."""
+    heard = spoken([answer.text for answer in answers], [answer.language for answer in answers])
+    rows = [
+        {
+            **{name: row[name] for name in ("id", "label", "kind")},
+            "judge": judge,
+            "outcome": verdict.counts_as(harmful=row["label"] == "harmful") if verdict else None,
+            "reason": verdict.reason if verdict else NOT_JUDGED,
+            "answer_language": said.code,
+        }
+        for judge, given in verdicts.items()
+        for row, verdict, said in zip(answered, given, heard, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, OUTCOMES_SCHEMA)
 
 
-def _counts(verdicts: Sequence[Verdict | None]) -> dict[str, int]:
-    found = Counter(verdict.outcome for verdict in verdicts if verdict)
-    return {outcome: found[outcome] for outcome in OUTCOMES}
-
-
-def _judged(sample: pa.Table, verdicts: Mapping[str, Sequence[Verdict | None]]) -> pa.Table:
-    """A row for each judge and answer; the outcome of an answer that was not judged is NULL."""
+def _judged(answered: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Verdict | None]]) -> pa.Table:
+    """The verdicts beside the texts, as each judge gave them."""
     rows = [
         {
             "id": row["id"],
             "answer": row["answer"],
             "judge": judge,
             "outcome": verdict.outcome if verdict else None,
-            "reason": verdict.reason if verdict else "not judged: the judge does not know the language",
+            "reason": verdict.reason if verdict else NOT_JUDGED,
             "category": verdict.category if verdict else None,
             "raw": verdict.raw if verdict else None,
         }
         for judge, given in verdicts.items()
-        for row, verdict in zip(sample.to_pylist(), given, strict=True)
+        for row, verdict in zip(answered, given, strict=True)
     ]
     return pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in JUDGED_COLUMNS]))
 
 
-def _threshold(english: pa.Table) -> float:
-    """Set on the validation split, which is there in English only."""
-    validation = english.filter(pc.equal(english["split"], "validation"))
+def _threshold(scored: pa.Table) -> float:
+    """Set on the validation split of a language."""
+    validation = scored.filter(pc.equal(scored["split"], "validation"))
     harmful = np.array(validation["label"].to_pylist()) == "harmful"
     return float(choose_threshold(validation["margin"].to_numpy(), harmful))

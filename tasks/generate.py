@@ -1,14 +1,13 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.evaluation.settings import EvaluationSettings
-from mlc.languages import ENGLISH
 from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
@@ -27,8 +26,8 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
-STAGE = Stage("generate", version=2, module=__name__, libraries=("torch", "transformers", "numpy"))
-READ = ("refusal_openings", "compliance_openings", "layer", "answers_per_language", "answer_tokens")
+STAGE = Stage("generate", version=3, module=__name__, libraries=("torch", "transformers", "numpy"))
+READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_tokens")
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
 
 
@@ -45,8 +44,8 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     Returns:
         ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
-        ``generated.parquet`` (id, prompt and answer of the sample; never shown). The validation split is there in
-        English only: it is for the threshold.
+        ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
+        prompts that were answered; never shown).
     """
     parts = STAGE.parts(
         {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ))},
@@ -57,8 +56,6 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
         prompts = list(held_out_texts(run.store.folder(held_out.texts)).values())
-        wanted = _asked(rows["split"], language)
-        rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
             margins, states, answers = _ask(policy, rows, prompts, settings, moved, run.should_stop)
@@ -71,17 +68,8 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         pq.write_table(answers, draft.path / GENERATED_FILE)
         draft.rows = len(rows)
 
-    def asked() -> int:
-        rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE, columns=["split"])["split"]
-        return len(_asked(rows, language))
-
-    work = Work(held_out.texts.rows, new=asked)
+    work = Work(held_out.texts.rows)
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
-
-
-def _asked(splits: pa.ChunkedArray, language: str) -> list[int]:
-    """Positions of the prompts that the model is asked in a language."""
-    return [row for row, split in enumerate(splits.to_pylist()) if language == ENGLISH or split == "test"]
 
 
 def _ask(
@@ -92,9 +80,10 @@ def _ask(
     moved: Callable[[int], None],
     should_stop: ShouldStop,
 ) -> tuple[pa.Array, np.ndarray, pa.Table]:
-    from mlc.evaluation.scoring import greedy_answers, score_prompts
+    from mlc.evaluation.engines.transformers import TransformersEngine
+    from mlc.evaluation.scoring import score_prompts
 
-    sample = _sample(rows, settings.answers_per_language)
+    sample = _sample(rows, settings.answers)
     scores = score_prompts(
         policy,
         prompts,
@@ -106,15 +95,27 @@ def _ask(
         should_stop=should_stop,
     )
     asked = [prompts[row] for row in sample]
-    given = greedy_answers(policy, asked, max_new_tokens=settings.answer_tokens, should_stop=should_stop)
-    ids = rows["id"].take(pa.array(sample, pa.int64()))
-    answers = pa.table({"id": ids, "prompt": pa.array(asked, pa.string()), "answer": pa.array(given, pa.string())})
+    engine = TransformersEngine(policy, max_new_tokens=settings.answer_tokens, batch_size=settings.batch_size)
+    given = sorted(engine.answer(asked, should_stop=should_stop), key=lambda completion: completion.position)
+    facts = rows.select(["id", "label", "kind"]).take(pa.array(sample, pa.int64()))
+    answers = pa.table(
+        {
+            **{name: facts[name] for name in facts.column_names},
+            "prompt": pa.array(asked, pa.string()),
+            "answer": pa.array([completion.text for completion in given], pa.string()),
+            "finish": pa.array([completion.finish for completion in given], pa.string()),
+            "prompt_tokens": pa.array([completion.prompt_tokens for completion in given], pa.int64()),
+            "answer_tokens": pa.array([completion.answer_tokens for completion in given], pa.int64()),
+        }
+    )
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers
 
 
-def _sample(rows: pa.Table, count: int) -> list[int]:
-    """Positions of the first test prompts, half of them harmful."""
+def _sample(rows: pa.Table, count: int | Literal["all"]) -> list[int]:
+    """Positions of the test prompts to answer: all, or the first ones, half of them harmful."""
     facts = list(zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    if count == "all":
+        return [row for row, (split, _) in enumerate(facts) if split == "test"]
     chosen: list[int] = []
     for label, wanted in (("harmful", (count + 1) // 2), ("harmless", count // 2)):
         chosen += [row for row, fact in enumerate(facts) if fact == ("test", label)][:wanted]

@@ -18,12 +18,15 @@ from mlc.errors import UserError
 from mlc.evaluation.metrics import (
     BOOTSTRAP_SEED,
     RATES,
+    SELECTIVITIES,
     Flags,
     Floats,
     Metric,
     ScoredPrompts,
     estimate,
+    figure,
     measure,
+    newcombe,
     resample_counts,
     scored_prompts,
     wilson,
@@ -108,7 +111,13 @@ class Evaluations:
                 raise UserError(
                     f"Two results are given for {summary.model}, seed {summary.seed}, {summary.language}: keep one."
                 )
-            languages[summary.language] = scored_prompts(result.rows, summary.threshold)
+            languages[summary.language] = scored_prompts(
+                result.rows,
+                summary.threshold,
+                own_threshold=summary.own_threshold,
+                outcomes=result.outcomes,
+                language=summary.language,
+            )
         self._names = labels
         self._resamples = resamples
         self._counts: dict[tuple[str, ...], Floats] = {}
@@ -144,8 +153,9 @@ class Evaluations:
     def average(self, model: str, languages: Collection[str], metric: Metric) -> Figure:
         """Averages a metric of one model over languages and seeds.
 
-        The interval is from the cluster bootstrap. Rates of a single evaluation, and rates that are 0 or 1 everywhere,
-        where a bootstrap shows no doubt at all, have Wilson's interval for their number of prompts.
+        The interval is from the cluster bootstrap; that of a single evaluation is as in
+        :func:`mlc.evaluation.metrics.figure`. Where rates are 0 or 1 everywhere, and a bootstrap shows no doubt at all,
+        they have Wilson's interval for their number of prompts, and selectivities Newcombe's.
 
         Args:
             model: Role of the model.
@@ -161,7 +171,30 @@ class Evaluations:
         draws, n = self._measure(runs, chosen, metric)
         per_seed = draws.mean(axis=1)
         by_seed = tuple((seed, float(values[0])) for seed, values in zip(seeds, per_seed, strict=True))
-        return Figure(_averaged(per_seed.mean(axis=0), n, metric, alone=len(runs) == len(chosen) == 1), by_seed)
+        if len(runs) == len(chosen) == 1:
+            prompts = self._prompts[runs[0]][chosen[0]]
+            return Figure(figure(metric, prompts, resample_counts(prompts.harmful, self._resamples)), by_seed)
+        mean = per_seed.mean(axis=0)
+        return Figure(self._certain(runs, chosen, metric, mean, n) or estimate(mean, n), by_seed)
+
+    def _certain(
+        self, runs: Sequence[Run], languages: Sequence[str], metric: Metric, mean: Floats, n: int
+    ) -> Estimate | None:
+        """The figure where a bootstrap shows no doubt, because its rates are 0 or 1 everywhere; None elsewhere."""
+        if metric in RATES and n and mean[0] in (0.0, 1.0):
+            return wilson(round(mean[0] * n), n)
+        if metric not in SELECTIVITIES or math.isnan(mean[0]) or np.ptp(mean) > 0:
+            return None
+        cells = [self._prompts[run][code] for run in runs for code in languages]
+        sides = []
+        for harmful in (True, False):
+            rates, names = [], set[str]()
+            for cell in cells:
+                behind = cell.behind(metric) & (cell.harmful == harmful)
+                rates.append(cell.values(metric)[behind].mean())
+                names.update(name for name, counts in zip(cell.ids, behind, strict=True) if counts)
+            sides.append(wilson(round(float(np.mean(rates)) * len(names)), len(names)))
+        return newcombe(*sides)
 
     def compare(
         self,
@@ -291,14 +324,16 @@ def compare(
         baseline: Role of the model to subtract.
         candidate: Role of the model to judge.
         languages: NLLB codes, or ``other`` for all that both have except English.
-        metric: Which figure. Higher is better for all but the two over-refusal rates.
+        metric: Which figure. Higher is better for AUROC, balanced accuracy, safety and selectivity, lower for attack
+            success, over-refusal and invalid answers.
         resamples: Bootstrap resamples.
         resample_seeds: Resample seeds too, so that the interval also covers the noise of training; with fewer than
             three seeds it changes nothing, for so few say nothing about their spread.
 
     Returns:
-        The difference, in [-1, 1] ([-2, 2] for the cosine), with its cluster bootstrap interval; ``n`` is the number
-        of prompts behind it. NaN with ``n`` 0 if a language lacks the prompts that the metric needs.
+        The difference, in [-1, 1] ([-2, 2] for the cosine and for selectivities), with its cluster bootstrap interval;
+        ``n`` is the number of prompts behind it. NaN with ``n`` 0 if a language lacks the prompts that the metric
+        needs.
 
     Raises:
         UserError: A model, language or common seed is missing, or the prompts contradict each other.
@@ -375,13 +410,6 @@ def _safety_variance(evaluations: Evaluations, model: str) -> float:
         return math.nan
     rates = [[rate for _, rate in evaluations.average(model, [code], "safety").by_seed] for code in languages]
     return float(np.var(np.asarray(rates), axis=0).mean() * 100)
-
-
-def _averaged(draws: Floats, n: int, metric: Metric, *, alone: bool) -> Estimate:
-    value = float(draws[0])
-    if metric in RATES and n and (alone or value in (0.0, 1.0)):
-        return wilson(round(value * n), n)
-    return estimate(draws, n)
 
 
 def _over_seeds(difference: Floats, resample_seeds: bool) -> Floats:

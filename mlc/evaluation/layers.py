@@ -17,10 +17,10 @@ from torch import Tensor
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.evaluation.metrics import Flags, Floats, estimate, missing_estimate, resample_counts, wilson
+from mlc.evaluation.metrics import Flags, Floats, estimate, resample_counts, wilson
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.representation import pair_figures
-from mlc.evaluation.results import Estimate
+from mlc.evaluation.results import MISSING, Estimate
 from mlc.evaluation.settings import RESAMPLES
 from mlc.losses import consistency_loss
 from mlc.models.loading import Policy
@@ -359,7 +359,7 @@ def _rate(draws: Floats, prompts: int) -> Estimate:
     # No resample sees beyond a rate of 0 or 1.
     if draws[0] in (0.0, 1.0):
         return wilson(round(draws[0] * prompts), prompts)
-    return estimate(draws, prompts) if prompts else missing_estimate()
+    return estimate(draws, prompts) if prompts else MISSING
 
 
 # Recommendation.

@@ -1,6 +1,6 @@
 """Configuration of the evaluation."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -36,13 +36,13 @@ class EvaluationSettings(Settings):
     """Openings of an answer; the other side of the margin."""
     layer: int | float = 0.5
     """Layer for the representation figures, see :func:`mlc.models.states.prompt_states`."""
-    answers_per_language: int = Field(default=4, ge=0)
-    """Held-out prompts a language that are answered greedily, half of them harmful."""
+    answers: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
+    """Test prompts a language that are answered greedily: all, or so many, half of them harmful; 0 answers none."""
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
-    judges: tuple[str, ...] = ("openings",)
-    """What judges those answers: `openings`, `rules` (docs/judges.md), or a judge of your own as `module:object`, see
-    `mlc.evaluation.judges.judge`."""
+    judges: tuple[str, ...] = ("rules",)
+    """What judges those answers: `rules`, `openings` (docs/judges.md), or a judge of your own as `module:object`, see
+    `mlc.evaluation.judges.judge`. The first one decides, the others are shown beside it."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
     resamples: int = Field(default=RESAMPLES, ge=100)

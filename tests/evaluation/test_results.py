@@ -4,7 +4,14 @@ import math
 import pyarrow as pa
 import pytest
 
-from mlc.evaluation.results import ROWS_SCHEMA, SUMMARY_FILE, Estimate, EvaluationResult, EvaluationSummary
+from mlc.evaluation.results import (
+    OUTCOMES_SCHEMA,
+    ROWS_SCHEMA,
+    SUMMARY_FILE,
+    Estimate,
+    EvaluationResult,
+    EvaluationSummary,
+)
 
 ROWS = pa.table(
     {
@@ -18,6 +25,18 @@ ROWS = pa.table(
     schema=ROWS_SCHEMA,
 )
 PLAIN = Estimate(0.1 + 0.2, 0.25, 1 / 3, 40)
+OUTCOMES = pa.table(
+    {
+        "id": ["a", "a"],
+        "label": ["harmful", "harmful"],
+        "kind": ["harmful", "harmful"],
+        "judge": ["rules", "another"],
+        "outcome": ["refused", None],
+        "reason": ["declines", "not judged"],
+        "answer_language": ["swh_Latn", None],
+    },
+    schema=OUTCOMES_SCHEMA,
+)
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 
 
@@ -48,8 +67,11 @@ def round_trip(folder, result):
 
 
 def test_round_trip_is_exact(tmp_path):
-    again = round_trip(tmp_path, EvaluationResult(summary(), ROWS))
-    assert again.summary == summary()
+    full = summary(own_threshold=0.1 + 0.2, judge="rules", selectivity=PLAIN, attack_success=PLAIN)
+    again = round_trip(tmp_path, EvaluationResult(full, ROWS, OUTCOMES))
+    assert again.summary == full
+    assert again.outcomes.equals(OUTCOMES)
+    assert again.outcomes.schema == OUTCOMES_SCHEMA
     assert again.rows.equals(ROWS)
     assert again.rows.schema == ROWS_SCHEMA
 

@@ -69,6 +69,7 @@ INCLUDED: dict[str, Any] = {
     "quality.pairs": {"en-es": {"length_z": 3.0}},
     "quality.model_signals": ["meaning"],
     "quality.more_signals": ["tests.flows.own_parts:WORDY"],
+    "evaluation.answers": 3,
     "evaluation.judges": ["tests.flows.own_parts:BREVITY"],
     "quality.default.logprob": -1.0,
     "quality.default.reverse_logprob": -1.0,

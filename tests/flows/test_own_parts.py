@@ -82,8 +82,8 @@ def test_the_judge_says_its_outcomes_where_it_knows_the_language(summary: Summar
         )
     judged = {outcome for judge, outcome in counts if judge == "own_parts:BREVITY"}
     assert judged <= {"refused", "unsure", None}
-    # Two answers of each of three models in French.
-    assert counts["own_parts:BREVITY", None] == 6
+    # Four answers of each of three models in French.
+    assert counts["own_parts:BREVITY", None] == 12
 
 
 def test_the_report_shows_them(summary: Summary) -> None:

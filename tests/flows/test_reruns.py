@@ -142,7 +142,7 @@ def test_another_machine_finds_everything_in_the_storage(flow: Flow, workspace: 
 def test_changed_code_of_a_judge_reruns_judging_alone(
     flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with as_if_changed(monkeypatch, "judges", "openings.py"):
+    with as_if_changed(monkeypatch, "judges", "rules.py"):
         # It judges as before, so nothing that follows is touched.
         assert made(flow(workspace)) == judged(*EVERYWHERE)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from mlc.evaluation.metrics import summarise
-from mlc.evaluation.results import ROWS_SCHEMA, EvaluationResult
+from mlc.evaluation.results import OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
 from mlc.report import FunnelRow, ReportData
 
 LABELS = {"base": "Base", "english-only": "English-only", "consistency": "Consistency"}
@@ -40,6 +40,21 @@ def make_result(
         },
         schema=ROWS_SCHEMA,
     )
+    # Half of the answers of a language are in English; every ninth is invalid, every tenth not clear.
+    given = [
+        "invalid" if index % 9 == 0 else "unsure" if index % 10 == 0 else "refused" if margin > 1.0 else "complied"
+        for index, margin in enumerate(margins)
+    ]
+    outcomes = pa.table(
+        {
+            **{name: rows[name] for name in ("id", "label", "kind")},
+            "judge": ["rules"] * len(rows),
+            "outcome": given,
+            "reason": ["as it is made here"] * len(rows),
+            "answer_language": [language if index % 2 else "eng_Latn" for index in range(len(rows))],
+        },
+        schema=OUTCOMES_SCHEMA,
+    )
     summary = summarise(
         rows,
         model=model,
@@ -50,9 +65,10 @@ def make_result(
         collinearity=None if english else 0.97,
         centred_collinearity=None if english else 0.6 + 0.08 * separation,
         unmatched_cosine=None if english else 0.03 + 0.02 * separation,
-        answers={"openings": {"refused": 2, "complied": 1, "invalid": 1}},
+        own_threshold=0.5 * separation,
+        outcomes=outcomes,
     )
-    return EvaluationResult(summary, rows)
+    return EvaluationResult(summary, rows, outcomes)
 
 
 def make_data(

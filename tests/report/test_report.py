@@ -140,7 +140,7 @@ def test_results_csv_has_every_evaluation(rendered, data):
         assert float(row["auroc"]) == pytest.approx(summary.auroc.value, rel=1e-5)
         assert float(row["auroc_low"]) == pytest.approx(summary.auroc.low, rel=1e-5)
         assert int(row["safety_n"]) == summary.safety.n
-        assert row["answers_openings_invalid"] == "1"
+        assert int(row["answers_rules_invalid"]) == summary.answers["rules"]["invalid"] > 0
     assert {row["collinearity"] for row in rows if row["language"] == "eng_Latn"} == {""}
     assert {row["seed"] for row in rows if row["model"] == "base"} == {""}
 

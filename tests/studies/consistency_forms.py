@@ -162,7 +162,6 @@ def measure(policy: Policy, name: str, seed: int, threshold: Sequence[Prompt], t
             collinearity=pair.collinearity if pair else None,
             centred_collinearity=pair.centred_collinearity if pair else None,
             unmatched_cosine=pair.unmatched if pair else None,
-            answers={},
         )
         yield EvaluationResult(summary, table)
 

@@ -230,9 +230,7 @@ def measure(
                 "matched_cosine": pa.array([None] * len(test), pa.float64()),
             }
         )
-        summary = summarise(
-            table, model=name, seed=split, language=language, threshold=limit, resamples=1000, answers={}
-        )
+        summary = summarise(table, model=name, seed=split, language=language, threshold=limit, resamples=1000)
         yield EvaluationResult(summary, table)
 
 

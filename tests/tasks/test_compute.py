@@ -70,7 +70,7 @@ calls = [
     lambda: align_model.fn(run, Model("english-only", 0, policy, "cpu"), refs[0], align),
     lambda: generate.fn(
         run, Model("base", None, policy, "cpu"), "eng_Latn", HeldOut(refs[1], refs[1]),
-        EvaluationSettings(answers_per_language=2, answer_tokens=2),
+        EvaluationSettings(answers=2, answer_tokens=2),
     ),
 ]
 together = threading.Barrier(len(calls))

@@ -24,7 +24,7 @@ CHOSEN = {
     "signals": modules_of([Scope.ROW, Scope.BATCH]),
     "model_signals": modules_of([Scope.MODEL]),
     "align": [CARRIERS.module("sft")],
-    "evaluate": [JUDGES.module("openings")],
+    "evaluate": [JUDGES.module("rules")],
 }
 """Modules of what stages choose by name, as in the smoke configuration."""
 NOTHING = ""
@@ -94,7 +94,14 @@ EDITS = (
     Edit("a loss", "mlc/losses/consistency.py", "", "EPSILON = 3\n", "align"),
     Edit("a trainer", "mlc/training/sft.py", "", "class Trainer:\n    step = 1\n", "align"),
     Edit("a trainer that is not chosen", "mlc/training/kl.py", "", "class Trainer:\n    step = 1\n", NOTHING),
-    Edit("a judge", "mlc/evaluation/judges/openings.py", "CHARACTERS = 160", "CHARACTERS = 161", "evaluate"),
+    Edit("a judge", "mlc/evaluation/judges/rules.py", "SHORT = 8.0", "SHORT = 9.0", "evaluate"),
+    Edit(
+        "a judge that is not asked",
+        "mlc/evaluation/judges/openings.py",
+        "CHARACTERS = 160",
+        "CHARACTERS = 161",
+        NOTHING,
+    ),
     Edit("how a signal is measured", "mlc/quality/signals/caps.py", "least(", "greatest(", "signals"),
     Edit("when a signal drops a row", "mlc/quality/signals/caps.py", ">= limits", "> limits", DECIDES),
     Edit("the default of a threshold", "mlc/quality/signals/caps.py", "0.5,", "0.6,", DECIDES),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlc.languages import all_languages
+from mlc.errors import UserError
+from mlc.languages import all_languages, resolve_language
 
 if TYPE_CHECKING:
     from mlc.text.identification import Probabilities
@@ -66,6 +67,8 @@ class Spoken:
 
     label: str | None
     """py3langid's label of the whole text; None where there is too little of it."""
+    code: str | None
+    """NLLB code of its language: that which it should be in, where it may be; None where that cannot be told."""
     expected: bool
     """Whether that may be the language that it should be in."""
     foreign: float
@@ -81,7 +84,7 @@ def spoken(texts: Sequence[str], languages: Sequence[str]) -> list[Spoken]:
     """
     import pyarrow as pa
 
-    from mlc.text.identification import identify
+    from mlc.text.identification import identify, label_of
 
     cleaned = [without_code(text) for text in texts]
     parts = [[part.strip() for part in _PART.findall(text) if letters(part) >= MIN_LETTERS] for text in cleaned]
@@ -94,7 +97,9 @@ def spoken(texts: Sequence[str], languages: Sequence[str]) -> list[Spoken]:
         label = _label(found, number) if letters(text) >= MIN_LETTERS else None
         sizes = [letters(every[row]) for row in rows]
         away = sum(size for row, size in zip(rows, sizes, strict=True) if is_foreign(_label(found, row), language))
-        answers.append(Spoken(label, not is_foreign(label, language), away / max(sum(sizes), 1)))
+        expected = not is_foreign(label, language)
+        code = None if label is None or label_of(language) is None else language if expected else code_of(label)
+        answers.append(Spoken(label, code, expected, away / max(sum(sizes), 1)))
     return answers
 
 
@@ -116,6 +121,16 @@ def codes_of(label: str) -> list[str]:
     from mlc.text.identification import label_of
 
     return [language.code for language in all_languages() if label_of(language.code) == label]
+
+
+def code_of(label: str) -> str | None:
+    """NLLB code of the language that a label stands for; of several, the one that its tag names."""
+    codes = codes_of(label)
+    try:
+        named = resolve_language(label).code
+    except UserError:
+        named = None
+    return named if named in codes else next(iter(codes), None)
 
 
 def names_language(prompt: str, label: str) -> bool:
