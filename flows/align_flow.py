@@ -281,8 +281,8 @@ def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion 
     """The champion that the candidate would replace, where the gate's policy compares with it."""
     if not config.gate.compares_with_champion:
         return None
-    made = replace(candidate, weights=candidate.weights.result())
-    return find_champion(run, made, config.registry)
+    weights: Future = candidate.weights
+    return find_champion(run, replace(candidate, weights=weights.result()), config.registry)
 
 
 def evaluate_champion(

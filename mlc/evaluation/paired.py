@@ -19,13 +19,14 @@ from typing import Literal
 
 import numpy as np
 
-from mlc.evaluation.metrics import CONFIDENCE, Floats, missing_estimate, wilson
-from mlc.evaluation.results import Estimate
+from mlc.evaluation.metrics import CONFIDENCE, Floats
+from mlc.evaluation.results import MISSING, Estimate
 
 POWER = 0.8
 """How often a difference that is there shall be shown, unless somebody says otherwise."""
 
 _NORMAL = NormalDist()
+_DECIMALS = 12
 _SHARE, _SIDE, _CHANGE = (0.0, 0.0, 1.0, 1.0), (0.0, 1.0), (-1.0, 1.0)
 
 
@@ -50,6 +51,14 @@ class Change:
     """Two-sided p-value of no difference; below .05 just where the interval excludes 0. NaN with ``n`` 0."""
 
 
+def mean(strata: Sequence[Stratum]) -> float:
+    """A figure without its interval; NaN if a cell of a stratum has no prompt."""
+    if not strata or any(np.isnan(stratum.values).all(axis=0).any() for stratum in strata):
+        return math.nan
+    # Without rounding, .1 + .2 - .3 would be a difference.
+    return round(sum(stratum.sign * _mean(stratum.values) for stratum in strata), _DECIMALS)
+
+
 def share(strata: Sequence[Stratum]) -> Estimate:
     """A figure of one model.
 
@@ -57,12 +66,9 @@ def share(strata: Sequence[Stratum]) -> Estimate:
         strata: One stratum is a share; two with opposite signs are a difference of shares.
 
     Returns:
-        The figure, its interval within its range, and the number of prompts that count in any cell; one stratum of one
-        cell has Wilson's interval. NaN with ``n`` 0 if a cell of a stratum has no prompt.
+        The figure, its interval within its range, and the number of prompts that count in any cell. NaN with ``n`` 0 if
+        a cell of a stratum has no prompt.
     """
-    if len(strata) == 1 and strata[0].sign == 1 and strata[0].values.shape[1] == 1:
-        values = strata[0].values[~np.isnan(strata[0].values)]
-        return wilson(round(float(values.sum())), len(values))
     low = -1.0 if any(stratum.sign < 0 for stratum in strata) else 0.0
     return _interval(strata, _SHARE if len(strata) == 1 else _SIDE, low)[0]
 
@@ -84,9 +90,9 @@ def change(strata: Sequence[Stratum]) -> Change:
 
 def _interval(strata: Sequence[Stratum], pseudo: tuple[float, ...], low: float) -> tuple[Estimate, float, float]:
     """The figure with its interval, the middle of the interval, and the standard error."""
-    if not strata or any(np.isnan(stratum.values).all(axis=0).any() for stratum in strata):
-        return missing_estimate(), math.nan, math.nan
-    value = sum(stratum.sign * _mean(stratum.values) for stratum in strata)
+    value = mean(strata)
+    if math.isnan(value):
+        return MISSING, math.nan, math.nan
     n = sum(int((~np.isnan(stratum.values)).any(axis=1).sum()) for stratum in strata)
     more = [np.vstack([stratum.values, *np.outer(pseudo, np.ones(stratum.values.shape[1]))]) for stratum in strata]
     centre = sum(stratum.sign * _mean(values) for stratum, values in zip(strata, more, strict=True))

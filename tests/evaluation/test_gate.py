@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mlc.errors import UserError
 from mlc.evaluation.gate.deciding import HEADS, check_cells, decide_gate
 from mlc.evaluation.gate.policies import default_policy, read_policy, shipped_policies
-from mlc.evaluation.gate.settings import ConditionSettings, Figure, GateSettings
+from mlc.evaluation.gate.settings import SIGNED, ConditionSettings, Figure, GateSettings
 from mlc.evaluation.paired import Stratum, change
 from tests.evaluation.outcomes import BAD, EN, FR, GOOD, LOOKALIKES, SW, evaluated, everywhere
 
@@ -143,14 +143,20 @@ def test_classes_are_a_part_of_the_prompts():
         assert verdicts([result], {**condition, "figure": figure, "classes": classes}) == ["not measured"]
 
 
+def kept_by_every_number(figure, against):
+    """Bounds that no number breaks."""
+    low, high = (-1 if figure in SIGNED else 0), 1
+    if against != "absolute":
+        low, high = low - high, high - low
+    return {"at_least": low, "confidence": "interval"}, {"at_most": high, "confidence": "point"}
+
+
 ANY = [
-    {"figure": figure, "scope": scope, "against": against, "confidence": confidence, **bound}
-    for figure in FIGURES
-    for scope in ("each language", "mean", "worst", "other languages")
+    {"figure": figure, "scope": scope, "against": against, **bound}
+    for figure in ("attack_success", "lookalike_refused", "selectivity", "in_language", "safety", "auroc")
+    for scope in ("each language", "mean", "worst")
     for against in ("absolute", "base", "champion")
-    for confidence in ("interval", "point")
-    # Bounds that every number keeps.
-    for bound in ({"at_least": -1 if against != "absolute" else 0}, {"at_most": 1})
+    for bound in kept_by_every_number(figure, against)
 ]
 
 
@@ -167,20 +173,13 @@ def test_nothing_that_is_missing_passes():
     def passed(found):
         return [check for check in decide_gate(found, gate, **names).checks if check.passed]
 
-    signed = [check for check in decide_gate(results, gate, **names).checks if not check.passed]
-    # Selectivity can be below 0, so that 0 is a bound for it.
-    assert all(check.estimate.n for check in signed)
-    assert {check.figure for check in signed} <= {"selectivity"}
+    assert decide_gate(results, gate, **names).passed
     for model in ("new", "base", "champion"):
         without = [one for one in results if one.summary.model != model]
         assert [check for check in passed(without) if model in ("new", check.other)] == []
-    answers = ("attack", "harmful", "harmless", "lookalike", "unsure", "selectivity", "in_language")
+    answers = FIGURES[:9]
     silent = [one if one.summary.language == EN else replace(one, outcomes=one.outcomes.slice(0, 0)) for one in results]
-    assert [
-        check
-        for check in passed(silent)
-        if check.figure.startswith(answers) and "threshold" not in check.figure and FR in check.languages
-    ] == []
+    assert [check for check in passed(silent) if check.figure in answers and FR in check.languages] == []
     assert passed([]) == []
 
 

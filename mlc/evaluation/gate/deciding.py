@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from mlc.evaluation.gate.figures import Figures
 from mlc.evaluation.gate.settings import Against, ConditionSettings, Confidence, Figure, GateSettings, Scope
-from mlc.evaluation.metrics import missing_estimate
-from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
 from mlc.languages import ENGLISH
 from mlc.store.plain import without_nan
 
@@ -166,7 +165,7 @@ def decide_gate(
     def checks(condition: ConditionSettings) -> list[Check]:
         other = against[condition.against]
         if condition.against == "champion" and champion is None:
-            return [_check(condition, places[condition.scope][0], None, missing_estimate(), "no champion yet")]
+            return [_check(condition, places[condition.scope][0], None, MISSING, "no champion yet")]
         found = [_measured(figures, condition, candidate, other, languages) for languages in places[condition.scope]]
         return [min(found, key=_standing)] if condition.scope == "worst" else found
 
@@ -181,7 +180,7 @@ def _measured(
     else:
         estimate = figures.change(condition.figure, condition.classes, candidate, other, languages)
     if estimate is None:
-        return _check(condition, languages, other, missing_estimate(), "not judged")
+        return _check(condition, languages, other, MISSING, "not judged")
     return _check(condition, languages, other, estimate, _verdict(condition, estimate))
 
 
