@@ -17,7 +17,7 @@ from flows.licences import require_licences
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
-from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
+from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
@@ -52,6 +52,7 @@ from tasks.runtime.artifacts import (
     report_page,
 )
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
+from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
@@ -85,7 +86,8 @@ class RunSummary:
     model_version: dict[str, str]
     """Name, version and MLflow run of the registered model."""
     gate: dict[str, Any]
-    """``passed`` and ``reasons``."""
+    """``passed``, ``policy``, ``reasons`` (the checks in sentences, failed ones first), ``checks`` (the same as rows,
+    see :meth:`mlc.evaluation.gate.deciding.Check.row`) and ``champion``, the version that it was compared with."""
     report: str
     """Path of the report."""
     left_out: list[str]
@@ -140,15 +142,19 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
             evaluations |= evaluate_everywhere(run, config, model, held_out)
     results = finished(evaluations)
 
+    candidate = made[config.roles.candidate][0]
+    champion = champion_of(run, config, candidate)
+    compared = {**results, **evaluate_champion(run, config, champion, held_out)}
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
     training = {"prompts": given, "overlap": overlap, **({"training set": data.joined} if data.joined else {})}
-    facts = report_facts(config, kept, licences)
-    report = publish_report.submit(run, results, verdicts, models, training, facts, config.gate)
-    candidate = made[config.roles.candidate][0]
+    facts = report_facts(config, champion, kept, licences)
+    report = publish_report.submit(run, compared, verdicts, models, training, facts, config.gate)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
+    # Without the champion's: another champion makes no other version.
     version = register_model.submit(run, candidate, results, report, told, config.registry)
-    decision = promote.submit(run, version, results, config.gate, config.registry, config.roles)
+    number = champion.version if champion else None
+    decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()
 
 
@@ -288,6 +294,23 @@ def evaluate_everywhere(
     }
 
 
+def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion | None:
+    """The champion that the candidate would replace, where the gate's policy compares with it."""
+    if not config.gate.compares_with_champion:
+        return None
+    weights: Future = candidate.weights
+    return find_champion(run, replace(candidate, weights=weights.result()), config.registry)
+
+
+def evaluate_champion(
+    run: Run, config: PipelineConfig, champion: Champion | None, held_out: Mapping[str, HeldOut]
+) -> Mapping[str, Future]:
+    """The champion's evaluations on the prompts of this run, by its judges and settings; the same ones are cached."""
+    if champion is None or champion.model is None:
+        return {}
+    return finished(evaluate_everywhere(run, config, champion.model, held_out))
+
+
 def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:
     """Waits for a fan-out, so that a failure in it ends the run here."""
     for future in futures.values():
@@ -308,16 +331,21 @@ def kept_in(run: Run) -> tuple[str, ...]:
     return kept_sentences(run.store, there)
 
 
-def report_facts(config: PipelineConfig, kept: tuple[str, ...], licences: Mapping[str, str]) -> ReportFacts:
-    """What the report says of the configuration, of the licences of its models, and of results that were kept."""
+def report_facts(
+    config: PipelineConfig, champion: Champion | None, kept: tuple[str, ...], licences: Mapping[str, str]
+) -> ReportFacts:
+    """What the report says of the configuration, its models' licences, the champion, and results that were kept."""
     references = human_references(config)
+    labels = [(BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)]
+    if champion:
+        labels.append((CHAMPION, f"Champion, version {champion.version}"))
     return ReportFacts(
         settings=config.summary() | {f"licence of the {role}": told for role, told in licences.items()},
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
-        roles=config.roles,
+        roles=replace(config.roles, champion=CHAMPION if champion else None),
         kept=kept,
-        labels=((BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)),
+        labels=tuple(labels),
     )
 
 
@@ -332,7 +360,7 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
         seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
         metrics=read_headline(run.store, report),
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
-        gate={name: gate[name] for name in ("passed", "reasons")},
+        gate={name: gate[name] for name in ("passed", "policy", "reasons", "checks", "champion")},
         report=str(report_page(run.store, report)),
         left_out=left_out_in_words(run.store, report),
         seconds=round(time.perf_counter() - started, 1),

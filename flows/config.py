@@ -13,11 +13,13 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from mlc.choices import words_of
 from mlc.errors import UserError
-from mlc.evaluation.gate import GateSettings
+from mlc.evaluation.gate.policies import default_policy, read_policy
+from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
+from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings
@@ -73,8 +75,13 @@ class PipelineConfig(Settings):
     align: AlignSettings = Field(default_factory=AlignSettings)
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
-    gate: GateSettings = Field(default_factory=GateSettings)
+    gate: GateSettings = Field(default_factory=default_policy)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _policy_by_name(cls, gate: Any) -> Any:
+        return read_policy(gate, Path.cwd()) if isinstance(gate, str) else gate
 
     @field_validator("languages", mode="after")
     @classmethod
@@ -144,6 +151,17 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _gate_compares_with_what_is_made(self) -> "PipelineConfig":
+        asked = any(condition.against == ENGLISH_ONLY.name for condition in self.gate.conditions)
+        if asked and (ENGLISH_ONLY.name not in self.models or self.candidate == ENGLISH_ONLY.name):
+            where = "the candidate itself" if self.candidate == ENGLISH_ONLY.name else "not among the models"
+            raise UserError(
+                f"The gate {self.gate.name!r} compares with {ENGLISH_ONLY.name}, which is {where}: add it to "
+                "models, or let the conditions stand against baseline or base."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
         given = self.align.consistency.language_weights
         if given is None:
@@ -174,7 +192,7 @@ class PipelineConfig(Settings):
     def roles(self) -> Roles:
         """Which model is judged, and against which."""
         candidate = resolve_method(self.candidate)
-        return Roles(candidate.name, candidate.baseline)
+        return Roles(candidate.name, candidate.baseline, trained=self.languages)
 
     @property
     def languages_label(self) -> str:
@@ -260,6 +278,7 @@ PATH_KEYS = (
     ("evaluation", "validation"),
     ("evaluation", "test"),
     ("evaluation", "references"),
+    ("gate",),
 )
 """Where a configuration names files; relative ones start from the configuration's own folder."""
 
@@ -497,8 +516,10 @@ def _may_be_a_path(text: str) -> bool:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    for section, key in PATH_KEYS:
-        part = values.get(section)
+    for *sections, key in PATH_KEYS:
+        part: Any = values
+        for section in sections:
+            part = part.get(section) if isinstance(part, dict) else None
         if not isinstance(part, dict):
             continue
         location = part.get(key)
@@ -546,6 +567,8 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     model: type[BaseModel] | None = PipelineConfig
     keyed = False
     for part in location[:-1]:
+        if isinstance(part, int):
+            continue
         if keyed:
             # A language, a script or the like: what is below it is described by the mapping's values.
             keyed = False

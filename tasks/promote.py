@@ -6,13 +6,17 @@ from dataclasses import asdict
 
 from prefect.artifacts import create_markdown_artifact
 
-from mlc.evaluation.gate import GateDecision, GateSettings, decide_gate
+from mlc.errors import UserError
+from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
+from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.results import read_evaluations
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DECISION_FILE
 from tasks.runtime.registry import (
     PROMOTIONS_FILE,
     ModelVersion,
+    champion_beside,
+    checkpoint_of,
     connect,
     look_at_champion,
     note_champion,
@@ -24,7 +28,10 @@ from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
 from tasks.runtime.stage import Stage, produce, shows, stage_task
 
-STAGE = Stage("promote", version=1, module=__name__)
+STAGE = Stage("promote", version=2, module=__name__)
+REGISTERED_DECISION = "gate.json"
+"""The decision, among the files of the MLflow run that registered the version."""
+LONGEST_TAG = 500
 
 
 @stage_task("promote", "promote · {registry.model_name}")
@@ -35,6 +42,7 @@ def promote(
     settings: GateSettings,
     registry: RegistrySettings,
     roles: Roles,
+    champion: str | None,
 ) -> ArtifactRef:
     """Judges the candidate and, if it passes, gives it the alias ``champion``.
 
@@ -43,19 +51,25 @@ def promote(
     Args:
         run: The run.
         version: The registered candidate.
-        results: Evaluations of all models.
-        settings: The limits.
+        results: Evaluations of all models, the champion's among them where the policy compares with it.
+        settings: The policy.
         registry: Where it is registered.
         roles: Which model is the candidate, and what it is compared with.
+        champion: Version of the champion that was evaluated; None where there was none, or the policy does not ask.
 
     Returns:
-        ``decision.json``: passed, checks in words, version, the previous champion.
+        ``decision.json``: passed, the policy, every check as a row and in words, the version, the champion that it was
+        compared with, the previous champion. The same stands beside the version in the registry, as ``gate.json``.
+
+    Raises:
+        UserError: It is passed, and meanwhile another version has become champion.
     """
     parts = STAGE.parts(
         {
             "gate": settings.model_dump(mode="json"),
             "registry": registry.model_dump(mode="json"),
             "roles": asdict(roles),
+            "champion": champion,
         },
         {"version": version, **{f"evaluation {name}": ref for name, ref in results.items()}},
     )
@@ -68,11 +82,15 @@ def promote(
         with registry_errors(registry, run.workspace):
             client = connect(registry, run.workspace)
             if decision.passed:
+                if settings.compares_with_champion:
+                    _require_same_champion(run, registry, candidate, champion)
                 previous = promote_version(client, record, candidate, decision.reasons, by="gate")
             else:
                 note_champion(client, record, candidate.name)
-            client.set_model_version_tag(candidate.name, candidate.version, "gate", _word(decision))
-        stored = {"passed": decision.passed, "reasons": decision.reasons, **candidate.as_dict(), "previous": previous}
+            stored = {**decision.plain(), **candidate.as_dict(), "champion": champion, "previous": previous}
+            client.log_dict(candidate.run_id, stored, REGISTERED_DECISION)
+            for tag, value in _tags(decision, champion).items():
+                client.set_model_version_tag(candidate.name, candidate.version, tag, value)
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
         _show(decision, candidate)
 
@@ -82,15 +100,41 @@ def promote(
     return produce(run, STAGE, parts, write)
 
 
+def _require_same_champion(run: Run, registry: RegistrySettings, candidate: ModelVersion, compared: str | None) -> None:
+    key = checkpoint_of(registry, run.workspace, candidate.version)
+    now = champion_beside(registry, run.workspace, key or "")
+    if now != compared:
+        raise UserError(
+            f"The champion of {registry.model_name!r} changed while the run went on, from "
+            f"{_version(compared)} to {_version(now)}: run again, which compares with the new one; what is finished is "
+            "kept."
+        )
+
+
+def _version(number: str | None) -> str:
+    return "none" if number is None else f"version {number}"
+
+
 def _word(decision: GateDecision) -> str:
     return "passed" if decision.passed else "failed"
 
 
+def _tags(decision: GateDecision, champion: str | None) -> dict[str, str]:
+    return {
+        "gate": _word(decision),
+        "gate.policy": decision.policy,
+        "gate.failed": "; ".join(decision.failed)[:LONGEST_TAG] or "nothing",
+        "gate.champion": "none" if champion is None else champion,
+    }
+
+
 @shows
 def _show(decision: GateDecision, version: ModelVersion) -> None:
-    lines = "\n".join(f"- {reason}" for reason in decision.reasons)
+    told = f"{version.name} version {version.version}"
+    rows = [check_cells(check.row()) for check in decision.checks]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *rows))
     create_markdown_artifact(
         key="gate",
-        markdown=f"**Gate {_word(decision)}** for {version.name} version {version.version}\n\n{lines}\n",
-        description="The gate's checks, failed ones first.",
+        markdown=f"**Gate {decision.policy}: {_word(decision)}** for {told}\n\n{table}\n",
+        description="Every condition of the gate.",
     )

@@ -14,6 +14,7 @@ from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.registry import (
     CANDIDATE,
+    CHECKPOINT_TAG,
     ModelVersion,
     begin_registration,
     connect,
@@ -77,7 +78,7 @@ def register_model(
             # An earlier attempt may have been killed between the registration and its artifact.
             version = take_finished(client, settings, parts.key)
             if version is None:
-                told = {**facts, "seed": model.seed, "artifact": checkpoint.key}
+                told = {**facts, "seed": model.seed, CHECKPOINT_TAG: checkpoint.key}
                 if left_out := left_out_in_words(run.store, report):
                     told["left_out"] = "; ".join(left_out)
                 own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]

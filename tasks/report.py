@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from mlc.evaluation.comparison import compare, model_table
-from mlc.evaluation.gate import GateSettings, decide_gate
+from mlc.evaluation.gate.deciding import decide_gate
+from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
@@ -76,7 +77,7 @@ def publish_report(
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
         training: The training prompts and the training set by what they are called, for what they went without.
         facts: What to say of the configuration.
-        gate: The limits, whose outcome the report shows.
+        gate: The policy, whose outcome the report shows.
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv``, ``headline.json`` and ``left_out.json``.
@@ -94,7 +95,7 @@ def publish_report(
 
     def write(draft: Draft) -> None:
         # It brings matplotlib.
-        from mlc.report import ReportData, render
+        from mlc.report import Gate, ReportData, render
 
         read = read_evaluations(map(run.store.folder, results.values()))
         made = {**training, **{model.label: model.checkpoint for model in models}}
@@ -125,7 +126,7 @@ def publish_report(
             machine_translated_languages=facts.machine_translated_languages,
             kept=facts.kept,
             left_out=left_out,
-            gate={"passed": decision.passed, "reasons": decision.reasons},
+            gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
         )
         render(data, draft.path)
         counts = [{"where": where, **count.as_dict()} for where, count in left_out]

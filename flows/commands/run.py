@@ -9,6 +9,7 @@ from rich.console import Console
 
 from flows.commands.plan import plan_run, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
+from flows.terminal.gate_tables import gate_table
 from flows.terminal.lost import ending_with, no_answer
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
@@ -116,11 +117,9 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     console.print()
     version, gate = summary["model_version"], summary["gate"]
     mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
-    console.print(
-        f"Registered {shown(version['name'])} version {version['version']}; gate [{color}]{mark}[/].", highlight=False
-    )
-    for reason in gate["reasons"]:
-        console.print(f"  {shown(reason)}", highlight=False)
+    decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
+    console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
+    console.print(gate_table(gate["checks"]))
     for sentence in summary["left_out"]:
         console.print(f"Left out · {shown(sentence)}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)

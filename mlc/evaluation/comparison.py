@@ -1,14 +1,14 @@
 """Comparison of models over languages and seeds.
 
-A prompt is a cluster: its translations share content, and every model and seed answers the same prompts. A bootstrap
-resample therefore draws prompts, harmful and harmless ones apart, and takes each along with all its languages, models
-and seeds (clustered standard errors: Miller, "Adding Error Bars to Evals", arXiv 2411.00640; here by resampling).
-Thresholds are taken as given. Languages count equally, seeds count equally.
+A prompt is a cluster: its translations share content, and every model and seed answers the same prompts. Shares,
+selectivities and their differences have the intervals of :mod:`mlc.evaluation.paired`. For AUROC, balanced accuracy and
+the cosine a bootstrap resample draws prompts, harmful and harmless ones apart, and takes each along with all its
+languages, models and seeds. Thresholds are taken as given. Languages count equally, seeds count equally.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -26,11 +26,10 @@ from mlc.evaluation.metrics import (
     estimate,
     figure,
     measure,
-    newcombe,
     resample_counts,
     scored_prompts,
-    wilson,
 )
+from mlc.evaluation.paired import Change, Stratum, change, holm, mean, share
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.evaluation.settings import RESAMPLES
 from mlc.languages import ENGLISH
@@ -45,6 +44,9 @@ TABLE_METRICS: tuple[Metric, ...] = (
     "over_refusal",
     "lookalike_over_refusal",
 )
+
+LINEAR: tuple[Metric, ...] = (*RATES, *SELECTIVITIES)
+"""Metrics that are a mean over prompts, or the difference of two."""
 
 _MIN_SEEDS_TO_RESAMPLE = 3
 _DECIMALS = 12
@@ -153,9 +155,8 @@ class Evaluations:
     def average(self, model: str, languages: Collection[str], metric: Metric) -> Figure:
         """Averages a metric of one model over languages and seeds.
 
-        The interval is from the cluster bootstrap; that of a single evaluation is as in
-        :func:`mlc.evaluation.metrics.figure`. Where rates are 0 or 1 everywhere, and a bootstrap shows no doubt at all,
-        they have Wilson's interval for their number of prompts, and selectivities Newcombe's.
+        A single evaluation has its interval from :func:`mlc.evaluation.metrics.figure`, more of them have it clustered
+        over prompts.
 
         Args:
             model: Role of the model.
@@ -168,33 +169,21 @@ class Evaluations:
         seeds = self.seeds(model)
         runs = [(model, seed) for seed in seeds]
         chosen = self._check_languages(languages, runs)
-        draws, n = self._measure(runs, chosen, metric)
-        per_seed = draws.mean(axis=1)
-        by_seed = tuple((seed, float(values[0])) for seed, values in zip(seeds, per_seed, strict=True))
         if len(runs) == len(chosen) == 1:
             prompts = self._prompts[runs[0]][chosen[0]]
-            return Figure(figure(metric, prompts, resample_counts(prompts.harmful, self._resamples)), by_seed)
-        mean = per_seed.mean(axis=0)
-        return Figure(self._certain(runs, chosen, metric, mean, n) or estimate(mean, n), by_seed)
-
-    def _certain(
-        self, runs: Sequence[Run], languages: Sequence[str], metric: Metric, mean: Floats, n: int
-    ) -> Estimate | None:
-        """The figure where a bootstrap shows no doubt, because its rates are 0 or 1 everywhere; None elsewhere."""
-        if metric in RATES and n and mean[0] in (0.0, 1.0):
-            return wilson(round(mean[0] * n), n)
-        if metric not in SELECTIVITIES or math.isnan(mean[0]) or np.ptp(mean) > 0:
-            return None
-        cells = [self._prompts[run][code] for run in runs for code in languages]
-        sides = []
-        for harmful in (True, False):
-            rates, names = [], set[str]()
-            for cell in cells:
-                behind = cell.behind(metric) & (cell.harmful == harmful)
-                rates.append(cell.values(metric)[behind].mean())
-                names.update(name for name, counts in zip(cell.ids, behind, strict=True) if counts)
-            sides.append(wilson(round(float(np.mean(rates)) * len(names)), len(names)))
-        return newcombe(*sides)
+            # Resamples take a hundred times as long as the shares, which do without.
+            counts = None if metric in LINEAR else resample_counts(prompts.harmful, self._resamples)
+            alone = figure(metric, prompts, counts)
+            return Figure(alone, ((seeds[0], alone.value),))
+        if metric in LINEAR:
+            values, harmful = self._values(runs, chosen, metric)
+            means = [mean(_strata(own, harmful, metric)) for own in values]
+            found = share(_strata(np.hstack(list(values)), harmful, metric))
+        else:
+            draws, n = self._measure(runs, chosen, metric)
+            means = [float(own.mean(axis=0)[0]) for own in draws]
+            found = estimate(draws.mean(axis=1).mean(axis=0), n)
+        return Figure(found, tuple(zip(seeds, means, strict=True)))
 
     def compare(
         self,
@@ -206,6 +195,50 @@ class Evaluations:
         resample_seeds: bool = False,
     ) -> Estimate:
         """Does what :func:`compare` does."""
+        before, after, chosen = self._compared(baseline, candidate, languages, metric)
+        if metric in LINEAR and not resample_seeds:
+            return self._change(before, after, chosen, metric).estimate
+        runs = list(dict.fromkeys(before + after))
+        draws, n = self._measure(runs, chosen, metric)
+        position = {run: index for index, run in enumerate(runs)}
+        # [pairs, 1 + R]
+        difference = (draws[[position[run] for run in after]] - draws[[position[run] for run in before]]).mean(axis=1)
+        # Without rounding, a bound of 0 could become -1e-17 and seem to exclude 0.
+        return estimate(np.round(_over_seeds(difference, resample_seeds), _DECIMALS), n)
+
+    def by_language(self, *, baseline: str, candidate: str, metric: Metric) -> dict[str, Change]:
+        """Candidate minus baseline in each language that both were evaluated in.
+
+        Args:
+            baseline: Role of the model to subtract.
+            candidate: Role of the model to judge.
+            metric: A share or a selectivity.
+
+        Returns:
+            By language, the difference averaged over seeds; its p-value is adjusted for the number of languages (Holm,
+            1979), so that one below .05 is shown wherever one looks. The intervals are not adjusted.
+
+        Raises:
+            UserError: A model is unknown, or the two share no seed or no language.
+            ValueError: The metric is neither a share nor a selectivity.
+        """
+        if metric not in LINEAR:
+            raise ValueError(f"metric must be a share or a selectivity, not {metric!r}.")
+        both = sorted(set(self.languages(baseline)) & set(self.languages(candidate)))
+        before, after, chosen = self._compared(baseline, candidate, both, metric)
+        changes = [self._change(before, after, [code], metric) for code in chosen]
+        adjusted = holm([change.p for change in changes])
+        return {code: replace(change, p=p) for code, change, p in zip(chosen, changes, adjusted, strict=True)}
+
+    def _change(self, before: Sequence[Run], after: Sequence[Run], languages: Sequence[str], metric: Metric) -> Change:
+        values, harmful = self._values([*before, *after], languages, metric)
+        differences = values[len(before) :] - values[: len(before)]
+        return change(_strata(np.hstack(list(differences)), harmful, metric))
+
+    def _compared(
+        self, baseline: str, candidate: str, languages: Literal["other"] | Collection[str], metric: Metric
+    ) -> tuple[list[Run], list[Run], tuple[str, ...]]:
+        """The runs of both models, pair by pair, and the languages."""
         _check_metric(metric)
         pairs = self.seed_pairs(baseline, candidate)
         before: list[Run] = [(baseline, seed) for seed, _ in pairs]
@@ -218,12 +251,7 @@ class Evaluations:
         chosen = self._check_languages(languages, runs)
         if metric == "matched_cosine" and ENGLISH in chosen:
             raise UserError("matched_cosine compares a language with English; leave eng_Latn out of the languages.")
-        draws, n = self._measure(runs, chosen, metric)
-        position = {run: index for index, run in enumerate(runs)}
-        # [pairs, 1 + R]
-        difference = (draws[[position[run] for run in after]] - draws[[position[run] for run in before]]).mean(axis=1)
-        # Without rounding, a bound of 0 could become -1e-17 and seem to exclude 0.
-        return estimate(np.round(_over_seeds(difference, resample_seeds), _DECIMALS), n)
+        return before, after, chosen
 
     def seed_pairs(self, baseline: str, candidate: str) -> tuple[tuple[int | None, int | None], ...]:
         """Which seed of one model is compared with which of the other.
@@ -260,6 +288,25 @@ class Evaluations:
                     f"{run[0]}{seed} was not evaluated in {missing[0]}: choose from {_listed(self._prompts[run])}."
                 )
         return chosen
+
+    def _values(self, runs: Sequence[Run], languages: Sequence[str], metric: Metric) -> tuple[Floats, Flags]:
+        """What each prompt adds, [runs, prompts, languages] with NaN where it does not count, and which are harmful.
+
+        Only prompts that all runs have in a language count in it.
+        """
+        shared = {code: _common_ids([self._prompts[run][code] for run in runs]) for code in languages}
+        names = tuple(sorted({name for ids in shared.values() for name in ids}))
+        values = np.full((len(runs), len(names), len(languages)), math.nan)
+        for column, code in enumerate(languages):
+            own = set(shared[code])
+            rows = {name: place for place, name in enumerate(names) if name in own}
+            for number, run in enumerate(runs):
+                prompts = self._prompts[run][code]
+                given = zip(prompts.ids, prompts.behind(metric), prompts.values(metric), strict=True)
+                for name, counts, value in given:
+                    if counts and name in rows:
+                        values[number, rows[name], column] = value
+        return values, self._labels(runs, languages, names)
 
     def _measure(self, runs: Sequence[Run], languages: Sequence[str], metric: Metric) -> tuple[Floats, int]:
         """Draws of each run and language, [runs, languages, 1 + R], and the number of prompts behind them."""
@@ -331,9 +378,9 @@ def compare(
             three seeds it changes nothing, for so few say nothing about their spread.
 
     Returns:
-        The difference, in [-1, 1] ([-2, 2] for the cosine and for selectivities), with its cluster bootstrap interval;
-        ``n`` is the number of prompts behind it. NaN with ``n`` 0 if a language lacks the prompts that the metric
-        needs.
+        The difference, in [-1, 1] ([-2, 2] for the cosine and for selectivities), with its interval clustered over
+        prompts; ``n`` is the number of prompts behind it. NaN with ``n`` 0 if a language lacks the prompts that the
+        metric needs.
 
     Raises:
         UserError: A model, language or common seed is missing, or the prompts contradict each other.
@@ -410,6 +457,18 @@ def _safety_variance(evaluations: Evaluations, model: str) -> float:
         return math.nan
     rates = [[rate for _, rate in evaluations.average(model, [code], "safety").by_seed] for code in languages]
     return float(np.var(np.asarray(rates), axis=0).mean() * 100)
+
+
+def _strata(values: Floats, harmful: Flags, metric: Metric) -> list[Stratum]:
+    """The parts of a metric, without the prompts that count nowhere."""
+    if metric not in SELECTIVITIES:
+        return [Stratum(_counting(values))]
+    return [Stratum(_counting(values[harmful])), Stratum(_counting(values[~harmful]), -1)]
+
+
+def _counting(values: Floats) -> Floats:
+    kept: Floats = values[~np.isnan(values).all(axis=1)]
+    return kept
 
 
 def _over_seeds(difference: Floats, resample_seeds: bool) -> Floats:

@@ -390,7 +390,7 @@ def _counted(outcomes: pa.Table) -> dict[str, dict[str, int]]:
     return counts
 
 
-def figure(metric: Metric, prompts: ScoredPrompts, counts: Floats) -> Estimate:
+def figure(metric: Metric, prompts: ScoredPrompts, counts: Floats | None = None) -> Estimate:
     """A metric of one evaluation with its interval.
 
     Rates have Wilson's interval and selectivities Newcombe's, see :func:`newcombe`. AUROC and balanced accuracy get
@@ -401,7 +401,10 @@ def figure(metric: Metric, prompts: ScoredPrompts, counts: Floats) -> Estimate:
     Args:
         metric: Which figure.
         prompts: N prompts.
-        counts: [1 + R, N] from :func:`resample_counts`.
+        counts: [1 + R, N] from :func:`resample_counts`; rates and selectivities need none.
+
+    Raises:
+        ValueError: The metric needs resamples, and none are given.
     """
     if metric in RATES:
         return _share(metric, prompts, prompts.behind(metric))
@@ -410,6 +413,8 @@ def figure(metric: Metric, prompts: ScoredPrompts, counts: Floats) -> Estimate:
         return newcombe(
             _share(metric, prompts, behind & prompts.harmful), _share(metric, prompts, behind & ~prompts.harmful)
         )
+    if counts is None:
+        raise ValueError(f"{metric} has its interval from resamples: give counts.")
     return estimate(measure(metric, prompts, counts), int(prompts.behind(metric).sum()))
 
 

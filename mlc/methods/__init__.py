@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from mlc.catalogue import METHODS
 from mlc.errors import UserError
-from mlc.methods.method import BASE, BASE_LABEL, Method, Need, Recipe
+from mlc.methods.method import BASE, BASE_LABEL, CHAMPION, Method, Need, Recipe
 
-__all__ = ["BASE", "BASE_LABEL", "Method", "Need", "Recipe", "in_order", "resolve_method"]
+__all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method"]
 
 
 def resolve_method(name: str) -> Method:
@@ -22,7 +22,7 @@ def resolve_method(name: str) -> Method:
         UserError: There is no such method.
     """
     found: Method = METHODS.load(name)
-    if name not in METHODS.places and found.name in (*METHODS.places, BASE):
+    if name not in METHODS.places and found.name in (*METHODS.places, BASE, CHAMPION):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")
     return found
 

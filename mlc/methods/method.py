@@ -17,6 +17,8 @@ Recipe = Literal["train", "edit"]
 BASE = "base"
 """The model as it is, before any method; what every method is compared with."""
 BASE_LABEL = "Base"
+CHAMPION = "champion"
+"""The live model of the registry, which a run evaluates beside its own."""
 
 
 def _as_configured(settings: AlignSettings) -> AlignSettings:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from mlc.evaluation.results import EvaluationResult
 from mlc.left_out import LeftOut
@@ -20,12 +20,14 @@ class FunnelRow(NamedTuple):
     """Share of the language's rows, 0 to 1."""
 
 
-class Gate(TypedDict):
+class Gate(NamedTuple):
     """The decision about promotion."""
 
     passed: bool
-    reasons: Sequence[str]
-    """Sentences for people: what failed, or what was checked."""
+    policy: str
+    """What the policy is called."""
+    checks: Sequence[Mapping[str, Any]]
+    """Every condition, as :meth:`mlc.evaluation.gate.deciding.Check.row` has it."""
 
 
 @dataclass(frozen=True)

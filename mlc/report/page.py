@@ -29,13 +29,14 @@ from mlc.report.plots import (
 from mlc.report.tables import (
     answers_table,
     funnel_table,
+    gate_table,
     languages_table,
     left_out_table,
     mean_over_seeds,
     models_table,
     search_table,
 )
-from mlc.report.verdict import verdict
+from mlc.report.verdict import gate_sentence, verdict
 from mlc.report.wording import language_name, setting
 
 PAGE_FILE = "report.html"
@@ -73,7 +74,8 @@ def render(data: ReportData, folder: Path) -> None:
     page = _template().render(
         name=data.name,
         verdict=verdict(evaluations, pair),
-        gate=data.gate,
+        gate=None if data.gate is None else gate_sentence(data.gate),
+        checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},

@@ -7,16 +7,18 @@ from statistics import fmean
 from typing import Any
 
 from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
+from mlc.evaluation.gate.deciding import HEADS, check_cells
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut
-from mlc.report.data import FunnelRow
+from mlc.report.data import FunnelRow, Gate
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
     METRIC_NAMES,
     NOTHING,
+    check_place,
     count,
     interval,
     language_name,
@@ -99,6 +101,21 @@ def models_table(evaluations: Evaluations, rows: Sequence[ModelRow], pair: tuple
         line = Line("Variance of the safety rate", cells + padding, "over languages, × 100")
         blocks.append(Block("All languages", (line,)))
     return Table(tuple(columns), tuple(blocks))
+
+
+def gate_table(gate: Gate) -> Table:
+    """Every check of the gate, failed ones first."""
+    _, *heads = HEADS
+    blocks = []
+    for passed, title in ((False, "Failed"), (True, "Passed")):
+        lines = []
+        for row in gate.checks:
+            if row["passed"] == passed:
+                name, _, *cells = check_cells(row)
+                lines.append(Line(name, tuple(map(Cell, (check_place(row), *cells)))))
+        if lines:
+            blocks.append(Block(title, tuple(lines)))
+    return Table(tuple(map(Cell, heads)), tuple(blocks))
 
 
 def languages_table(

@@ -8,7 +8,8 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH
-from mlc.report.wording import count, difference, direction
+from mlc.report.data import Gate
+from mlc.report.wording import check_place, count, difference, direction
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("over-refusal", "over_refusal"),
@@ -57,6 +58,21 @@ def verdict(evaluations: Evaluations, pair: tuple[str, str] | None) -> Verdict:
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
     sentence, tone = _sentence(gain, evaluations.label(candidate), evaluations.label(baseline), basis)
     return Verdict(sentence, tone, _beside(evaluations, pair, languages))
+
+
+def gate_sentence(gate: Gate) -> str:
+    """Says whether the candidate may be released by the gate's policy, and if not, what stands against it and where."""
+    failed = [row for row in gate.checks if not row["passed"]]
+    if gate.passed:
+        return f"May be released, by the policy {gate.policy}: {count(len(gate.checks), 'check')} of the gate passed."
+    places: dict[str, list[str]] = {}
+    for row in failed:
+        places.setdefault(row["name"], []).append(check_place(row))
+    told = "; ".join(f"{name} ({', '.join(where)})" for name, where in places.items())
+    return (
+        f"May not be released, by the policy {gate.policy}: {len(failed)} of {count(len(gate.checks), 'check')} of the "
+        f"gate failed: {told}."
+    )
 
 
 def _sentence(

@@ -71,6 +71,12 @@ def count(amount: int, singular: str, plural: str | None = None) -> str:
     return f"{amount} {singular if amount == 1 else plural or singular + 's'}"
 
 
+def check_place(row: Mapping[str, Any]) -> str:
+    """Where a check of the gate stands, see :meth:`mlc.evaluation.gate.deciding.Check.row`; languages by name."""
+    codes = row["languages"]
+    return str(row["where"]).replace(codes[0], language_name(codes[0])) if len(codes) == 1 else str(row["where"])
+
+
 def setting(value: Any) -> str:
     """The value of a setting as text."""
     if value is None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore
-from mlc.store.drafts import draft_file
+from mlc.store.drafts import draft_file, draft_folder
 from mlc.store.lines import append_line, read_lines
 from mlc.store.locks import file_lock
 from mlc.urls import expanded, redacted
@@ -36,6 +36,10 @@ EXPERIMENT = "mlc"
 OUTSIDE = "outside"
 """Who changed the champion, where it was not this project."""
 PROMOTIONS_FILE = "promotions.jsonl"
+VERSIONS_FOLDER = "versions"
+"""In a workspace: the files of versions that only the registry has."""
+CHECKPOINT_TAG = "artifact"
+"""Of a version: key of the checkpoint that it was registered from."""
 DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _PROMOTION = {"time", "name", "version", "run_id", "by", "reasons", "previous"}
@@ -421,6 +425,82 @@ def look_at_champion(settings: RegistrySettings, workspace: Path) -> None:
         return
     with registry_errors(settings, workspace):
         note_champion(connect(settings, workspace), record, name)
+
+
+def champion_beside(settings: RegistrySettings, workspace: Path, checkpoint: str) -> str | None:
+    """The champion that a candidate would replace, without loading MLflow where a file can be asked.
+
+    Args:
+        settings: The registry.
+        workspace: Folder of the workspace.
+        checkpoint: Key of the candidate's checkpoint. Where the champion is a registration of that same checkpoint, the
+            champion before it is meant, so that a run that is repeated finds its decision.
+
+    Returns:
+        The version; None where there is none.
+
+    Raises:
+        UserError: The registry cannot be reached.
+    """
+    name = settings.model_name
+    version = _from_database(settings, workspace, "registered_model_aliases", "version", name=name, alias=CHAMPION)
+    if version is _NOT_READ:
+        with registry_errors(settings, workspace):
+            version = champion(connect(settings, workspace), name)
+    seen: set[str] = set()
+    while version is not None and checkpoint_of(settings, workspace, version) == checkpoint:
+        seen.add(version)
+        version = previous_champion(workspace / PROMOTIONS_FILE, name, version)
+        if version in seen:
+            return None
+    return version
+
+
+def checkpoint_of(settings: RegistrySettings, workspace: Path, version: str) -> str | None:
+    """Key of the checkpoint that a version was registered from; None where the registry does not say it.
+
+    Raises:
+        UserError: The registry cannot be reached.
+    """
+    facts: dict[str, Any] = {"name": settings.model_name, "version": int(version), "key": CHECKPOINT_TAG}
+    key = _from_database(settings, workspace, "model_version_tags", "value", **facts)
+    if key is not _NOT_READ:
+        return key
+    from mlflow.exceptions import MlflowException
+
+    with registry_errors(settings, workspace):
+        client = connect(settings, workspace)
+        try:
+            found: str | None = client.get_model_version(settings.model_name, version).tags.get(CHECKPOINT_TAG)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+    return found
+
+
+def fetch_version(settings: RegistrySettings, workspace: Path, version: str) -> Path | None:
+    """The files of a registered version, copied into the workspace once.
+
+    Returns:
+        Their folder; None where the registry does not give them.
+
+    Raises:
+        UserError: The registry cannot be reached.
+    """
+    folder = workspace / VERSIONS_FOLDER / f"{settings.model_name}-{version}"
+    if not folder.is_dir():
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        with registry_errors(settings, workspace):
+            connect(settings, workspace)
+            try:
+                with draft_folder(folder) as draft:
+                    mlflow.artifacts.download_artifacts(f"models:/{settings.model_name}/{version}", dst_path=str(draft))
+            except (OSError, MlflowException):  # files that were moved or deleted beside the registry
+                return None
+    return folder
 
 
 def previous_champion(record: Path, name: str, current: str) -> str | None:

@@ -23,6 +23,10 @@ class Roles:
     """The method that it is held against, or ``base``."""
     base: str = BASE
     """The untouched policy."""
+    champion: str | None = None
+    """The live champion of the registry, where there is one and the gate's policy compares with it."""
+    trained: tuple[str, ...] = ()
+    """NLLB codes of the languages that the candidate was trained in, beside English."""
 
 
 class PromptSettings(Settings):

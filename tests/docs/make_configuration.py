@@ -78,12 +78,22 @@ def make_page() -> str:
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield prefix, model
     for name, field in model.model_fields.items():
+        below = f"{prefix}.{name}" if prefix else name
         if _is_section(field):
-            yield from _sections(field.annotation, f"{prefix}.{name}" if prefix else name)
+            yield from _sections(field.annotation, below)
+        elif item := _item(field.annotation):
+            yield from _sections(item, f"{below}[]")
 
 
 def _is_section(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _item(annotation: Any) -> type[BaseModel] | None:
+    """What a list is of, where that has keys of its own."""
+    inner = get_args(annotation)
+    described = get_origin(annotation) is tuple and isinstance(inner[0], type) and issubclass(inner[0], BaseModel)
+    return inner[0] if described else None
 
 
 def _section(prefix: str, model: type[BaseModel]) -> str:
@@ -138,6 +148,8 @@ def _kind(annotation: Any) -> str:
         return f"list of {_kind(inner[0])}"
     if origin is dict:
         return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mappings, see below"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", NoneType: "null"}
     return names[annotation]
 

@@ -1,12 +1,14 @@
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mlc.errors import UserError
-from mlc.evaluation.comparison import compare, model_table
+from mlc.evaluation.comparison import Evaluations, compare, model_table
 from mlc.evaluation.metrics import summarise, wilson
+from mlc.evaluation.paired import Stratum, change, share
 from mlc.evaluation.results import ROWS_SCHEMA, EvaluationResult
 
 EN, ES, SW = "eng_Latn", "spa_Latn", "swh_Latn"
@@ -116,7 +118,9 @@ def test_rounding_noise_is_no_difference():
     ]
     result = compare(results, baseline="base", candidate="consistency", metric="safety", resamples=200)
     assert result.value == 0
-    assert all(bound == 0 or abs(bound) > 1e-6 for bound in (result.low, result.high))
+    assert result.low == pytest.approx(-result.high)
+    in_resamples = compare(results, baseline="base", candidate="consistency", metric="balanced_accuracy", resamples=200)
+    assert all(bound == 0 or abs(bound) > 1e-6 for bound in (in_resamples.low, in_resamples.high))
 
 
 def test_order_of_results_does_not_matter(by_hand):
@@ -276,9 +280,12 @@ def test_safety_variance_is_that_of_the_paper():
     assert row.safety_variance == pytest.approx(100 / 6)
 
 
-def test_rates_at_the_edge_or_of_one_evaluation_have_wilson_intervals(by_hand):
+def test_rates_of_one_evaluation_have_wilson_intervals_and_others_are_clustered(by_hand):
     base, consistency = model_table(by_hand, resamples=50)
-    assert consistency.groups["other"].figures["safety"].estimate == wilson(2, 2)
+    # Two languages of two seeds, in which both harmful prompts are refused: two prompts, not eight.
+    edge = consistency.groups["other"].figures["safety"].estimate
+    assert edge == share([Stratum(np.ones((2, 4)))])
+    assert edge.low == pytest.approx(wilson(2, 2).low, abs=0.06)
     assert base.groups["english"].figures["safety"].estimate == wilson(1, 2)
 
 
@@ -288,3 +295,24 @@ def test_model_table_keeps_to_common_languages(by_hand):
     assert [row.model for row in rows] == ["base", "consistency", "another"]
     assert all(set(row.groups) == {"english"} for row in rows)
     assert math.isnan(rows[0].safety_variance)
+
+
+def test_changes_by_language_are_adjusted_for_their_number():
+    """Refused is a margin above 0. In Spanish 12 of 20 harmful prompts change, in Swahili 6, in English none."""
+    results = []
+    for language, gained in ((EN, 0), (ES, 12), (SW, 6)):
+        before = [1.0] * 5 + [-1.0] * 35
+        after = [1.0] * (5 + gained) + [-1.0] * (35 - gained)
+        results += [make_result("base", None, language, before), make_result("consistency", 0, language, after)]
+    found = Evaluations(results).by_language(baseline="base", candidate="consistency", metric="safety")
+    expected = {}
+    for language, gained in ((EN, 0), (ES, 12), (SW, 6)):
+        expected[language] = change([Stratum(np.array([[0.0]] * 5 + [[1.0]] * gained + [[0.0]] * (15 - gained)))])
+    assert list(found) == [EN, ES, SW]
+    for code, one in found.items():
+        assert astuple(one.estimate) == pytest.approx(astuple(expected[code].estimate))
+    assert found[ES].p == pytest.approx(3 * expected[ES].p)
+    assert found[SW].p == pytest.approx(2 * expected[SW].p)
+    assert found[EN].p == pytest.approx(1)
+    with pytest.raises(ValueError, match="a share or a selectivity"):
+        Evaluations(results).by_language(baseline="base", candidate="consistency", metric="auroc")

@@ -1,5 +1,6 @@
 """Configurations: the shipped ones, what a person may write, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -85,12 +86,56 @@ def test_every_unknown_key_is_an_error_that_names_a_near_one() -> None:
         (None, "qualty", "quality"),
         ("align", "learning_rates", "align.learning_rate"),
         ("translator", "beams", "translator.num_beams"),
-        ("gate", "min_safty", "gate.min_safety"),
     ):
         changed = {**values, **({wrong: 1} if section is None else {section: {wrong: 1}})}
         with pytest.raises(UserError, match="unknown") as caught:
             validate_config(changed)
         assert f"'{right}'" in str(caught.value)
+
+
+GATE = [{"figure": "unsure", "at_most": 0.1}]
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ({"conditions": [{"figur": "unsure", "at_most": 0.1}]}, "lacks 'gate.conditions.0.figure'"),
+        ({"conditions": [*GATE, {"figure": "unsure", "at_mos": 0.1}]}, r"did you mean 'gate.conditions.1.at_most'\?"),
+        ({"conditions": [{"figure": "safty", "at_most": 0.1}]}, "'gate.conditions.0.figure' has the value 'safty'"),
+        ({"conditions": [{"figure": "unsure"}]}, "must have one bound"),
+        ({"conditions": GATE, "nam": 1}, "did you mean 'gate.name'"),
+        ({"min_safety": 0.5}, "lacks 'gate.conditions'"),
+        ("severe", "no gate policy 'severe': give a YAML file, or one of margins, quickstart, strict"),
+        (7, "'gate' has the value 7"),
+    ],
+)
+def test_a_gate_that_is_wrong_is_told(gate: object, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_config("smoke", overrides={"gate": gate})
+
+
+def test_the_gate_by_name_file_and_mapping(tmp_path: Path) -> None:
+    assert load_config("smoke").gate.name == "quickstart"
+    assert load_config("nllb").gate.name == "strict"
+    plain = {"name": "x", "prompts": {"path": "p.jsonl"}, "languages": ["es"]}
+    assert validate_config(plain).gate.name == "strict"
+    assert load_config("smoke", overrides={"gate": {"conditions": GATE}}).gate.name == "own"
+    # Beside the configuration, wherever the command runs.
+    (tmp_path / "ours.yaml").write_text("conditions: [{figure: unsure, at_most: 0.2}]", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(json.dumps({**plain, "gate": "ours.yaml"}), encoding="utf-8")
+    found = load_config(str(tmp_path / "mine.yaml")).gate
+    assert (found.name, found.conditions[0].at_most) == ("ours", 0.2)
+    # What a run is given again is the same.
+    config = load_config("smoke")
+    assert validate_config(config.model_dump(mode="json")) == config
+
+
+def test_the_gate_compares_with_models_that_are_made() -> None:
+    against = {"conditions": [{"figure": "unsure", "at_most": 0.1, "against": "english-only"}]}
+    assert load_config("smoke", overrides={"gate": against}).gate.conditions
+    for models, words in ((["policy-edit"], "not among the models"), (["english-only"], "the candidate itself")):
+        with pytest.raises(UserError, match=words):
+            load_config("smoke", overrides={"gate": against, "models": models})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +150,7 @@ def test_every_unknown_key_is_an_error_that_names_a_near_one() -> None:
         for overrides in (
             {"align.learning_rate": float("inf")},
             {"align.consistency.weight": float("nan")},
-            {"gate.min_safety": float("nan")},
+            {"gate": {"conditions": [{"figure": "unsure", "at_most": float("nan")}]}},
             {"quality.default.length_z": float("-inf")},
             {"edit.gamma": float("inf")},
         )

@@ -115,7 +115,7 @@ def test_configurations(examples: int, tmp_path: Path) -> None:
 KEYS = (
     "name", "workspace", "storage", "languages", "seeds", "models", "candidate", "method", "prompts", "prompts.path",
     "prompts.limit", "policy.model", "align", "align.steps", "align.learning_rate", "align.consistency.layer",
-    "evaluation.references", "edit.layers", "gate.min_safety", "registry.model_name", "registry.tracking_uri",
+    "evaluation.references", "edit.layers", "gate", "gate.conditions", "registry.model_name", "registry.tracking_uri",
     "translator.endpoint", "quality.languages", "dataset", "x.y",
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -96,6 +97,7 @@ INCLUDED: dict[str, Any] = {
     "evaluation.refusal_openings": ["No"],
     "evaluation.compliance_openings": ["Yes"],
     "registry.tracking_uri": "sqlite:////nowhere.db",
+    "gate.conditions": [{"figure": "unsure", "at_most": 0.2}],
 }
 """Other values where one cannot be guessed from the type; every other setting is included too."""
 
@@ -103,6 +105,7 @@ INCLUDED: dict[str, Any] = {
 WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
+    "gate.": {"gate": {"conditions": [{"figure": "unsure", "at_most": 0.1}]}},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     **{
@@ -193,7 +196,7 @@ def test_a_setting_that_changes_no_result_changes_no_key(workspace: Path, tmp_pa
 
 def changed(workspace: Path, key: str) -> tuple[PipelineConfig, PipelineConfig]:
     """A configuration, and one that differs in one setting."""
-    context = next((given for start, given in WITH.items() if key.startswith(start)), {})
+    context = deepcopy(next((given for start, given in WITH.items() if key.startswith(start)), {}))
     before = smoke(workspace, **context)
     if key == "languages":
         return load_config("smoke", workspace=str(workspace)), before

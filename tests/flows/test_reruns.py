@@ -96,7 +96,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("english-only", *EVERYWHERE)
         | WITH_THE_TERM,
     ),
-    "the gate": ({"gate__max_over_refusal": 0.51}, {"report", "promote"}),
+    "the gate": ({"gate": "margins"}, {"report", "promote"}),
 }
 
 

@@ -32,7 +32,7 @@ APART = ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")
             ("mlc.evaluation.judges.openings", "mlc.quality", "mlc.translation", "mlc.training", "mlc.models"),
         ),
         ("report", "mlc.report.page", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
-        ("promote", "mlc.evaluation.gate", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.report")),
+        ("promote", "mlc.evaluation.gate.deciding", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.report")),
     ],
 )
 def test_stage_depends_on_its_own_part_of_the_library(stage: str, needs: str, spared: tuple[str, ...]) -> None:

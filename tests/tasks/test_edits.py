@@ -115,7 +115,7 @@ EDITS = (
     Edit("how a text is cut", "mlc/translation/sentences.py", "", "LONGEST = 3\n", TRANSLATION),
     Edit("how an edit is solved", "mlc/editing/solve.py", "", "RIDGE = 3\n", "edit"),
     Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
-    Edit("the gate", "mlc/evaluation/gate.py", "", "MARGIN = 3\n", "report promote"),
+    Edit("the gate", "mlc/evaluation/gate/deciding.py", "", "MARGIN = 3\n", "report promote"),
     Edit(
         "the registered model",
         "tasks/runtime/policy_pyfunc.py",

@@ -1,0 +1,91 @@
+"""The figures that conditions of a gate are about, taken from evaluations."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlc.evaluation.comparison import Evaluations
+from mlc.evaluation.gate.settings import Figure
+from mlc.evaluation.metrics import ANSWER_RATES
+from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
+
+_JUDGED = (*ANSWER_RATES, "selectivity")
+
+
+class Figures:
+    """Figures of several models, and their differences.
+
+    Args:
+        results: Evaluations of the models, seeds and languages.
+    """
+
+    def __init__(self, results: Sequence[EvaluationResult]) -> None:
+        self._results = results
+        self._evaluations: dict[tuple[str, ...], Evaluations | None] = {}
+
+    def of(self, figure: Figure, classes: tuple[str, ...], model: str, languages: tuple[str, ...]) -> Estimate | None:
+        """The mean of a figure over languages and seeds.
+
+        Args:
+            figure: Which figure.
+            classes: Only prompts of these kinds; all of them if empty.
+            model: Name of the model.
+            languages: NLLB codes.
+
+        Returns:
+            The figure with its interval; NaN with ``n`` 0 where it could not be measured, None where answers were given
+            and the judge does not know a language.
+        """
+        evaluations = self._of_classes(classes)
+        if evaluations is None or not _there(evaluations, model, languages):
+            return MISSING
+        if self._not_judged(figure, model, languages):
+            return None
+        return evaluations.average(model, languages, figure).estimate
+
+    def change(
+        self, figure: Figure, classes: tuple[str, ...], candidate: str, other: str, languages: tuple[str, ...]
+    ) -> Estimate | None:
+        """The same of one model minus another, paired by prompt.
+
+        Args:
+            figure: As in :meth:`of`, like the next.
+            classes: As there.
+            candidate: Name of the model.
+            other: Name of the model that is taken away.
+            languages: NLLB codes.
+        """
+        evaluations = self._of_classes(classes)
+        if evaluations is None or not all(_there(evaluations, model, languages) for model in (candidate, other)):
+            return MISSING
+        if any(self._not_judged(figure, model, languages) for model in (candidate, other)):
+            return None
+        return evaluations.compare(baseline=other, candidate=candidate, languages=languages, metric=figure)
+
+    def _of_classes(self, classes: tuple[str, ...]) -> Evaluations | None:
+        """Evaluations of the prompts of some kinds; None where there is none in any of them."""
+        if classes not in self._evaluations:
+            chosen = [replace(one, rows=_only(one.rows, classes)) for one in self._results]
+            chosen = [one for one in chosen if pc.any(pc.equal(one.rows["split"], "test")).as_py()]
+            self._evaluations[classes] = Evaluations(chosen) if chosen else None
+        return self._evaluations[classes]
+
+    def _not_judged(self, figure: Figure, model: str, languages: tuple[str, ...]) -> bool:
+        if figure not in _JUDGED:
+            return False
+        own = [
+            one.outcomes.filter(pc.equal(one.outcomes["judge"], one.summary.judge))["outcome"]
+            for one in self._results
+            if one.summary.model == model and one.summary.language in languages and len(one.outcomes)
+        ]
+        return any(outcomes.null_count == len(outcomes) for outcomes in own)
+
+
+def _only(rows: pa.Table, classes: tuple[str, ...]) -> pa.Table:
+    return rows.filter(pc.is_in(rows["kind"], pa.array(classes, pa.string()))) if classes else rows
+
+
+def _there(evaluations: Evaluations, model: str, languages: tuple[str, ...]) -> bool:
+    return bool(languages) and model in evaluations.models and set(languages) <= set(evaluations.languages(model))

@@ -1,0 +1,51 @@
+"""Finding the policy of a gate by its name or file."""
+
+from pathlib import Path
+from typing import Any
+
+from mlc.errors import UserError
+from mlc.evaluation.gate.settings import GateSettings
+from mlc.shipped import SHIPPED_PREFIX, resolve_path, shipped_data
+from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
+
+DEFAULT_POLICY = "strict"
+"""The policy where a configuration names none."""
+
+
+def shipped_policies() -> list[str]:
+    """Names of the shipped policies."""
+    return sorted(path.stem for path in shipped_data("gates").glob("*.yaml"))
+
+
+def default_policy() -> GateSettings:
+    """The policy of a configuration that names none."""
+    return GateSettings.model_validate(read_policy(DEFAULT_POLICY, Path()))
+
+
+def read_policy(location: str, base: Path) -> dict[str, Any]:
+    """The plain values of a policy.
+
+    Args:
+        location: Name of a shipped policy, or a YAML file.
+        base: Folder that relative paths start from.
+
+    Raises:
+        UserError: There is no such policy, or it cannot be read.
+    """
+    name = location.removeprefix(f"{SHIPPED_PREFIX}gates/").removesuffix(".yaml")
+    shipped = name in shipped_policies() and (location == name or location.startswith(SHIPPED_PREFIX))
+    path = shipped_data(f"gates/{name}.yaml") if shipped else resolve_path(location, base)
+    if not path.is_file():
+        raise UserError(
+            f"There is no gate policy {location!r}: give a YAML file, or one of {', '.join(shipped_policies())}."
+        )
+    try:
+        with path.open(encoding="utf-8") as handle:
+            values = parse_yaml(handle.read(LONGEST + 1))
+    except YamlProblem as problem:
+        raise UserError(f"The gate policy {location!r} {problem}: correct it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The gate policy {location!r} cannot be read ({error}): check the file.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"The gate policy {location!r} is not a mapping with conditions: see the shipped ones.")
+    return {"name": path.stem, **values}

@@ -1,0 +1,72 @@
+"""The live champion of the registry, as one more model that a run can evaluate."""
+
+from dataclasses import dataclass
+
+from mlc.methods.method import CHAMPION
+from mlc.store import ArtifactRef
+from mlc.store.names import is_artifact
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER
+from tasks.runtime.models import Model
+from tasks.runtime.registry import champion_beside, checkpoint_of, fetch_version
+from tasks.runtime.run import Run
+from tasks.runtime.settings import PolicySettings, RegistrySettings
+
+_FILES = f"artifacts/{CHECKPOINT_FOLDER}"
+"""Where a registered model keeps its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion that a candidate would replace."""
+
+    version: str
+    """In the registry."""
+    model: Model | None
+    """The model, with weights of its own; None where they cannot be had, so that nothing can be measured."""
+
+
+def find_champion(run: Run, candidate: Model, settings: RegistrySettings) -> Champion | None:
+    """Finds the champion and its weights: the checkpoint in the store, else the files of the registry.
+
+    A plan copies nothing from the registry, and knows the model only if its weights are there already.
+
+    Args:
+        run: The run.
+        candidate: The model that would replace it.
+        settings: The registry.
+
+    Returns:
+        The champion; None where there is none yet, or none but the candidate itself.
+
+    Raises:
+        UserError: The registry cannot be reached.
+    """
+    version = champion_beside(settings, run.workspace, candidate.checkpoint.key)
+    if version is None:
+        return None
+    weights = _weights(run, settings, version)
+    return Champion(version, None if weights is None else Model(CHAMPION, None, weights, candidate.device))
+
+
+def _weights(run: Run, settings: RegistrySettings, version: str) -> ArtifactRef | PolicySettings | None:
+    key = checkpoint_of(settings, run.workspace, version)
+    found = _stored(run, key) if key else None
+    if found or run.planning:
+        return found
+    folder = fetch_version(settings, run.workspace, version)
+    if folder is None or not (folder / _FILES / "config.json").is_file():
+        run.display.note(
+            f"The champion, version {version} of {settings.model_name!r}, has no checkpoint that can be read: nothing "
+            "can be compared with it."
+        )
+        return None
+    return PolicySettings(model=str(folder / _FILES))
+
+
+def _stored(run: Run, key: str) -> ArtifactRef | None:
+    """A checkpoint in this place by its key, whichever stage made it."""
+    store = run.store
+    for folder in sorted(store.root.iterdir()):
+        if is_artifact(folder.name, key) and (folder / key / CHECKPOINT_FOLDER).is_dir():
+            return store.glance(folder.name, key) if run.planning else store.find(folder.name, key)
+    return None
