@@ -85,7 +85,7 @@ class RunSummary:
     report: str
     """Path of the report."""
     left_out: list[str]
-    """What training went without, in sentences."""
+    """What the run went without, in sentences."""
     seconds: float
 
 
@@ -133,8 +133,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
 
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
-    training = {"prompts": data.prompts, **({"training set": data.joined} if data.joined else {})}
-    report = publish_report.submit(run, results, verdicts, models, training, report_facts(config, kept), config.gate)
+    given = {"prompts": data.prompts, "held-out prompts": held_out[ENGLISH].suite}
+    given |= {"training set": data.joined} if data.joined else {}
+    report = publish_report.submit(run, results, verdicts, models, given, report_facts(config, kept), config.gate)
     candidate = made[config.roles.candidate][0]
     told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
     version = register_model.submit(run, candidate, results, report, told, config.registry)
