@@ -91,7 +91,7 @@ class RunSummary:
     report: str
     """Path of the report."""
     left_out: list[str]
-    """What training went without, in sentences."""
+    """What the run went without, in sentences."""
     seconds: float
 
 
@@ -147,9 +147,10 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     compared = {**results, **evaluate_champion(run, config, champion, held_out)}
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
-    training = {"prompts": given, "overlap": overlap, **({"training set": data.joined} if data.joined else {})}
+    read = {"prompts": given, "held-out prompts": held_out[ENGLISH].suite, "overlap": overlap}
+    read |= {"training set": data.joined} if data.joined else {}
     facts = report_facts(config, champion, kept, licences)
-    report = publish_report.submit(run, compared, verdicts, models, training, facts, config.gate)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     # Without the champion's: another champion makes no other version.
     version = register_model.submit(run, candidate, results, report, told, config.registry)

@@ -64,7 +64,7 @@ def publish_report(
     results: Mapping[str, ArtifactRef],
     verdicts: Mapping[str, ArtifactRef],
     models: Sequence[Model],
-    training: Mapping[str, ArtifactRef],
+    given: Mapping[str, ArtifactRef],
     facts: ReportFacts,
     gate: GateSettings,
 ) -> ArtifactRef:
@@ -75,7 +75,8 @@ def publish_report(
         results: Evaluations of every model, seed and language.
         verdicts: The filter's artifacts by language.
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
-        training: The training prompts and the training set by what they are called, for what they went without.
+        given: The prompts, the held-out prompts and the training set by what they are called, for what they went
+            without.
         facts: What to say of the configuration.
         gate: The policy, whose outcome the report shows.
 
@@ -89,7 +90,7 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
-            **training,
+            **given,
         },
     )
 
@@ -98,7 +99,7 @@ def publish_report(
         from mlc.report import Gate, ReportData, render
 
         read = read_evaluations(map(run.store.folder, results.values()))
-        made = {**training, **{model.label: model.checkpoint for model in models}}
+        made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(

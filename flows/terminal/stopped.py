@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+STOPPED = "Stopped; what is finished is kept, and the next run goes on from there."
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -29,7 +30,7 @@ def told_when_stopped(console: Console) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated):
-        console.print("Stopped; what is finished is kept, and the next run goes on from there.", highlight=False)
+        console.print(STOPPED, highlight=False)
         raise
     finally:
         if signal.getsignal(signal.SIGTERM) is _terminate:

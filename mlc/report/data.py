@@ -59,5 +59,5 @@ class ReportData:
     kept: Sequence[str] = ()
     """Sentences without their full stop: which results a person kept although code or a library had changed."""
     left_out: Sequence[tuple[str, LeftOut]] = ()
-    """What training went without: in which of its parts, and how much."""
+    """What the run went without: in which of its parts, and how much."""
     gate: Gate | None = None

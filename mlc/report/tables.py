@@ -184,7 +184,7 @@ def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
 
 
 def left_out_table(left_out: Sequence[tuple[str, LeftOut]]) -> Table | None:
-    """What training went without, by the part of it; None where nothing is left out."""
+    """What the run went without, by the part of it; None where nothing is left out."""
     if not left_out:
         return None
     blocks: dict[str, list[Line]] = {}

@@ -77,7 +77,7 @@ def left_out_of(store: ArtifactStore, ref: ArtifactRef) -> list[LeftOut]:
 
 
 def left_out_in_words(store: ArtifactStore, report: ArtifactRef) -> list[str]:
-    """Sentences, without their full stops, on all that the training of a run went without."""
+    """Sentences, without their full stops, on all that a run went without."""
     counts: list[dict[str, Any]] = json.loads((store.folder(report) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
     return [f"{count.pop('where')}: {LeftOut(**count).sentence}" for count in counts]
 
