@@ -24,7 +24,7 @@ from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import AlignSettings
-from mlc.translation.settings import TranslatorSettings
+from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
 from tasks.runtime.settings import (
@@ -66,7 +66,7 @@ class PipelineConfig(Settings):
     candidate: str = ""
     """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
     against must be among them."""
-    translator: TranslatorSettings = Field(default_factory=TranslatorSettings)
+    translator: ChainSettings = Field(default_factory=ChainSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
@@ -195,6 +195,10 @@ class PipelineConfig(Settings):
         told = {
             "policy": _model_name(self.policy.model),
             "translator": _model_name(self.translator.model),
+            **{
+                f"fallback {number}": _model_name(fallback.model)
+                for number, fallback in enumerate(self.translator.fallbacks, start=1)
+            },
             "languages": ", ".join(self.languages),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
@@ -475,13 +479,18 @@ def _may_be_a_path(text: str) -> bool:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    translator = values.get("translator")
+    fallbacks = translator.get("fallbacks") if isinstance(translator, dict) else None
     for section, key in PATH_KEYS:
-        part = values.get(section)
-        if not isinstance(part, dict):
-            continue
-        location = part.get(key)
-        if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
-            part[key] = str(folder / location)
+        parts = [values.get(section)]
+        if section == "translator" and isinstance(fallbacks, list):
+            parts += fallbacks
+        for part in parts:
+            if not isinstance(part, dict):
+                continue
+            location = part.get(key)
+            if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
+                part[key] = str(folder / location)
 
 
 def _is_there(path: Path) -> bool:
@@ -524,6 +533,9 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     model: type[BaseModel] | None = PipelineConfig
     keyed = False
     for part in location[:-1]:
+        if isinstance(part, int):
+            # Of a list, whose members are described by its type.
+            continue
         if keyed:
             # A language, a script or the like: what is below it is described by the mapping's values.
             keyed = False
