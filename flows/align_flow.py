@@ -63,7 +63,7 @@ from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
-from tasks.translate import translate
+from tasks.translate import retranslate, translate
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -110,7 +110,10 @@ class TrainingData:
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     licences = require_licences(config)
-    require_translatable(config.translator, config.languages)
+    require_translatable(config.translator.first, config.languages)
+    for language in config.languages:
+        for _, fallback in config.translator.after_it(language):
+            require_translatable(fallback, (language,))
     policy = Model(BASE, None, config.policy, config.policy.device)
     tell_where(run, config)
     require_policy(run, policy)
@@ -129,7 +132,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     if any(method.translates for method in methods):
         translations = translate_all(run, config, prompts, config.languages)
         signals = measure_all(run, config, translations)
-        verdicts = filter_all(run, config, signals)
+        verdicts = fall_back(run, config, filter_all(run, config, signals))
     evaluations = evaluate_everywhere(run, config, policy, held_out)
     # A failure so far ends the run before anything is trained.
     data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts))
@@ -232,7 +235,8 @@ def ingest_held_out(run: Run, config: PipelineConfig, english: Future) -> dict[s
     human = tuple(language for language in config.languages if language in references)
     machine = tuple(language for language in config.languages if language not in references)
     texts = {language: ingest_suite.submit(run, config.evaluation, language) for language in human}
-    texts |= translate_all(run, config, english, machine, subject="held-out")
+    translations = translate_all(run, config, english, machine, subject="held-out")
+    texts |= {language: fill_gaps(run, config, language, future) for language, future in translations.items()}
     held_out = {ENGLISH: HeldOut(english, english)}
     return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
 
@@ -242,9 +246,17 @@ def translate_all(
 ) -> dict[str, Future]:
     """One translation a language; whichever comes first reads the prompts for all of them."""
     return {
-        language: translate.submit(run, prompts, language, config.translator, subject=subject, together=languages)
+        language: translate.submit(run, prompts, language, config.translator.first, subject=subject, together=languages)
         for language in languages
     }
+
+
+def fill_gaps(run: Run, config: PipelineConfig, language: str, translations: Future) -> Future:
+    """Held-out prompts that a translator refused, by the fallbacks for the language."""
+    for number, fallback in config.translator.after_it(language):
+        subject = f"held-out fallback {number}"
+        translations = retranslate.submit(run, translations, language, fallback, number, subject)
+    return translations
 
 
 def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
@@ -256,7 +268,7 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
     if not config.quality.model_signals:
         return signals
     return {
-        language: measure_model_signals.submit(run, future, language, config.quality, config.translator)
+        language: measure_model_signals.submit(run, future, language, config.quality, config.translator.first)
         for language, future in signals.items()
     }
 
@@ -264,9 +276,36 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
 def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
     """One verdict on every translation."""
     return {
-        language: filter_translations.submit(run, future, language, config.quality)
+        language: filter_translations.submit(
+            run, future, language, config.quality, last=not config.translator.after_it(language)
+        )
         for language, future in signals.items()
     }
+
+
+def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) -> dict[str, Future]:
+    """The verdicts after the fallbacks: each is asked for what has no translation yet that the filter keeps."""
+    better = dict(verdicts)
+    for language in verdicts:
+        chain = config.translator.after_it(language)
+        for number, fallback in chain:
+            subject = f"fallback {number}"
+            again = retranslate.submit(run, better[language], language, fallback, number, subject)
+            signals = measure_signals.submit(run, again, language, config.quality, subject=subject)
+            if config.quality.model_signals:
+                signals = measure_model_signals.submit(
+                    run, signals, language, config.quality, config.translator.first, subject=subject
+                )
+            better[language] = filter_translations.submit(
+                run,
+                signals,
+                language,
+                config.quality,
+                earlier=better[language],
+                subject=subject,
+                last=number == chain[-1][0],
+            )
+    return better
 
 
 def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[str, Future]) -> Future | None:

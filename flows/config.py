@@ -4,7 +4,7 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -26,7 +26,7 @@ from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import AlignSettings
-from mlc.translation.settings import TranslatorSettings
+from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
 from tasks.runtime.settings import (
@@ -68,7 +68,7 @@ class PipelineConfig(Settings):
     candidate: str = ""
     """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
     against must be among them."""
-    translator: TranslatorSettings = Field(default_factory=TranslatorSettings)
+    translator: ChainSettings = Field(default_factory=ChainSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
@@ -213,6 +213,10 @@ class PipelineConfig(Settings):
         told = {
             "policy": _model_name(self.policy.model),
             "translator": _model_name(self.translator.model),
+            **{
+                f"fallback {number}": _model_name(fallback.model)
+                for number, fallback in enumerate(self.translator.fallbacks, start=1)
+            },
             "languages": ", ".join(self.languages),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
@@ -274,6 +278,8 @@ PATH_KEYS = (
     ("policy", "model"),
     ("translator", "model"),
     ("translator", "prompt"),
+    ("translator", "fallbacks", "model"),
+    ("translator", "fallbacks", "prompt"),
     ("align", "teacher"),
     ("evaluation", "validation"),
     ("evaluation", "test"),
@@ -505,7 +511,8 @@ def _require_sound(value: Any, *place: str) -> None:
     elif isinstance(value, str):
         if "\0" in value or _SURROGATE.search(value):
             raise UserError(f"The configuration key {key!r} has a text with NUL or half a letter in it: take it out.")
-        if place in (*PATH_KEYS, ("workspace",)) and not _may_be_a_path(value):
+        named = tuple(part for part in place if not part.isdigit())
+        if named in (*PATH_KEYS, ("workspace",)) and not _may_be_a_path(value):
             raise UserError(f"The configuration key {key!r} has a path with a name that is too long: shorten it.")
 
 
@@ -517,14 +524,22 @@ def _may_be_a_path(text: str) -> bool:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     for *sections, key in PATH_KEYS:
-        part: Any = values
-        for section in sections:
-            part = part.get(section) if isinstance(part, dict) else None
-        if not isinstance(part, dict):
-            continue
-        location = part.get(key)
-        if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
-            part[key] = str(folder / location)
+        for part in _parts_at(values, sections):
+            location = part.get(key)
+            if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
+                part[key] = str(folder / location)
+
+
+def _parts_at(values: Any, sections: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The mappings at a place; a list on the way stands for each of its members."""
+    if isinstance(values, list):
+        for member in values:
+            yield from _parts_at(member, sections)
+    elif isinstance(values, dict):
+        if sections:
+            yield from _parts_at(values.get(sections[0]), sections[1:])
+        else:
+            yield values
 
 
 def _is_there(path: Path) -> bool:
@@ -568,6 +583,7 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     keyed = False
     for part in location[:-1]:
         if isinstance(part, int):
+            # Of a list, whose members are described by its type.
             continue
         if keyed:
             # A language, a script or the like: what is below it is described by the mapping's values.

@@ -26,6 +26,10 @@ def licences_of(config: PipelineConfig) -> tuple[Licence, ...]:
         licence_of("policy", policy.model, declared=policy.licence, revision=policy.revision),
         licence_of("translator", translator.model, declared=translator.licence, revision=translator.revision),
     ]
+    found += [
+        licence_of(f"fallback {number}", fallback.model, declared=fallback.licence, revision=fallback.revision)
+        for number, fallback in enumerate(translator.fallbacks, start=1)
+    ]
     if teacher and any(method.recipe == "train" for method in in_order(config.models)):
         found.append(licence_of("teacher", teacher))
     return tuple(found)

@@ -34,7 +34,7 @@ from tasks.runtime.settings import Roles
 from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
-    from mlc.report import FunnelRow
+    from mlc.report import FunnelRow, TranslatorRow
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
@@ -107,10 +107,13 @@ def publish_report(
             settings={
                 **facts.settings,
                 "training starts from": _starts(run, models),
-                "prompts that are there twice": _overlaps(run, training),
+                "prompts that are there twice": _overlaps(run, given),
             },
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
+            translators=[
+                row for language in sorted(verdicts) for row in _translators(run, language, verdicts[language])
+            ],
             training_logs={
                 (model.method, model.seed): _training_log(folder)
                 for model, folder in folders.items()
@@ -188,6 +191,16 @@ def _funnel(folder: Path) -> "list[FunnelRow]":
 
     rows = pq.read_table(folder / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
+
+
+def _translators(run: Run, language: str, verdicts: ArtifactRef) -> "list[TranslatorRow]":
+    """What each translator of a language brought; nothing where one was asked and refused nothing."""
+    from mlc.report import TranslatorRow
+
+    # A person may have kept verdicts of an earlier release.
+    counts = run.store.manifest(verdicts.kind, verdicts.key)["facts"].get("translators", [])
+    told = len(counts) > 1 or any(count["refused"] for count in counts)
+    return [TranslatorRow(language, **count) for count in counts] if told else []
 
 
 def _searches(folder: Path) -> dict[str, list[dict[str, Any]]]:

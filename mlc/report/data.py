@@ -20,6 +20,21 @@ class FunnelRow(NamedTuple):
     """Share of the language's rows, 0 to 1."""
 
 
+class TranslatorRow(NamedTuple):
+    """What one translator brought for one language."""
+
+    language: str
+    """NLLB code."""
+    translator: str
+    """``translator``, or ``fallback`` and its number."""
+    asked: int
+    """Prompts."""
+    refused: int
+    """Those of them that it refused to translate."""
+    kept: int
+    """Those whose translation by it is kept."""
+
+
 class Gate(NamedTuple):
     """The decision about promotion."""
 
@@ -42,6 +57,8 @@ class ReportData:
     results: Sequence[EvaluationResult]
     """One for each model, seed and language; their order does not matter."""
     funnel: Sequence[FunnelRow] = ()
+    translators: Sequence[TranslatorRow] = ()
+    """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""
     training_logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """By model and seed, one entry a step: ``step`` and any of ``loss``, ``alignment_loss``, ``consistency_loss``,
     ``collinearity``, ``between_prompt_cosine``."""

@@ -35,6 +35,7 @@ from mlc.report.tables import (
     mean_over_seeds,
     models_table,
     search_table,
+    translators_table,
 )
 from mlc.report.verdict import gate_sentence, verdict
 from mlc.report.wording import language_name, setting
@@ -82,6 +83,7 @@ def render(data: ReportData, folder: Path) -> None:
         languages=languages_table(evaluations, rows, results),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
+        translators=translators_table(data.translators),
         left_out=left_out_table(data.left_out),
         searches=search_table(data.searches, data.labels),
         settings={key: setting(value) for key, value in data.settings.items()},

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mlc.languages import resolve_languages
 from mlc.settings import Settings
 from mlc.urls import require_no_secret
 
@@ -80,3 +81,40 @@ class TranslatorSettings(Settings):
         if self.engine != "http" and (self.prompt or self.unit != "sentence" or self.answer != "plain"):
             raise ValueError("prompt, unit and answer belong to the engine http: set engine to http, or leave them out")
         return self
+
+
+class FallbackSettings(TranslatorSettings):
+    """A translator that is asked where those before it brought nothing usable."""
+
+    languages: tuple[str, ...] = ()
+    """Languages for which it is asked; all if left out."""
+
+    @field_validator("languages", mode="after")
+    @classmethod
+    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return resolve_languages(languages)
+
+
+class ChainSettings(TranslatorSettings):
+    """The translators of a pipeline, the first and those that are asked after it."""
+
+    fallbacks: tuple[FallbackSettings, ...] = ()
+    """Translators with keys of their own, as above, and ``languages``. Each is asked for the prompts that those before
+    it refused or left without a translation that passes the filter; the filter decides which translation is kept."""
+
+    @property
+    def first(self) -> TranslatorSettings:
+        """The translator that is asked first."""
+        return TranslatorSettings.model_validate(self.model_dump(exclude={"fallbacks"}))
+
+    def after_it(self, language: str) -> tuple[tuple[int, TranslatorSettings], ...]:
+        """The fallbacks for a language, with their numbers, counted from 1.
+
+        Args:
+            language: NLLB code.
+        """
+        return tuple(
+            (number, TranslatorSettings.model_validate(fallback.model_dump(exclude={"languages"})))
+            for number, fallback in enumerate(self.fallbacks, start=1)
+            if not fallback.languages or language in fallback.languages
+        )

@@ -70,6 +70,7 @@ INCLUDED: dict[str, Any] = {
     "policy.chat_template_kwargs": {"enable_thinking": False},
     "translator.model": str(PROJECT / "data/nano"),
     "translator.licence": "mit",
+    "translator.fallbacks": [{"model": str(PROJECT / "data/nano"), "num_beams": 2}],
     "translator.precision": "bfloat16",
     "quality.languages": {"es": {"length_z": 3.0}},
     "quality.scripts": {"latn": {"length_z": 3.0}},

@@ -11,7 +11,7 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import EvaluationResult
 from mlc.languages import all_languages
-from mlc.report import render
+from mlc.report import TranslatorRow, render
 from mlc.report.verdict import verdict
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -277,3 +277,20 @@ def test_the_whole_search_is_shown(tmp_path, make_data):
         assert part in table, table
     assert "English AUROC fell by 0.030, at most 0.02" in table
     assert table.count("best") == 2  # the text above the table, and the winner
+
+
+def test_what_each_translator_brought(make_data, tmp_path):
+    rows = [
+        TranslatorRow("spa_Latn", "translator", 128, 31, 90),
+        TranslatorRow("spa_Latn", "fallback 1", 38, 0, 29),
+    ]
+    render(make_data(translators=rows), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    table = page[page.index("What each translator brought") :].partition("</table>")[0]
+    found = re.findall(r'<th scope="row" class="head">([^<]+)</th>(.*?)</tr>', table)
+    assert [(name, re.findall(r">(\d+)<", cells)) for name, cells in found] == [
+        ("translator", ["128", "31", "90"]),
+        ("fallback 1", ["38", "0", "29"]),
+    ]
+    render(make_data(), tmp_path)
+    assert "What each translator brought" not in (tmp_path / "report.html").read_text(encoding="utf-8")
