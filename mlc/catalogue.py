@@ -126,6 +126,15 @@ JUDGES = Catalogue(
             "openings": "openings:OPENINGS",
             "rules": "rules:RULES",
             "llm": "llm:LLM",
+            "qwen3guard": "guards.qwen3guard:QWEN3GUARD",
+            "polyguard": "guards.polyguard:POLYGUARD",
+            "llama-guard-3": "guards.llama_guard:LLAMA_GUARD_3",
+            "llama-guard-4": "guards.llama_guard:LLAMA_GUARD_4",
+            "wildguard": "guards.wildguard:WILDGUARD",
+            "shieldgemma": "guards.shieldgemma:SHIELDGEMMA",
+            "granite-guardian": "guards.granite_guardian:GRANITE_GUARDIAN",
+            "nemotron-safety-guard": "guards.nemotron:NEMOTRON_SAFETY_GUARD",
+            "crest": "guards.crest:CREST",
         }.items()
     },
 )

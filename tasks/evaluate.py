@@ -1,6 +1,7 @@
 """Stage ``evaluate``: judges what one model did in one language."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_SCHEMA, EvaluationResu
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
+from tasks.runtime.compute import loaded
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -52,7 +54,9 @@ def evaluate(
         judge itself said; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
-    chosen = choose(settings.judges, Surroundings(run.workspace / VERDICTS_FOLDER, run.should_stop))
+    chosen = choose(
+        settings.judges, Surroundings(run.workspace / VERDICTS_FOLDER, run.should_stop, partial(loaded, run))
+    )
     facts = {
         "role": model.method,
         "language": language,

@@ -4,7 +4,9 @@ Every stage that reads the settings of the evaluation has this in its closure, s
 a stage that judges puts :attr:`Chosen.key` into its own.
 """
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -26,6 +28,26 @@ VERDICTS_FOLDER = "verdicts"
 """Folder of a workspace that keeps what models said as judges."""
 
 
+_loaded: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+@contextmanager
+def keep_loaded(identity: str, device: str, load: Callable[[], Any]) -> Iterator[Any]:
+    """Gives a model to one thread at a time, loading it only if it is not the one that was used last.
+
+    Args:
+        identity: Tells it from all others.
+        device: Where it computes.
+        load: Loads it.
+    """
+    with _lock:
+        if identity not in _loaded:
+            _loaded.clear()
+            _loaded[identity] = load()
+        yield _loaded[identity]
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """Where a judge works."""
@@ -33,6 +55,8 @@ class Surroundings:
     folder: Path | None = None
     """Where it keeps what models said, so that nothing is asked twice; None for nowhere."""
     should_stop: ShouldStop = never
+    loaded: Callable[[str, str, Callable[[], Any]], AbstractContextManager[Any]] = keep_loaded
+    """Gives a model that computes here, as :func:`keep_loaded` does."""
 
 
 NOWHERE = Surroundings()
@@ -51,7 +75,6 @@ class ConfigurableJudge(Protocol):
     def settings_class(self) -> "type[JudgeSettings]":
         """Its settings; they may have fields without a default."""
 
-    @property
     def facts(self) -> Mapping[str, Any]:
         """What decides its verdicts beside its version, as plain data."""
 
@@ -81,7 +104,7 @@ class Chosen:
     def key(self) -> Any:
         """What it is, in the key of what it judged."""
         if isinstance(self.judge, ConfigurableJudge):
-            return {"name": self.name, "version": self.judge.version, "facts": dict(self.judge.facts)}
+            return {"name": self.name, "version": self.judge.version, "facts": dict(self.judge.facts())}
         return self.judge.version
 
 

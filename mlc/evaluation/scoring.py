@@ -1,4 +1,4 @@
-"""Scores of a policy on prompts: refusal margins, prompt states, greedy answers.
+"""Scores of a policy on prompts: refusal margins and prompt states.
 
 N prompts, H hidden size.
 """
@@ -190,43 +190,3 @@ def _continue(policy: Policy, inputs: dict[str, Any], cache: Any, target: Tensor
         use_cache=True,
     ).logits
     return logits
-
-
-def _stops_all(should_stop: ShouldStop) -> Callable[..., Tensor]:
-    def criterion(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        stop_if(should_stop)
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    return criterion
-
-
-@torch.inference_mode()
-def greedy_answers(
-    policy: Policy, texts: Sequence[str], *, max_new_tokens: int, should_stop: ShouldStop = never
-) -> list[str]:
-    """Answers prompts greedily.
-
-    Args:
-        policy: The model.
-        texts: Prompts without template.
-        max_new_tokens: Longest answer in tokens.
-        should_stop: Looked at after each token.
-
-    Raises:
-        Stopped: It was asked to stop.
-    """
-    if not texts:
-        return []
-    batch = pad_prompts([encode_prompt(policy.tokenizer, text) for text in texts], policy.pad_token, side="left")
-    batch = batch.to(policy.model.device)
-    output = policy.model.generate(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=policy.pad_token,
-        eos_token_id=list(policy.stop_tokens),
-        stopping_criteria=[_stops_all(should_stop)],
-    )
-    answers = policy.tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    return [answer.removeprefix(policy.lead) for answer in answers]

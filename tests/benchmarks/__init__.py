@@ -7,6 +7,7 @@ BENCHMARKS = (
     "dpo",
     "gpu",
     "scoring",
+    "answers",
     "filter",
     "quality",
     "kept",

@@ -1,5 +1,6 @@
 """A real server on this machine that speaks OpenAI's chat protocol, and fails as it is told to."""
 
+import contextlib
 import json
 import threading
 import time
@@ -42,11 +43,12 @@ class ChatServer:
                 self.send_header("Content-Length", str(len(answer) + (status == 200 and here.cuts(answer))))
                 self.end_headers()
                 half = len(answer) // 2
-                self.wfile.write(answer[:half])
-                if here.slow and status == 200:
-                    self.wfile.flush()
-                    time.sleep(here.slow)
-                self.wfile.write(answer[half:])
+                # Whoever does not wait any longer hangs up.
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(answer[:half])
+                    if here.slow and status == 200:
+                        time.sleep(here.slow)
+                    self.wfile.write(answer[half:])
 
             def log_message(self, *arguments: object) -> None:
                 pass

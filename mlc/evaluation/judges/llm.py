@@ -98,9 +98,8 @@ class LlmJudge:
         declared = self._settings.languages if self._settings else None
         return None if declared is None else frozenset(declared)
 
-    @property
     def facts(self) -> Mapping[str, Any]:
-        return {**(self._settings.deciding() if self._settings else {}), "instruction": INSTRUCTION}
+        return {**self.settings.deciding(), "instruction": INSTRUCTION}
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Asks about every answer that is one, several at once.
@@ -144,7 +143,7 @@ class LlmJudge:
 
     @cached_property
     def _kept(self) -> KeptReplies:
-        return KeptReplies(self._surroundings.folder, {"judge": "llm", "version": self.version, **self.facts})
+        return KeptReplies(self._surroundings.folder, {"judge": "llm", "version": self.version, **self.facts()})
 
 
 def endpoint_of(settings: Any) -> Server:

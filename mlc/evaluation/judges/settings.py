@@ -69,8 +69,10 @@ class LlmSettings(ModelJudgeSettings):
 class GuardSettings(ModelJudgeSettings):
     """A model that was trained to judge safety, loaded here or behind an endpoint."""
 
-    outside_key = ModelJudgeSettings.outside_key | {"device", "batch_tokens", "model", "revision", "allow_pickle"}
-    # The identity of the model stands for where it is.
+    # What the model is stands in the facts of the judge.
+    outside_key = ModelJudgeSettings.outside_key | {
+        "model", "revision", "allow_pickle", "endpoint", "device", "batch_size",
+    }  # fmt: skip
 
     model: str | None = None
     """Hub id or folder; with an endpoint its name there. That of the card if left out."""
@@ -84,11 +86,25 @@ class GuardSettings(ModelJudgeSettings):
     """Where to compute; ``auto`` takes an accelerator if there is one."""
     precision: GuardPrecision = "auto"
     """Numbers to compute with; ``auto`` is what the checkpoint holds."""
-    batch_tokens: int = Field(default=8192, ge=1)
-    """Longest prompt of a batch in tokens, times prompts; changes no verdict."""
+    batch_size: int = Field(default=8, ge=1)
+    """Prompts in a batch; changes no verdict."""
 
     @model_validator(mode="after")
     def _names_a_model(self) -> Self:
         if self.endpoint is not None and self.model is None:
             raise ValueError("with an endpoint, model is the name of the model there: set it")
         return self
+
+
+class Qwen3GuardSettings(GuardSettings):
+    """Qwen3Guard-Gen."""
+
+    strict: bool = True
+    """Whether ``Controversial`` counts as unsafe."""
+
+
+class ShieldGemmaSettings(GuardSettings):
+    """ShieldGemma."""
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a violation from which on an answer counts as unsafe."""
