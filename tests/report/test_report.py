@@ -11,7 +11,7 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import EvaluationResult
 from mlc.languages import all_languages
-from mlc.report import render
+from mlc.report import Gate, render
 from mlc.report.verdict import verdict
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -105,7 +105,18 @@ def test_page_warns(rendered):
     assert "set on the English validation prompts" in text
     assert "The nano translator is a toy" in text
     assert "† The test prompts in Modern Standard Arabic were translated by machine" in text
-    assert "The gate is not passed. Over-refusal in Swahili" in text
+
+
+def test_the_page_says_whether_it_may_be_released(rendered, tmp_path, make_data, data):
+    _, text = read_page(rendered)
+    assert (
+        "May not be released, by the policy strict: 1 of 2 checks of the gate failed: "
+        "harmless refused − champion (worst: Swahili)." in text
+    )
+    assert "harmless refused − champion worst: Swahili +0.120 [+0.020, +0.220] ≤ 0.05 (95 %) failed 40" in text
+    passed = Gate(True, "quickstart", [row for row in data.gate.checks if row["passed"]])
+    render(make_data(("eng_Latn", "spa_Latn"), (0,), gate=passed), tmp_path)
+    assert "May be released, by the policy quickstart: 1 check of the gate passed." in read_page(tmp_path)[1]
 
 
 def test_names_are_escaped(tmp_path, make_data):
