@@ -1,6 +1,7 @@
 import csv
 import re
 import threading
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ from mlc.evaluation.results import EvaluationResult
 from mlc.languages import all_languages
 from mlc.report import Gate, render
 from mlc.report.verdict import verdict
+from mlc.report.wording import interval, number, signed
 
 VOID = {"meta", "img", "br", "link", "input"}
 FILES = {
@@ -119,6 +121,29 @@ def test_the_page_says_whether_it_may_be_released(rendered, tmp_path, make_data,
     assert "May be released, by the policy quickstart: 1 check of the gate passed." in read_page(tmp_path)[1]
 
 
+def test_changes_by_language_are_tested_together(tmp_path, make_data):
+    languages = ("eng_Latn", "spa_Latn", "swh_Latn")
+    data = make_data(languages, (0,))
+    live = [
+        replace(result, summary=replace(result.summary, model="champion", seed=None))
+        for result in data.results
+        if result.summary.model == "english-only"
+    ]
+    labels = {**data.labels, "champion": "Champion, version 3"}
+    both = replace(data, results=[*data.results, *live], champion="champion", labels=labels)
+    render(both, tmp_path)
+    _, text = read_page(tmp_path)
+    evaluations = Evaluations(both.results, labels=labels)
+    for other, name in (("english-only", "English-only"), ("champion", "Champion, version 3")):
+        found = evaluations.by_language(baseline=other, candidate="consistency", metric="selectivity")["swh_Latn"]
+        shown = f"Swahili {signed(found.estimate.value)} {interval(found.estimate)} p {number(found.p, 3)}"
+        part = text[text.index(f"Consistency − {name} English") :]
+        assert shown.replace("\u00a0", " ") in part.replace("\u00a0", " ")
+    silent = [replace(result, outcomes=result.outcomes.slice(0, 0)) for result in data.results]
+    render(replace(data, results=silent), tmp_path)
+    assert "What changed" not in read_page(tmp_path)[1]
+
+
 def test_names_are_escaped(tmp_path, make_data):
     render(make_data(("eng_Latn",), (0,), name="<b>&", settings={"<i>": "<u>"}), tmp_path)
     page, text = read_page(tmp_path)
@@ -202,14 +227,14 @@ def test_english_alone(tmp_path, make_data):
     assert not (tmp_path / "representation.png").exists()
 
 
-def test_one_model_alone(tmp_path, make_data, make_result):
+def test_one_model_alone(tmp_path, make_data):
     render(make_data(results=[make_result("base", None, "spa_Latn")]), tmp_path)
     _, text = read_page(tmp_path)
     assert "Only Base was measured" in text
     assert "Difference" not in text
 
 
-def test_a_class_without_prompts(tmp_path, make_data, make_result):
+def test_a_class_without_prompts(tmp_path, make_data):
     results = []
     for model in ("base", "consistency"):
         full = make_result(model, None, "spa_Latn")
