@@ -227,14 +227,14 @@ def test_english_alone(tmp_path, make_data):
     assert not (tmp_path / "representation.png").exists()
 
 
-def test_one_model_alone(tmp_path, make_data):
+def test_one_model_alone(tmp_path, make_data, make_result):
     render(make_data(results=[make_result("base", None, "spa_Latn")]), tmp_path)
     _, text = read_page(tmp_path)
     assert "Only Base was measured" in text
     assert "Difference" not in text
 
 
-def test_a_class_without_prompts(tmp_path, make_data):
+def test_a_class_without_prompts(tmp_path, make_data, make_result):
     results = []
     for model in ("base", "consistency"):
         full = make_result(model, None, "spa_Latn")
