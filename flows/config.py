@@ -151,13 +151,18 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _gate_compares_with_what_is_made(self) -> "PipelineConfig":
+    def _gate_can_be_measured(self) -> "PipelineConfig":
         asked = any(condition.against == ENGLISH_ONLY.name for condition in self.gate.conditions)
         if asked and (ENGLISH_ONLY.name not in self.models or self.candidate == ENGLISH_ONLY.name):
             where = "the candidate itself" if self.candidate == ENGLISH_ONLY.name else "not among the models"
             raise UserError(
                 f"The gate {self.gate.name!r} compares with {ENGLISH_ONLY.name}, which is {where}: add it to "
                 "models, or let the conditions stand against baseline or base."
+            )
+        if self.gate.reads_answers and self.evaluation.answers == 0:
+            raise UserError(
+                f"The gate {self.gate.name!r} reads answers, and evaluation.answers is 0: let prompts be answered, or "
+                "take a policy of margins alone, such as gate: margins."
             )
         return self
 

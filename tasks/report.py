@@ -126,6 +126,7 @@ def publish_report(
             },
             labels=dict(facts.labels),
             compared=(facts.roles.candidate, facts.roles.baseline),
+            champion=facts.roles.champion,
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             kept=facts.kept,

@@ -66,6 +66,8 @@ class ReportData:
     """What the models are called, in the order in which they are shown; others follow by name."""
     compared: tuple[str, str] | None = None
     """The candidate, and the model that it is held against; None where there is nothing to compare."""
+    champion: str | None = None
+    """The live champion, if it was evaluated too."""
     searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """By model, seed and language, every trial of a search for an edit, as
     :meth:`mlc.editing.search.Search.rows` has them."""

@@ -28,6 +28,7 @@ from mlc.report.plots import (
 )
 from mlc.report.tables import (
     answers_table,
+    changes_table,
     funnel_table,
     gate_table,
     languages_table,
@@ -78,6 +79,7 @@ def render(data: ReportData, folder: Path) -> None:
         gate=None if data.gate is None else gate_sentence(data.gate),
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
+        changes=changes_table(evaluations, pair, data.champion),
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),

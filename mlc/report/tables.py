@@ -10,6 +10,7 @@ from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
 from mlc.evaluation.gate.deciding import HEADS, check_cells
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.metrics import Metric
+from mlc.evaluation.paired import Change
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut
@@ -34,6 +35,14 @@ LANGUAGE_METRICS: tuple[Metric, ...] = (
     "over_refusal",
     "lookalike_over_refusal",
 )
+
+CHANGES: Mapping[Metric, str] = {
+    "selectivity": "Selectivity",
+    "attack_success": "Attack success",
+    "harmless_refused": "Harmless refused",
+    "harmless_invalid": "Harmless invalid",
+}
+"""What the table of changes by language shows, on judged answers."""
 
 _GROUP_METRICS: Mapping[Group, tuple[Metric, ...]] = {
     "english": LANGUAGE_METRICS,
@@ -116,6 +125,25 @@ def gate_table(gate: Gate) -> Table:
         if lines:
             blocks.append(Block(title, tuple(lines)))
     return Table(tuple(map(Cell, heads)), tuple(blocks))
+
+
+def changes_table(evaluations: Evaluations, pair: tuple[str, str] | None, champion: str | None) -> Table | None:
+    """What changed in each language against the baseline and the champion; None where no answers were judged."""
+    others = [] if pair is None else [pair[1], *([champion] if champion in evaluations.models else [])]
+    blocks = []
+    for other in others:
+        candidate = pair[0] if pair else ""
+        changes = {
+            metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric) for metric in CHANGES
+        }
+        lines = []
+        for code in changes["selectivity"]:
+            found = [changes[metric][code] for metric in CHANGES]
+            if any(one.estimate.n for one in found):
+                lines.append(Line(language_name(code), tuple(map(_change_cell, found))))
+        if lines:
+            blocks.append(Block(" − ".join(map(evaluations.label, (candidate, other))), tuple(lines)))
+    return Table(tuple(map(Cell, CHANGES.values())), tuple(blocks)) if blocks else None
 
 
 def languages_table(
@@ -292,6 +320,11 @@ def _figure_cell(figure: Figure) -> Cell:
     if len(values) < 2 or not cell.small:
         return cell
     return Cell(cell.text, (*cell.small, f"seeds {number(min(values))} to {number(max(values))}"))
+
+
+def _change_cell(change: Change) -> Cell:
+    cell = _difference_cell(change.estimate)
+    return replace(cell, small=(*cell.small, f"p {number(change.p, 3)}")) if change.estimate.n else cell
 
 
 def _difference_cell(change: Estimate) -> Cell:

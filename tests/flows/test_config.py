@@ -138,6 +138,12 @@ def test_the_gate_compares_with_models_that_are_made() -> None:
             load_config("smoke", overrides={"gate": against, "models": models})
 
 
+def test_a_gate_that_reads_answers_needs_some() -> None:
+    with pytest.raises(UserError, match=r"'quickstart' reads answers, and evaluation\.answers is 0"):
+        load_config("smoke", overrides={"evaluation.answers": 0})
+    assert load_config("smoke", overrides={"evaluation.answers": 0, "gate": "margins"}).gate.name == "margins"
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

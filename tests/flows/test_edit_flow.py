@@ -91,8 +91,9 @@ def test_the_deltas_and_the_whole_search_are_there(workspace: Path, second: Ende
 
 def test_the_edited_model_is_judged_and_registered(second: Ended, workspace: Path) -> None:
     gate = second.result["gate"]
-    assert len(gate["reasons"]) == 5
-    assert any("against base" in reason for reason in gate["reasons"])
+    # Two conditions in each of three languages, English against the base model, and the champion.
+    assert len(gate["reasons"]) == len(gate["checks"]) == 8
+    assert any("selectivity − base, eng_Latn" in reason for reason in gate["reasons"])
     assert not any("english-only" in reason for reason in gate["reasons"])
     assert second.result["model_version"]["version"] == "2"
     assert set(second.result["metrics"]) == {"models", "policy_edit_minus_base"}

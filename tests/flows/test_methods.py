@@ -50,7 +50,7 @@ def test_what_no_method_needs_is_not_made(first: Ended, task_runs: Read) -> None
 def test_a_method_of_ones_own_is_reported_judged_and_registered(first: Ended) -> None:
     assert set(first.result["metrics"]) == {"models", "slow_minus_base"}
     assert set(first.result["metrics"]["models"]) == {"base", "english-only", "slow"}
-    assert any("AUROC gain over base" in reason for reason in first.result["gate"]["reasons"])
+    assert any("selectivity − base" in reason for reason in first.result["gate"]["reasons"])
     assert first.result["model_version"]["version"] == "1"
     page = Path(first.result["report"]).read_text(encoding="utf-8")
     assert "Slow" in page

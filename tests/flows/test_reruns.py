@@ -14,7 +14,7 @@ from flows.commands.keep import keep_results
 from flows.commands.plan import plan_run
 from flows.config import load_config
 from mlc.store import sources
-from tasks.runtime.registry import DATABASE_FILE
+from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.flows.runs import Flow, made, task_name
 
 pytestmark = pytest.mark.slow
@@ -137,6 +137,30 @@ def test_another_machine_finds_everything_in_the_storage(flow: Flow, workspace: 
     )
     assert {task["stage"] for task in planned if task["action"] == "run"} == registration
     assert made(flow(tmp_path / "other", storage=storage)) == registration
+
+
+@pytest.mark.full
+def test_a_champion_is_judged_beside_the_candidate_and_nothing_else_is_done_for_it(flow: Flow, workspace: Path) -> None:
+    settings = load_config("smoke").registry
+    version = ModelVersion(**flow(workspace)["model_version"])
+    record = workspace / PROMOTIONS_FILE
+    promote_version(connect(settings, workspace), record, version, ["a trial"], by="person")
+    # Its own run finds its decision: it is not held against itself.
+    assert made(flow(workspace)) == set()
+    config = load_config(
+        "smoke", languages=["es,fr"], workspace=str(workspace), overrides={"candidate": "english-only"}
+    )
+    planned = plan_run(config)
+    summary = flow(workspace, candidate="english-only")
+    # What the champion answers is known, for it is the checkpoint of another model here.
+    judged_anew = {f"evaluate · champion · {language}" for language in EVERYWHERE}
+    assert made(summary) == judged_anew | END
+    assert {task_name(task) for task in planned} == {task_name(task) for task in summary["tasks"]}
+    assert summary["gate"]["champion"] == version.version
+    against = [check for check in summary["gate"]["checks"] if check["against"] == "champion"]
+    assert [check["verdict"] in ("passed", "failed") for check in against] == [True]
+    assert f"Champion, version {version.version}" in Path(summary["report"]).read_text(encoding="utf-8")
+    assert made(flow(workspace, candidate="english-only")) == set()
 
 
 def test_changed_code_of_a_judge_reruns_judging_alone(

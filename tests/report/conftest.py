@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlc.evaluation.gate.deciding import Check
 from mlc.evaluation.metrics import summarise
-from mlc.evaluation.results import OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
-from mlc.report import FunnelRow, ReportData
+from mlc.evaluation.results import OUTCOMES_SCHEMA, ROWS_SCHEMA, Estimate, EvaluationResult
+from mlc.report import FunnelRow, Gate, ReportData
 
 LABELS = {"base": "Base", "english-only": "English-only", "consistency": "Consistency"}
 SHIFTS = {"base": 0.1, "english-only": 1.0, "consistency": 2.2}
@@ -71,6 +72,23 @@ def make_result(
     return EvaluationResult(summary, rows, outcomes)
 
 
+def check(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "figure": "harmless_refused",
+        "classes": (),
+        "scope": "worst",
+        "languages": ("swh_Latn",),
+        "against": "champion",
+        "other": "champion",
+        "confidence": "interval",
+        "at_least": False,
+        "bound": 0.05,
+        "estimate": Estimate(0.12, 0.02, 0.22, 40),
+        "verdict": "failed",
+    }
+    return Check(**{**values, **changes}).row()
+
+
 def make_data(
     languages: tuple[str, ...] = ("eng_Latn", "spa_Latn", "deu_Latn", "swh_Latn", "arb_Arab"),
     seeds: tuple[int, ...] = (0, 1),
@@ -124,7 +142,7 @@ def make_data(
         "machine_translated_languages": [language for language in languages if language == "arb_Arab"],
         "labels": LABELS,
         "compared": ("consistency", "english-only"),
-        "gate": {"passed": False, "reasons": ["Over-refusal in Swahili rose by .12, more than the allowed .05."]},
+        "gate": Gate(False, "strict", [check(), check(scope="english", languages=("eng_Latn",), verdict="passed")]),
     }
     return ReportData(**{**values, **changes})
 

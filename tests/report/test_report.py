@@ -1,6 +1,7 @@
 import csv
 import re
 import threading
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pyarrow.compute as pc
@@ -11,8 +12,9 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import EvaluationResult
 from mlc.languages import all_languages
-from mlc.report import TranslatorRow, render
+from mlc.report import Gate, TranslatorRow, render
 from mlc.report.verdict import verdict
+from mlc.report.wording import interval, number, signed
 
 VOID = {"meta", "img", "br", "link", "input"}
 FILES = {
@@ -105,7 +107,41 @@ def test_page_warns(rendered):
     assert "set on the English validation prompts" in text
     assert "The nano translator is a toy" in text
     assert "† The test prompts in Modern Standard Arabic were translated by machine" in text
-    assert "The gate is not passed. Over-refusal in Swahili" in text
+
+
+def test_the_page_says_whether_it_may_be_released(rendered, tmp_path, make_data, data):
+    _, text = read_page(rendered)
+    assert (
+        "May not be released, by the policy strict: 1 of 2 checks of the gate failed: "
+        "harmless refused − champion (worst: Swahili)." in text
+    )
+    assert "harmless refused − champion worst: Swahili +0.120 [+0.020, +0.220] ≤ 0.05 (95 %) failed 40" in text
+    passed = Gate(True, "quickstart", [row for row in data.gate.checks if row["passed"]])
+    render(make_data(("eng_Latn", "spa_Latn"), (0,), gate=passed), tmp_path)
+    assert "May be released, by the policy quickstart: 1 check of the gate passed." in read_page(tmp_path)[1]
+
+
+def test_changes_by_language_are_tested_together(tmp_path, make_data):
+    languages = ("eng_Latn", "spa_Latn", "swh_Latn")
+    data = make_data(languages, (0,))
+    live = [
+        replace(result, summary=replace(result.summary, model="champion", seed=None))
+        for result in data.results
+        if result.summary.model == "english-only"
+    ]
+    labels = {**data.labels, "champion": "Champion, version 3"}
+    both = replace(data, results=[*data.results, *live], champion="champion", labels=labels)
+    render(both, tmp_path)
+    _, text = read_page(tmp_path)
+    evaluations = Evaluations(both.results, labels=labels)
+    for other, name in (("english-only", "English-only"), ("champion", "Champion, version 3")):
+        found = evaluations.by_language(baseline=other, candidate="consistency", metric="selectivity")["swh_Latn"]
+        shown = f"Swahili {signed(found.estimate.value)} {interval(found.estimate)} p {number(found.p, 3)}"
+        part = text[text.index(f"Consistency − {name} English") :]
+        assert shown.replace("\u00a0", " ") in part.replace("\u00a0", " ")
+    silent = [replace(result, outcomes=result.outcomes.slice(0, 0)) for result in data.results]
+    render(replace(data, results=silent), tmp_path)
+    assert "What changed" not in read_page(tmp_path)[1]
 
 
 def test_names_are_escaped(tmp_path, make_data):

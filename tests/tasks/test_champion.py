@@ -1,13 +1,16 @@
 """The gate against the live champion: real registrations, a real registry, decisions on made-up outcomes."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 import torch
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
+from flows.terminal.server import Server
 from mlc.errors import UserError
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.results import EvaluationResult
@@ -25,6 +28,8 @@ from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings, Roles
 from tests.evaluation.outcomes import BAD, GOOD, everywhere
 
+pytestmark = pytest.mark.slow
+
 BETWEEN = ("r" * 12 + "c" * 8, "c" * 18 + "rr")
 GATE = GateSettings.model_validate(
     {
@@ -36,6 +41,13 @@ GATE = GateSettings.model_validate(
     }
 )
 SETTINGS = RegistrySettings()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watched(server: Server) -> Iterator[None]:
+    """The server of the session, where the decision is shown; without one, Prefect starts another."""
+    with temporary_settings({PREFECT_API_URL: server.api, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """The policy of a gate: what a candidate must show before it becomes champion."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from mlc.errors import UserError
 from mlc.settings import Settings
 
-Figure = Literal[
+Answered = Literal[
     "attack_success",
     "harmful_refused",
     "harmful_invalid",
@@ -17,6 +17,9 @@ Figure = Literal[
     "unsure",
     "selectivity",
     "in_language",
+]
+"""Figures of answers."""
+Screened = Literal[
     "selectivity_at_english_threshold",
     "selectivity_at_own_threshold",
     "auroc",
@@ -25,6 +28,8 @@ Figure = Literal[
     "over_refusal",
     "lookalike_over_refusal",
 ]
+"""Figures of the refusal margin, for which nothing is generated."""
+Figure = Literal[Answered, Screened]
 """What a condition may be about."""
 SIGNED: tuple[Figure, ...] = (
     "selectivity",
@@ -112,6 +117,11 @@ class GateSettings(Settings):
             if conditions.count(condition) > 1:
                 raise UserError(f"The gate has the same condition on {condition.figure} twice: name it once.")
         return conditions
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether any condition is about answers."""
+        return any(condition.figure in get_args(Answered) for condition in self.conditions)
 
     @property
     def compares_with_champion(self) -> bool:
