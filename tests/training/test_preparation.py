@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from mlc.errors import UserError
 from mlc.training.preparation import permutation, prepare_variants, variants_of
-from mlc.training.settings import ConsistencyConfig
+from mlc.training.settings import ConsistencyConfig, Terms
 
 
 def prepare(rows, tokenizer, seed=0, **config):
-    return prepare_variants(Dataset.from_list(rows), tokenizer, ConsistencyConfig.model_validate(config), seed=seed)
+    return prepare_variants(
+        Dataset.from_list(rows), tokenizer, Terms(ConsistencyConfig.model_validate(config)), seed=seed
+    )
 
 
 def texts(prepared, tokenizer):
