@@ -61,7 +61,12 @@ def test_each_continuation_is_said_as_after_its_prompt_alone(sharp, monkeypatch,
             assert means[row, number].item() == pytest.approx(picked.mean().item() if tokens else 0.0, abs=1e-4)
     batch = batch_of(sharp)
     states = prompt_states(
-        sharp.model, batch.input_ids, batch.attention_mask, layer=2, pool="last_content", content_mask=batch.content_mask
+        sharp.model,
+        batch.input_ids,
+        batch.attention_mask,
+        layer=2,
+        pool="last_content",
+        content_mask=batch.content_mask,
     )
     torch.testing.assert_close(said.states, states, rtol=1e-4, atol=1e-4)
 
