@@ -15,7 +15,7 @@ from prefect.states import Cancelled
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
-from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
+from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order, resolve_method
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
@@ -293,12 +293,14 @@ def kept_in(run: Run) -> tuple[str, ...]:
 def report_facts(config: PipelineConfig, kept: tuple[str, ...]) -> ReportFacts:
     """What the report says of the configuration, and of results that were kept."""
     references = human_references(config)
+    controls = map(resolve_method, resolve_method(config.candidate).controls)
     return ReportFacts(
         settings=config.summary(),
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=config.roles,
         kept=kept,
+        controls=tuple((method.name, method.label) for method in controls),
         labels=((BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)),
     )
 
