@@ -17,7 +17,7 @@ from flows.licences import require_licences
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
-from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order
+from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
@@ -379,6 +379,7 @@ def report_facts(
     labels = [(BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)]
     if champion:
         labels.append((CHAMPION, f"Champion, version {champion.version}"))
+    controls = map(resolve_method, resolve_method(config.candidate).controls)
     return ReportFacts(
         settings=config.summary() | {f"licence of the {role}": told for role, told in licences.items()},
         trained_languages=config.languages,
@@ -386,6 +387,7 @@ def report_facts(
         roles=replace(config.roles, champion=CHAMPION if champion else None),
         kept=kept,
         labels=tuple(labels),
+        controls=tuple((method.name, method.label) for method in controls),
     )
 
 

@@ -20,12 +20,13 @@ from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
+from mlc.methods.needs import require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
-from mlc.training.settings import AlignSettings
+from mlc.training.settings import TRANSLATED_SHARE, AlignSettings, OpeningSettings
 from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
@@ -168,19 +169,26 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
-        given = self.align.consistency.language_weights
-        if given is None:
-            return self
-        weights = {resolve_language(name).code: weight for name, weight in given.items()}
-        for code in weights:
-            if code not in (ENGLISH, *self.languages):
-                raise UserError(
-                    f"The language {code} has a weight in align.consistency.language_weights but is not trained: add "
-                    "it to languages, or take its weight out."
-                )
-        term = self.align.consistency.model_copy(update={"language_weights": weights})
-        # The only way to a field of a frozen model from inside it.
-        object.__setattr__(self, "align", self.align.model_copy(update={"consistency": term}))
+        terms = {}
+        for name, term in vars(self.align.terms).items():
+            weights = {resolve_language(given).code: each for given, each in (term.language_weights or {}).items()}
+            for code in weights:
+                if code not in (ENGLISH, *self.languages):
+                    raise UserError(
+                        f"The language {code} has a weight in align.{name}.language_weights but is not trained: add it "
+                        "to languages, or take its weight out."
+                    )
+            if term.language_weights is not None:
+                terms[name] = term.model_copy(update={"language_weights": weights})
+        if terms:
+            # The only way to a field of a frozen model from inside it.
+            object.__setattr__(self, "align", self.align.model_copy(update=terms))
+        return self
+
+    @model_validator(mode="after")
+    def _openings_are_apart(self) -> "PipelineConfig":
+        measured = (*self.evaluation.refusal_openings, *self.evaluation.compliance_openings)
+        require_own_openings(in_order(self.models), self.align, measured)
         return self
 
     @model_validator(mode="after")
@@ -229,6 +237,9 @@ class PipelineConfig(Settings):
         words = {
             "align": self._alignment_in_words,
             "align.consistency": self._term_in_words,
+            "align.decision": self._decision_in_words,
+            "align.answer": self._answer_in_words,
+            "align.translated": self._translated_in_words,
             "edit": self._edit_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
@@ -257,6 +268,27 @@ class PipelineConfig(Settings):
             "extractor": "none" if term.dim is None else f"linear, {term.dim}",
             "control": term.control,
         }
+
+    def _decision_in_words(self) -> dict[str, str]:
+        term = self.align.decision
+        return {
+            "decision weight": f"{term.weight or term.usual_weight:g}",
+            "decision difference": f"{term.difference}, {term.delta:g}" if term.difference == "huber" else "squared",
+            **_openings_in_words("decision", term),
+        }
+
+    def _answer_in_words(self) -> dict[str, str]:
+        term = self.align.answer
+        return {
+            "answer weight": f"{term.weight or term.usual_weight:g}",
+            "answer divergence": f"{term.divergence}, {term.tokens} tokens of the {term.source} answer",
+            "answer teacher": "the model itself" if term.teacher == "self" else "a copy from the start",
+            "answers to harmless prompts": term.harmless,
+            **_openings_in_words("answer", term),
+        }
+
+    def _translated_in_words(self) -> dict[str, str]:
+        return {"translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}"}
 
     def _edit_in_words(self) -> dict[str, str]:
         edit = self.edit
@@ -296,6 +328,11 @@ PATH_KEYS = (
 
 def _weights_in_words(weights: Mapping[str, float] | None) -> str:
     return "equal" if not weights else ", ".join(f"{code} {weight:g}" for code, weight in sorted(weights.items()))
+
+
+def _openings_in_words(name: str, term: OpeningSettings) -> dict[str, str]:
+    both = (term.refusal_openings, term.compliance_openings)
+    return {f"{name} openings": " / ".join(", ".join(map(repr, openings)) for openings in both)}
 
 
 def _model_name(location: str) -> str:

@@ -147,14 +147,30 @@ REFUSALS = Catalogue(
 )
 """Readers of what translators write in place of a translation."""
 
+
+def _with_controls(name: str, place: str) -> dict[str, str]:
+    """A method that reads translations, and its controls, which stand in the same file."""
+    module = f"mlc.methods.{place}"
+    return {
+        name: module,
+        f"{name}-shuffled": f"{module.partition(':')[0]}:SHUFFLED",
+        f"{name}-shuffled-within-class": f"{module.partition(':')[0]}:SHUFFLED_WITHIN_CLASS",
+        f"{name}-permuted-labels": f"{module.partition(':')[0]}:PERMUTED_LABELS",
+    }
+
+
 METHODS = Catalogue(
     "method",
     "mlc.methods.method:Method",
     {
         "english-only": "mlc.methods.english_only:ENGLISH_ONLY",
-        "consistency": "mlc.methods.consistency:CONSISTENCY",
-        "consistency-shuffled": "mlc.methods.consistency:SHUFFLED",
-        "consistency-shuffled-within-class": "mlc.methods.consistency:SHUFFLED_WITHIN_CLASS",
+        "english-more-steps": "mlc.methods.controls:ENGLISH_MORE_STEPS",
+        **_with_controls("consistency", "consistency:CONSISTENCY"),
+        **_with_controls("answer", "answer:ANSWER"),
+        **_with_controls("decision", "decision:DECISION"),
+        **_with_controls("consistency+answer", "consistency_answer:CONSISTENCY_ANSWER"),
+        **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
+        **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",
         "consistency+edit": "mlc.methods.edit:CONSISTENCY_EDIT",

@@ -56,6 +56,8 @@ class ReportFacts:
     """Names of the models and what they are called, in the order in which they are shown."""
     kept: tuple[str, ...] = ()
     """See :func:`mlc.store.keeping.kept_sentences`."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """Names of the candidate's controls and what they are called, whether the run has them or not."""
 
 
 @stage_task("report", "report")
@@ -127,6 +129,7 @@ def publish_report(
             labels=dict(facts.labels),
             compared=(facts.roles.candidate, facts.roles.baseline),
             champion=facts.roles.champion,
+            controls=dict(facts.controls),
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             kept=facts.kept,

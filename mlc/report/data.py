@@ -61,13 +61,15 @@ class ReportData:
     """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""
     training_logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """By model and seed, one entry a step: ``step`` and any of ``loss``, ``alignment_loss``, ``consistency_loss``,
-    ``collinearity``, ``between_prompt_cosine``."""
+    ``decision_loss``, ``answer_loss``, ``collinearity``, ``between_prompt_cosine``."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """What the models are called, in the order in which they are shown; others follow by name."""
     compared: tuple[str, str] | None = None
     """The candidate, and the model that it is held against; None where there is nothing to compare."""
     champion: str | None = None
     """The live champion, if it was evaluated too."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """What the candidate's controls are called, by name; also of those that were not measured."""
     searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """By model, seed and language, every trial of a search for an edit, as
     :meth:`mlc.editing.search.Search.rows` has them."""

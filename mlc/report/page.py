@@ -75,7 +75,7 @@ def render(data: ReportData, folder: Path) -> None:
         (folder / FUNNEL_FILE).write_text(funnel_csv(data.funnel), encoding="utf-8", newline="")
     page = _template().render(
         name=data.name,
-        verdict=verdict(evaluations, pair),
+        verdict=verdict(evaluations, pair, data.controls),
         gate=None if data.gate is None else gate_sentence(data.gate),
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),

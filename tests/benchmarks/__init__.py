@@ -4,6 +4,7 @@ BENCHMARKS = (
     "loss",
     "states",
     "sft",
+    "terms",
     "dpo",
     "gpu",
     "scoring",

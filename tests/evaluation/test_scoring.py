@@ -89,7 +89,7 @@ def test_margins_equal_the_plain_computation(policy, refusal, compliance):
 @pytest.mark.parametrize("layer", [0, 2, -1])
 def test_rows_that_cannot_be_packed_have_the_same_scores(policy, monkeypatch, layer):
     packed = score(policy, layer=layer)
-    monkeypatch.setattr("mlc.evaluation.scoring.pack_rows", lambda *_: None)
+    monkeypatch.setattr("mlc.models.continuations.pack_rows", lambda *_: None)
     cached = score(policy, layer=layer)
     np.testing.assert_allclose(packed.margins, cached.margins, atol=1e-5)
     np.testing.assert_allclose(packed.states, cached.states, atol=1e-4)

@@ -88,6 +88,16 @@ INCLUDED: dict[str, Any] = {
     "edit.layers": "all",
     "align.consistency.language_weights": {"es": 2.0},
     "align.consistency.layer": 1,
+    **{
+        f"align.{term}.{name}": value
+        for term in ("decision", "answer")
+        for name, value in {
+            "language_weights": {"es": 2.0},
+            "prompts_per_step": 1,
+            "refusal_openings": ["Never"],
+            "compliance_openings": ["Gladly"],
+        }.items()
+    },
     "align.beta": 0.3,
     "align.carrier": "orpo",
     "evaluation.columns": {"prompt": "prompt"},
@@ -109,6 +119,9 @@ WITH: dict[str, dict[str, Any]] = {
     "gate.": {"gate": {"conditions": [{"figure": "unsure", "at_most": 0.1}]}},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
+    "align.decision.": {"method": "decision"},
+    "align.answer.": {"method": "answer"},
+    "align.translated.": {"method": "translated-sft"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

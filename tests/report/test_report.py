@@ -278,6 +278,23 @@ def test_verdict_follows_the_interval(make_result, before, after, tone, words):
     assert "AUROC in English" in said.beside
 
 
+def test_a_claim_names_the_controls_that_it_passed(make_result):
+    shifts = {"english-only": 0.0, "answer": 6.0, "answer-shuffled": 0.0, "answer-permuted-labels": 6.0}
+    results = [
+        make_result(model, 0, language, shift=shift)
+        for model, shift in shifts.items()
+        for language in ("eng_Latn", "spa_Latn")
+    ]
+    evaluations = Evaluations(results, labels={"answer": "Answer"})
+    controls = {"answer-shuffled": "Shuffled", "answer-permuted-labels": "Permuted", "english-more-steps": "Longer"}
+    said = verdict(evaluations, ("answer", "english-only"), controls).controls.replace("\u00a0", " ")
+    passed, not_passed, not_run = said.split(". ")
+    assert re.fullmatch(r"Controls of Answer passed: Shuffled \(\+\.\d\d \[\.\d\d, \.\d\d\] AUROC\)", passed)
+    assert not_passed.startswith("Controls not passed: Permuted (")
+    assert not_run == "Controls not in this run: Longer."
+    assert verdict(evaluations, ("answer", "english-only")).controls == ""
+
+
 def test_any_two_models_can_be_compared(make_result):
     results = [
         make_result(model, 0, language, shift=shift)
