@@ -111,6 +111,7 @@ SIGNALS = Catalogue(
             "reverse": "reverse:REVERSE",
             "round_trip": "round_trip:ROUND_TRIP",
             "meaning": "meaning:MEANING",
+            "estimate": "estimate:ESTIMATE",
         }.items()
     },
 )
