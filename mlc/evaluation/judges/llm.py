@@ -99,7 +99,7 @@ class LlmJudge:
         return None if declared is None else frozenset(declared)
 
     def facts(self) -> Mapping[str, Any]:
-        return {**self.settings.deciding(), "instruction": INSTRUCTION}
+        return self.settings.deciding()
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Asks about every answer that is one, several at once.
