@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlc.chat.client import FIRST_DELAY, ONE_REQUEST, ChatClient, Request, Server
+from mlc.chat.client import FIRST_DELAY, ONE_REQUEST, ChatClient, Request, Server, Usage
 from mlc.errors import UserError
 from mlc.evaluation.choosing import NOWHERE, Surroundings
 from mlc.evaluation.judges.judge import Answer, Outcome, Verdict
@@ -99,7 +99,12 @@ class LlmJudge:
         return None if declared is None else frozenset(declared)
 
     def facts(self) -> Mapping[str, Any]:
-        return {**self.settings.deciding(), "instruction": INSTRUCTION}
+        return self.settings.deciding()
+
+    @property
+    def usage(self) -> Usage | None:
+        """Requests and tokens so far; None until it is configured."""
+        return self._client.usage if self._settings else None
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Asks about every answer that is one, several at once.
