@@ -2,23 +2,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
+TORCH := torch==2.13.0
+PIP := -m pip install --quiet --disable-pip-version-check
 WORKSPACE ?= workspace
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test test-all faults lint bench ui lock clean
+.PHONY: setup quickstart test test-all faults lint audit sbom bench ui lock clean
 
 setup: $(VENV)/.ready
 
-# torch comes first: in the lock it would bring whatever build the index prefers.
+# torch comes first, and without a hash: in the lock it would bring whatever build the index prefers.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "Setting up $(VENV): about 2.5 GB of packages, a few minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python $(PIP) "$(TORCH)"
+	$(BIN)/python $(PIP) --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python $(PIP) --no-deps --editable .
 	@touch $@
 
 quickstart: setup
@@ -48,9 +51,26 @@ bench: setup
 ui: setup
 	$(BIN)/mlc ui --workspace $(WORKSPACE)
 
-# After changing dependencies in pyproject.toml: install them, then write down what is installed.
-lock:
-	$(BIN)/python -m pip freeze --exclude-editable --exclude torch > requirements.lock
+# After changing dependencies in pyproject.toml: install them, then write down what is installed, with the hashes of all
+# files of each release.
+LOCKED := $(AUDIT)/bin/uv pip compile --quiet --no-header --no-annotate --generate-hashes
+lock: $(AUDIT)/.ready
+	$(BIN)/python -m pip freeze --exclude-editable --exclude torch | $(LOCKED) --no-deps - --output-file requirements.lock
+	$(LOCKED) --upgrade --universal --group audit --output-file requirements-audit.lock
+
+$(AUDIT)/.ready: requirements-audit.lock
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python $(PIP) --no-deps --require-hashes -r requirements-audit.lock
+	@touch $@
+
+# Our code, and the advisories on the packages; says so where those cannot be reached. Licences are among the tests.
+audit: $(AUDIT)/.ready
+	$(AUDIT)/bin/python -m tests.supply code
+	$(AUDIT)/bin/python -m tests.supply advisories "$(TORCH)"
+
+# What is installed, with licences, as CycloneDX.
+sbom: setup $(AUDIT)/.ready
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(AUDIT) build dist sbom.json

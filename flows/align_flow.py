@@ -13,9 +13,11 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.config import PipelineConfig, load_config, validate_config
+from flows.licences import require_licences
+from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
 from mlc.languages import ENGLISH
-from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order
+from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
@@ -34,6 +36,7 @@ from tasks.generate import generate
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
 from tasks.model_signals import measure_model_signals
+from tasks.overlap import separate
 from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
@@ -41,6 +44,7 @@ from tasks.runtime.artifacts import (
     PROMPTS_FILE,
     HeldOut,
     Translated,
+    facts_of,
     left_out_in_words,
     left_out_of,
     read_decision,
@@ -59,7 +63,7 @@ from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
-from tasks.translate import translate
+from tasks.translate import retranslate, translate
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -87,7 +91,7 @@ class RunSummary:
     report: str
     """Path of the report."""
     left_out: list[str]
-    """What training went without, in sentences."""
+    """What the run went without, in sentences."""
     seconds: float
 
 
@@ -105,22 +109,30 @@ class TrainingData:
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
-    require_translatable(config.translator, config.languages)
+    licences = require_licences(config)
+    require_translatable(config.translator.first, config.languages)
+    for language in config.languages:
+        for _, fallback in config.translator.after_it(language):
+            require_translatable(fallback, (language,))
     policy = Model(BASE, None, config.policy, config.policy.device)
     tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
-    prompts = ingest.submit(run, config.prompts)
-    check_prompts(run, config, prompts.result())
-    held_out = ingest_held_out(run, config)
+    given = ingest.submit(run, config.prompts)
+    check_prompts(run, config, given.result())
+    suite = ingest_suite.submit(run, config.evaluation, ENGLISH)
+    overlap = separate.submit(run, given, suite, config.prompts)
+    check_overlap(run, config, overlap.result())
+    prompts = overlap if config.prompts.remove_overlap else given
+    held_out = ingest_held_out(run, config, suite)
 
     verdicts = {}
     if any(method.translates for method in methods):
         translations = translate_all(run, config, prompts, config.languages)
         signals = measure_all(run, config, translations)
-        verdicts = filter_all(run, config, signals)
+        verdicts = fall_back(run, config, filter_all(run, config, signals))
     evaluations = evaluate_everywhere(run, config, policy, held_out)
     # A failure so far ends the run before anything is trained.
     data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts))
@@ -138,10 +150,11 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     compared = {**results, **evaluate_champion(run, config, champion, held_out)}
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
-    training = {"prompts": data.prompts, **({"training set": data.joined} if data.joined else {})}
-    facts = report_facts(config, champion, kept)
-    report = publish_report.submit(run, compared, verdicts, models, training, facts, config.gate)
-    told = config.summary() | ({"kept": "; ".join(kept)} if kept else {})
+    read = {"prompts": given, "held-out prompts": held_out[ENGLISH].suite, "overlap": overlap}
+    read |= {"training set": data.joined} if data.joined else {}
+    facts = report_facts(config, champion, kept, licences)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
+    told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     # Without the champion's: another champion makes no other version.
     version = register_model.submit(run, candidate, results, report, told, config.registry)
     number = champion.version if champion else None
@@ -159,6 +172,15 @@ def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> Non
     """Checks that the training prompts hold what the methods need, before they are translated."""
     rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
     require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
+
+
+def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef) -> None:
+    """Tells which prompts are there twice, and that too many held-out ones are trained on."""
+    found = read_overlaps(facts_of(run.store, overlap))
+    require_little_overlap(found, config.prompts.max_overlap)
+    for part in found:
+        if part.rows:
+            run.display.note(f"{part.sentence}.")
 
 
 def train_all(
@@ -207,14 +229,14 @@ MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit
 """How the models of a method come about, by its recipe."""
 
 
-def ingest_held_out(run: Run, config: PipelineConfig) -> dict[str, HeldOut]:
+def ingest_held_out(run: Run, config: PipelineConfig, english: Future) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
-    english = ingest_suite.submit(run, config.evaluation, ENGLISH)
     references = human_references(config)
     human = tuple(language for language in config.languages if language in references)
     machine = tuple(language for language in config.languages if language not in references)
     texts = {language: ingest_suite.submit(run, config.evaluation, language) for language in human}
-    texts |= translate_all(run, config, english, machine, subject="held-out")
+    translations = translate_all(run, config, english, machine, subject="held-out")
+    texts |= {language: fill_gaps(run, config, language, future) for language, future in translations.items()}
     held_out = {ENGLISH: HeldOut(english, english)}
     return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
 
@@ -224,9 +246,17 @@ def translate_all(
 ) -> dict[str, Future]:
     """One translation a language; whichever comes first reads the prompts for all of them."""
     return {
-        language: translate.submit(run, prompts, language, config.translator, subject=subject, together=languages)
+        language: translate.submit(run, prompts, language, config.translator.first, subject=subject, together=languages)
         for language in languages
     }
+
+
+def fill_gaps(run: Run, config: PipelineConfig, language: str, translations: Future) -> Future:
+    """Held-out prompts that a translator refused, by the fallbacks for the language."""
+    for number, fallback in config.translator.after_it(language):
+        subject = f"held-out fallback {number}"
+        translations = retranslate.submit(run, translations, language, fallback, number, subject)
+    return translations
 
 
 def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
@@ -238,7 +268,7 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
     if not config.quality.model_signals:
         return signals
     return {
-        language: measure_model_signals.submit(run, future, language, config.quality, config.translator)
+        language: measure_model_signals.submit(run, future, language, config.quality, config.translator.first)
         for language, future in signals.items()
     }
 
@@ -246,9 +276,36 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
 def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
     """One verdict on every translation."""
     return {
-        language: filter_translations.submit(run, future, language, config.quality)
+        language: filter_translations.submit(
+            run, future, language, config.quality, last=not config.translator.after_it(language)
+        )
         for language, future in signals.items()
     }
+
+
+def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) -> dict[str, Future]:
+    """The verdicts after the fallbacks: each is asked for what has no translation yet that the filter keeps."""
+    better = dict(verdicts)
+    for language in verdicts:
+        chain = config.translator.after_it(language)
+        for number, fallback in chain:
+            subject = f"fallback {number}"
+            again = retranslate.submit(run, better[language], language, fallback, number, subject)
+            signals = measure_signals.submit(run, again, language, config.quality, subject=subject)
+            if config.quality.model_signals:
+                signals = measure_model_signals.submit(
+                    run, signals, language, config.quality, config.translator.first, subject=subject
+                )
+            better[language] = filter_translations.submit(
+                run,
+                signals,
+                language,
+                config.quality,
+                earlier=better[language],
+                subject=subject,
+                last=number == chain[-1][0],
+            )
+    return better
 
 
 def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[str, Future]) -> Future | None:
@@ -314,19 +371,23 @@ def kept_in(run: Run) -> tuple[str, ...]:
     return kept_sentences(run.store, there)
 
 
-def report_facts(config: PipelineConfig, champion: Champion | None, kept: tuple[str, ...]) -> ReportFacts:
-    """What the report says of the configuration, of the champion, and of results that were kept."""
+def report_facts(
+    config: PipelineConfig, champion: Champion | None, kept: tuple[str, ...], licences: Mapping[str, str]
+) -> ReportFacts:
+    """What the report says of the configuration, its models' licences, the champion, and results that were kept."""
     references = human_references(config)
     labels = [(BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)]
     if champion:
         labels.append((CHAMPION, f"Champion, version {champion.version}"))
+    controls = map(resolve_method, resolve_method(config.candidate).controls)
     return ReportFacts(
-        settings=config.summary(),
+        settings=config.summary() | {f"licence of the {role}": told for role, told in licences.items()},
         trained_languages=config.languages,
         machine_translated_languages=tuple(code for code in config.languages if code not in references),
         roles=replace(config.roles, champion=CHAMPION if champion else None),
         kept=kept,
         labels=tuple(labels),
+        controls=tuple((method.name, method.label) for method in controls),
     )
 
 

@@ -4,7 +4,7 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -20,13 +20,14 @@ from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
+from mlc.methods.needs import require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
-from mlc.training.settings import AlignSettings
-from mlc.translation.settings import TranslatorSettings
+from mlc.training.settings import TRANSLATED_SHARE, AlignSettings, OpeningSettings
+from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
 from tasks.runtime.settings import (
@@ -68,7 +69,7 @@ class PipelineConfig(Settings):
     candidate: str = ""
     """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
     against must be among them."""
-    translator: TranslatorSettings = Field(default_factory=TranslatorSettings)
+    translator: ChainSettings = Field(default_factory=ChainSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
@@ -168,19 +169,26 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
-        given = self.align.consistency.language_weights
-        if given is None:
-            return self
-        weights = {resolve_language(name).code: weight for name, weight in given.items()}
-        for code in weights:
-            if code not in (ENGLISH, *self.languages):
-                raise UserError(
-                    f"The language {code} has a weight in align.consistency.language_weights but is not trained: add "
-                    "it to languages, or take its weight out."
-                )
-        term = self.align.consistency.model_copy(update={"language_weights": weights})
-        # The only way to a field of a frozen model from inside it.
-        object.__setattr__(self, "align", self.align.model_copy(update={"consistency": term}))
+        terms = {}
+        for name, term in vars(self.align.terms).items():
+            weights = {resolve_language(given).code: each for given, each in (term.language_weights or {}).items()}
+            for code in weights:
+                if code not in (ENGLISH, *self.languages):
+                    raise UserError(
+                        f"The language {code} has a weight in align.{name}.language_weights but is not trained: add it "
+                        "to languages, or take its weight out."
+                    )
+            if term.language_weights is not None:
+                terms[name] = term.model_copy(update={"language_weights": weights})
+        if terms:
+            # The only way to a field of a frozen model from inside it.
+            object.__setattr__(self, "align", self.align.model_copy(update=terms))
+        return self
+
+    @model_validator(mode="after")
+    def _openings_are_apart(self) -> "PipelineConfig":
+        measured = (*self.evaluation.refusal_openings, *self.evaluation.compliance_openings)
+        require_own_openings(in_order(self.models), self.align, measured)
         return self
 
     @model_validator(mode="after")
@@ -218,6 +226,10 @@ class PipelineConfig(Settings):
         told = {
             "policy": _model_name(self.policy.model),
             "translator": _model_name(self.translator.model),
+            **{
+                f"fallback {number}": _model_name(fallback.model)
+                for number, fallback in enumerate(self.translator.fallbacks, start=1)
+            },
             "languages": ", ".join(self.languages),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
@@ -225,6 +237,9 @@ class PipelineConfig(Settings):
         words = {
             "align": self._alignment_in_words,
             "align.consistency": self._term_in_words,
+            "align.decision": self._decision_in_words,
+            "align.answer": self._answer_in_words,
+            "align.translated": self._translated_in_words,
             "edit": self._edit_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
@@ -254,6 +269,27 @@ class PipelineConfig(Settings):
             "control": term.control,
         }
 
+    def _decision_in_words(self) -> dict[str, str]:
+        term = self.align.decision
+        return {
+            "decision weight": f"{term.weight or term.usual_weight:g}",
+            "decision difference": f"{term.difference}, {term.delta:g}" if term.difference == "huber" else "squared",
+            **_openings_in_words("decision", term),
+        }
+
+    def _answer_in_words(self) -> dict[str, str]:
+        term = self.align.answer
+        return {
+            "answer weight": f"{term.weight or term.usual_weight:g}",
+            "answer divergence": f"{term.divergence}, {term.tokens} tokens of the {term.source} answer",
+            "answer teacher": "the model itself" if term.teacher == "self" else "a copy from the start",
+            "answers to harmless prompts": term.harmless,
+            **_openings_in_words("answer", term),
+        }
+
+    def _translated_in_words(self) -> dict[str, str]:
+        return {"translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}"}
+
     def _edit_in_words(self) -> dict[str, str]:
         edit = self.edit
         layers = edit.layers if isinstance(edit.layers, str) else ", ".join(map(str, edit.layers))
@@ -278,6 +314,9 @@ PATH_KEYS = (
     ("prompts", "path"),
     ("policy", "model"),
     ("translator", "model"),
+    ("translator", "prompt"),
+    ("translator", "fallbacks", "model"),
+    ("translator", "fallbacks", "prompt"),
     ("align", "teacher"),
     ("evaluation", "validation"),
     ("evaluation", "test"),
@@ -289,6 +328,11 @@ PATH_KEYS = (
 
 def _weights_in_words(weights: Mapping[str, float] | None) -> str:
     return "equal" if not weights else ", ".join(f"{code} {weight:g}" for code, weight in sorted(weights.items()))
+
+
+def _openings_in_words(name: str, term: OpeningSettings) -> dict[str, str]:
+    both = (term.refusal_openings, term.compliance_openings)
+    return {f"{name} openings": " / ".join(", ".join(map(repr, openings)) for openings in both)}
 
 
 def _model_name(location: str) -> str:
@@ -419,6 +463,10 @@ class _EditAlone(Settings):
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
 
 
+class _PolicyAlone(Settings):
+    policy: PolicySettings
+
+
 def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
     """Settings of the section ``edit`` from ``key=value`` texts, such as ``rank=8`` or ``units.z_threshold=3``.
 
@@ -430,6 +478,24 @@ def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
         _set(values, f"edit.{key.removeprefix('edit.')}", value)
     try:
         return _EditAlone.model_validate(values).edit
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def parse_policy(model: str, variables: Iterable[str] = (), *, allow_pickle: bool = False) -> PolicySettings:
+    """The settings of a policy that a command loads by itself.
+
+    Args:
+        model: Where it is.
+        variables: Variables of its chat template as ``name=value`` texts.
+        allow_pickle: Whether weights that are not safetensors may be read.
+
+    Raises:
+        UserError: The first thing that is wrong, in one sentence.
+    """
+    given = {"model": model, "allow_pickle": allow_pickle, "chat_template_kwargs": parse_overrides(variables)}
+    try:
+        return _PolicyAlone.model_validate({"policy": given}).policy
     except ValidationError as error:
         raise _explained(error) from None
 
@@ -487,7 +553,8 @@ def _require_sound(value: Any, *place: str) -> None:
     elif isinstance(value, str):
         if "\0" in value or _SURROGATE.search(value):
             raise UserError(f"The configuration key {key!r} has a text with NUL or half a letter in it: take it out.")
-        if place in (*PATH_KEYS, ("workspace",)) and not _may_be_a_path(value):
+        named = tuple(part for part in place if not part.isdigit())
+        if named in (*PATH_KEYS, ("workspace",)) and not _may_be_a_path(value):
             raise UserError(f"The configuration key {key!r} has a path with a name that is too long: shorten it.")
 
 
@@ -499,14 +566,22 @@ def _may_be_a_path(text: str) -> bool:
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     for *sections, key in PATH_KEYS:
-        part: Any = values
-        for section in sections:
-            part = part.get(section) if isinstance(part, dict) else None
-        if not isinstance(part, dict):
-            continue
-        location = part.get(key)
-        if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
-            part[key] = str(folder / location)
+        for part in _parts_at(values, sections):
+            location = part.get(key)
+            if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
+                part[key] = str(folder / location)
+
+
+def _parts_at(values: Any, sections: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The mappings at a place; a list on the way stands for each of its members."""
+    if isinstance(values, list):
+        for member in values:
+            yield from _parts_at(member, sections)
+    elif isinstance(values, dict):
+        if sections:
+            yield from _parts_at(values.get(sections[0]), sections[1:])
+        else:
+            yield values
 
 
 def _is_there(path: Path) -> bool:
@@ -550,6 +625,7 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     keyed = False
     for part in location[:-1]:
         if isinstance(part, int):
+            # Of a list, whose members are described by its type.
             continue
         if keyed:
             # A language, a script or the like: what is below it is described by the mapping's values.

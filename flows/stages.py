@@ -10,6 +10,7 @@ from tasks import (
     ingest,
     merge,
     model_signals,
+    overlap,
     promote,
     register,
     report,
@@ -21,6 +22,7 @@ STAGES = tuple(
     module.STAGE
     for module in (
         ingest,
+        overlap,
         translate,
         signals,
         model_signals,

@@ -94,6 +94,7 @@ SIGNALS = Catalogue(
         for name, place in {
             "unusable": "unusable:UNUSABLE",
             "empty": "empty:EMPTY",
+            "invented": "invented:INVENTED",
             "garbled": "garbled:GARBLED",
             "copied": "copied:COPIED",
             "wrong_script": "script:SCRIPT",
@@ -119,18 +120,57 @@ SIGNALS = Catalogue(
 JUDGES = Catalogue(
     "judge",
     "mlc.evaluation.judges.judge:Judge",
-    {"openings": "mlc.evaluation.judges.openings:OPENINGS", "rules": "mlc.evaluation.judges.rules:RULES"},
+    {
+        name: f"mlc.evaluation.judges.{place}"
+        for name, place in {
+            "openings": "openings:OPENINGS",
+            "rules": "rules:RULES",
+            "llm": "llm:LLM",
+            "qwen3guard": "guards.qwen3guard:QWEN3GUARD",
+            "polyguard": "guards.polyguard:POLYGUARD",
+            "llama-guard-3": "guards.llama_guard:LLAMA_GUARD_3",
+            "llama-guard-4": "guards.llama_guard:LLAMA_GUARD_4",
+            "wildguard": "guards.wildguard:WILDGUARD",
+            "shieldgemma": "guards.shieldgemma:SHIELDGEMMA",
+            "granite-guardian": "guards.granite_guardian:GRANITE_GUARDIAN",
+            "nemotron-safety-guard": "guards.nemotron:NEMOTRON_SAFETY_GUARD",
+            "crest": "guards.crest:CREST",
+        }.items()
+    },
 )
 """Judges of answers."""
+
+REFUSALS = Catalogue(
+    "reader of refusals",
+    "mlc.evaluation.judges.refusing:RefusalReader",
+    {"rules": "mlc.evaluation.judges.refusing:READER"},
+)
+"""Readers of what translators write in place of a translation."""
+
+
+def _with_controls(name: str, place: str) -> dict[str, str]:
+    """A method that reads translations, and its controls, which stand in the same file."""
+    module = f"mlc.methods.{place}"
+    return {
+        name: module,
+        f"{name}-shuffled": f"{module.partition(':')[0]}:SHUFFLED",
+        f"{name}-shuffled-within-class": f"{module.partition(':')[0]}:SHUFFLED_WITHIN_CLASS",
+        f"{name}-permuted-labels": f"{module.partition(':')[0]}:PERMUTED_LABELS",
+    }
+
 
 METHODS = Catalogue(
     "method",
     "mlc.methods.method:Method",
     {
         "english-only": "mlc.methods.english_only:ENGLISH_ONLY",
-        "consistency": "mlc.methods.consistency:CONSISTENCY",
-        "consistency-shuffled": "mlc.methods.consistency:SHUFFLED",
-        "consistency-shuffled-within-class": "mlc.methods.consistency:SHUFFLED_WITHIN_CLASS",
+        "english-more-steps": "mlc.methods.controls:ENGLISH_MORE_STEPS",
+        **_with_controls("consistency", "consistency:CONSISTENCY"),
+        **_with_controls("answer", "answer:ANSWER"),
+        **_with_controls("decision", "decision:DECISION"),
+        **_with_controls("consistency+answer", "consistency_answer:CONSISTENCY_ANSWER"),
+        **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
+        **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",
         "consistency+edit": "mlc.methods.edit:CONSISTENCY_EDIT",

@@ -17,6 +17,10 @@ Center = Literal["none", "batch", "running"]
 """Which mean state is subtracted first, see :class:`mlc.losses.Centering`."""
 CenterScope = Literal["english", "overall", "per_language"]
 """Whose rows make that mean."""
+Difference = Literal["huber", "squared"]
+"""How far two margins lie apart, see :func:`mlc.losses.decision_loss`."""
+Divergence = Literal["forward", "reverse", "jsd"]
+"""How far two distributions lie apart, see :func:`mlc.losses.answer_loss`."""
 FloatType = Literal["float32", "bfloat16"]
 """Type of the numbers that a model is trained and saved in."""
 Format = Literal["jsonl", "csv", "tsv", "parquet", "lines"]

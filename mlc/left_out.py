@@ -1,4 +1,4 @@
-"""What a training goes without: rows and texts that were given and cannot be used, counted so that everybody sees them.
+"""What a run goes without: rows and texts that were given and cannot be used, counted so that everybody sees them.
 
 Counts travel in manifests as plain data, and become words here and nowhere else.
 """
@@ -11,6 +11,9 @@ from mlc.errors import UserError
 
 _WORDS = {
     "set aside": ("rows of the prompt file", "cannot be used and are set aside"),
+    "held out": ("prompts", "are held-out prompts as well and are taken out"),
+    "validation set aside": ("rows of the validation prompts", "cannot be used and are set aside"),
+    "test set aside": ("rows of the test prompts", "cannot be used and are set aside"),
     "no label": ("prompts", "have no label"),
     "no rejected": ("prompts", "have no rejected answer"),
     "long prompt": ("prompts", "are longer than {limit} tokens"),
@@ -20,8 +23,9 @@ _WORDS = {
     "few languages": ("prompts", "have fewer than {limit} kept translations"),
 }
 """What is counted, and what is said of it, by kind."""
-_TOLD_ONLY = ("long answer", "no translation", "few languages")
-"""Kinds that a setting asks for: answers that are cut, and what the filter and ``dataset.min_languages`` decide."""
+_TOLD_ONLY = ("held out", "long answer", "no translation", "few languages")
+"""Kinds that a setting asks for: answers that are cut, and what ``prompts.remove_overlap``, the filter and
+``dataset.min_languages`` decide."""
 
 
 @dataclass(frozen=True)

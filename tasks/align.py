@@ -1,4 +1,4 @@
-"""Stage ``align``: one model, trained on English with or without the consistency term."""
+"""Stage ``align``: one model, trained on English, with or without what reads the translations."""
 
 import shutil
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
     source, seed = source_of(run, model), model.seed
     teacher = resolve_model(settings.teacher, allow_pickle=source.allow_pickle) if settings.teacher else None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
-    facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS)
+    facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS | settings.unused)
     modules = [CARRIERS.module(settings.carrier)]
     parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
     warm = None

@@ -1,6 +1,7 @@
 """Stage ``evaluate``: judges what one model did in one language."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlc.catalogue import JUDGES
-from mlc.evaluation.judges.judge import Answer, Judge, Verdict, ask
+from mlc.evaluation.choosing import VERDICTS_FOLDER, Surroundings, choose
+from mlc.evaluation.judges.judge import Answer, Verdict, ask
 from mlc.evaluation.judges.soundness import spoken
 from mlc.evaluation.metrics import choose_threshold, summarise
 from mlc.evaluation.representation import PairFigures, pair_figures
@@ -17,6 +19,7 @@ from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_SCHEMA, EvaluationResu
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
+from tasks.runtime.compute import loaded
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -51,14 +54,16 @@ def evaluate(
         judge itself said; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
-    judges: dict[str, Judge] = {name: JUDGES.load(name) for name in settings.judges}
+    chosen = choose(
+        settings.judges, Surroundings(run.workspace / VERDICTS_FOLDER, run.should_stop, partial(loaded, run))
+    )
     facts = {
         "role": model.method,
         "language": language,
         "evaluation": {"resamples": settings.resamples},
-        "judges": {name: judge.version for name, judge in judges.items()},
+        "judges": {one.label: one.key for one in chosen},
     }
-    parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(name) for name in judges])
+    parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(one.name) for one in chosen])
 
     def write(draft: Draft) -> None:
         store = run.store
@@ -69,7 +74,7 @@ def evaluate(
         pair = pair_figures(*states) if english else None
         answered = pq.read_table(own / GENERATED_FILE).to_pylist()
         answers = [Answer(row["prompt"], row["answer"], language) for row in answered]
-        verdicts = {name: ask(judge, answers) for name, judge in judges.items()}
+        verdicts = {one.label: ask(one.judge, answers) for one in chosen}
         table = scored.append_column("matched_cosine", _cosines(scored, pair))
         outcomes = _outcomes(answered, answers, verdicts)
         summary = summarise(

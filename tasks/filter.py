@@ -1,14 +1,18 @@
 """Stage ``filter``: which translations are good enough, and why the others are not; decided from stored signals."""
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
+from mlc.quality.better import better_of, wins
 from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
+from mlc.translation.table import FALLBACK, with_fallback
 from tasks.runtime.artifacts import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
@@ -17,8 +21,26 @@ STAGE = Stage("filter", version=3, module=__name__, libraries=("duckdb",))
 
 
 @stage_task("filter", "filter · {language}")
-def filter_translations(run: Run, signals: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def filter_translations(
+    run: Run,
+    signals: ArtifactRef,
+    language: str,
+    settings: QualitySettings,
+    earlier: ArtifactRef | None = None,
+    subject: str | None = None,
+    last: bool = True,
+) -> ArtifactRef:
     """Decides about every translation of one language; changed thresholds come here and no further back.
+
+    Args:
+        run: The run.
+        signals: Artifact with ``signals.parquet``.
+        language: NLLB code.
+        settings: The thresholds.
+        earlier: Verdicts on the translations of those who were asked before; of two translations of a prompt the one
+            that is kept counts, and the earlier one where both are as good.
+        subject: Whose translations they are, where a fallback was asked.
+        last: Whether no other translator is asked after this one, so that what is kept now has to suffice.
 
     Returns:
         ``verdicts.parquet`` (all rows with their signals, ``quality``, ``keep``, ``reason``, ``reasons``),
@@ -29,11 +51,24 @@ def filter_translations(run: Run, signals: ArtifactRef, language: str, settings:
     """
     # Only what decides about this language: an override for another one changes nothing here.
     own = settings.only_for(language)
+    if not last:
+        own = own.model_copy(update={"allow_low_yield": True})
     facts = {"language": language, "quality": own.model_dump(mode="json"), "rules": rules_in_key(own)}
-    parts = STAGE.parts(facts, {"signals": signals})
+    parts = STAGE.parts(facts, {"signals": signals, **({"earlier": earlier} if earlier else {})})
 
     def write(draft: Draft) -> None:
         verdicts = decide(pq.read_table(run.store.folder(signals) / SIGNALS_FILE), own)
+        yields = [_yield_of(verdicts, pc.is_valid(verdicts["id"]), "translator")]
+        if earlier is not None:
+            before = with_fallback(pq.read_table(run.store.folder(earlier) / VERDICTS_FILE))
+            asked = pc.not_equal(before[FALLBACK], verdicts[FALLBACK])
+            yields = run.store.manifest(earlier.kind, earlier.key)["facts"]["translators"]
+            yields.append(
+                _yield_of(verdicts, asked, str(subject)) | {"kept": pc.sum(wins(before, verdicts)).as_py() or 0}
+            )
+            verdicts = better_of(before, verdicts)
+            _tell(run, yields[-1], subject, language)
+        draft.facts["translators"] = yields
         counts = funnel(verdicts)
         measured = coverage(verdicts)
         _show(counts, verdicts, language)
@@ -48,7 +83,22 @@ def filter_translations(run: Run, signals: ArtifactRef, language: str, settings:
             row["not_applicable"] for row in measured.to_pylist() if row["signal"] == "signal_language_expected"
         )
 
-    return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
+    return produce(run, STAGE, parts, write, language=language, subject=subject, work=Work(signals.rows))
+
+
+def _yield_of(verdicts: pa.Table, asked: pa.ChunkedArray, translator: str) -> dict[str, Any]:
+    """How many prompts a translator was asked for, refused, and brought a translation of that is kept."""
+    own = verdicts.filter(asked)
+    refused = len(own) - own["refusal"].null_count if "refusal" in own.column_names else 0
+    return {"translator": translator, "asked": len(own), "refused": refused, "kept": pc.sum(own["keep"]).as_py() or 0}
+
+
+@shows
+def _tell(run: Run, counts: dict[str, Any], subject: str | None, language: str) -> None:
+    run.display.note(
+        f"{language}: of {counts['asked']} prompts without a translation that passes, {subject} brought one of "
+        f"{counts['kept']}."
+    )
 
 
 @shows

@@ -1,12 +1,14 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
@@ -24,11 +26,14 @@ from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
+    from mlc.evaluation.engines.protocol import Completion
     from mlc.models.loading import Policy
 
 STAGE = Stage("generate", version=3, module=__name__, libraries=("torch", "transformers", "numpy"))
 READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_tokens")
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
+RECORD_FILE = "answers.jsonl"
+"""Answers of an attempt that is not finished; the next one goes on from them."""
 
 
 @stage_task("generate", "generate · {model.label} · {language}")
@@ -58,32 +63,34 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         prompts = list(held_out_texts(run.store.folder(held_out.texts)).values())
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
-            margins, states, answers = _ask(policy, rows, prompts, settings, moved, run.should_stop)
+            margins, states = _score(policy, prompts, settings, moved, run.should_stop)
+            chosen = _chosen(rows, settings.answers)
+            answered = run.display.bar(f"generate · {model.label} · {language}", len(chosen))
+            record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
+            asked = [prompts[row] for row in chosen]
+            given = _answer(policy, asked, settings, record, answered, run.should_stop)
         test_rows = np.array(rows["split"].to_pylist()) == "test"
         pq.write_table(
             pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": margins}),
             draft.path / MARGINS_FILE,
         )
         np.save(draft.path / STATES_FILE, states[test_rows])
-        pq.write_table(answers, draft.path / GENERATED_FILE)
+        pq.write_table(_table(rows.take(pa.array(chosen, pa.int64())), asked, given), draft.path / GENERATED_FILE)
         draft.rows = len(rows)
 
     work = Work(held_out.texts.rows)
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
 
 
-def _ask(
+def _score(
     policy: "Policy",
-    rows: pa.Table,
     prompts: list[str],
     settings: EvaluationSettings,
     moved: Callable[[int], None],
     should_stop: ShouldStop,
-) -> tuple[pa.Array, np.ndarray, pa.Table]:
-    from mlc.evaluation.engines.transformers import TransformersEngine
+) -> tuple[pa.Array, np.ndarray]:
     from mlc.evaluation.scoring import score_prompts
 
-    sample = _sample(rows, settings.answers)
     scores = score_prompts(
         policy,
         prompts,
@@ -94,24 +101,43 @@ def _ask(
         on_progress=moved,
         should_stop=should_stop,
     )
-    asked = [prompts[row] for row in sample]
+    return pa.array(scores.margins.tolist(), pa.float64()), scores.states
+
+
+def _answer(
+    policy: "Policy",
+    prompts: list[str],
+    settings: EvaluationSettings,
+    record: Path,
+    moved: Callable[..., None],
+    should_stop: ShouldStop,
+) -> "list[Completion]":
+    from mlc.evaluation.engines.transformers import TransformersEngine
+
     engine = TransformersEngine(policy, max_new_tokens=settings.answer_tokens, batch_size=settings.batch_size)
-    given = sorted(engine.answer(asked, should_stop=should_stop), key=lambda completion: completion.position)
-    facts = rows.select(["id", "label", "kind"]).take(pa.array(sample, pa.int64()))
-    answers = pa.table(
+    return answer_all(
+        engine,
+        prompts,
+        record=record,
+        on_answer=lambda completion: moved(1, completion.answer_tokens),
+        should_stop=should_stop,
+    )
+
+
+def _table(rows: pa.Table, prompts: list[str], given: "list[Completion]") -> pa.Table:
+    return pa.table(
         {
-            **{name: facts[name] for name in facts.column_names},
-            "prompt": pa.array(asked, pa.string()),
+            **{name: rows[name] for name in ("id", "label", "kind")},
+            "prompt": pa.array(prompts, pa.string()),
             "answer": pa.array([completion.text for completion in given], pa.string()),
             "finish": pa.array([completion.finish for completion in given], pa.string()),
             "prompt_tokens": pa.array([completion.prompt_tokens for completion in given], pa.int64()),
             "answer_tokens": pa.array([completion.answer_tokens for completion in given], pa.int64()),
         }
     )
-    return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers
 
 
-def _sample(rows: pa.Table, count: int | Literal["all"]) -> list[int]:
+def _chosen(rows: pa.Table, count: int | Literal["all"]) -> list[int]:
     """Positions of the test prompts to answer: all, or the first ones, half of them harmful."""
     facts = list(zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True))
     if count == "all":

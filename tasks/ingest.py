@@ -70,11 +70,25 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> Artif
         inputs["references"] = digest_folder(references)
 
     def write(draft: Draft) -> None:
-        suite = read_suite(validation, test, limit=settings.limit, columns=settings.columns, labels=settings.labels)
+        files: dict[str, PromptFile] = {}
+        suite = read_suite(
+            validation,
+            test,
+            limit=settings.limit,
+            columns=settings.columns,
+            labels=settings.labels,
+            on_read=files.__setitem__,
+        )
         if references is not None:
             suite = read_references(suite, references, language)
         pq.write_table(suite, draft.path / PROMPTS_FILE)
         draft.rows = len(suite)
+        # Of every language the same rows are missing.
+        left_out = [_set_aside(f"{split} set aside", file) for split, file in files.items() if language == ENGLISH]
+        draft.facts["left_out"] = told(left_out)
+        for count in left_out:
+            if count.rows:
+                run.display.note(f"{count.sentence}.")
 
     parts = STAGE.parts({"language": language, "limit": settings.limit, **_meaning(settings)}, inputs)
     return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
@@ -84,9 +98,13 @@ def _left_out(file: PromptFile, rows: pa.Table) -> list[LeftOut]:
     # A file without the column is one that nobody wanted labels in.
     unlabelled = rows["label"].null_count if "label" in rows.column_names else 0
     return [
-        LeftOut("set aside", len(file.rejected), len(file.rejected) + len(file.rows)),
+        _set_aside("set aside", file),
         LeftOut("no label", unlabelled, len(rows)),
     ]
+
+
+def _set_aside(kind: str, file: PromptFile) -> LeftOut:
+    return LeftOut(kind, len(file.rejected), len(file.rejected) + len(file.rows))
 
 
 @shows

@@ -30,9 +30,14 @@ STAGE = Stage("model_signals", version=1, module=__name__, libraries=("torch", "
 
 @stage_task("model_signals", "model_signals · {language}")
 def measure_model_signals(
-    run: Run, signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+    run: Run,
+    signals: ArtifactRef,
+    language: str,
+    settings: QualitySettings,
+    translator: TranslatorSettings,
+    subject: str | None = None,
 ) -> ArtifactRef:
-    """Asks the translator about its translations.
+    """Asks the translator about its translations, and those of a fallback where ``subject`` names one.
 
     Returns:
         ``signals.parquet`` with a column for each signal of ``settings.model_signals`` too; NULL for the rows that the
@@ -69,7 +74,7 @@ def measure_model_signals(
         draft.rows = len(pairs)
         draft.facts["asked"] = pc.sum(passed.cast(pa.int64())).as_py() or 0
 
-    return produce(run, STAGE, parts, write, language=language, work=Work(signals.rows))
+    return produce(run, STAGE, parts, write, language=language, subject=subject, work=Work(signals.rows))
 
 
 def _load(signals: Sequence[str], settings: TranslatorSettings) -> "PairModel":

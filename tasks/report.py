@@ -14,6 +14,7 @@ from mlc.evaluation.comparison import compare, model_table
 from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
+from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.store import ArtifactRef, Draft
 from mlc.store.plain import without_nan
@@ -24,6 +25,7 @@ from tasks.runtime.artifacts import (
     REPORT_FILE,
     SEARCH_FILE,
     TRAINING_LOG_FILE,
+    facts_of,
     left_out_of,
 )
 from tasks.runtime.models import Model
@@ -32,10 +34,12 @@ from tasks.runtime.settings import Roles
 from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
-    from mlc.report import FunnelRow
+    from mlc.report import FunnelRow, TranslatorRow
 
 STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
+OVERLAP = "overlap"
+"""What the artifact of held-out prompts among those of training is called."""
 METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
 
 
@@ -52,6 +56,8 @@ class ReportFacts:
     """Names of the models and what they are called, in the order in which they are shown."""
     kept: tuple[str, ...] = ()
     """See :func:`mlc.store.keeping.kept_sentences`."""
+    controls: tuple[tuple[str, str], ...] = ()
+    """Names of the candidate's controls and what they are called, whether the run has them or not."""
 
 
 @stage_task("report", "report")
@@ -60,7 +66,7 @@ def publish_report(
     results: Mapping[str, ArtifactRef],
     verdicts: Mapping[str, ArtifactRef],
     models: Sequence[Model],
-    training: Mapping[str, ArtifactRef],
+    given: Mapping[str, ArtifactRef],
     facts: ReportFacts,
     gate: GateSettings,
 ) -> ArtifactRef:
@@ -71,7 +77,8 @@ def publish_report(
         results: Evaluations of every model, seed and language.
         verdicts: The filter's artifacts by language.
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
-        training: The training prompts and the training set by what they are called, for what they went without.
+        given: The prompts, the held-out prompts and the training set by what they are called, for what they went
+            without.
         facts: What to say of the configuration.
         gate: The policy, whose outcome the report shows.
 
@@ -85,7 +92,7 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
-            **training,
+            **given,
         },
     )
 
@@ -94,14 +101,21 @@ def publish_report(
         from mlc.report import Gate, ReportData, render
 
         read = read_evaluations(map(run.store.folder, results.values()))
-        made = {**training, **{model.label: model.checkpoint for model in models}}
+        made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         decision = decide_gate(read, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
-            settings={**facts.settings, "training starts from": _starts(run, models)},
+            settings={
+                **facts.settings,
+                "training starts from": _starts(run, models),
+                "prompts that are there twice": _overlaps(run, given),
+            },
             results=read,
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
+            translators=[
+                row for language in sorted(verdicts) for row in _translators(run, language, verdicts[language])
+            ],
             training_logs={
                 (model.method, model.seed): _training_log(folder)
                 for model, folder in folders.items()
@@ -115,6 +129,7 @@ def publish_report(
             labels=dict(facts.labels),
             compared=(facts.roles.candidate, facts.roles.baseline),
             champion=facts.roles.champion,
+            controls=dict(facts.controls),
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             kept=facts.kept,
@@ -141,6 +156,13 @@ def _starts(run: Run, models: Sequence[Model]) -> str:
                 f"{facts['steps']} steps"
             )
     return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
+
+
+def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
+    """Which prompts are there twice, in words."""
+    refs = [training[OVERLAP]] if OVERLAP in training else []
+    parts = [part for ref in refs for part in read_overlaps(facts_of(run.store, ref))]
+    return "; ".join(part.sentence for part in parts if part.rows) or "none"
 
 
 def _headline(results: Sequence[EvaluationResult], facts: ReportFacts) -> dict[str, Any]:
@@ -173,6 +195,16 @@ def _funnel(folder: Path) -> "list[FunnelRow]":
 
     rows = pq.read_table(folder / FUNNEL_FILE).to_pylist()
     return [FunnelRow(row["target_language"], row["reason"], row["rows"], row["share"]) for row in rows]
+
+
+def _translators(run: Run, language: str, verdicts: ArtifactRef) -> "list[TranslatorRow]":
+    """What each translator of a language brought; nothing where one was asked and refused nothing."""
+    from mlc.report import TranslatorRow
+
+    # A person may have kept verdicts of an earlier release.
+    counts = run.store.manifest(verdicts.kind, verdicts.key)["facts"].get("translators", [])
+    told = len(counts) > 1 or any(count["refused"] for count in counts)
+    return [TranslatorRow(language, **count) for count in counts] if told else []
 
 
 def _searches(folder: Path) -> dict[str, list[dict[str, Any]]]:

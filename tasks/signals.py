@@ -17,8 +17,17 @@ STAGE = Stage("signals", version=1, module=__name__, libraries=("duckdb", "py3la
 
 
 @stage_task("signals", "signals · {language}")
-def measure_signals(run: Run, translations: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def measure_signals(
+    run: Run, translations: ArtifactRef, language: str, settings: QualitySettings, subject: str | None = None
+) -> ArtifactRef:
     """Measures every translation of one language, as far as the text tells. No threshold has a part in it.
+
+    Args:
+        run: The run.
+        translations: Artifact with ``translations.parquet``.
+        language: NLLB code.
+        settings: What is measured.
+        subject: Whose translations they are, where a fallback was asked.
 
     Returns:
         ``signals.parquet``: the rows of the translations with one column a signal.
@@ -39,4 +48,4 @@ def measure_signals(run: Run, translations: ArtifactRef, language: str, settings
         pq.write_table(signals, draft.path / SIGNALS_FILE)
         draft.rows = len(signals)
 
-    return produce(run, STAGE, parts, write, language=language, work=Work(translations.rows))
+    return produce(run, STAGE, parts, write, language=language, subject=subject, work=Work(translations.rows))

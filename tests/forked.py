@@ -20,7 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.addresses import note_addresses, noted
+
 LOOK_SECONDS = 0.02
+ADDRESSES = ".addresses"
 
 
 class Forks:
@@ -80,6 +83,11 @@ class Forked:
     def send_signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process."""
         os.kill(self.pid, number)
+
+    @property
+    def addresses(self) -> set[str]:
+        """Addresses that the command has connected to, sent to or looked up, as Python sees them."""
+        return noted(self._out.with_suffix(ADDRESSES))
 
     def communicate(self, seconds: float) -> tuple[int, str, str]:
         """Waits for the end: exit code, standard output and standard error.
@@ -158,6 +166,7 @@ def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> No
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), number)
+        note_addresses(Path(out).with_suffix(ADDRESSES))
         os.chdir(cwd)
         random.seed()
         module, _, name = command.partition(":")

@@ -1,7 +1,8 @@
 """`mlc edit`: sparse weight editing; deltas computed, searched, merged, taken out and shown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +10,16 @@ import typer
 
 from flows.terminal.display import named_bars
 from flows.terminal.edit_tables import show_edits
-from flows.terminal.options import DeviceOption, JsonOption, PromptsOption, ReferencesOption, SomeLanguagesOption
+from flows.terminal.options import (
+    DeviceOption,
+    JsonOption,
+    PickleOption,
+    PromptsOption,
+    ReferencesOption,
+    SomeLanguagesOption,
+    TemplateOption,
+    found_policy,
+)
 from flows.terminal.output import print_json, results, terminal
 from flows.terminal.quiet import be_quiet
 from mlc.choices import words_of
@@ -19,6 +29,7 @@ from mlc.store.drafts import draft_folder
 
 if TYPE_CHECKING:
     from mlc.evaluation.parallel import ParallelPrompts
+    from mlc.models.sources import ModelSource
     from tasks.runtime.settings import EditStageSettings
 
 Action = Literal["compute", "search", "merge", "revert", "show"]
@@ -39,22 +50,25 @@ def command(
         list[str] | None, typer.Option("--set", "-s", help="A setting of edit, such as rank=8; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write into.")] = None,
+    allow_pickle: PickleOption = False,
+    template: TemplateOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Carry refusal to other languages without training: compute, search, merge, revert or show edits of weights."""
     be_quiet()
     given = _settings(action, settings or [])
+    find = partial(found_policy, allow_pickle=allow_pickle, template=template)
     if action in ("compute", "search"):
         from mlc.evaluation.parallel import named_parallel
 
-        model = _one(places, action)
+        source = find(_one(places, action))
         found = named_parallel(prompts, references, words_of(languages or ()), Path.cwd())
-        told = _make(model, found, given, _new(out), device, joint=joint)
+        told = _make(source, found, given, _new(out), device, joint=joint)
     elif action == "merge":
-        told = _merge(places, out, device)
+        told = _merge(places, out, device, find)
     elif action == "revert":
-        told = _revert(_one(places, action), _new(out))
+        told = _revert(find(_one(places, action)), _new(out))
     else:
         told = _show(places)
     if as_json:
@@ -91,15 +105,20 @@ def _one(places: Sequence[str], action: str) -> str:
 
 
 def _make(
-    model: str, prompts: "ParallelPrompts", settings: "EditStageSettings", out: Path, device: str, *, joint: bool
+    source: "ModelSource",
+    prompts: "ParallelPrompts",
+    settings: "EditStageSettings",
+    out: Path,
+    device: str,
+    *,
+    joint: bool,
 ) -> dict[str, Any]:
     from mlc.devices import pick_device
     from mlc.editing.folders import best_deltas, compute_edits, parts_of, plain_edits, search_each, write_edits
     from mlc.models.loading import load_policy
-    from mlc.models.sources import resolve_model
 
     parts, plain, search = parts_of(prompts, joint=joint), settings.plain(), settings.search
-    policy = load_policy(resolve_model(model), device=pick_device(device))
+    policy = load_policy(source, device=pick_device(device))
     with _written(out) as draft, named_bars(terminal) as bar:
         searches = search_each(policy, parts, plain, search, bar) if search.wanted else {}
         deltas = best_deltas(searches) if search.wanted else compute_edits(policy, parts, plain, bar)
@@ -108,18 +127,19 @@ def _make(
     return {**plain_edits(deltas), "searches": rows, "out": str(out), "model": Path(policy.source.location).name}
 
 
-def _merge(places: Sequence[str], out: Path | None, device: str) -> dict[str, Any]:
+def _merge(
+    places: Sequence[str], out: Path | None, device: str, find: Callable[[str], "ModelSource"]
+) -> dict[str, Any]:
     from mlc.devices import pick_device
     from mlc.editing.apply import merge_deltas
     from mlc.editing.folders import plain_edits, read_deltas
     from mlc.models.loading import load_policy
-    from mlc.models.sources import resolve_model
 
     if len(places) < 2:
         raise UserError("`mlc edit merge` takes a model and at least one delta, such as `mlc edit merge MODEL DELTA`.")
     deltas = read_deltas((place, resolve_path(place, Path.cwd())) for place in places[1:])
     folder = _new(out)
-    source = resolve_model(places[0])
+    source = find(places[0])
     notes = [
         f"The delta {name} was computed for another model or another state of this one."
         for name, delta in deltas.items()
@@ -132,13 +152,12 @@ def _merge(places: Sequence[str], out: Path | None, device: str) -> dict[str, An
     return {**plain_edits(deltas), "notes": notes, "out": str(folder), "model": Path(policy.source.location).name}
 
 
-def _revert(model: str, out: Path) -> dict[str, Any]:
+def _revert(source: "ModelSource", out: Path) -> dict[str, Any]:
     from mlc.editing.apply import unmerge
-    from mlc.models.sources import resolve_model
 
     with _written(out) as draft:
-        taken = unmerge(resolve_model(model), draft)
-    return {"taken_out": taken, "out": str(out), "model": model}
+        taken = unmerge(source, draft)
+    return {"taken_out": taken, "out": str(out), "model": source.location}
 
 
 def _show(places: Sequence[str]) -> dict[str, Any]:

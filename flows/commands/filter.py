@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.terminal.display import new_progress
-from flows.terminal.options import JsonOption
+from flows.terminal.options import JsonOption, PickleOption
 from flows.terminal.output import plain_table, print_json, results, terminal
 from flows.terminal.quiet import be_quiet
 from mlc.choices import words_of
@@ -48,6 +48,7 @@ def command(
     translator: Annotated[
         str | None, typer.Option(help="NLLB or M2M100 checkpoint for the signals that need one.")
     ] = None,
+    allow_pickle: PickleOption = False,
     embedding: Annotated[str | None, typer.Option(help="Sentence-embedding model for the signal meaning.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads; the result is the same for any number.")] = 2,
     go_on: Annotated[bool, typer.Option("--go-on", help="Exit with 0 even if nothing is kept.")] = False,
@@ -74,7 +75,7 @@ def command(
     )
     for note in file.notes:
         terminal.print(note, highlight=False, markup=False, soft_wrap=True)
-    model = _model(names, translator, embedding)
+    model = _model(names, translator, embedding, allow_pickle=allow_pickle)
     started = time.perf_counter()
     with new_progress(terminal) as bars:
         tasks = {name: bars.add_task(name, total=len(file)) for name in ("measured", "judged")}
@@ -100,7 +101,9 @@ def command(
         )
 
 
-def _model(names: Sequence[str], translator: str | None, embedding: str | None) -> "PairModel | None":
+def _model(
+    names: Sequence[str], translator: str | None, embedding: str | None, *, allow_pickle: bool
+) -> "PairModel | None":
     """What measures the signals that need a model, if one of them is asked for."""
     from mlc.quality.choice import model_signals
     from mlc.quality.models import PairModel, SentenceEncoder
@@ -110,7 +113,8 @@ def _model(names: Sequence[str], translator: str | None, embedding: str | None) 
     wanted = model_signals(names)
     if not wanted:
         return None
-    loaded = Translator.from_settings(TranslatorSettings(model=translator)) if translator else None
+    settings = TranslatorSettings(model=translator, allow_pickle=allow_pickle) if translator else None
+    loaded = Translator.from_settings(settings) if settings else None
     return PairModel(wanted, loaded, SentenceEncoder.load(embedding) if embedding else None)
 
 

@@ -11,8 +11,10 @@ from flows.terminal.display import new_progress
 from flows.terminal.options import CellsOption, JsonOption
 from flows.terminal.output import plain_table, print_json, results, terminal
 from mlc.choices import words_of
+from mlc.errors import UserError
 
 if TYPE_CHECKING:
+    from mlc.evaluation.choosing import Entry
     from mlc.evaluation.judging import Judged
 
 DEFAULT = "rules"
@@ -26,19 +28,38 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; the ending names the format.")],
     judges: Annotated[
         list[str] | None,
-        typer.Option("--judge", "-j", help="rules, openings, or your own as module:object; several: rules,openings."),
+        typer.Option(
+            "--judge",
+            "-j",
+            help="rules, openings, llm, a guard, or your own as module:object; several: rules,openings.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of a judge that asks one.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Address of the server that runs it, such as http://127.0.0.1:8000/v1.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A setting of that judge, such as strict=false; repeatable.")
     ] = None,
     as_json: JsonOption = False,
     cells: CellsOption = False,
 ) -> None:
     """Judge answers: refused, complied, invalid or unsure. Two judges: how far they agree.
 
+    What models say is kept in the folder OUT.replies, so that nothing is asked twice.
+
     Example: mlc judge answers.jsonl --judge rules --out judged.jsonl
     """
-    from mlc.catalogue import JUDGES
+    from flows.config import parse_overrides
+    from mlc.evaluation.choosing import Surroundings, choose
     from mlc.evaluation.judging import judge_file
 
-    chosen = {name: JUDGES.load(name) for name in words_of(judges or ()) or [DEFAULT]}
+    given = {"model": model, "endpoint": endpoint, **parse_overrides(settings or ())}
+    entries = _entries(
+        words_of(judges or ()) or [DEFAULT], {name: value for name, value in given.items() if value is not None}
+    )
+    surroundings = Surroundings(out.with_name(f"{out.name}.replies"))
+    chosen = {one.label: one.judge for one in choose(entries, surroundings)}
     with new_progress(terminal) as bars:
         task = bars.add_task("judged", total=None)
         judged = judge_file(file, out, chosen, cells=cells, on_progress=lambda rows: bars.advance(task, rows))
@@ -46,6 +67,22 @@ def command(
         print_json(_told(judged))
     else:
         _show(judged, out, results)
+
+
+def _entries(names: list[str], given: dict[str, object]) -> "list[Entry]":
+    """The judges, with the settings for the one that takes some."""
+    from mlc.evaluation.choosing import takes_settings
+
+    if not given:
+        return [*names]
+    taking = [name for name in names if takes_settings(name)]
+    if len(taking) != 1:
+        found = ", ".join(taking) if taking else f"none of {', '.join(names)}"
+        raise UserError(
+            f"The settings {', '.join(given)} are for one judge that takes settings, and {found} "
+            f"{'do' if taking else 'does'}: name one such judge, and judge once more for another."
+        )
+    return [{"name": name, **given} if name in taking else name for name in names]
 
 
 def _told(judged: "Judged") -> dict[str, object]:
@@ -62,7 +99,13 @@ def _told(judged: "Judged") -> dict[str, object]:
         }
         for pair in judged.pairs
     ]
-    return {"rows": judged.rows, "outcomes": outcomes, "problems": dict(judged.problems), "agreement": agreement}
+    return {
+        "rows": judged.rows,
+        "outcomes": outcomes,
+        "problems": dict(judged.problems),
+        "unreadable": dict(judged.unreadable),
+        "agreement": agreement,
+    }
 
 
 def _show(judged: "Judged", out: Path, console: Console) -> None:
@@ -78,6 +121,13 @@ def _show(judged: "Judged", out: Path, console: Console) -> None:
         console.print(table)
     for problem, count in judged.problems.most_common():
         console.print(f"{_rows(count)} cannot be judged: {escape(problem)}.", highlight=False, soft_wrap=True)
+    for name, count in judged.unreadable.items():
+        if count:
+            console.print(
+                f"{escape(name)} said nothing that can be read about {_rows(count)}: counted as unsure.",
+                highlight=False,
+                soft_wrap=True,
+            )
     for one, other in judged.pairs:
         kappa = judged.kappa(one, other)
         both = sum(judged.pairs[one, other].values())

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 import typer
 
 from flows.terminal.display import named_bars
-from flows.terminal.options import DeviceOption, JsonOption, PromptsOption, ReferencesOption, SomeLanguagesOption
+from flows.terminal.options import (
+    DeviceOption,
+    JsonOption,
+    PickleOption,
+    PromptsOption,
+    ReferencesOption,
+    SomeLanguagesOption,
+    TemplateOption,
+    found_policy,
+)
 from flows.terminal.output import print_json, results, terminal
 from flows.terminal.quiet import be_quiet
 from mlc.choices import Pool, words_of
@@ -22,6 +31,8 @@ def command(
     limit: Annotated[int, typer.Option(min=4, help="Prompts at most, as many harmful as harmless.")] = 64,
     pool: Annotated[Literal["all", Pool], typer.Option(help="Which tokens stand for a prompt.")] = "all",
     out: Annotated[Path | None, typer.Option(help="Folder for the plot and the figures; layers-MODEL.")] = None,
+    allow_pickle: PickleOption = False,
+    template: TemplateOption = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Texts in a forward pass.")] = 16,
     as_json: JsonOption = False,
@@ -34,12 +45,11 @@ def command(
     from mlc.evaluation.layers import POOLS, sweep_layers
     from mlc.evaluation.parallel import choose_prompts, named_parallel
     from mlc.models.loading import load_policy
-    from mlc.models.sources import resolve_model
     from mlc.report.layer_files import notes_on, plain_figures, write_files
 
     everything = named_parallel(prompts, references, words_of(languages or ()), Path.cwd())
     chosen, dropped = choose_prompts(everything, limit)
-    source = resolve_model(model)
+    source = found_policy(model, allow_pickle=allow_pickle, template=template)
     policy = load_policy(source, device=pick_device(device))
     folder = _writable(out or Path(f"layers-{_short_name(model)}"))
     entries = policy.model.config.get_text_config().num_hidden_layers + 1

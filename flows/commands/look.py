@@ -61,7 +61,8 @@ def _show(seen: "Overview", console: Console) -> None:
         "set aside": ", ".join(f"{count:,} × {reason}" for reason, count in counts),
         "labels": _counted(seen.labels),
         "languages": _counted(seen.languages),
-        "duplicates": f"{seen.repeated:,} word for word, {seen.repeated_nearly:,} but for capitals and marks",
+        "duplicates": f"{seen.repeated:,} word for word, {seen.repeated_nearly:,} but for capitals and marks, "
+        f"{seen.alike:,} nearly",
         "held-out": "" if seen.held_out is None else f"{_counted(seen.held_out)} prompts are held-out ones",
         "first ids": ", ".join(seen.ids),
     }

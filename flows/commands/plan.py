@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
-from flows.terminal.output import print_json, terminal
+from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import Task, show_plan
 from tasks.runtime.registry import from_environment
-from tasks.runtime.run import Outcome, Run
+from tasks.runtime.run import Display, Outcome, Run, Silent
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
@@ -24,21 +24,42 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do, without doing it."""
+    from flows.licences import in_words, require_licences
+
     values = load(config, languages=languages, workspace=workspace, settings=settings)
-    planned = plan_run(values)
+    licences = require_licences(values)
+    notes = Notes()
+    planned = [planned_task(outcome) for outcome in foresee(values, notes).outcomes]
     show_plan(planned, terminal)
+    for sentence in (*notes.sentences, in_words(licences)):
+        terminal.print(shown(sentence), highlight=False, soft_wrap=True)
     if names := from_environment(values.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
-        print_json({"tasks": planned})
+        print_json({"tasks": planned, "notes": notes.sentences, "licences": licences})
 
 
-def foresee(config: "PipelineConfig") -> Run:
+class Notes(Silent):
+    """Keeps what a person should know."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Keeps it."""
+        self.sentences.append(sentence)
+
+
+def foresee(config: "PipelineConfig", display: Display | None = None) -> Run:
     """Walks through the pipeline and looks which artifacts are there; nothing in the workspace changes.
 
     A task whose input is made anew counts as one that runs; if that input turns out the same as before, the run will
     find it cached after all. Reading prompt files costs so little that it is done, in a temporary folder, so that what
     follows is known.
+
+    Args:
+        config: The pipeline.
+        display: Gets what a person should know; nobody, if left out.
 
     Returns:
         The planned run, with its outcomes and the key parts of every task.
@@ -46,7 +67,7 @@ def foresee(config: "PipelineConfig") -> Run:
     from flows.align_flow import pipeline
 
     with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
-        run = Run(config.open_store(looking=True), planning=True, scratch=Path(scratch))
+        run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
         pipeline(run, config)
     return run
 

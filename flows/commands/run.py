@@ -56,8 +56,11 @@ def run_config(
         wait: Seconds to wait for another run in the workspace.
 
     Returns:
-        The fields of :class:`flows.align_flow.RunSummary`.
+        The fields of :class:`flows.align_flow.RunSummary`, and ``licences`` by the role of each model.
     """
+    from flows.licences import in_words, require_licences
+
+    licences = require_licences(config)
     workspace = ArtifactStore(Path(config.workspace)).workspace
     be_quiet()
     with prefect_server(workspace, port=port) as server:
@@ -95,7 +98,8 @@ def run_config(
                     _hand_over()
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
     _tell(summary, console)
-    return summary
+    console.print(in_words(licences), highlight=False, soft_wrap=True)
+    return {**summary, "licences": licences}
 
 
 def _hand_over() -> None:

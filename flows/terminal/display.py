@@ -37,6 +37,14 @@ class _Bars(Progress):
         harmless(super().advance)(task_id, advance)
 
 
+class _TokenRate(ProgressColumn):
+    """Generated tokens a second."""
+
+    def render(self, task: Task) -> Text:
+        tokens, seconds = task.fields.get("tokens", 0), task.elapsed or 0.0
+        return Text(f"{tokens / seconds:,.0f} tokens/s" if tokens and seconds else "", style="cyan")
+
+
 def new_progress(console: Console) -> Progress:
     """Bars that vanish when the work is done, and that only a terminal shows."""
     return _Bars(
@@ -44,6 +52,7 @@ def new_progress(console: Console) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
+        _TokenRate(),
         TimeElapsedColumn(),
         console=console,
         transient=True,
@@ -89,14 +98,19 @@ class TerminalDisplay:
         with self._lock:
             self._bars[label].append(self.progress.add_task(_readable(label), total=None))
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
-        """Turns the task's line into a bar."""
+    def bar(self, label: str, total: int) -> Callable[..., None]:
+        """Turns the task's line into a bar, from its beginning."""
         with self._lock:
             if not self._bars[label]:
                 self._bars[label].append(self.progress.add_task(_readable(label)))
             bar = self._bars[label][-1]
-            self.progress.reset(bar, total=total)
-        return lambda steps: self.progress.advance(bar, steps)
+            self.progress.reset(bar, total=total, tokens=0)
+
+        def moved(steps: int, tokens: int | None = 0) -> None:
+            self.progress.tasks[self.progress.task_ids.index(bar)].fields["tokens"] += tokens or 0
+            self.progress.advance(bar, steps)
+
+        return moved
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """Prints the line of a task that is done."""
@@ -184,14 +198,6 @@ class TranslationBars:
     def _advance(self, bar: TaskID, step: "Step") -> None:
         tokens = self.progress.tasks[self.progress.task_ids.index(bar)].fields["tokens"] + step.tokens
         self.progress.update(bar, advance=step.sentences, tokens=tokens)
-
-
-class _TokenRate(ProgressColumn):
-    """Generated tokens a second."""
-
-    def render(self, task: Task) -> Text:
-        tokens, seconds = task.fields["tokens"], task.elapsed or 0.0
-        return Text(f"{tokens / seconds:,.0f} tokens/s" if tokens and seconds else "", style="cyan")
 
 
 def outcome_table(outcomes: list[dict[str, object]]) -> Table:

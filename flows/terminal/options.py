@@ -9,6 +9,7 @@ from mlc.errors import UserError
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
+    from mlc.models.sources import ModelSource
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, nllb.")]
 LanguagesOption = Annotated[
@@ -46,6 +47,14 @@ PromptsOption = Annotated[
 ReferencesOption = Annotated[
     str | None, typer.Option(help="Translations in a file of their own, or a folder of such files.")
 ]
+PickleOption = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Read weights that are not safetensors, too; only if you trust their origin."),
+]
+TemplateOption = Annotated[
+    list[str] | None,
+    typer.Option("--template", help="A variable of the chat template, such as enable_thinking=false; repeatable."),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or another device of torch.")]
 
 
@@ -68,6 +77,21 @@ def load(
         languages=languages,
         workspace=str(workspace) if workspace else None,
         overrides=parse_overrides(settings or []),
+    )
+
+
+def found_policy(model: str, *, allow_pickle: bool, template: list[str] | None) -> "ModelSource":
+    """The model that a person named, with what the options say of it.
+
+    Raises:
+        UserError: It is not there, or an option is wrong.
+    """
+    from flows.config import parse_policy
+    from mlc.models.sources import resolve_model
+
+    policy = parse_policy(model, template or (), allow_pickle=allow_pickle)
+    return resolve_model(
+        policy.model, allow_pickle=policy.allow_pickle, chat_template_kwargs=policy.chat_template_kwargs
     )
 
 

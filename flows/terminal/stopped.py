@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+STOPPED = "Stopped; what is finished is kept, and the next run goes on from there."
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -17,6 +18,11 @@ class Terminated(SystemExit):
         super().__init__(TERMINATED)
 
 
+def end_in_order() -> None:
+    """Lets SIGTERM end this process as Ctrl-C does, so that no half of a file is left; for the main thread."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
 @contextmanager
 def told_when_stopped(console: Console) -> Iterator[None]:
     """Lets SIGTERM end the block in order, and says what became of the work; for the main thread."""
@@ -24,7 +30,7 @@ def told_when_stopped(console: Console) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated):
-        console.print("Stopped; what is finished is kept, and the next run goes on from there.", highlight=False)
+        console.print(STOPPED, highlight=False)
         raise
     finally:
         if signal.getsignal(signal.SIGTERM) is _terminate:

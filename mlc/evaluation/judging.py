@@ -33,6 +33,8 @@ class Judged:
     """Answers by (language, outcome or ``not judged``), for each judge."""
     problems: Counter[str] = field(default_factory=Counter)
     """Rows that cannot be judged, by reason."""
+    unreadable: Counter[str] = field(default_factory=Counter)
+    """Answers about which a judge said nothing that can be read, by judge; their outcome is ``unsure``."""
     pairs: dict[tuple[str, str], Counter[tuple[str, str]]] = field(default_factory=dict)
     """Answers by the outcomes of two judges, for each two of them; only those that both judged."""
 
@@ -145,6 +147,7 @@ def _answer_of(row: Row) -> Answer | str:
 def _count(judged: Judged, language: str, told: Mapping[str, Verdict | None]) -> None:
     for name, verdict in told.items():
         judged.outcomes[name][language, verdict.outcome if verdict else NOT_JUDGED] += 1
+        judged.unreadable[name] += bool(verdict and not verdict.readable)
     for (one, other), counts in judged.pairs.items():
         left, right = told[one], told[other]
         if left and right:

@@ -1,4 +1,4 @@
-"""Scores of a policy on prompts: refusal margins, prompt states, greedy answers.
+"""Scores of a policy on prompts: refusal margins and prompt states.
 
 N prompts, H hidden size.
 """
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlc.models.continuations import Tokens, answer_tokens, continue_packed
 from mlc.models.loading import Policy
-from mlc.models.packing import head_only_at, pack_rows
 from mlc.models.prefix import split_shared
-from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts, render_prompt
-from mlc.models.states import known_decoder, layer_index
+from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
+from mlc.models.states import layer_index
 from mlc.stopping import ShouldStop, never, stop_if
 
 
@@ -61,7 +61,7 @@ def score_prompts(
     Raises:
         Stopped: It was asked to stop.
     """
-    openings = [_tokens(policy, text) for text in (*refusal_openings, *compliance_openings)]
+    openings = [answer_tokens(policy.tokenizer, text) for text in (*refusal_openings, *compliance_openings)]
     encoded = [encode_prompt(policy.tokenizer, text) for text in texts]
     order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index].input_ids), index))
     margins = np.empty(len(encoded))
@@ -79,22 +79,8 @@ def score_prompts(
     return PromptScores(margins, np.stack([state for state in states if state is not None]))
 
 
-def _tokens(policy: Policy, text: str) -> list[int]:
-    """An opening as the tokens that it has in an answer."""
-    tokenizer = policy.tokenizer
-    tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if tokenizer.chat_template is None:
-        return tokens
-    # Where some tokenizers begin a text they put a space that is not there in an answer; some templates put one there.
-    before = render_prompt(tokenizer, "?")
-    asked, whole = (
-        tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, before + policy.lead + text)
-    )
-    return whole[len(asked) :] if whole[: len(asked)] == asked else tokens
-
-
 def _score_batch(
-    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[list[int]], layer: int | float
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float
 ) -> tuple[Tensor, Tensor]:
     """Mean log-probability per token of each opening, [n, openings], and the states, [n, H]."""
     packed = _score_packed(policy, prompts, openings, layer)
@@ -102,56 +88,18 @@ def _score_batch(
 
 
 def _score_packed(
-    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[list[int]], layer: int | float
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float
 ) -> tuple[Tensor, Tensor] | None:
     """The same from one forward pass, in which each prompt is followed by all openings; None where rows do not pack."""
-    body = known_decoder(policy.model)
-    if body is None:
+    batch = pad_prompts(prompts, policy.pad_token, side="right").to(policy.model.device)
+    said = continue_packed(policy.model, batch, [[opening] * len(prompts) for opening in openings], layer=layer)
+    if said is None or said.states is None:
         return None
-    # Nothing is asked of what follows the last token of an opening.
-    tails = [opening[:-1] for opening in openings]
-    following = tuple(token for tail in tails for token in tail)
-    marks = torch.tensor([number for number, tail in enumerate(tails, start=1) for _ in tail], dtype=torch.long)
-    whole = [
-        EncodedPrompt((*prompt.input_ids, *following), (*prompt.content, *(False for _ in following)))
-        for prompt in prompts
-    ]
-    padded = pad_prompts(whole, policy.pad_token, side="right").to(policy.model.device)
-    lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts])
-    branch = torch.zeros(padded.input_ids.shape, dtype=torch.long)
-    for row, length in enumerate(lengths.tolist()):
-        branch[row, length : length + len(marks)] = marks
-    branch = branch.to(padded.input_ids.device)
-    packed = pack_rows(body, padded.input_ids, padded.attention_mask, branch > 0, branch)
-    if packed is None:
-        return None
-    last = torch.arange(branch.shape[1], device=branch.device) == lengths.to(branch.device).unsqueeze(1) - 1
-    telling = packed.take(last | (branch > 0), False)
-    with head_only_at(policy.model, telling):
-        output = policy.model(**packed.inputs(body), output_hidden_states=True)
-    hidden = output.hidden_states[layer_index(layer, len(output.hidden_states) - 1)]
-    states = packed.give_back(hidden, branch.shape)[last]
-    return _mean_scores(output.logits.float(), packed.source[telling], lengths, branch.shape[1], openings), states
-
-
-def _mean_scores(logits: Tensor, told: Tensor, lengths: Tensor, width: int, openings: Sequence[list[int]]) -> Tensor:
-    """[n, openings] from logits, [M, vocabulary], told at M places of the padded batch, which is ``width`` wide."""
-    total = logits.logsumexp(dim=-1)
-    found = torch.zeros(len(lengths) * width, dtype=torch.long, device=logits.device)
-    found[told] = torch.arange(len(told), device=logits.device)
-    last = torch.arange(len(lengths)) * width + lengths - 1
-    scores, start = [], 1
-    for opening in openings:
-        places = [last, *(last + start + step for step in range(len(opening) - 1))]
-        start += len(opening) - 1
-        rows = found[torch.stack(places, dim=1).to(logits.device)]
-        picked = logits[rows, torch.tensor(opening, device=logits.device)] - total[rows]
-        scores.append(picked.mean(dim=1))
-    return torch.stack(scores, dim=1)
+    return said.mean_log_probabilities(), said.states
 
 
 def _score_with_cache(
-    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[list[int]], layer: int | float
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float
 ) -> tuple[Tensor, Tensor]:
     """The same from two forward passes, the second one over copies of the first one's keys and values."""
     device = policy.model.device
@@ -190,43 +138,3 @@ def _continue(policy: Policy, inputs: dict[str, Any], cache: Any, target: Tensor
         use_cache=True,
     ).logits
     return logits
-
-
-def _stops_all(should_stop: ShouldStop) -> Callable[..., Tensor]:
-    def criterion(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        stop_if(should_stop)
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    return criterion
-
-
-@torch.inference_mode()
-def greedy_answers(
-    policy: Policy, texts: Sequence[str], *, max_new_tokens: int, should_stop: ShouldStop = never
-) -> list[str]:
-    """Answers prompts greedily.
-
-    Args:
-        policy: The model.
-        texts: Prompts without template.
-        max_new_tokens: Longest answer in tokens.
-        should_stop: Looked at after each token.
-
-    Raises:
-        Stopped: It was asked to stop.
-    """
-    if not texts:
-        return []
-    batch = pad_prompts([encode_prompt(policy.tokenizer, text) for text in texts], policy.pad_token, side="left")
-    batch = batch.to(policy.model.device)
-    output = policy.model.generate(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=policy.pad_token,
-        eos_token_id=list(policy.stop_tokens),
-        stopping_criteria=[_stops_all(should_stop)],
-    )
-    answers = policy.tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    return [answer.removeprefix(policy.lead) for answer in answers]

@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from mlc.catalogue import JUDGES
-from mlc.errors import UserError
+from mlc.evaluation.choosing import Entry, choose
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
 
+SPLITS = ("validation", "test")
+"""The threshold is set on the first, and the second is reported."""
 RESAMPLES = 1000
 """Bootstrap resamples, unless somebody says otherwise."""
 
@@ -40,9 +41,10 @@ class EvaluationSettings(Settings):
     """Test prompts a language that are answered greedily: all, or so many, half of them harmful; 0 answers none."""
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
-    judges: tuple[str, ...] = ("rules",)
-    """What judges those answers: `rules`, `openings` (docs/judges.md), or a judge of your own as `module:object`, see
-    `mlc.evaluation.judges.judge`. The first one decides, the others are shown beside it."""
+    judges: tuple[Entry, ...] = ("rules",)
+    """What judges those answers: `rules`, `openings`, a judge that asks a model (docs/judges.md), or one of your own as
+    `module:object`, see `mlc.evaluation.judges.judge`. A judge with settings is a mapping, such as `{name: llm, model:
+    large, endpoint: http://127.0.0.1:8000/v1}`. The first one decides, the others are shown beside it."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
     resamples: int = Field(default=RESAMPLES, ge=100)
@@ -50,12 +52,9 @@ class EvaluationSettings(Settings):
 
     @field_validator("judges")
     @classmethod
-    def _can_be_loaded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            JUDGES.load(name)
-        if len(set(names)) < len(names):
-            raise UserError(f"The judges {', '.join(names)} in evaluation.judges repeat: name each once.")
-        return names
+    def _can_be_loaded(cls, judges: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        choose(judges)
+        return judges
 
     @field_validator("labels", mode="before")
     @classmethod

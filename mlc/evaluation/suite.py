@@ -1,19 +1,18 @@
 """The held-out prompts, in English and in the languages that have human translations."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
-from mlc.prompts import LABELS, read_prompts
+from mlc.prompts import LABELS, PromptFile, read_prompts
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
 from mlc.tables.formats import read_format
 
-SPLITS = ("validation", "test")
 SECTION = "evaluation"
 """Section of the configuration that has the suite's columns and labels."""
 
@@ -25,6 +24,7 @@ def read_suite(
     limit: int | None = None,
     columns: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    on_read: Callable[[str, PromptFile], None] | None = None,
 ) -> pa.Table:
     """Reads the held-out prompts of both splits.
 
@@ -34,6 +34,7 @@ def read_suite(
         limit: Only so many prompts of each file: the first ones of each label, as many of each as there are.
         columns: Columns of the files by role, see :func:`mlc.prompts.read_prompts`.
         labels: ``harmful`` or ``harmless`` by what the files write.
+        on_read: Called with each split and its file as it was read, for the rows that were set aside.
 
     Returns:
         Columns ``id``, ``prompt``, ``label``, ``kind`` (the label where the file has no kind) and ``split``.
@@ -43,8 +44,10 @@ def read_suite(
     """
     parts = []
     for split, path in zip(SPLITS, (validation, test), strict=True):
-        rows = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION).rows
-        rows = rows.take(_balanced(rows["label"].to_pylist(), limit))
+        file = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION)
+        if on_read:
+            on_read(split, file)
+        rows = file.rows.take(_balanced(file.rows["label"].to_pylist(), limit))
         found = set(rows["label"].to_pylist())
         if found != set(LABELS):
             raise UserError(

@@ -1,7 +1,17 @@
-"""Consistency losses on prompt representations. Needs torch and nothing else."""
+"""Losses on representations, decisions and answers of prompts in several languages. Needs torch and nothing else."""
 
+from mlc.losses.answer import answer_loss
 from mlc.losses.centering import Centering
 from mlc.losses.consistency import ConsistencyLoss, consistency_loss
+from mlc.losses.decision import DecisionLoss, decision_loss
 from mlc.losses.head import ConsistencyHead
 
-__all__ = ["Centering", "ConsistencyHead", "ConsistencyLoss", "consistency_loss"]
+__all__ = [
+    "Centering",
+    "ConsistencyHead",
+    "ConsistencyLoss",
+    "DecisionLoss",
+    "answer_loss",
+    "consistency_loss",
+    "decision_loss",
+]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlc.choices import Anchor, Form
+from mlc.losses.weights import weights_of
 
 _SPECTRAL_EPS = 1e-7
 """Eigenvalues below it count as zero: their square root passes no gradient, where it would be unbounded."""
@@ -92,7 +93,7 @@ def consistency_loss(
         ValueError: A shape, a weight, the temperature or a name is wrong, the batch is empty, or ``z`` is not finite.
     """
     _check(z, temperature, form, anchor, mask)
-    weights = _weights(z, mask, language_weights, row_weights)
+    weights = weights_of(z.shape[:2], z, mask, language_weights, row_weights)
     with torch.autocast(z.device.type, enabled=False):
         rows = z if z.dtype == torch.float64 else z.float()
         if anchor == "english":
@@ -126,23 +127,6 @@ def _check(z: Tensor, temperature: float, form: str, anchor: str, mask: Tensor |
         raise ValueError(f"anchor must be one of {', '.join(get_args(Anchor))}, not {anchor!r}.")
     if mask is not None and (mask.shape != z.shape[:2] or mask.dtype != torch.bool):
         raise ValueError(f"mask must be bool {list(z.shape[:2])}, not {mask.dtype} {list(mask.shape)}.")
-
-
-def _weights(z: Tensor, mask: Tensor | None, language_weights: Tensor | None, row_weights: Tensor | None) -> Tensor:
-    """[B, L]; 0 for rows that do not count."""
-    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-    weights = torch.ones(z.shape[:2], dtype=dtype, device=z.device) if mask is None else mask.to(dtype)
-    given = (("language_weights", language_weights, z.shape[1:2]), ("row_weights", row_weights, z.shape[:2]))
-    for name, factor, shape in given:
-        if factor is None:
-            continue
-        if factor.shape != shape:
-            raise ValueError(f"{name} must be {list(shape)}, not {list(factor.shape)}.")
-        factor = factor.detach().to(z.device, dtype)
-        if not bool(((factor >= 0) & torch.isfinite(factor)).all()):
-            raise ValueError(f"{name} must be finite and at least 0; the smallest is {float(factor.min())}.")
-        weights = weights * factor
-    return weights
 
 
 def _gram(rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

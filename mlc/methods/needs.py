@@ -8,10 +8,7 @@ from mlc.errors import UserError
 from mlc.left_out import LeftOut, require_few
 from mlc.methods.method import Method
 from mlc.prompts import LABELS
-from mlc.training.settings import AlignSettings
-
-LABELLED = "shuffled_within_class"
-"""The control that needs the label of every prompt."""
+from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, AlignSettings
 
 
 def require_data(
@@ -36,8 +33,42 @@ def require_data(
         alignment = method.alignment(align)
         if alignment.english_loss.needs_rejected:
             _require_rejected(prompts, alignment)
-        if alignment.consistency.weight > 0 and alignment.consistency.control == LABELLED:
-            _require_labels(prompts, method)
+        controls = {term.control for term in alignment.terms.active.values()}
+        if alignment.translated.share:
+            controls.add(alignment.translated.control)
+        for control in sorted(controls.intersection(LABELLED_CONTROLS)):
+            _require_labels(prompts, method, control)
+        if alignment.answer.weight > 0 and alignment.answer.harmless != "vocabulary":
+            _require_harmful(prompts, method)
+
+
+def require_own_openings(methods: Sequence[Method], align: AlignSettings, measured: Sequence[str]) -> None:
+    """Checks that training does not read the openings that the evaluation measures with.
+
+    Args:
+        methods: All that are made.
+        align: The alignment as it is configured.
+        measured: Openings of the evaluation, of a refusal and of an answer.
+
+    Raises:
+        UserError: An opening of a term is one of them, or begins like one.
+    """
+    for method in methods:
+        trained = method.alignment(align).terms.openings if method.recipe == "train" else ()
+        for own in trained:
+            for other in measured:
+                short, long = sorted((_bare(own), _bare(other)), key=len)
+                if long.startswith(short):
+                    raise UserError(
+                        f"The method {method.name!r} trains on the opening {own!r}, and the evaluation measures with "
+                        f"{other!r}: name openings under align that do not begin like those of evaluation, or the "
+                        "figures would measure what was trained."
+                    )
+
+
+def _bare(opening: str) -> str:
+    """An opening as it is compared: without case, and with one kind of apostrophe and space."""
+    return " ".join(opening.casefold().replace("\u2019", "'").split())
 
 
 def _values(prompts: pa.Table, column: str) -> list[str | None]:
@@ -57,13 +88,21 @@ def _require_rejected(prompts: pa.Table, align: AlignSettings) -> None:
     require_few([LeftOut("no rejected", lacking, len(prompts))], align.max_dropped)
 
 
-def _require_labels(prompts: pa.Table, method: Method) -> None:
+def _require_labels(prompts: pa.Table, method: Method, control: str) -> None:
     lacking = _values(prompts, "label").count(None)
     if lacking:
         raise UserError(
-            f"The control {LABELLED!r} of the method {method.name!r} needs a label for every training prompt, and "
+            f"The control {control!r} of the method {method.name!r} needs a label for every training prompt, and "
             f"{lacking} of {len(prompts)} have none: add the column label (harmful or harmless), or use the control "
             "'shuffled'."
+        )
+
+
+def _require_harmful(prompts: pa.Table, method: Method) -> None:
+    if HARMFUL_LABEL not in _values(prompts, "label"):
+        raise UserError(
+            f"The method {method.name!r} compares the answers to harmful prompts, and none of the {len(prompts)} "
+            f"training prompts has the label {HARMFUL_LABEL}: add the column label (harmful or harmless)."
         )
 
 

@@ -1,6 +1,5 @@
 """Loading of policy models."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +86,29 @@ def load_policy(
         UserError: It cannot be loaded as a causal language model, does not pass a check of :mod:`mlc.models.check`, or
             the device is not there.
     """
+    model, tokenizer, left_over = load_checked(source, dtype=dtype, device=device)
+    answers = use_trained_template(tokenizer, source.location, source.chat_template_kwargs)
+    ends = end_tokens(model, tokenizer, answers.closing)
+    model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
+    return Policy(model, tokenizer, source, answers.lead, left_over)
+
+
+def load_checked(
+    source: ModelSource, *, dtype: "torch.dtype | Literal['auto'] | None" = None, device: str = "auto"
+) -> tuple[Any, Any, str]:
+    """Loads a causal language model and its tokenizer as they are, and checks both.
+
+    Args:
+        source: As of :func:`load_policy`.
+        dtype: As of :func:`load_policy`.
+        device: As of :func:`load_policy`.
+
+    Returns:
+        The model in evaluation mode, its tokenizer, and what was left over in the checkpoint, in words.
+
+    Raises:
+        UserError: As of :func:`load_policy`, but for the chat template.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
@@ -112,17 +134,11 @@ def load_policy(
         if source.kind == "hub" and "use_safetensors" in str(error):
             raise UserError(f"The model {source.location!r} has {PICKLED}.") from None
         raise cannot_load(source, error) from None
-    return _checked(source, model.to(pick_device(device)).eval(), tokenizer, loading)
-
-
-def _checked(source: ModelSource, model: Any, tokenizer: Any, loading: Mapping[str, Any]) -> Policy:
+    model = model.to(pick_device(device)).eval()
     left_over = require_whole(source, loading)
     require_tokenizer(source, model, tokenizer)
     require_sound(source, model, tokenizer)
-    answers = use_trained_template(tokenizer, source.location, source.chat_template_kwargs)
-    ends = end_tokens(model, tokenizer, answers.closing)
-    model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
-    return Policy(model, tokenizer, source, answers.lead, left_over)
+    return model, tokenizer, left_over
 
 
 def _reading(source: ModelSource) -> dict[str, Any]:

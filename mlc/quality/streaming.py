@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ from mlc.quality.pairs import PairFile, VerdictWriter, coded
 from mlc.quality.rows import with_columns
 from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import QUALITY, TEXT_SIGNALS, Scope, Signal, chosen_signals, rules_of, signals_of
+from mlc.stopping import ShouldStop, never, stop_if
 
 MEMORY_LIMIT = "600MB"
 """What DuckDB may hold of what all rows say; the rest goes to the disk."""
@@ -103,6 +105,7 @@ def filter_file(
     model: RowModel | None = None,
     threads: int = 1,
     on_progress: Callable[[str, int], None] | None = None,
+    should_stop: ShouldStop = never,
 ) -> Summary:
     """Judges every pair of a file.
 
@@ -115,18 +118,21 @@ def filter_file(
         model: Measures the signals that need one, for the rows that passed all others.
         threads: Threads to measure with; the result is the same for any number.
         on_progress: Called with ``measured`` or ``judged`` and the number of rows that are done.
+        should_stop: Looked at before each chunk, and by the model before each batch. No verdicts are left then, and
+            none by any other exception either, as soon as the chunks that are worked at have ended.
 
     Raises:
+        Stopped: Somebody has asked for it.
         UserError: A file cannot be read or written, a column is missing, or no row names a language.
     """
     file = pairs if isinstance(pairs, PairFile) else PairFile(pairs)
-    job = _Job(file, settings, signals, model)
+    job = _Job(file, settings, signals, model, should_stop)
     told = on_progress or (lambda done, rows: None)
     if not verdicts.parent.is_dir():
         raise UserError(f"The folder {str(verdicts.parent)!r} of the file of verdicts does not exist: make it first.")
     with tempfile.TemporaryDirectory(prefix=".mlc-filter-", dir=verdicts.parent) as folder:
         work = Path(folder) / "measured.parquet"
-        with ThreadPoolExecutor(max_workers=threads) as pool:
+        with ThreadPoolExecutor(max_workers=threads) as pool, job.given_up():
             with pq.ParquetWriter(work, job.work_schema, compression="lz4") as writer:
                 for table in _in_order(pool, threads, job.measure, job.read()):
                     writer.write_table(table)
@@ -153,6 +159,7 @@ class _Job:
         settings: QualitySettings,
         names: Sequence[str],
         model: RowModel | None,
+        should_stop: ShouldStop,
     ) -> None:
         self.pairs = pairs
         self.settings = settings
@@ -161,6 +168,8 @@ class _Job:
         self.rules = [rule.name for rule in rules_of(known) if rule.name in (*names, QUALITY.name)]
         self.model = model
         self.summary = Summary()
+        self._stopped = should_stop
+        self._ended_early = False
         self.text_columns = [
             column for signal in self.signals if signal.scope is not Scope.MODEL for column in signal.columns
         ]
@@ -190,6 +199,18 @@ class _Job:
             ]
         )
 
+    @contextmanager
+    def given_up(self) -> Iterator[None]:
+        """Stops what other threads work at when the block ends by an exception, such as Ctrl-C."""
+        try:
+            yield
+        except BaseException:
+            self._ended_early = True
+            raise
+
+    def _should_stop(self) -> bool:
+        return self._ended_early or self._stopped()
+
     def read(self) -> Iterator[tuple[pa.Table, pa.Array, int]]:
         """Chunks of the file, with the number of their first row."""
         first = 0
@@ -199,6 +220,7 @@ class _Job:
 
     def measure(self, item: tuple[pa.Table, pa.Array, int]) -> pa.Table:
         """First pass: the rows of ``work_schema`` for a chunk."""
+        stop_if(self._should_stop)
         chunk, problems, first = item
         rows = coded(chunk, problems, first)
         measured = measure_rows(rows, self.signals)
@@ -240,6 +262,7 @@ class _Job:
 
     def judge(self, item: tuple[pa.Table, pa.Table]) -> pa.Table:
         """Second pass: a chunk with all signals and verdicts."""
+        stop_if(self._should_stop)
         chunk, collapsed = item
         assert self.batch is not None
         late = batch_signals(for_batch(chunk), self.batch.centres, collapsed)
@@ -262,7 +285,8 @@ class _Job:
         names = [name for name in ("source", "translation", "back_translation") if name in self.given.names]
         columns = {name: chunk[f"given_{self.given.names.index(name)}"] for name in names}
         pairs = pa.table({**columns, "source_code": chunk["source_code"], "target_code": chunk["target_code"]})
-        return with_columns(chunk, measure_passed(self.model, pairs, verdicts["keep"]).select(self.model_columns))
+        measured = measure_passed(self.model, pairs, verdicts["keep"], self._should_stop)
+        return with_columns(chunk, measured.select(self.model_columns))
 
     def _given_columns(self) -> list[str]:
         return [f"given_{place}" for place in range(len(self.given))]

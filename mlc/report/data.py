@@ -20,6 +20,21 @@ class FunnelRow(NamedTuple):
     """Share of the language's rows, 0 to 1."""
 
 
+class TranslatorRow(NamedTuple):
+    """What one translator brought for one language."""
+
+    language: str
+    """NLLB code."""
+    translator: str
+    """``translator``, or ``fallback`` and its number."""
+    asked: int
+    """Prompts."""
+    refused: int
+    """Those of them that it refused to translate."""
+    kept: int
+    """Those whose translation by it is kept."""
+
+
 class Gate(NamedTuple):
     """The decision about promotion."""
 
@@ -42,15 +57,19 @@ class ReportData:
     results: Sequence[EvaluationResult]
     """One for each model, seed and language; their order does not matter."""
     funnel: Sequence[FunnelRow] = ()
+    translators: Sequence[TranslatorRow] = ()
+    """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""
     training_logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """By model and seed, one entry a step: ``step`` and any of ``loss``, ``alignment_loss``, ``consistency_loss``,
-    ``collinearity``, ``between_prompt_cosine``."""
+    ``decision_loss``, ``answer_loss``, ``collinearity``, ``between_prompt_cosine``."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """What the models are called, in the order in which they are shown; others follow by name."""
     compared: tuple[str, str] | None = None
     """The candidate, and the model that it is held against; None where there is nothing to compare."""
     champion: str | None = None
     """The live champion, if it was evaluated too."""
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """What the candidate's controls are called, by name; also of those that were not measured."""
     searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """By model, seed and language, every trial of a search for an edit, as
     :meth:`mlc.editing.search.Search.rows` has them."""
@@ -61,5 +80,5 @@ class ReportData:
     kept: Sequence[str] = ()
     """Sentences without their full stop: which results a person kept although code or a library had changed."""
     left_out: Sequence[tuple[str, LeftOut]] = ()
-    """What training went without: in which of its parts, and how much."""
+    """What the run went without: in which of its parts, and how much."""
     gate: Gate | None = None

@@ -36,6 +36,7 @@ from mlc.report.tables import (
     mean_over_seeds,
     models_table,
     search_table,
+    translators_table,
 )
 from mlc.report.verdict import gate_sentence, verdict
 from mlc.report.wording import language_name, setting
@@ -74,7 +75,7 @@ def render(data: ReportData, folder: Path) -> None:
         (folder / FUNNEL_FILE).write_text(funnel_csv(data.funnel), encoding="utf-8", newline="")
     page = _template().render(
         name=data.name,
-        verdict=verdict(evaluations, pair),
+        verdict=verdict(evaluations, pair, data.controls),
         gate=None if data.gate is None else gate_sentence(data.gate),
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
@@ -84,6 +85,7 @@ def render(data: ReportData, folder: Path) -> None:
         languages=languages_table(evaluations, rows, results),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
+        translators=translators_table(data.translators),
         left_out=left_out_table(data.left_out),
         searches=search_table(data.searches, data.labels),
         settings={key: setting(value) for key, value in data.settings.items()},

@@ -14,7 +14,7 @@ from mlc.evaluation.paired import Change
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut
-from mlc.report.data import FunnelRow, Gate
+from mlc.report.data import FunnelRow, Gate, TranslatorRow
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
     METRIC_NAMES,
@@ -211,8 +211,20 @@ def funnel_table(rows: Sequence[FunnelRow]) -> Table | None:
     return Table(tuple(Cell(column) for column in columns), (Block("", tuple(lines)),))
 
 
+def translators_table(rows: Sequence[TranslatorRow]) -> Table | None:
+    """What each translator brought, by language; None where one was asked and refused nothing."""
+    if not rows:
+        return None
+    blocks: dict[str, list[Line]] = {}
+    for row in sorted(rows, key=lambda row: language_name(row.language)):
+        cells = tuple(Cell(str(count)) for count in (row.asked, row.refused, row.kept))
+        blocks.setdefault(language_name(row.language), []).append(Line(row.translator, cells))
+    columns = tuple(map(Cell, ("prompts asked", "refused", "kept")))
+    return Table(columns, tuple(Block(language, tuple(lines)) for language, lines in blocks.items()))
+
+
 def left_out_table(left_out: Sequence[tuple[str, LeftOut]]) -> Table | None:
-    """What training went without, by the part of it; None where nothing is left out."""
+    """What the run went without, by the part of it; None where nothing is left out."""
     if not left_out:
         return None
     blocks: dict[str, list[Line]] = {}

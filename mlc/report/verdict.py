@@ -1,6 +1,7 @@
 """The sentence at the top of a report."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,8 @@ class Verdict:
     tone: Literal["better", "worse", "unclear"]
     beside: str
     """What happened to the other figures; empty where there is nothing to compare."""
+    controls: str = ""
+    """Which of its controls the candidate passed; empty where it has none, or there is nothing to compare."""
 
 
 def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
@@ -37,7 +40,9 @@ def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
     return languages, "in English, the only language"
 
 
-def verdict(evaluations: Evaluations, pair: tuple[str, str] | None) -> Verdict:
+def verdict(
+    evaluations: Evaluations, pair: tuple[str, str] | None, controls: Mapping[str, str] | None = None
+) -> Verdict:
     """Says in one sentence whether the candidate separates harmful from harmless prompts better than the baseline.
 
     It follows the interval of the difference in AUROC alone: above zero is better, below is worse, else unclear.
@@ -45,6 +50,7 @@ def verdict(evaluations: Evaluations, pair: tuple[str, str] | None) -> Verdict:
     Args:
         evaluations: Of all models.
         pair: The candidate, and the model that it is held against; None where there is nothing to compare.
+        controls: What the candidate's controls are called, by name; whether they were measured or not.
     """
     languages, where = reach(evaluations)
     if pair is None:
@@ -57,7 +63,22 @@ def verdict(evaluations: Evaluations, pair: tuple[str, str] | None) -> Verdict:
     seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
     sentence, tone = _sentence(gain, evaluations.label(candidate), evaluations.label(baseline), basis)
-    return Verdict(sentence, tone, _beside(evaluations, pair, languages))
+    passed = _passed(evaluations, candidate, languages, controls or {})
+    return Verdict(sentence, tone, _beside(evaluations, pair, languages), passed)
+
+
+def _passed(evaluations: Evaluations, candidate: str, languages: tuple[str, ...], controls: Mapping[str, str]) -> str:
+    """Says which controls the candidate beats: the interval of the difference in AUROC is above zero."""
+    told: dict[str, list[str]] = {"passed": [], "not passed": [], "not in this run": []}
+    for name, label in controls.items():
+        if name not in evaluations.models:
+            told["not in this run"].append(label)
+            continue
+        gain = evaluations.compare(baseline=name, candidate=candidate, languages=languages, metric="auroc")
+        shown = "passed" if direction(gain) > 0 else "not passed"
+        told[shown].append(label if math.isnan(gain.value) else f"{label} ({difference(gain)} AUROC)")
+    parts = [f"{shown}: {'; '.join(labels)}" for shown, labels in told.items() if labels]
+    return f"Controls of {evaluations.label(candidate)} {'. Controls '.join(parts)}." if parts else ""
 
 
 def gate_sentence(gate: Gate) -> str:

@@ -1,7 +1,6 @@
 """What a table is understood as: for people, before they use it. It holds counts, names and ids, never a text."""
 
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from mlc.naming import looks_like_a_name
 from mlc.shapes.labels import Labels
 from mlc.shapes.pairs import pair_reading
 from mlc.shapes.prompts import Reading, reading_of
+from mlc.shapes.repeats import kinds_in, repeats_of, repeats_within
 from mlc.tables import LINE_COLUMN, TABLE_ENDINGS, TableFile, columns_in_words, find_place
 
 SHOWN_IDS = 5
@@ -43,8 +43,11 @@ class Overview:
     """Prompts that are word for word one before them."""
     repeated_nearly: int = 0
     """Prompts that are one before them but for capitals, accents, marks and spaces."""
+    alike: int = 0
+    """Prompts that are nearly one before them, see :mod:`mlc.shapes.repeats`."""
     held_out: dict[str, int] | None = None
-    """Prompts that are held-out prompts, by split, nearly repeated ones counted; None without held-out prompts."""
+    """Prompts that are held-out prompts, by split, all three kinds of repeats counted; None without held-out prompts.
+    """
     ids: list[str] = field(default_factory=list)
     """The first ids."""
     hints: list[str] = field(default_factory=list)
@@ -91,12 +94,6 @@ def look_at(
     return seen
 
 
-def normalized(text: str) -> str:
-    """A text without what a copy may change: capitals, accents, marks, white space and forms of characters."""
-    folded = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(character for character in folded if character.isalnum())
-
-
 def _look_at_prompts(
     file: TableFile, reading: Reading, labels: Labels, held_out: Mapping[str, Iterable[str]] | None, seen: Overview
 ) -> None:
@@ -105,13 +102,10 @@ def _look_at_prompts(
     seen.shape, seen.columns = reading.name, dict(reading.columns)
     seen.other_columns = [name for name in others if looks_like_a_name(name)]
     seen.hints += [reading.in_words] if reading.in_words else []
-    known = {split: {_digest(normalized(text)) for text in texts} for split, texts in (held_out or {}).items()}
-    exact: set[bytes] = set()
-    near: set[bytes] = set()
+    prompts: list[str] = []
     set_aside: Counter[str] = Counter()
     counted: Counter[str] = Counter()
     languages: Counter[str] = Counter()
-    overlaps: Counter[str] = Counter(dict.fromkeys(known, 0))
     ids: set[str] = set()
     for row in file:
         values, problems = reading.values(row) if row.problem is None else ({}, {})
@@ -124,20 +118,17 @@ def _look_at_prompts(
             continue
         ids.add(name)
         seen.usable += 1
-        prompt = values["prompt"] or ""
+        prompts.append(values["prompt"] or "")
         if "label" in values:
             counted[label or "none"] += 1
         languages.update(code for name, code in spoken.items() if str(row.values.get(name) or "").strip())
-        whole, bare = _digest(prompt), _digest(normalized(prompt) or prompt)
-        seen.repeated += whole in exact
-        seen.repeated_nearly += bare in near and whole not in exact
-        exact.add(whole)
-        near.add(bare)
-        overlaps.update(split for split, digests in known.items() if bare in digests)
         if len(seen.ids) < SHOWN_IDS:
             seen.ids.append(name)
     seen.set_aside, seen.labels, seen.languages = dict(set_aside), dict(counted), dict(languages)
-    seen.held_out = dict(overlaps) if held_out is not None else None
+    kinds = kinds_in(repeats_within(prompts))
+    seen.repeated, seen.repeated_nearly, seen.alike = kinds["exact"], kinds["normalized"], kinds["near"]
+    if held_out is not None:
+        seen.held_out = {split: len(repeats_of(prompts, list(texts))) for split, texts in held_out.items()}
     if hint := labels.hint("prompts"):
         seen.hints.append(hint)
 

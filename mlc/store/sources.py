@@ -28,8 +28,10 @@ from typing import Any
 PROJECT_PACKAGES = ("mlc", "tasks")
 MACHINERY = (
     "mlc.catalogue",
+    "mlc.chat",
     "mlc.choices",
     "mlc.errors",
+    "mlc.evaluation.choosing",
     "mlc.left_out",
     "mlc.settings",
     "mlc.stopping",

@@ -145,13 +145,13 @@ def _has_loop(points: Codepoints, units: range) -> NDArray[np.bool_]:
 
 
 def measure_repetitions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Fills the table ``repeated``, one row a pair."""
+    """Fills the table ``repeated``, one row a pair that has words."""
     texts = connection.sql(
         """
         SELECT row, lower(tidy_source) AS source, lower(tidy_translation) AS translation,
             list_contains($scripts, source_script) AS source_words,
             list_contains($scripts, target_script) AS target_words
-        FROM texts ORDER BY row
+        FROM texts WHERE source_letters + translation_letters > 0 ORDER BY row
         """,
         params={"scripts": list(WORD_SCRIPTS)},
     ).to_arrow_table()

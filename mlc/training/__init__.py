@@ -1,4 +1,4 @@
-"""Alignment: the consistency term for any training loop, and in the trainers of TRL.
+"""Alignment: the terms over translations for any training loop, and in the trainers of TRL.
 
 What needs torch or TRL is loaded when it is asked for, because they take seconds to import.
 """
@@ -7,7 +7,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlc.training.settings import AlignSettings, ConsistencyConfig
+from mlc.training.settings import AlignSettings, AnswerConfig, ConsistencyConfig, DecisionConfig, Terms
 
 if TYPE_CHECKING:
     from mlc.training.cpo import ConsistencyCPOTrainer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlc.training.seq2seq import ConsistencySeq2SeqTrainer
     from mlc.training.sft import ConsistencyLeanSFTTrainer, ConsistencySFTTrainer, LeanSFTTrainer
     from mlc.training.term import ConsistencyTerm, TermOutput
+    from mlc.training.terms import TermsOutput, TranslationTerms
     from mlc.training.variants import VariantBatch, Variants, batch_variants, encode_variants
 
 # TRL warns at every import that SimPO and ORPO may change there; their version is pinned for that reason.
@@ -30,6 +31,8 @@ _LAZY = {
     "LeanSFTTrainer": "mlc.training.sft",
     "ConsistencyTerm": "mlc.training.term",
     "TermOutput": "mlc.training.term",
+    "TermsOutput": "mlc.training.terms",
+    "TranslationTerms": "mlc.training.terms",
     "ConsistencyCPOTrainer": "mlc.training.cpo",
     "ConsistencyDPOTrainer": "mlc.training.dpo",
     "ConsistencyGRPOTrainer": "mlc.training.grpo",
@@ -44,6 +47,7 @@ _LAZY = {
 
 __all__ = [
     "AlignSettings",
+    "AnswerConfig",
     "ConsistencyCPOTrainer",
     "ConsistencyConfig",
     "ConsistencyDPOTrainer",
@@ -56,8 +60,12 @@ __all__ = [
     "ConsistencySeq2SeqKLTrainer",
     "ConsistencySeq2SeqTrainer",
     "ConsistencyTerm",
+    "DecisionConfig",
     "LeanSFTTrainer",
     "TermOutput",
+    "Terms",
+    "TermsOutput",
+    "TranslationTerms",
     "VariantBatch",
     "Variants",
     "batch_variants",

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
+from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNT = "num_tokens"
@@ -47,7 +49,7 @@ def align(
         policy: Model and tokenizer, weights in ``training_dtype``.
         rows: Training rows with ``prompt`` and ``chosen``; ``rejected`` for the carriers that compare; ``variants``
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
-            the term.
+            the terms and for translated examples.
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
@@ -68,6 +70,10 @@ def align(
         UserError: More than ``max_dropped`` of the rows or variants cannot be used.
     """
     rows, left_out = usable_rows(policy, rows, settings)
+    if translated := translated_rows(rows, settings.translated, seed=seed):
+        kept, more = usable_rows(policy, translated, settings)
+        left_out += [replace(count, kind="unusable variant") for count in more if count.kind == "long prompt"]
+        rows = mixed_rows(rows, kept, settings.translated.share)
     require_few(left_out, settings.max_dropped)
     dataset = build_dataset(policy, rows, settings)
     log: list[dict[str, float]] = []
@@ -209,7 +215,7 @@ def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequ
 
 
 def _for_the_term(row: Row, settings: AlignSettings) -> Row:
-    if settings.consistency.weight == 0:
+    if not settings.terms.active:
         return {}
     # A column named label has a meaning of its own in TRL.
     columns = {"variants": TEXTS, "languages": NAMES, "label": LABEL, "variant_weights": WEIGHTS}

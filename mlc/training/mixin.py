@@ -1,4 +1,4 @@
-"""The consistency term in any trainer of transformers or TRL."""
+"""The terms over translations in any trainer of transformers or TRL."""
 
 import math
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
@@ -20,8 +20,9 @@ from mlc.training.preparation import (
     prepare_variants,
     variants_of,
 )
-from mlc.training.settings import ConsistencyConfig
-from mlc.training.term import FIGURES, ConsistencyTerm
+from mlc.training.settings import AnswerConfig, ConsistencyConfig, DecisionConfig, Terms
+from mlc.training.term import ConsistencyTerm
+from mlc.training.terms import ALL_FIGURES, TranslationTerms
 from mlc.training.variants import Variants, batch_variants
 
 if TYPE_CHECKING:
@@ -57,30 +58,43 @@ class VariantCollator:
 
 
 class ConsistencyMixin(_Base):  # type: ignore[misc]
-    r"""Adds :math:`\lambda L_{cons}` (Bu et al., arXiv 2602.16660) to the loss of a trainer.
+    r"""Adds :math:`\lambda L_{cons}` (Bu et al., arXiv 2602.16660), and terms on decisions and answers, to a loss.
 
     To be named before a trainer of transformers or TRL: ``class MyTrainer(ConsistencyMixin, SFTTrainer)``. The
     training set needs a column ``variants``, see :mod:`mlc.training.preparation`; ``processing_class`` must be a fast
-    tokenizer. The rest is the carrier's own, and with weight 0 the trainer *is* the carrier, to the last bit.
+    tokenizer. The rest is the carrier's own, and with all weights 0 the trainer *is* the carrier, to the last bit.
 
-    The term is computed once per optimiser step, over the prompts of all its accumulated batches, so that centring
-    and contrast do not depend on how a step is cut into batches. Where it is off (``every``, ``warmup_steps``) nothing
+    The terms are computed once per optimiser step, over the prompts of all its accumulated batches, so that centring
+    and contrast do not depend on how a step is cut into batches. Where one is off (``every``, ``warmup_steps``) nothing
     of it is computed. The variants never enter the carrier's own forward passes or its reference model.
 
-    With several processes each one computes the term on its own prompts; means for centring and the number of prompts
+    With several processes each one computes the terms on its own prompts; means for centring and the number of prompts
     are taken over all of them, contrasts are made within a process.
 
     Args:
         model: To be trained.
-        consistency: The term.
+        consistency: The term on states; None = without it.
+        decision: The term on the decision to refuse; None = without it.
+        answer: The term on the answer; None = without it. It reads labels and English answers of the training set, see
+            :mod:`mlc.training.preparation`.
         **kwargs: Of the carrier, by name.
 
     Raises:
         ValueError: The training set has no variants, the data is packed, or there is no tokenizer.
     """
 
-    def __init__(self, model: Any = None, *, consistency: ConsistencyConfig, **kwargs: Any) -> None:
-        self.consistency = consistency
+    def __init__(
+        self,
+        model: Any = None,
+        *,
+        consistency: ConsistencyConfig | None = None,
+        decision: DecisionConfig | None = None,
+        answer: AnswerConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        none = Terms()
+        terms = Terms(consistency or none.consistency, decision or none.decision, answer or none.answer)
+        self.terms: TranslationTerms | None = None
         self.term: ConsistencyTerm | None = None
         self._variants: list[Variants] | None = None
         self._figures: list[tuple[float, dict[str, float]]] = []
@@ -89,23 +103,27 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         self.left_out: list[LeftOut] = []
         """Variants that count as missing; nothing without the term."""
         languages: tuple[str, ...] = ()
-        if consistency.weight > 0:
+        chat = True
+        if terms.active:
             _check_carrier(kwargs)
             seed = kwargs["args"].seed if kwargs.get("args") else 0
-            prepared = prepare_variants(kwargs["train_dataset"], kwargs["processing_class"], consistency, seed=seed)
-            kwargs["train_dataset"], languages = prepared.dataset, prepared.languages
+            prepared = prepare_variants(kwargs["train_dataset"], kwargs["processing_class"], terms, seed=seed)
+            kwargs["train_dataset"], languages, chat = prepared.dataset, prepared.languages, prepared.chat
             self.left_out = [prepared.left_out]
         for split in ("train_dataset", "eval_dataset"):
             kwargs[split] = _without_texts(kwargs.get(split))
         super().__init__(model=model, **kwargs)
         if languages:
-            self.term = ConsistencyTerm(
-                consistency,
+            self.terms = TranslationTerms(
+                terms,
                 self.accelerator.unwrap_model(self.model),
                 languages,
+                tokenizer=self.processing_class,
+                chat=chat,
                 seed=self.args.seed,
                 across_processes=self._processes > 1,
             ).to(self.args.device)
+            self.term = self.terms.consistency
             self.data_collator: Any = VariantCollator(self.data_collator)
 
     @property
@@ -114,7 +132,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if self.term is not None:
+        if self.terms is not None:
             self._signature_columns: list[str] = [*dict.fromkeys([*self._signature_columns, *COLUMNS])]
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
@@ -162,37 +180,36 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The carrier's loss plus lambda times the term."""
+        """The carrier's loss plus the terms, each times its weight."""
         variants = inputs.pop(BATCH_KEY, None) if isinstance(inputs, MutableMapping) else None
         if self._variants is not None:
             variants, self._variants = self._variants, None
         result = super().compute_loss(
             model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
         )
-        if self.term is None or not self.model.training:
+        if self.terms is None or not self.model.training:
             return result
         loss = result[0] if return_outputs else result
         # Trainers that count tokens themselves sum the batches of a step, others average them.
         batches = self.current_gradient_accumulation_steps if self._averages_batches(num_items_in_batch) else 1
         self._carrier_losses.append(loss.detach() / batches)
-        weight = self.consistency.weight_at(self.state.global_step)
-        term = self._computed_term(variants) if variants is not None and weight > 0 else None
-        if term is None:
+        computed = self._computed_terms(variants) if variants is not None else None
+        if computed is None:
             return result
-        loss = loss + batches * weight * term.to(loss.dtype)
+        loss = loss + batches * computed.to(loss.dtype)
         return (loss, *result[1:]) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds what is watched to the log."""
-        if self.term is not None and "loss" in logs:
+        if self.terms is not None and "loss" in logs:
             logs.update(self._watched())
         super().log(logs, *args, **kwargs)
 
     def _watched(self) -> dict[str, float]:
-        """Means over the processes and the optimiser steps since the last log; the term's over those with the term."""
+        """Means over the processes and the optimiser steps since the last log; a term's over those with the term."""
         carrier = self._summed(sum(self._carrier_losses, torch.zeros((), device=self.args.device)))
         figures = {"alignment_loss": float(carrier) / (self._processes * max(self._steps, 1))}
-        for name in FIGURES if self._figures else ():
+        for name in ALL_FIGURES if self._figures else ():
             values = [(share, step.get(name, math.nan)) for share, step in self._figures]
             seen = [(0.0, 0.0) if math.isnan(value) else (share * value, share) for share, value in values]
             totals = self._summed(torch.tensor(seen, device=self.args.device))
@@ -262,19 +279,25 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
         return not counted and self.compute_loss_func is None
 
-    def _computed_term(self, variants: Sequence[Variants]) -> Tensor | None:
-        """The term of an optimiser step; None where none of its prompts has a translation."""
-        assert self.term is not None
+    def _computed_terms(self, variants: Sequence[Variants]) -> Tensor | None:
+        """The terms of an optimiser step; None where all are off, or none of its prompts has a translation."""
+        assert self.terms is not None
+        step = self.state.global_step
+        if not self.terms.weights(step):
+            return None
         pad = getattr(self.processing_class, "pad_token_id", None) or 0
-        batch = batch_variants(variants, pad, limit=self.consistency.prompts_per_step)
+        batch = batch_variants(variants, pad, limit=self.terms.terms.prompts_per_step)
         share = self._share(0 if batch is None else len(batch.mask))
         if batch is None:
-            self.term.take_part()
+            self.terms.take_part(step)
             self._figures.append((share, {}))
             return None
-        # The carrier's forward is wrapped for mixed precision, the part of the model that the term calls is not.
+        # The carrier's forward is wrapped for mixed precision, the part of the model that the terms call is not.
         with self.accelerator.autocast():
-            output = self.term(self.accelerator.unwrap_model(self.model), batch.to(self.args.device))
+            output = self.terms(self.accelerator.unwrap_model(self.model), batch.to(self.args.device), step)
+        if output is None:
+            self._figures.append((share, {}))
+            return None
         self._figures.append((share, output.figures()))
         loss: Tensor = output.loss * share
         return loss

@@ -3,7 +3,8 @@
 The column ``variants`` of a dataset holds, for each prompt, either a list of texts with English first, named by the
 column ``languages`` if there is one (the same in every row), or a mapping from language to text. Missing texts are
 None or empty. A text may also be a list of messages. Optional: ``variant_weights``, in the same order, and
-``variant_label`` (or ``label``), the class of a prompt, for the control within classes.
+``variant_label`` (or ``label``), the class of a prompt, for controls by class and for the answer term. That term also
+reads the English answer: ``variant_answer``, or else the trainer's own ``completion`` or ``chosen``.
 """
 
 import random
@@ -13,13 +14,18 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
+from mlc.models.continuations import answer_tokens
 from mlc.models.prompts import EncodedPrompt
-from mlc.training.settings import ConsistencyConfig, Control
+from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, Control, Terms
 from mlc.training.variants import Variants, encode_variants
 
 TEXTS, WEIGHTS, NAMES, LABEL = "variants", "variant_weights", "languages", "variant_label"
-TOKENS, CONTENT = "variant_ids", "variant_content"
-COLUMNS = (TOKENS, CONTENT, WEIGHTS)
+ANSWER, ANSWERS = "variant_answer", ("variant_answer", "completion", "chosen")
+"""Where the English answer stands; the first column that there is."""
+TOKENS, CONTENT, HARMFUL, ANSWER_TOKENS = "variant_ids", "variant_content", "variant_harmful", "variant_answer_ids"
+_GIVEN = (TOKENS, CONTENT, WEIGHTS)
+"""Columns that a control gives to other rows."""
+COLUMNS = (*_GIVEN, HARMFUL, ANSWER_TOKENS)
 """Columns that the trainers carry to the collator."""
 ENGLISH_NAMES = ("eng_Latn", "en", "eng", "english")
 
@@ -34,19 +40,22 @@ class PreparedDataset:
     """[L] names, English first."""
     left_out: LeftOut
     """Variants that are there and count as missing."""
+    chat: bool = True
+    """Whether texts are turns of the chat template, where there is one."""
 
 
-def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *, seed: int) -> PreparedDataset:
+def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -> PreparedDataset:
     """Encodes the variants of a dataset and applies the control.
 
     Args:
         dataset: A ``datasets.Dataset`` with a column ``variants``; see the module.
         tokenizer: Fast tokenizer of the policy.
-        config: The term.
+        terms: The terms, at least one of them with a weight.
         seed: Seed of a control's permutation.
 
     Raises:
-        ValueError: The column is missing or has another shape, English is not in it, or no variant can be used.
+        ValueError: The column is missing or has another shape, English is not in it, no variant can be used, or there
+            is no answer for a term that reads it.
         UserError: The control needs labels that are not there.
     """
     if dataset.column_names is None or TEXTS not in dataset.column_names:
@@ -58,25 +67,32 @@ def prepare_variants(dataset: Any, tokenizer: Any, config: ConsistencyConfig, *,
     languages = _languages(first)
     # Prompts that are bare texts are read bare by the trainers of TRL, so their variants are too.
     chat = not isinstance(first.get("prompt"), str)
+    answer = _answer_column(dataset.column_names) if terms.needs_answers else None
+    label = next((name for name in (LABEL, "label") if name in dataset.column_names), None)
 
     def encode(row: dict[str, Any]) -> dict[str, Any]:
         texts = _in_order(row[TEXTS], languages)
         _check_row(row, languages)
         encoded = encode_variants(
-            tokenizer, texts, chat=chat, max_tokens=config.max_tokens, with_content=config.needs_content
+            tokenizer, texts, chat=chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
         ).prompts
-        return {
+        columns: dict[str, Any] = {
             TOKENS: [list(prompt.input_ids) if prompt else [] for prompt in encoded],
             CONTENT: [list(prompt.content) if prompt else [] for prompt in encoded],
         }
+        if label is not None:
+            columns[HARMFUL] = row[label] == HARMFUL_LABEL
+        if answer is not None:
+            text = row[answer] if isinstance(row[answer], str) else row[answer][-1]["content"]
+            columns[ANSWER_TOKENS] = list(answer_tokens(tokenizer, text, chat=chat)[: terms.answer.tokens])
+        return columns
 
-    named = [TEXTS, *(column for column in (NAMES, "mask") if column in dataset.column_names)]
+    named = [TEXTS, *(column for column in (NAMES, ANSWER, "mask") if column in dataset.column_names)]
     tokens = dataset.map(encode, remove_columns=named)
-    left_out = _left_out(dataset, tokens, languages, config)
-    controlled = _controlled(tokens, config.control, seed)
-    return PreparedDataset(
-        controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled, languages, left_out
-    )
+    left_out = _left_out(dataset, tokens, languages, terms)
+    controlled = _controlled(tokens, terms.control, seed)
+    bare = controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled
+    return PreparedDataset(bare, languages, left_out, chat)
 
 
 def variants_of(example: Mapping[str, Any]) -> Variants:
@@ -90,7 +106,22 @@ def variants_of(example: Mapping[str, Any]) -> Variants:
         for ids, content in zip(example[TOKENS], example[CONTENT], strict=True)
     ]
     weights = example.get(WEIGHTS)
-    return Variants(tuple(prompts), None if weights is None else tuple(map(float, weights)))
+    return Variants(
+        tuple(prompts),
+        None if weights is None else tuple(map(float, weights)),
+        bool(example.get(HARMFUL)),
+        tuple(example.get(ANSWER_TOKENS) or ()),
+    )
+
+
+def _answer_column(columns: Sequence[str]) -> str:
+    found = next((name for name in ANSWERS if name in columns), None)
+    if found is None:
+        raise ValueError(
+            f"the answer term reads English answers: the training set needs one of the columns {', '.join(ANSWERS)}, "
+            "or the term the source 'own'."
+        )
+    return found
 
 
 def _languages(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -127,15 +158,15 @@ def _check_row(row: Mapping[str, Any], languages: Sequence[str]) -> None:
         raise ValueError(f"{WEIGHTS} has {len(weights)} weights in one row, {TEXTS} has {len(languages)} texts.")
 
 
-def _left_out(texts: Any, tokens: Any, languages: Sequence[str], config: ConsistencyConfig) -> LeftOut:
+def _left_out(texts: Any, tokens: Any, languages: Sequence[str], terms: Terms) -> LeftOut:
     given = sum(bool(text) for row in texts[TEXTS] for text in _in_order(row, languages))
     kept = sum(bool(ids) for row in tokens[TOKENS] for ids in row)
     if given and not kept:
-        why = ", or blank, or changed by the chat template (see pool)" if config.needs_content else ""
+        why = ", or blank, or changed by the chat template (see pool)" if terms.needs_content else ""
         raise ValueError(
-            f"none of the {given} variants can be used: they are longer than {config.max_tokens} tokens{why}."
+            f"none of the {given} variants can be used: they are longer than {terms.max_tokens} tokens{why}."
         )
-    return LeftOut("unusable variant", given - kept, given, config.max_tokens)
+    return LeftOut("unusable variant", given - kept, given, terms.max_tokens)
 
 
 def _controlled(dataset: Any, control: Control, seed: int) -> Any:
@@ -143,7 +174,7 @@ def _controlled(dataset: Any, control: Control, seed: int) -> Any:
         return dataset
     label = next((name for name in (LABEL, "label") if name in dataset.column_names), None)
     givers = permutation(dataset[label] if label else [None] * len(dataset), control, seed)
-    columns = [column for column in COLUMNS if column in dataset.column_names]
+    columns = [column for column in _GIVEN if column in dataset.column_names]
     given = {column: dataset[column] for column in columns}
 
     def receive(_row: dict[str, Any], index: int) -> dict[str, Any]:
@@ -157,26 +188,40 @@ def permutation(labels: Sequence[str | None], control: Control, seed: int) -> li
 
     Args:
         labels: Class of each row.
-        control: ``shuffled`` over all rows, or ``shuffled_within_class`` over rows of equal label.
+        control: ``shuffled`` over all rows, ``shuffled_within_class`` over rows of equal label, or ``permuted_labels``:
+            the labels are dealt anew, rows whose label changes swap translations with rows of their new label that
+            change too, and the others keep theirs. Of what remains of the pairs, the class then says nothing.
         seed: Seed of the permutation.
 
     Raises:
         UserError: A row has no label, and classes are asked for.
 
     Returns:
-        For each row the row whose translations it receives: another one, except in a class of one row.
+        For each row the row whose translations it receives: another one, except in a class of one row, and where a
+        permuted label is the old one.
     """
-    within = control == "shuffled_within_class"
-    if within and any(label is None for label in labels):
+    if control in LABELLED_CONTROLS and any(label is None for label in labels):
         raise UserError(
-            "The control 'shuffled_within_class' needs a label for every prompt: add the column label (harmful or "
-            "harmless), or use the control 'shuffled'."
+            f"The control {control!r} needs a label for every prompt: add the column label (harmful or harmless), or "
+            "use the control 'shuffled'."
         )
-    groups: dict[str | None, list[int]] = {}
-    for index, label in enumerate(labels):
-        groups.setdefault(label if within else None, []).append(index)
     givers = list(range(len(labels)))
     generator = random.Random(seed)
+    if control == "permuted_labels":
+        dealt = list(labels)
+        generator.shuffle(dealt)
+        changes: dict[tuple[str | None, str | None], list[int]] = {}
+        for index, change in enumerate(zip(labels, dealt, strict=True)):
+            changes.setdefault(change, []).append(index)
+        for (old, new), receivers in changes.items():
+            if old != new:
+                # As many change the other way, where there are two classes.
+                for receiver, giver in zip(receivers, changes.get((new, old), ()), strict=False):
+                    givers[receiver] = giver
+        return givers
+    groups: dict[str | None, list[int]] = {}
+    for index, label in enumerate(labels):
+        groups.setdefault(label if control == "shuffled_within_class" else None, []).append(index)
     for members in groups.values():
         order = list(members)
         generator.shuffle(order)

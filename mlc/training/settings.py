@@ -1,18 +1,29 @@
 """Configuration of the alignment."""
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from mlc.catalogue import CARRIERS
-from mlc.choices import Anchor, Center, CenterScope, FloatType, Form, Pool
+from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, FloatType, Form, Pool
 from mlc.settings import Settings
 
 if TYPE_CHECKING:
     from mlc.training.carriers.carrier import Carrier
 
-Control = Literal["none", "shuffled", "shuffled_within_class"]
+Control = Literal["none", "shuffled", "shuffled_within_class", "permuted_labels"]
+TermName = Literal["consistency", "decision", "answer"]
+
+LABELLED_CONTROLS = ("shuffled_within_class", "permuted_labels")
+"""Controls that need the label of every prompt."""
+
+HARMFUL_LABEL = "harmful"
+"""How the prompts are labelled whose answers are compared as a whole."""
+
+TRANSLATED_SHARE = 0.5
+"""Share of translated examples in the method that trains on them."""
 
 FORM_DEFAULTS: dict[str, dict[str, Any]] = {
     "cosine": {"anchor": "english", "center": "batch", "layer": 0.5, "pool": "last_content", "dim": None},
@@ -24,7 +35,53 @@ FORM_DEFAULTS: dict[str, dict[str, Any]] = {
 centred, sign-aware terms of this project, ``released`` and ``paper`` are the published method."""
 
 
-class ConsistencyConfig(Settings):
+class TermSettings(Settings):
+    """What the terms beside the English loss have in common; all of them read the translations of a prompt."""
+
+    usual_weight: ClassVar[float] = 0.0
+    """What a method that is made of the term takes where its weight is 0."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the term; 0 leaves it out and computes nothing for it. A method that is made of the term takes its
+    usual weight then."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimiser steps over which the weight rises linearly from 0 (in the first step) to its full value."""
+    every: int = Field(default=1, ge=1)
+    """The term enters one optimiser step in so many, the first one included; in the others nothing is computed."""
+    prompts_per_step: int | None = Field(default=None, ge=1)
+    """Prompts of each optimiser step whose translations enter the term; none = all of them. Terms of one training share
+    their prompts: the smallest number holds for all of them."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Variants with more tokens, chat template included, count as missing; of several terms, the smallest number
+    holds."""
+    language_weights: dict[str, float] | None = None
+    """Weight of languages in the term, by the name that the data gives them, such as ``{swh_Latn: 2.0}``; 1 for
+    others. See :func:`mlc.losses.consistency_loss`."""
+    control: Control = "none"
+    """``shuffled`` gives each prompt the translations of another prompt, ``shuffled_within_class`` of another one with
+    the same label: controls that show what exact parallelism is worth. ``permuted_labels`` deals the labels anew: who
+    gets another one swaps translations with a prompt of the other class, so that the class says nothing any more."""
+
+    @field_validator("language_weights")
+    @classmethod
+    def _weights_are_weights(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        for language, weight in (weights or {}).items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"the weight of {language} must be finite and at least 0, not {weight}")
+        return weights
+
+    def weight_at(self, step: int) -> float:
+        """The weight in an optimiser step, counted from 0; 0 where the term is off.
+
+        Args:
+            step: Optimiser steps done before this one.
+        """
+        if step % self.every:
+            return 0.0
+        return self.weight * min(1.0, step / self.warmup_steps) if self.warmup_steps else self.weight
+
+
+class ConsistencyConfig(TermSettings):
     """The consistency term beside the English loss.
 
     Left unset, ``anchor``, ``center``, ``layer``, ``pool`` and ``dim`` follow the form, see :data:`FORM_DEFAULTS`.
@@ -32,10 +89,6 @@ class ConsistencyConfig(Settings):
 
     weight: float = Field(default=1.0, ge=0)
     """Lambda, the weight of the term; 0 leaves it out and computes nothing for it."""
-    warmup_steps: int = Field(default=0, ge=0)
-    """Optimiser steps over which the weight rises linearly from 0 (in the first step) to its full value."""
-    every: int = Field(default=1, ge=1)
-    """The term enters one optimiser step in so many, the first one included; in the others nothing is computed."""
     form: Form = "cosine"
     """Which loss, see :func:`mlc.losses.consistency_loss`."""
     signed: bool = False
@@ -54,16 +107,6 @@ class ConsistencyConfig(Settings):
     """Which tokens stand for a prompt, see :func:`mlc.models.states.prompt_states`."""
     dim: int | None = Field(ge=1)
     """Size of the linear extractor; none = the states themselves."""
-    prompts_per_step: int | None = Field(default=None, ge=1)
-    """Prompts of each optimiser step whose translations enter the term; none = all of them."""
-    max_tokens: int = Field(default=256, ge=1)
-    """Variants with more tokens, chat template included, count as missing."""
-    language_weights: dict[str, float] | None = None
-    """Weight of languages in the term, by the name that the data gives them, such as ``{swh_Latn: 2.0}``; 1 for
-    others. See :func:`mlc.losses.consistency_loss`."""
-    control: Control = "none"
-    """``shuffled`` gives each prompt the translations of another prompt, ``shuffled_within_class`` of another one with
-    the same label: controls that show what exact parallelism is worth."""
 
     @model_validator(mode="before")
     @classmethod
@@ -89,28 +132,126 @@ class ConsistencyConfig(Settings):
             )
         return self
 
-    @field_validator("language_weights")
-    @classmethod
-    def _weights_are_weights(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
-        for language, weight in (weights or {}).items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"the weight of {language} must be finite and at least 0, not {weight}")
-        return weights
-
     @property
     def needs_content(self) -> bool:
         """Whether the pooling asks which tokens are the person's own text."""
         return self.pool != "last"
 
-    def weight_at(self, step: int) -> float:
-        """Lambda in an optimiser step, counted from 0; 0 where the term is off.
 
-        Args:
-            step: Optimiser steps done before this one.
+class OpeningSettings(TermSettings):
+    """A term that reads how an answer begins. Its openings are not those that the evaluation measures with."""
+
+    refusal_openings: tuple[str, ...] = Field(default=("I cannot assist", "I won't provide"), min_length=1)
+    """Openings of a refusal; their mean log-probability per token is one side of the margin. They must differ from
+    those of the evaluation, which would else measure what it was trained on."""
+    compliance_openings: tuple[str, ...] = Field(default=("Of course, here", "Here are some"), min_length=1)
+    """Openings of an answer; the other side of the margin."""
+
+
+class DecisionConfig(OpeningSettings):
+    """The decision term: a translation is to be refused as much as its English prompt is."""
+
+    usual_weight: ClassVar[float] = 0.1
+
+    difference: Difference = "huber"
+    """How far two margins lie apart, see :func:`mlc.losses.decision_loss`."""
+    delta: float = Field(default=1.0, gt=0)
+    """Difference in nats beyond which ``huber`` grows no faster than linearly."""
+
+
+class AnswerConfig(OpeningSettings):
+    """The answer term: what comes next in an answer is to be the same after a translation as after English."""
+
+    usual_weight: ClassVar[float] = 1.0
+
+    divergence: Divergence = "forward"
+    """How far two distributions lie apart, see :func:`mlc.losses.answer_loss`."""
+    tokens: int = Field(default=8, ge=1)
+    """Tokens at the beginning of the answer that are compared."""
+    source: Literal["chosen", "own"] = "chosen"
+    """Whose answer: ``chosen`` is that of the training set, ``own`` the model's own to the English prompt, greedily, as
+    it would give it in that step."""
+    teacher: Literal["self", "start"] = "self"
+    """Who reads the English prompt: the model itself (``self``), detached, or a frozen copy from the ``start``."""
+    harmless: Literal["openings", "vocabulary", "none"] = "openings"
+    """What is compared for prompts that are not labelled harmful. The whole ``vocabulary`` teaches a model to answer
+    translations in English. ``openings`` compares only how much likelier openings of a refusal are than those of an
+    answer; ``none`` leaves such prompts out."""
+
+
+class TranslatedSettings(Settings):
+    """Translated prompts as ordinary training examples, with the English answers: the baseline that needs no term."""
+
+    share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training examples that are translated prompts; 0 = none. A method that is made of them takes a half
+    then."""
+    control: Control = "none"
+    """As in a term."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms beside an English loss, which share one batch of translations."""
+
+    consistency: ConsistencyConfig = field(default_factory=lambda: _off(ConsistencyConfig))
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    answer: AnswerConfig = field(default_factory=AnswerConfig)
+
+    @property
+    def active(self) -> dict[TermName, TermSettings]:
+        """Those with a weight, by name."""
+        named: dict[TermName, TermSettings] = {
+            "consistency": self.consistency,
+            "decision": self.decision,
+            "answer": self.answer,
+        }
+        return {name: term for name, term in named.items() if term.weight > 0}
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest variant; see :class:`TermSettings`."""
+        return min(term.max_tokens for term in self.active.values())
+
+    @property
+    def prompts_per_step(self) -> int | None:
+        """Prompts of a step whose translations enter the terms; None = all of them."""
+        given = [term.prompts_per_step for term in self.active.values() if term.prompts_per_step is not None]
+        return min(given, default=None)
+
+    @property
+    def control(self) -> Control:
+        """Which translations a prompt gets.
+
+        Raises:
+            ValueError: The terms name different ones.
         """
-        if step % self.every:
-            return 0.0
-        return self.weight * min(1.0, step / self.warmup_steps) if self.warmup_steps else self.weight
+        controls = {term.control for term in self.active.values()}
+        if len(controls) > 1:
+            raise ValueError(
+                f"the terms {' and '.join(self.active)} share their translations, so that they need one control, not "
+                f"{' and '.join(sorted(controls))}."
+            )
+        return next(iter(controls), "none")
+
+    @property
+    def needs_content(self) -> bool:
+        """Whether it is asked which tokens are the person's own text."""
+        return self.consistency.weight > 0 and self.consistency.needs_content
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the chosen answers are read."""
+        return self.answer.weight > 0 and self.answer.source == "chosen"
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """The openings that training reads."""
+        read = [term for term in self.active.values() if isinstance(term, OpeningSettings)]
+        return tuple(opening for term in read for opening in (*term.refusal_openings, *term.compliance_openings))
+
+
+def _off(kind: type[ConsistencyConfig]) -> ConsistencyConfig:
+    return kind.model_validate({"weight": 0})
 
 
 def _default_consistency() -> ConsistencyConfig:
@@ -118,7 +259,7 @@ def _default_consistency() -> ConsistencyConfig:
 
 
 class AlignSettings(Settings):
-    """One alignment: an English loss, and the consistency term over the translations."""
+    """One alignment: an English loss, and the terms over the translations."""
 
     carrier: str = "sft"
     """The English loss: ``sft`` is the cross-entropy of the chosen answers, ``kl`` the divergence from a frozen
@@ -168,7 +309,13 @@ class AlignSettings(Settings):
     """Minutes between two checkpoints from which a training that was stopped goes on; 0 writes one after every step.
     Changes no result."""
     consistency: ConsistencyConfig = Field(default_factory=_default_consistency)
-    """The term."""
+    """The term on states."""
+    decision: DecisionConfig = Field(default_factory=DecisionConfig)
+    """The term on the decision to refuse."""
+    answer: AnswerConfig = Field(default_factory=AnswerConfig)
+    """The term on the answer."""
+    translated: TranslatedSettings = Field(default_factory=TranslatedSettings)
+    """Translated prompts among the examples of the English loss."""
 
     @field_validator("carrier")
     @classmethod
@@ -211,10 +358,48 @@ class AlignSettings(Settings):
         """``beta``, or the default of the carrier; None for carriers without one."""
         return self.english_loss.beta if self.beta is None else self.beta
 
-    def without_consistency(self) -> "AlignSettings":
-        """The English-only baseline of this alignment: the same with the term left out.
+    @property
+    def terms(self) -> Terms:
+        """The terms."""
+        return Terms(self.consistency, self.decision, self.answer)
 
-        Nothing of the term stays in it, so that baselines of different terms are one and the same.
+    @property
+    def unused(self) -> frozenset[str]:
+        """Sections that are off, so that nothing in them decides anything."""
+        unused = {"consistency", "decision", "answer"} - self.terms.active.keys()
+        return frozenset(unused if self.translated.share else unused | {"translated"})
+
+    def without_consistency(self) -> "AlignSettings":
+        """The English-only baseline of this alignment: the same with all terms and translations left out.
+
+        Nothing of them stays in it, so that baselines of different terms are one and the same.
         """
-        none = ConsistencyConfig.model_validate({"weight": 0})
-        return self.model_copy(update={"consistency": none, "warm_start": False})
+        return self.with_terms().model_copy(update={"warm_start": False})
+
+    def with_terms(self, *names: TermName, control: Control | None = None) -> "AlignSettings":
+        """The same alignment with these terms and no other, and without translated examples.
+
+        Args:
+            *names: The terms; one with weight 0 gets its usual weight.
+            control: Of all of them, in place of the configured ones; a control never starts warm.
+        """
+        update: dict[str, Any] = {"translated": TranslatedSettings()}
+        for name, off in vars(Terms()).items():
+            term: TermSettings = getattr(self, name)
+            changed = {"weight": term.weight or term.usual_weight} | ({} if control is None else {"control": control})
+            update[name] = term.model_copy(update=changed) if name in names else off
+        return self.model_copy(update=update | ({} if control is None else {"warm_start": False}))
+
+    def with_translated(self, control: Control | None = None) -> "AlignSettings":
+        """The same alignment with translated examples and no term, in steps that hold as many English ones as before.
+
+        Args:
+            control: In place of the configured one; a control never starts warm.
+        """
+        share = self.translated.share or TRANSLATED_SHARE
+        changed = {"share": share} | ({} if control is None else {"control": control})
+        update = {
+            "translated": self.translated.model_copy(update=changed),
+            "accumulation": max(1, round(self.accumulation / (1 - share))),
+        }
+        return self.with_terms(control=control).model_copy(update=update)

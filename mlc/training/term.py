@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlc.losses import Centering, ConsistencyHead, consistency_loss
 from mlc.models.states import prompt_states
-from mlc.training.settings import ConsistencyConfig
+from mlc.training.settings import ConsistencyConfig, TermSettings
 from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
 
 FIGURES = ("consistency_loss", "collinearity", "centred_collinearity", "between_prompt_cosine")
@@ -77,7 +77,7 @@ class ConsistencyTerm(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = nn.Identity() if config.dim is None else ConsistencyHead(size, config.dim)
-        self.register_buffer("language_weights", _language_weights(config, names), persistent=False)
+        self.register_buffer("language_weights", language_weights(config, names), persistent=False)
 
     def forward(self, model: Any, variants: VariantBatch) -> TermOutput:
         """Computes the term; the model's forward pass stops at the configured layer.
@@ -94,6 +94,15 @@ class ConsistencyTerm(nn.Module):
             pool=self.config.pool,
             content_mask=variants.prompts.content_mask,
         )
+        return self.of_states(states, variants)
+
+    def of_states(self, states: Tensor, variants: VariantBatch) -> TermOutput:
+        """Computes the term from the states of the prompts, where something else has computed them.
+
+        Args:
+            states: [N, H], in the order of the rows of the batch.
+            variants: Prompts in their languages.
+        """
         # Weights in bfloat16 give states in bfloat16; the extractor and the means are more precise.
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         grid = states.new_zeros(*variants.mask.shape, states.shape[-1])
@@ -138,13 +147,22 @@ class ConsistencyTerm(nn.Module):
         return self.config.weight_at(step)
 
 
-def _language_weights(config: ConsistencyConfig, names: Sequence[str]) -> Tensor | None:
-    if config.language_weights is None:
+def language_weights(term: TermSettings, names: Sequence[str]) -> Tensor | None:
+    """[L] weights of the languages of a term; None where it names none.
+
+    Args:
+        term: The term.
+        names: [L] names of the languages.
+
+    Raises:
+        ValueError: The term names a language that is not there.
+    """
+    if term.language_weights is None:
         return None
-    unknown = [name for name in config.language_weights if name not in names]
+    unknown = [name for name in term.language_weights if name not in names]
     if unknown:
         raise ValueError(f"language_weights names {unknown[0]!r}; the data has {', '.join(names)}.")
-    return torch.tensor([config.language_weights.get(name, 1.0) for name in names])
+    return torch.tensor([term.language_weights.get(name, 1.0) for name in names])
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ V prompts, L languages with English first, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,14 @@ class Variants:
     """[L] English first; None where a language is missing."""
     weights: tuple[float, ...] | None = None
     """[L] weight of each row in the loss, such as the quality of the translation; None = 1 for all."""
+    harmful: bool = False
+    """Whether the prompt is labelled harmful; without a label it is not."""
+    answer: tuple[int, ...] = ()
+    """Tokens of the English answer, where a term reads them."""
+
+    def about(self, *, harmful: bool, answer: tuple[int, ...]) -> "Variants":
+        """The same variants, with what else is known of the prompt."""
+        return replace(self, harmful=harmful, answer=answer)
 
     @property
     def usable(self) -> bool:
@@ -41,11 +49,15 @@ class VariantBatch:
     """[V, L] bool."""
     weights: Tensor | None = None
     """[V, L] float weights of the rows; None = 1 for all."""
+    harmful: tuple[bool, ...] = ()
+    """[V] whether each prompt is labelled harmful; empty = none is."""
+    answers: tuple[tuple[int, ...], ...] = ()
+    """[V] tokens of each English answer; empty = there are none."""
 
     def to(self, device: Any) -> "VariantBatch":
         """The same batch on another device."""
         weights = None if self.weights is None else self.weights.to(device)
-        return VariantBatch(self.prompts.to(device), self.mask.to(device), weights)
+        return VariantBatch(self.prompts.to(device), self.mask.to(device), weights, self.harmful, self.answers)
 
 
 def encode_variants(
@@ -92,4 +104,5 @@ def batch_variants(
     weights = None
     if any(prompt.weights for prompt in chosen):
         weights = torch.tensor([prompt.weights or (1.0,) * mask.shape[1] for prompt in chosen])
-    return VariantBatch(pad_prompts(present, pad_token, side=side), mask, weights)
+    harmful, answers = tuple(prompt.harmful for prompt in chosen), tuple(prompt.answer for prompt in chosen)
+    return VariantBatch(pad_prompts(present, pad_token, side=side), mask, weights, harmful, answers)

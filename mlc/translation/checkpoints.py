@@ -1,25 +1,28 @@
 """What can be known of a translation checkpoint without loading it."""
 
 import json
-import re
 from pathlib import Path
 
 from mlc.errors import UserError
 from mlc.shipped import resolve_path
+from mlc.translation.engines.families import NLLB_CODE, madlad_markers
 from mlc.translation.settings import TranslatorSettings
-
-_LANGUAGE_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 
 def checkpoint_languages(folder: Path) -> frozenset[str] | None:
-    """NLLB codes for which a local checkpoint has a token; None where its tokenizer does not tell.
+    """NLLB codes for which a local checkpoint has a token or a marker; None where its tokenizer does not tell.
 
     Args:
         folder: Folder of the checkpoint.
     """
     try:
-        added = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-        codes = frozenset(token["content"] for token in added if _LANGUAGE_CODE.fullmatch(token["content"]))
+        tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        added = [token["content"] for token in tokenizer["added_tokens"]]
+        codes = frozenset(filter(NLLB_CODE.fullmatch, added))
+        if not codes and (vocabulary := tokenizer["model"].get("vocab")):
+            # Of a unigram model the pieces with their scores, else a mapping.
+            pieces = [piece if isinstance(piece, str) else piece[0] for piece in vocabulary]
+            codes = frozenset(madlad_markers([*added, *pieces]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return codes or None

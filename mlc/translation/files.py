@@ -1,7 +1,7 @@
 """A file of texts in, its translations out: each row of the file is accounted for."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ TEXT_COLUMNS = ("source", "prompt", "text", "sentence")
 """Columns that are taken for the texts; a file that has several must be asked about."""
 REPEATED_ID = "repeated id"
 UNTRANSLATED = "no translation"
+WORDLESS = "no words, left as it is"
+REFUSED = "refused by the translator"
 PROBLEM = pa.field("problem", pa.string())
 RETURN = pa.field("back_translation", pa.string())
 
@@ -238,14 +240,15 @@ def _translated(
     made = made_by(translator.facts)
     for item, done in zip(carried, stream, strict=True):
         tally.rows += 1
-        if item.problem or not all(translation.text for translation in done.values()):
-            reason = item.problem or UNTRANSLATED
+        problem = item.problem or _wordless(done.values())
+        if problem or not all(translation.text for translation in done.values()):
+            reason = problem or why_not(next(row for row in done.values() if not row.text))
             tally.problems[reason] = tally.problems.get(reason, 0) + 1
         others = {_carried(name): value for name, value in item.row.values.items() if name != texts.column}
         for target, translation in done.items():
             _count(tally.languages[target], translation)
             own = row_of(item.text, translation, source=source, target=target)
-            yield {"id": str(item.row.number), **others, **own, **made, **_gaps(translation, item.problem)}
+            yield {"id": str(item.row.number), **others, **own, **made, **_gaps(translation, problem)}
 
 
 def _waiting(file: TableFile, texts: Texts) -> Iterator[_Text]:
@@ -266,6 +269,11 @@ def _repeated(row: Row, seen: set[str]) -> str | None:
     return REPEATED_ID if repeated else None
 
 
+def _wordless(done: Iterable["Translation"]) -> str | None:
+    """What is said of a text that is its own translation."""
+    return WORDLESS if all(translation.text and not translation.sentences_in for translation in done) else None
+
+
 def _count(count: Count, done: "Translation") -> None:
     count.translated += bool(done.text)
     count.unfinished += bool(done.text) and not done.finished
@@ -276,7 +284,12 @@ def _gaps(done: "Translation", problem: str | None) -> dict[str, Any]:
     """What is said of a row in place of a translation that is not there."""
     if done.text:
         return {"problem": problem}
-    return {"translation": None, "logprob": None, "finished": None, "problem": problem or UNTRANSLATED}
+    return {"translation": None, "logprob": None, "finished": None, "problem": problem or why_not(done)}
+
+
+def why_not(done: "Translation") -> str:
+    """Why a text has no translation, in a few words."""
+    return f"{REFUSED}: {done.refusal}" if done.refusal else UNTRANSLATED
 
 
 def _translate_back(rows: Sequence[dict[str, Any]], translator: "Translator", home: str, on_step: OnStep) -> None:

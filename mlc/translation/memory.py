@@ -46,8 +46,11 @@ SCHEMA = pa.schema(
         ("logprob_sum", pa.float64()),
         ("tokens", pa.int64()),
         ("finished", pa.bool_()),
+        ("refusal", pa.string()),
     ]
 )
+_BEFORE_REFUSALS = pa.schema(list(SCHEMA)[:-1])
+"""Of the parts of earlier releases."""
 _REPLACES = b"mlc.replaces"
 _IDENTITY_LENGTH = 32
 
@@ -196,6 +199,8 @@ def _intact_parts(folder: Path) -> list[_Part]:
 def _read(path: Path) -> _Part | None:
     try:
         table = pq.read_table(path, page_checksum_verification=True, use_threads=False, memory_map=False)
+        if table.schema.equals(_BEFORE_REFUSALS):
+            table = table.append_column(SCHEMA.field("refusal"), pa.nulls(len(table), pa.string()))
         if not table.schema.equals(SCHEMA):
             raise ValueError("it has other columns")
         return _Part(path.name, table)

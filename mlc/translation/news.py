@@ -15,6 +15,8 @@ from mlc.translation.sentences import split_text
 def new_texts(texts: Sequence[str], facts: Mapping[str, Any], root: Path, *, source: str, target: str) -> int:
     """Number of texts with a sentence that the translation memory does not know.
 
+    Where the translator takes whole texts, these count.
+
     A sentence that the translator would cut because it is longer than it reads well counts as new, since only the
     translator's own tokenizer can tell.
 
@@ -26,6 +28,8 @@ def new_texts(texts: Sequence[str], facts: Mapping[str, Any], root: Path, *, sou
         target: NLLB code to translate into.
     """
     known = _known(parts_folder(root, identity_of(facts), source, target))
+    if facts["decoding"].get("unit") == "prompt":
+        return sum(bool(text.strip()) and text not in known for text in texts)
     return sum(not known.issuperset(split_text(text, source).sentences) for text in texts)
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import regex
+
 CODE_BLOCK = re.compile(r"```.*?```|~~~.*?~~~", re.DOTALL)
 """Fenced code; it is never translated."""
 LIST_MARKER = re.compile(r"[ \t]*(?:(?:[-*+•‣◦]|\d{1,3}[.)]|[A-Za-z]\)|#{1,6}|>)[ \t]+)+")
@@ -22,6 +24,12 @@ _SPAN = re.compile(
     """,
     re.VERBOSE,
 )
+_EXPRESSION = re.compile(r"[|=<>_$]|^\s*[\"'][^\"']*[\"']\s*:")
+"""What no sentence has, but filters, assignments and keys of data do."""
+_SENTENCE_END = re.compile(r"[^\s\d][.!?…‥।॥؟۔።፧។៕᱾᱿։]+[\"'»”’)]*(?:\s|$)|[。！？．｡]")
+_MOST_WORDS_OF_A_NAME = 3
+_LETTER = regex.compile(r"[^\P{L}\p{Common}\p{Inherited}\u115F\u1160\u3164\uFFA0]")
+"""A letter of a script, as the filter knows them; the four that are left out are of Hangul and cannot be seen."""
 _AFTER_ADDRESS = ".,;:!?)]}'\"»”。，！？"
 
 
@@ -45,6 +53,8 @@ def _spans(text: str) -> Iterator[Span]:
     for match in _SPAN.finditer(text):
         kind = str(match.lastgroup)
         found = match.group()
+        if kind == "placeholder" and _is_sentence(found):
+            continue
         if kind == "url":
             found = found.rstrip(_AFTER_ADDRESS)
         yield Span(kind, found, match.start(), match.start() + len(found))
@@ -64,14 +74,29 @@ def masked(text: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Whether there is anything to translate outside the protected parts; a text with no such part counts too."""
-    spans = protected_spans(text)
-    if not spans:
+    """Whether there is a letter of any script outside the protected parts.
+
+    Numbers, punctuation, symbols, emoji and what cannot be seen are no words: there is nothing to translate.
+    """
+    if not _LETTER.search(text):
+        return False
+    return any(not kept and _LETTER.search(rest) for kept, rest in around_spans(text))
+
+
+def _is_sentence(placeholder: str) -> bool:
+    """Whether braces hold text that is to be translated, and no name or expression.
+
+    A name is one word or a few; an expression has an operator or a key. A sentence has several words and ends as
+    sentences do, or has more words than names have.
+    """
+    content = placeholder.strip("${}").strip()
+    if _EXPRESSION.search(content):
+        return False
+    words = sum(bool(_LETTER.search(word)) for word in content.split())
+    ends = _SENTENCE_END.search(content)
+    if ends is not None and ends.group()[0] in "。！？．｡":
         return True
-    rest = list(text)
-    for span in spans:
-        rest[span.start : span.end] = " " * (span.end - span.start)
-    return any(unicodedata.category(character)[0] in "LMS" for character in rest)
+    return words > _MOST_WORDS_OF_A_NAME or (words > 1 and ends is not None)
 
 
 def outer_tags(sentence: str) -> tuple[str, str, str]:

@@ -54,6 +54,18 @@ class SplitText:
             parts.append(self.separators[index + 1] or ("" if last else _default_separator(target)))
         return "".join(parts)
 
+    def without_wordless(self) -> "SplitText":
+        """The same text with what has no words among the separators, because there is nothing to translate."""
+        sentences: list[str] = []
+        separators = [self.separators[0]]
+        for sentence, separator in zip(self.sentences, self.separators[1:], strict=True):
+            if has_words(sentence):
+                sentences.append(sentence)
+                separators.append(separator)
+            else:
+                separators[-1] += sentence + separator
+        return SplitText(tuple(sentences), tuple(separators))
+
 
 def split_sentences(text: str, language: str) -> SplitText:
     """Splits a text into sentences; the sentences and separators together are exactly the text.

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mlc.languages import resolve_languages
 from mlc.settings import Settings
 from mlc.urls import require_no_secret
 
@@ -26,6 +27,8 @@ class TranslatorSettings(Settings):
     allow_pickle: bool = False
     """Whether weights that are not safetensors may be read, as those of NLLB-200 on the hub are; set it only if you
     trust where they come from."""
+    licence: str | None = None
+    """Its licence, such as ``cc-by-nc-4.0``; none = what its card says, else what is known of it by its name."""
     num_beams: int = Field(default=1, ge=1, le=32)
     """Width of the beam; 1 is greedy search."""
     max_new_tokens: int = Field(default=256, ge=2, le=1024)
@@ -47,6 +50,16 @@ class TranslatorSettings(Settings):
     variable."""
     api_key_variable: str = "MLC_TRANSLATOR_KEY"
     """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
+    prompt: str | None = None
+    """File with what an ``http`` model is asked, in its own words. ``{source_language}``, ``{source_code}``,
+    ``{target_language}``, ``{target_code}`` and ``{text}`` stand for names, NLLB codes and the text; without ``{text}``
+    the file is the system prompt and the text a message of its own. None is a prompt of the project."""
+    unit: Literal["sentence", "prompt"] = "sentence"
+    """What an ``http`` model is asked at once: a ``sentence``, or the whole ``prompt``, whose sentences then explain
+    each other."""
+    answer: Literal["plain", "json"] = "plain"
+    """How an ``http`` model answers: with the translation alone, or with a JSON object that has it in
+    ``translation``."""
     concurrency: int = Field(default=4, ge=1, le=256)
     """Requests to the endpoint at once."""
 
@@ -65,4 +78,43 @@ class TranslatorSettings(Settings):
             raise ValueError("int8 needs the engine ctranslate2: set engine to ctranslate2, or precision to auto")
         if (self.endpoint is None) == (self.engine == "http"):
             raise ValueError("endpoint belongs to the engine http and to no other: set both, or neither")
+        if self.engine != "http" and (self.prompt or self.unit != "sentence" or self.answer != "plain"):
+            raise ValueError("prompt, unit and answer belong to the engine http: set engine to http, or leave them out")
         return self
+
+
+class FallbackSettings(TranslatorSettings):
+    """A translator that is asked where those before it brought nothing usable."""
+
+    languages: tuple[str, ...] = ()
+    """Languages for which it is asked; all if left out."""
+
+    @field_validator("languages", mode="after")
+    @classmethod
+    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return resolve_languages(languages)
+
+
+class ChainSettings(TranslatorSettings):
+    """The translators of a pipeline, the first and those that are asked after it."""
+
+    fallbacks: tuple[FallbackSettings, ...] = ()
+    """Translators with keys of their own, as above, and ``languages``. Each is asked for the prompts that those before
+    it refused or left without a translation that passes the filter; the filter decides which translation is kept."""
+
+    @property
+    def first(self) -> TranslatorSettings:
+        """The translator that is asked first."""
+        return TranslatorSettings.model_validate(self.model_dump(exclude={"fallbacks"}))
+
+    def after_it(self, language: str) -> tuple[tuple[int, TranslatorSettings], ...]:
+        """The fallbacks for a language, with their numbers, counted from 1.
+
+        Args:
+            language: NLLB code.
+        """
+        return tuple(
+            (number, TranslatorSettings.model_validate(fallback.model_dump(exclude={"languages"})))
+            for number, fallback in enumerate(self.fallbacks, start=1)
+            if not fallback.languages or language in fallback.languages
+        )

@@ -23,12 +23,22 @@ SCHEMA = pa.schema(
         ("sentence_logprobs", pa.list_(pa.float64())),
         ("lost", pa.list_(pa.string())),
         ("repaired", pa.int64()),
+        ("refusal", pa.string()),
         ("translator", pa.string()),
         ("decoding", pa.string()),
     ]
 )
-"""Beside the id of the text; ``logprob`` is a mean per token, ``translator`` the engine and the identity of its model,
-``decoding`` its settings as JSON."""
+"""Beside the id of the text; ``logprob`` is a mean per token, ``refusal`` says why there is no translation,
+``translator`` is the engine and the identity of its model, ``decoding`` its settings as JSON."""
+FALLBACK = "fallback"
+"""Column of a table of translations: 0 for those of the first translator, else the number of the fallback."""
+
+
+def with_fallback(table: pa.Table) -> pa.Table:
+    """The table with the column :data:`FALLBACK`; everything is the first translator's where it has none."""
+    if FALLBACK in table.column_names:
+        return table
+    return table.append_column(FALLBACK, pa.array([0] * len(table), pa.int64()))
 
 
 def made_by(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -61,4 +71,5 @@ def row_of(text: str, done: "Translation", *, source: str, target: str) -> dict[
         "sentence_logprobs": list(done.logprobs),
         "lost": list(done.lost),
         "repaired": done.repaired,
+        "refusal": done.refusal,
     }

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from mlc.stopping import ShouldStop, never, stop_if
 from mlc.translation.engines import load_engine
 from mlc.translation.engines.protocol import Batch, Engine, SentenceTranslation
 from mlc.translation.memory import TranslationMemory
-from mlc.translation.protection import around_spans, lost_kinds
+from mlc.translation.protection import around_spans, has_words, lost_kinds
 from mlc.translation.sentences import SplitText, split_clauses, split_text
 from mlc.translation.settings import TranslatorSettings
 
@@ -34,6 +34,7 @@ class Translation:
     """Whether every sentence was read to its end and its translation ended by itself. If not, part of the text is lost
     or the model ran into a loop."""
     sentences_in: int
+    """Sentences that the text has; 0 for one without words, which is its own translation."""
     sentences_out: int
     """Sentences that got a translation that is not blank."""
     logprobs: tuple[float | None, ...] = ()
@@ -43,6 +44,8 @@ class Translation:
     :mod:`mlc.translation.protection`."""
     repaired: int = 0
     """Sentences that were translated around a protected part, because it did not survive in the whole."""
+    refusal: str | None = None
+    """Why the translator refused a sentence, the first of them if it refused several; the text is then empty."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,13 @@ class Translator:
 
     Args:
         engine: What translates sentences.
-        memory: Where sentences are remembered and looked up; nothing is kept between calls without one. An engine that
-            takes whole texts uses none.
+        memory: Where sentences are remembered and looked up; nothing is kept between calls without one. An engine
+            whose work is not worth remembering uses none.
     """
 
     def __init__(self, engine: Engine, memory: TranslationMemory | None = None) -> None:
         self.engine = engine
-        self.memory = None if engine.whole_texts else memory
+        self.memory = memory if engine.remembers else None
 
     @classmethod
     def from_settings(cls, settings: TranslatorSettings, memory: Path | None = None) -> "Translator":
@@ -129,7 +132,7 @@ class Translator:
         With a memory, what is held at once does not grow with the number of texts.
 
         Args:
-            texts: Texts in the source language. A blank one comes back as an empty text.
+            texts: Texts in the source language. One without words comes back as it is, and no engine sees it.
             source: NLLB code of their language.
             targets: NLLB codes to translate into.
             on_progress: Called when texts are split, and after each batch.
@@ -175,6 +178,7 @@ class Translator:
         known: Known = {target: {} for target in targets}
         sentences = (sentence for parts in split for sentence in parts.sentences)
         self._complete(sentences, source, known, progress.done, should_stop)
+        self._mark_refusals(known, source)
         repaired = {} if self.engine.whole_texts else self._repair(source, known, should_stop)
         progress.end()
         for parts in split:
@@ -182,7 +186,11 @@ class Translator:
 
     def _split(self, texts: Sequence[str], source: str) -> list[SplitText]:
         if self.engine.whole_texts:
-            return [SplitText((text,), ("", "")) if text.strip() else SplitText((), (text,)) for text in texts]
+            split = (split_text(text, source) for text in texts)
+            return [
+                SplitText((text,), ("", "")) if parts.sentences else SplitText((), (text,))
+                for text, parts in zip(texts, split, strict=True)
+            ]
         return [self._split_long(split_text(text, source), source) for text in texts]
 
     def _split_long(self, parts: SplitText, source: str) -> SplitText:
@@ -199,9 +207,11 @@ class Translator:
         sentences: list[str] = []
         separators = [parts.separators[0]]
         for sentence, separator in zip(parts.sentences, parts.separators[1:], strict=True):
-            clauses = split_clauses(sentence, fits)
+            clauses = split_clauses(sentence, fits).without_wordless()
+            separators[-1] += clauses.separators[0]
             sentences += clauses.sentences
-            separators += [*clauses.separators[1:-1], separator]
+            separators += clauses.separators[1:]
+            separators[-1] += separator
         return SplitText(tuple(sentences), tuple(separators))
 
     def _complete(
@@ -234,6 +244,12 @@ class Translator:
                 done(target, batch, False)
                 stop_if(should_stop)
 
+    def _mark_refusals(self, known: Known, source: str) -> None:
+        for target, batch in known.items():
+            given = {sentence: row for sentence, row in batch.items() if row.text and row.refusal is None}
+            for sentence, reason in self.engine.refusals(given, source=source, target=target).items():
+                batch[sentence] = replace(batch[sentence], text="", finished=False, refusal=reason)
+
     def _repair(self, source: str, known: Known, should_stop: ShouldStop) -> Known:
         """Translates sentences that lost a protected part in pieces around it, and puts the part itself between.
 
@@ -241,7 +257,11 @@ class Translator:
             The repaired translations by language; a number that was lost is not repaired.
         """
         broken = {
-            target: [sentence for sentence, row in batch.items() if set(lost_kinds(sentence, row.text)) - {"number"}]
+            target: [
+                sentence
+                for sentence, row in batch.items()
+                if row.refusal is None and set(lost_kinds(sentence, row.text)) - {"number"}
+            ]
             for target, batch in known.items()
         }
         repaired: Known = {target: {} for target in known}
@@ -250,17 +270,18 @@ class Translator:
             own: Known = {target: {}}
             words = (text for parts in pieces.values() for kept, text in parts if not kept)
             self._complete(words, source, own, lambda target, batch, remembered: None, should_stop)
+            self._mark_refusals(own, source)
             for sentence, parts in pieces.items():
                 repaired[target][sentence] = _join(parts, own[target], known[target][sentence])
         return repaired
 
 
 def _pieces(sentence: str) -> list[tuple[bool, str]]:
-    """Protected parts, white space and lone punctuation (True), and the words between (False)."""
+    """Protected parts, white space and whatever has no words (True), and the words between (False)."""
     pieces: list[tuple[bool, str]] = []
     for kept, text in around_spans(sentence):
         core = text.strip()
-        if kept or not any(map(str.isalnum, core)):
+        if kept or not has_words(core):
             pieces.append((True, text))
             continue
         start = text.index(core)
@@ -270,6 +291,9 @@ def _pieces(sentence: str) -> list[tuple[bool, str]]:
 
 def _join(pieces: Sequence[tuple[bool, str]], done: Batch, whole: SentenceTranslation) -> SentenceTranslation:
     words = [done[text] for kept, text in pieces if not kept]
+    if any(row.refusal for row in words):
+        # What was refused in pieces was translated as a whole, but for a protected part.
+        return whole
     sums = [row.logprob_sum for row in words]
     return SentenceTranslation(
         text="".join(text if kept else done[text].text for kept, text in pieces),
@@ -319,14 +343,15 @@ class _Progress:
 
 
 def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> Translation:
-    rows = [repaired.get(sentence) or known.get(sentence) for sentence in parts.sentences]
+    told = [repaired.get(sentence) or known.get(sentence) for sentence in parts.sentences]
+    rows = [None if row is None or row.refusal else row for row in told]
     found = [row for row in rows if row is not None]
     sums = tuple(row.logprob_sum if row else None for row in rows)
     tokens = sum(row.tokens for row in found)
     text = parts.rejoin([row.text for row in found], target=target) if len(found) == len(rows) else ""
     lost = (lost_kinds(sentence, row.text) for sentence, row in zip(parts.sentences, rows, strict=True) if row)
     return Translation(
-        text=text if rows else "".join(parts.separators) if "".join(parts.separators).strip() else "",
+        text=text,
         logprob=None if None in sums else sum(filter(None, sums)) / tokens if tokens else 0.0,
         finished=len(found) == len(rows) and all(row.finished for row in found),
         sentences_in=len(rows),
@@ -334,4 +359,5 @@ def _assemble(parts: SplitText, known: Batch, repaired: Batch, target: str) -> T
         logprobs=sums,
         lost=tuple(sorted(set(itertools.chain.from_iterable(lost)))),
         repaired=sum(sentence in repaired for sentence in parts.sentences),
+        refusal=next((row.refusal for row in told if row and row.refusal), None),
     )

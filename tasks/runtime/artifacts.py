@@ -63,15 +63,21 @@ def read_decision(store: ArtifactStore, decision: ArtifactRef) -> dict[str, Any]
     return _read_json(store, decision, DECISION_FILE)
 
 
-def left_out_of(store: ArtifactStore, ref: ArtifactRef) -> list[LeftOut]:
-    """What was left out when an artifact was made; of one that a plan made aside, too."""
+def facts_of(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
+    """What a stage wrote down of an artifact; of one that a plan made aside, too."""
     path = store.folder(ref) / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else store.manifest(ref.kind, ref.key)
-    return read_left_out(manifest["facts"])
+    facts: dict[str, Any] = manifest["facts"]
+    return facts
+
+
+def left_out_of(store: ArtifactStore, ref: ArtifactRef) -> list[LeftOut]:
+    """What was left out when an artifact was made."""
+    return read_left_out(facts_of(store, ref))
 
 
 def left_out_in_words(store: ArtifactStore, report: ArtifactRef) -> list[str]:
-    """Sentences, without their full stops, on all that the training of a run went without."""
+    """Sentences, without their full stops, on all that a run went without."""
     counts: list[dict[str, Any]] = json.loads((store.folder(report) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
     return [f"{count.pop('where')}: {LeftOut(**count).sentence}" for count in counts]
 

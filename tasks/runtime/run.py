@@ -67,8 +67,8 @@ class Display(Protocol):
     def started(self, label: str, reason: str) -> None:
         """A task starts its work."""
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
-        """Opens a progress bar; the function moves it on by a number of steps."""
+    def bar(self, label: str, total: int) -> Callable[..., None]:
+        """Opens a progress bar; the function moves it on by a number of steps, for which so many tokens were made."""
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """A task is done or was cached."""
@@ -86,9 +86,9 @@ class Silent:
     def started(self, label: str, reason: str) -> None:
         """Ignores it."""
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
+    def bar(self, label: str, total: int) -> Callable[..., None]:
         """Ignores it."""
-        return lambda steps: None
+        return lambda steps, tokens=0: None
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """Ignores it."""
@@ -114,10 +114,10 @@ class Shielded:
         """Passes it on."""
         harmless(self._display.started)(label, reason)
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
+    def bar(self, label: str, total: int) -> Callable[..., None]:
         """Passes it on."""
         moved = harmless(self._display.bar)(label, total)
-        return harmless(moved) if moved else lambda steps: None
+        return harmless(moved) if moved else lambda steps, tokens=0: None
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """Passes it on."""

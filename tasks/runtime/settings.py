@@ -44,11 +44,24 @@ class PromptSettings(Settings):
     """``harmful`` or ``harmless`` by what the file writes, such as ``{1: harmful, 0: harmless}``."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first prompts of the file; none = all."""
+    max_overlap: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Largest share of the held-out prompts of a split that may be training prompts as well, word for word, but for
+    capitals, spaces and punctuation, or nearly; above it a run ends before anything is translated."""
+    remove_overlap: bool = False
+    """Whether training prompts that are held-out prompts as well are left out."""
 
     @field_validator("labels", mode="before")
     @classmethod
     def _two_labels(cls, labels: Any) -> dict[str, str]:
         return checked_labels(labels, "prompts")
+
+
+class LicenceSettings(Settings):
+    """Which licences of models a run may not use."""
+
+    deny: tuple[str, ...] = ()
+    """Patterns such as ``cc-by-nc-*`` in lower case, as on the cards of the hub; ``unknown`` is what nothing tells. A
+    policy, translator or teacher with such a licence is refused before anything is spent."""
 
 
 class PolicySettings(Settings):
@@ -66,6 +79,9 @@ class PolicySettings(Settings):
     them."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
+    licence: str | None = None
+    """Its licence, such as ``apache-2.0``; none = what its card says, else what is known of it by its name."""
+    licences: LicenceSettings = Field(default_factory=LicenceSettings)
 
 
 class DatasetSettings(Settings):

@@ -22,6 +22,7 @@ TOGETHER_SECONDS = 1.0
 WATCHING_SECONDS = 2.0
 """How often a run looks whether it was cancelled in Prefect."""
 STOPPING = "Stopping: what works ends at its next step or batch, and what it did is kept. Once more stops at once."
+_stopped_by: signal.Signals | None = None
 _UNDER_A_WORKER = "PREFECT__FLOW_RUN_ID"
 """Variable that names the flow run in a process that a Prefect worker started."""
 
@@ -33,10 +34,13 @@ def stopping(run: Run) -> Iterator[None]:
     Python raises the signal in the main thread, by Prefect's handler or its own, and it is passed on when the stages
     have ended. A run that a worker started is cancelled by such a signal; any other one looks by itself.
     """
+    global _stopped_by
+    _stopped_by = None
     try:
         with _watching(run):
             yield
-    except (KeyboardInterrupt, TerminationSignal):
+    except (KeyboardInterrupt, TerminationSignal) as error:
+        _stopped_by = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.Signals(error.signal)
         run.stop()
         began = time.monotonic()
 
@@ -48,6 +52,11 @@ def stopping(run: Run) -> Iterator[None]:
             signal.signal(number, at_once)
         _tell(run)
         raise
+
+
+def stopped_by() -> signal.Signals | None:
+    """The signal that asked the last run in this process to stop; None if none did."""
+    return _stopped_by
 
 
 def leave(runs: Sequence[Run], code: int, end: str = "interrupted") -> NoReturn:

@@ -156,7 +156,7 @@ class Bench:
 
     def term(self) -> Tensor:
         """The term as the trainer computes it."""
-        loss: Tensor | None = self.trainer._computed_term(self.variants)
+        loss: Tensor | None = self.trainer._computed_terms(self.variants)
         assert loss is not None
         return loss
 

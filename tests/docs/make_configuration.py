@@ -146,7 +146,7 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(choice) for choice in inner)
     if origin is tuple:
         return f"list of {_kind(inner[0])}"
-    if origin is dict:
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "mapping"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mappings, see below"

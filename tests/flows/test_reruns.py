@@ -89,7 +89,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "how answers are judged": ({"evaluation__resamples": 201}, judged(*EVERYWHERE) | END),
     "prompts added": (
         {"prompts__limit": 26},
-        {"ingest · prompts", "dataset"}
+        {"ingest · prompts", "overlap", "dataset"}
         | each("translate", *TRAINED)
         | each("signals", *TRAINED)
         | each("filter", *TRAINED)

@@ -9,8 +9,9 @@ import duckdb
 import pytest
 from datasets import load_from_disk
 
-from tests.flows.conftest import Ended, Mlc, TaskRun
-from tests.flows.runs import Flow, made
+from tests.addresses import outside
+from tests.flows.conftest import Ended, Mlc
+from tests.flows.runs import Flow, TaskRun, made
 
 pytestmark = pytest.mark.slow
 
@@ -18,8 +19,8 @@ States = dict[str, str]
 Read = Callable[[str], list[TaskRun]]
 
 STAGES = {
-    "ingest", "translate", "signals", "filter", "dataset", "align", "generate", "evaluate", "report", "register",
-    "promote",
+    "ingest", "overlap", "translate", "signals", "filter", "dataset", "align", "generate", "evaluate", "report",
+    "register", "promote",
 }  # fmt: skip
 
 
@@ -58,6 +59,13 @@ def test_first_run_makes_everything(first: Ended, task_runs: Read) -> None:
     assert {name for name in found if name.startswith("evaluate · base")} == {
         f"evaluate · base · {code}" for code in ("eng_Latn", "fra_Latn", "spa_Latn")
     }
+
+
+def test_nothing_but_loopback_is_connected_to(first: Ended) -> None:
+    """See ``test_loopback.py`` for what else is watched."""
+    assert first.result["model_version"]["version"]
+    assert first.addresses
+    assert outside(first.addresses) == set()
 
 
 def test_json_agrees_with_prefect(first: Ended, second: Ended, task_runs: Read) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.terminal.server import Server
+from flows.terminal.server import Server, free_port, started_server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import PROJECT, Mlc, TaskRun
+from tests.flows.conftest import PROJECT, Mlc
+from tests.flows.runs import TaskRun
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,6 @@ SECONDS = 600
 SOON = 20
 """Seconds in which a run that is asked to stop has ended; about three on a machine that does nothing else."""
 RUN = ("run", "smoke", "--languages", "es", "--set", "align.steps=60", "--json", "--workspace")
-OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 @dataclass(frozen=True)
@@ -221,3 +221,75 @@ def test_the_second_signal_ends_what_does_not_stop(number: signal.Signals, code:
         process.send_signal(number)
         assert process.wait(SOON) == code
     assert [record.end for record in run_records(tmp_path)] == ["interrupted"]
+
+
+UNHEARD = """
+import sys, time
+from pathlib import Path
+from flows.terminal.lost import ending_with
+from flows.terminal.server import Server, free_port, started_server
+from mlc.store import ArtifactStore
+from mlc.store.runs import recorded
+from tasks.runtime.run import Run
+from tasks.runtime.stopping import stopping
+
+store = ArtifactStore(Path(sys.argv[1]))
+with ending_with(Server(sys.argv[2], sys.argv[2] + "/api")):
+    try:
+        with recorded(store.workspace, run_id="x", name="x", config={}) as journal:
+            with stopping(Run(store, journal=journal)):
+                print("works", flush=True)
+                time.sleep(600)
+    except KeyboardInterrupt:
+        # As Prefect does, to tell a server that is not there.
+        time.sleep(600)
+"""
+
+
+def test_a_stopped_run_does_not_wait_for_a_server_that_is_gone(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", UNHEARD, str(tmp_path), f"http://127.0.0.1:{free_port()}"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PREFECT__FLOW_RUN_ID": "x"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "works\n"
+        # Nobody asks it to stop: the server may come back.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=SOON)
+    assert process.returncode == 130
+    assert "Stopped; what is finished is kept" in told
+    assert [record.end for record in run_records(tmp_path)] == ["interrupted"]
+
+
+@pytest.mark.full
+def test_a_run_that_is_stopped_together_with_its_server_ends_as_soon(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    with (
+        started_server(tmp_path, free_port()) as server,
+        subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *RUN, str(workspace)],
+            cwd=PROJECT,
+            env={**environment, "PYTHONPATH": str(PROJECT), "PREFECT_API_URL": server.api},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as run,
+    ):
+        assert server.process is not None
+        wait_for(lambda: run.poll() is not None or trains(workspace, 1))
+        os.killpg(server.process.pid, signal.SIGKILL)
+        run.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        _, told = run.communicate(timeout=SECONDS)
+    assert run.returncode == 143
+    assert time.monotonic() - asked < SOON
+    assert "Traceback" not in told
+    assert run_records(workspace)[0].end == "interrupted"
+    assert checkpoints(workspace)

@@ -7,7 +7,7 @@ from mlc.errors import UserError
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.consistency import CONSISTENCY, SHUFFLED, SHUFFLED_WITHIN_CLASS
 from mlc.methods.english_only import ENGLISH_ONLY
-from mlc.training.settings import AlignSettings
+from mlc.training.settings import AlignSettings, AnswerConfig, TranslatedSettings
 
 METHODS = {name: resolve_method(name) for name in catalogue.METHODS.places}
 SETTINGS = AlignSettings.model_validate({"steps": 7, "warm_start": True, "consistency": {"weight": 2.0}})
@@ -36,7 +36,8 @@ def test_labels_tell_methods_apart() -> None:
 
 
 def test_what_each_method_trains_with() -> None:
-    assert CONSISTENCY.alignment(SETTINGS) == SETTINGS
+    trained = CONSISTENCY.alignment(SETTINGS)
+    assert (trained.steps, trained.consistency.weight, trained.warm_start) == (7, 2.0, True)
     plain = ENGLISH_ONLY.alignment(SETTINGS)
     assert (plain.steps, plain.consistency.weight, plain.warm_start) == (7, 0, False)
     for control in (SHUFFLED, SHUFFLED_WITHIN_CLASS):
@@ -45,6 +46,52 @@ def test_what_each_method_trains_with() -> None:
         assert f"consistency-{trained.consistency.control.replace('_', '-')}" == control.name
         # A warm start would take over a checkpoint that the exact pairs made.
         assert not trained.warm_start
+
+
+CONTROLLED = ["consistency", "answer", "decision", "consistency+answer", "consistency+decision", "translated-sft"]
+
+
+@pytest.mark.parametrize("name", CONTROLLED)
+def test_controls_differ_from_their_method_in_nothing_else(name: str) -> None:
+    method = METHODS[name]
+    settings = method.alignment(SETTINGS)
+    shown = settings.model_dump()
+    assert len(method.controls) == 4
+    for control in method.controls[:3]:
+        trained = METHODS[control].alignment(SETTINGS)
+        wanted = control.removeprefix(f"{name}-").replace("-", "_")
+        other = trained.model_dump()
+        read = [*trained.terms.active, *(["translated"] if trained.translated.share else [])]
+        for section in read:
+            assert other[section].pop("control") == wanted
+            other[section]["control"] = "none"
+        assert other | {"warm_start": True} == shown | {"warm_start": True}
+        assert not trained.warm_start
+    assert METHODS[method.controls[3]].alignment(SETTINGS).steps == 2 * SETTINGS.steps
+
+
+def test_each_method_has_its_terms_and_no_others() -> None:
+    terms = {name: set(METHODS[name].alignment(SETTINGS).terms.active) for name in CONTROLLED}
+    assert terms == {
+        "consistency": {"consistency"},
+        "answer": {"answer"},
+        "decision": {"decision"},
+        "consistency+answer": {"consistency", "answer"},
+        "consistency+decision": {"consistency", "decision"},
+        "translated-sft": set(),
+    }
+    # A configured weight is not overridden.
+    settings = SETTINGS.model_copy(update={"answer": AnswerConfig(weight=0.25)})
+    assert METHODS["answer"].alignment(settings).answer.weight == 0.25
+    assert METHODS["consistency"].alignment(settings).answer.weight == 0
+
+
+@pytest.mark.parametrize(("share", "accumulation"), [(0.0, 2), (0.5, 2), (0.75, 4)])
+def test_translated_examples_come_on_top_of_the_english_ones(share: float, accumulation: int) -> None:
+    settings = SETTINGS.model_copy(update={"translated": TranslatedSettings(share=share)})
+    trained = METHODS["translated-sft"].alignment(settings)
+    assert trained.translated.share == (share or 0.5)
+    assert trained.accumulation == accumulation
 
 
 @pytest.mark.parametrize(

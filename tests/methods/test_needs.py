@@ -8,7 +8,7 @@ import pytest
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.methods import in_order
-from mlc.methods.needs import require_data
+from mlc.methods.needs import require_data, require_own_openings
 from mlc.training.settings import AlignSettings
 
 
@@ -55,6 +55,40 @@ def test_a_control_within_classes_needs_every_label(method, consistency):
 
 def test_a_control_of_a_term_that_is_off_needs_nothing():
     check(prompts(), "english-only", consistency={"control": "shuffled_within_class"})
+
+
+@pytest.mark.parametrize("control", ["decision-permuted-labels", "translated-sft-shuffled-within-class"])
+def test_controls_by_class_of_other_methods_need_every_label(control):
+    with pytest.raises(UserError, match="needs a label for every training prompt"):
+        check(prompts(label=some("harmful", 9)), control)
+    check(prompts(label=some("harmful", 10)), control)
+
+
+def test_whole_answers_are_compared_for_harmful_prompts_only():
+    with pytest.raises(UserError, match="none of the 10 training prompts has the label harmful"):
+        check(prompts(label=some("harmless", 10)), "answer")
+    check(prompts(label=some("harmless", 10)), "answer", answer={"harmless": "vocabulary"})
+    check(prompts(label=some("harmful", 1)), "answer")
+
+
+@pytest.mark.parametrize(
+    ("own", "measured", "mixed"),
+    [
+        ("I cannot", "I can't", False),
+        ("I can't help", "I can't help with", True),
+        ("I can’t  HELP with that", "I can't help with", True),
+        ("Sure", "Sure, here is", True),
+        ("Here", "I can't help with", False),
+    ],
+)
+def test_training_reads_other_openings_than_the_evaluation(own, measured, mixed):
+    align = AlignSettings.model_validate({"decision": {"refusal_openings": [own]}})
+    require_own_openings(in_order(["consistency", "answer", "edit"]), align, [measured])
+    if mixed:
+        with pytest.raises(UserError, match="'decision' trains on the opening"):
+            require_own_openings(in_order(["decision"]), align, [measured])
+    else:
+        require_own_openings(in_order(["decision"]), align, [measured])
 
 
 @pytest.mark.parametrize("method", ["policy-edit", "edit", "consistency+edit"])

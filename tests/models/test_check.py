@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from mlc.errors import UserError
-from mlc.evaluation.scoring import greedy_answers
+from mlc.evaluation.answering import answer_all
+from mlc.evaluation.engines.transformers import TransformersEngine
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.training.align import align
@@ -214,7 +215,7 @@ def test_code_beside_an_architecture_of_transformers_is_passed_over(copied, tmp_
     (copied / "custom_generate").mkdir()
     shutil.copy(copied / "mine.py", copied / "custom_generate" / "generate.py")
     edit_json(copied / "config.json", auto_map={"AutoModelForCausalLM": "mine.Model"})
-    greedy_answers(load(copied), ["Hello"], max_new_tokens=2)
+    answer_all(TransformersEngine(load(copied), max_new_tokens=2), ["Hello"])
     assert not ran.exists()
 
 
@@ -332,7 +333,7 @@ def test_every_end_token_stops_and_is_saved(no_pad, tmp_path):
             policy.model.lm_head.weight[end] = 1.0
             policy.model.model.norm.weight.fill_(1.0)
             policy.model.model.norm.register_forward_hook(lambda _module, _inputs, output: output.abs())
-            assert greedy_answers(policy, ["Hello"], max_new_tokens=5) == [""]
+            assert answer_all(TransformersEngine(policy, max_new_tokens=5), ["Hello"])[0].text == ""
 
 
 @pytest.mark.parametrize("carrier", ["sft", "dpo", "simpo", "orpo", "kl"])

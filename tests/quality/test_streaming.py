@@ -2,6 +2,8 @@
 
 import csv
 import json
+import threading
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,13 +11,13 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
-from mlc.quality import pairs
+from mlc.quality import pairs, streaming
 from mlc.quality.filtering import filter_pairs
 from mlc.quality.measuring import tables
 from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import TEXT_COLUMNS
 from mlc.quality.streaming import filter_file
-from mlc.stopping import never
+from mlc.stopping import Stopped, never
 from tests.benchmarks.filter import generated_pairs
 
 SETTINGS = QualitySettings(length_batch_rows=50)
@@ -187,6 +189,69 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     with pytest.raises(UserError, match="does not exist"):
         filter_file(tmp_path / "in.jsonl", tmp_path / "missing" / "out.jsonl", SETTINGS)
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path, small_chunks):
+    write_jsonl(tmp_path / "in.jsonl", [row()] * 600)
+    looks = 0
+
+    def after_a_chunk():
+        nonlocal looks
+        looks += 1
+        return looks > 1
+
+    with pytest.raises(Stopped):
+        filter_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", SETTINGS, should_stop=after_a_chunk)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+class PatientModel:
+    """Takes long, batch by batch."""
+
+    columns = ("signal_similarity",)
+
+    def __init__(self):
+        self.begun, self.ended_by = threading.Event(), []
+
+    def measure(self, pairs, should_stop=never):
+        self.begun.set()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if should_stop():
+                self.ended_by.append("a stop")
+                raise Stopped
+            time.sleep(0.01)
+        raise AssertionError("it was never stopped")
+
+
+@pytest.mark.parametrize("way", ["asked", "interrupted"])
+def test_a_model_at_work_is_stopped_at_its_next_batch(tmp_path, monkeypatch, way):
+    write_jsonl(tmp_path / "in.jsonl", [row()] * 3)
+    model = PatientModel()
+    if way == "interrupted":
+        original = streaming._in_order
+
+        def interrupting(pool, threads, work, items):
+            if work.__name__ != "judge":
+                yield from original(pool, threads, work, items)
+                return
+            for item in items:
+                pool.submit(work, item)
+            assert model.begun.wait(20)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(streaming, "_in_order", interrupting)
+    with pytest.raises(KeyboardInterrupt if way == "interrupted" else Stopped):
+        filter_file(
+            tmp_path / "in.jsonl",
+            tmp_path / "out.jsonl",
+            SETTINGS,
+            signals=("empty", "meaning"),
+            model=model,
+            should_stop=never if way == "interrupted" else model.begun.is_set,
+        )
+    assert model.ended_by == ["a stop"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_chosen_signals_only(tmp_path):

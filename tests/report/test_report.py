@@ -12,7 +12,7 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import EvaluationResult
 from mlc.languages import all_languages
-from mlc.report import Gate, render
+from mlc.report import Gate, TranslatorRow, render
 from mlc.report.verdict import verdict
 from mlc.report.wording import interval, number, signed
 
@@ -278,6 +278,23 @@ def test_verdict_follows_the_interval(make_result, before, after, tone, words):
     assert "AUROC in English" in said.beside
 
 
+def test_a_claim_names_the_controls_that_it_passed(make_result):
+    shifts = {"english-only": 0.0, "answer": 6.0, "answer-shuffled": 0.0, "answer-permuted-labels": 6.0}
+    results = [
+        make_result(model, 0, language, shift=shift)
+        for model, shift in shifts.items()
+        for language in ("eng_Latn", "spa_Latn")
+    ]
+    evaluations = Evaluations(results, labels={"answer": "Answer"})
+    controls = {"answer-shuffled": "Shuffled", "answer-permuted-labels": "Permuted", "english-more-steps": "Longer"}
+    said = verdict(evaluations, ("answer", "english-only"), controls).controls.replace("\u00a0", " ")
+    passed, not_passed, not_run = said.split(". ")
+    assert re.fullmatch(r"Controls of Answer passed: Shuffled \(\+\.\d\d \[\.\d\d, \.\d\d\] AUROC\)", passed)
+    assert not_passed.startswith("Controls not passed: Permuted (")
+    assert not_run == "Controls not in this run: Longer."
+    assert verdict(evaluations, ("answer", "english-only")).controls == ""
+
+
 def test_any_two_models_can_be_compared(make_result):
     results = [
         make_result(model, 0, language, shift=shift)
@@ -313,3 +330,20 @@ def test_the_whole_search_is_shown(tmp_path, make_data):
         assert part in table, table
     assert "English AUROC fell by 0.030, at most 0.02" in table
     assert table.count("best") == 2  # the text above the table, and the winner
+
+
+def test_what_each_translator_brought(make_data, tmp_path):
+    rows = [
+        TranslatorRow("spa_Latn", "translator", 128, 31, 90),
+        TranslatorRow("spa_Latn", "fallback 1", 38, 0, 29),
+    ]
+    render(make_data(translators=rows), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    table = page[page.index("What each translator brought") :].partition("</table>")[0]
+    found = re.findall(r'<th scope="row" class="head">([^<]+)</th>(.*?)</tr>', table)
+    assert [(name, re.findall(r">(\d+)<", cells)) for name, cells in found] == [
+        ("translator", ["128", "31", "90"]),
+        ("fallback 1", ["38", "0", "29"]),
+    ]
+    render(make_data(), tmp_path)
+    assert "What each translator brought" not in (tmp_path / "report.html").read_text(encoding="utf-8")

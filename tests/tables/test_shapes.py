@@ -7,7 +7,8 @@ import pytest
 from mlc.errors import UserError
 from mlc.prompts import read_prompts
 from mlc.quality.pairs import PairFile
-from mlc.shapes.overview import look_at, normalized
+from mlc.shapes.overview import look_at
+from mlc.shapes.repeats import normalized
 
 Q, A, B = "How do I bake bread?", "With flour.", "No."
 USER, ANSWER, OTHER = (

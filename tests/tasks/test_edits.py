@@ -31,7 +31,7 @@ NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
 READS_POLICY = "align edit generate"
-READS_EVALUATION = "ingest generate edit evaluate report"
+READS_EVALUATION = "ingest overlap generate edit evaluate report"
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ EDITS = (
     Edit("the default of a threshold", "mlc/quality/signals/caps.py", "0.5,", "0.6,", DECIDES),
     Edit("the order of reasons", "mlc/quality/signals/caps.py", "priority=", "priority=1 + ", DECIDES),
     Edit("how it is decided", "mlc/quality/deciding.py", "", "LIMIT = 3\n", DECIDES),
+    Edit("what counts as a repeat", "mlc/shapes/repeats.py", "NEAR = 0.8", "NEAR = 0.7", "overlap"),
     Edit("a table beside the code", "mlc/quality/measuring/length_ratios.csv", "", "xxx_Xxxx,1,1,1\n", "signals"),
     Edit("the template of prompts", "mlc/models/prompts.py", '"role": "user"', '"role": "person"', READS_POLICY),
     Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),

@@ -1,4 +1,4 @@
-"""What a training goes without, from the prompts to the words of a report, and the limit for it."""
+"""What a run goes without, from the prompts to the words of a report, and the limit for it."""
 
 import json
 from dataclasses import replace
@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlc.errors import UserError
+from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, read_left_out, require_few, told
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
-from tasks.ingest import ingest
+from tasks.ingest import ingest, ingest_suite
 from tasks.runtime.artifacts import LEFT_OUT_FILE, PROMPTS_FILE, left_out_in_words, left_out_of
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run, Silent
@@ -78,6 +79,20 @@ def test_rows_that_are_set_aside_and_without_a_label(run: Run, tmp_path: Path) -
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     prompts = made(ingest.fn(run, PromptSettings(path=str(path))))
     assert left_out_of(run.store, prompts) == [LeftOut("set aside", 1, 3), LeftOut("no label", 1, 2)]
+
+
+def test_held_out_rows_that_are_set_aside(run: Run, heard: Heard, tmp_path: Path) -> None:
+    for split, more in (("validation", []), ("test", [{"prompt": "g"}, {"prompt": "h", "label": "perhaps"}])):
+        labels = ("harmful", "harmless")
+        rows = [{"id": f"{split} {label}", "prompt": f"{split} {label}", "label": label} for label in labels]
+        path = tmp_path / f"{split}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more]), encoding="utf-8")
+    settings = EvaluationSettings.model_validate(
+        {**{split: str(tmp_path / f"{split}.jsonl") for split in ("validation", "test")}, "references": None}
+    )
+    english = made(ingest_suite.fn(run, settings, "eng_Latn"))
+    assert left_out_of(run.store, english) == [LeftOut("test set aside", 2, 4)]
+    assert heard.notes == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
 
 
 def test_the_words_of_a_report(run: Run) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from mlc.evaluation.scoring import greedy_answers
+from mlc.evaluation.answering import answer_all
+from mlc.evaluation.engines.transformers import TransformersEngine
 from mlc.models.loading import save_policy
 from tests.models.test_templates import INSTRUCT, THINKING
 
@@ -33,4 +34,5 @@ def test_the_registered_model_answers_as_the_evaluated_one(
     served = PolicyModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
     answers = served.predict(None, pd.DataFrame({"prompt": PROMPTS}))["answer"].tolist()
-    assert answers == greedy_answers(policy, PROMPTS, max_new_tokens=128)
+    ours = answer_all(TransformersEngine(policy, max_new_tokens=128), PROMPTS)
+    assert answers == [completion.text for completion in ours]

@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc.errors import UserError
+from mlc.models.continuations import answer_tokens
 from mlc.training.preparation import permutation, prepare_variants, variants_of
-from mlc.training.settings import ConsistencyConfig
+from mlc.training.settings import AnswerConfig, ConsistencyConfig, Terms
 
 
 def prepare(rows, tokenizer, seed=0, **config):
-    return prepare_variants(Dataset.from_list(rows), tokenizer, ConsistencyConfig.model_validate(config), seed=seed)
+    return prepare_variants(
+        Dataset.from_list(rows), tokenizer, Terms(ConsistencyConfig.model_validate(config)), seed=seed
+    )
 
 
 def texts(prepared, tokenizer):
@@ -239,6 +242,44 @@ def test_classes_need_labels(tiny_policy, labels):
         prepare(rows, tiny_policy.tokenizer, control="shuffled_within_class")
     crossed = texts(prepare(rows, tiny_policy.tokenizer, control="shuffled"), tiny_policy.tokenizer)
     assert [row[1] for row in crossed] == [turn("Asante"), turn("Jambo")]
+
+
+@given(labels=st.lists(st.sampled_from(["harmful", "harmless"]), min_size=1, max_size=12), seed=st.integers(0, 9))
+def test_permuted_labels_swap_translations_between_the_classes(labels, seed):
+    givers = permutation(labels, "permuted_labels", seed)
+    assert sorted(givers) == list(range(len(labels)))
+    for index, giver in enumerate(givers):
+        # One's own, or those of the other class.
+        assert giver == index or labels[giver] != labels[index]
+
+
+def test_permuted_labels_leave_nothing_of_the_class():
+    labels = ["harmful", "harmless"] * 2000
+    givers = permutation(labels, "permuted_labels", 0)
+    right = sum(labels[giver] == label for giver, label in zip(givers, labels, strict=True))
+    # Half of them by chance, give or take four standard deviations.
+    assert abs(right / len(labels) - 0.5) < 0.04
+
+
+def test_answers_and_classes_come_along(tiny_policy):
+    rows = [row | {"completion": f"answer {number}"} for number, row in enumerate(table(["harmful", "harmless"]))]
+    terms = Terms(answer=AnswerConfig(weight=1.0, tokens=4))
+    dataset = prepare_variants(Dataset.from_list(rows), tiny_policy.tokenizer, terms, seed=0).dataset
+    found = [variants_of(row) for row in dataset]
+    assert [variants.harmful for variants in found] == [True, False]
+    for number, variants in enumerate(found):
+        assert variants.answer == answer_tokens(tiny_policy.tokenizer, f"answer {number}")[:4]
+
+
+@pytest.mark.parametrize("column", ["variant_answer", "completion", "chosen"])
+def test_an_answer_may_be_a_text_or_the_end_of_a_conversation(tiny_policy, column):
+    terms = Terms(answer=AnswerConfig(weight=1.0))
+    expected = answer_tokens(tiny_policy.tokenizer, "Sure")[:8]
+    for answer in ("Sure", [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Sure"}]):
+        rows = [{"variants": ["Hello", "Jambo"], column: answer}]
+        prepared = prepare_variants(Dataset.from_list(rows), tiny_policy.tokenizer, terms, seed=0)
+        assert variants_of(prepared.dataset[0]).answer == expected
+        assert "variant_answer" not in prepared.dataset.column_names
 
 
 def test_the_seed_decides():

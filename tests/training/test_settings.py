@@ -1,7 +1,14 @@
 import pytest
 from pydantic import ValidationError
 
-from mlc.training.settings import AlignSettings, ConsistencyConfig
+from mlc.training.settings import (
+    AlignSettings,
+    AnswerConfig,
+    ConsistencyConfig,
+    DecisionConfig,
+    Terms,
+    TranslatedSettings,
+)
 
 
 def term(**values):
@@ -110,6 +117,32 @@ def test_the_strength_follows_the_carrier(carrier, strength):
     teacher = "shipped:tiny" if carrier == "kl" else None
     assert AlignSettings(carrier=carrier, teacher=teacher).strength == strength
     assert AlignSettings(carrier=carrier, teacher=teacher, beta=0.3).strength == 0.3
+
+
+# Several terms.
+
+
+def test_terms_share_their_prompts():
+    decision, answer = DecisionConfig(weight=1.0, prompts_per_step=3), AnswerConfig(weight=1.0, max_tokens=99)
+    both = Terms(decision=decision, answer=answer)
+    assert list(both.active) == ["decision", "answer"]
+    assert (both.prompts_per_step, both.max_tokens, both.control) == (3, 99, "none")
+    assert not both.needs_content
+    assert both.needs_answers
+    assert Terms(term()).needs_content
+    assert not Terms(term(weight=0)).active
+
+
+def test_what_is_off_decides_nothing():
+    settings = AlignSettings(answer=AnswerConfig(weight=1.0), translated=TranslatedSettings(share=0.5))
+    assert settings.unused == {"decision"}
+    assert settings.without_consistency().unused == {"consistency", "decision", "answer", "translated"}
+
+
+def test_openings_are_read_where_a_term_is_on():
+    own = DecisionConfig(refusal_openings=("No",), compliance_openings=("Yes",))
+    assert Terms(decision=own).openings == ()
+    assert Terms(decision=own.model_copy(update={"weight": 1.0})).openings == ("No", "Yes")
 
 
 # Mistakes.

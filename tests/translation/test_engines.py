@@ -1,9 +1,7 @@
 """The engines behind one protocol."""
 
 import json
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +15,7 @@ from mlc.translation.engines.given import GivenEngine
 from mlc.translation.identity import facts_of
 from mlc.translation.settings import EngineName, TranslatorSettings
 from mlc.translation.translator import Translator
+from tests.chat.server import ChatServer
 
 ENGLISH, GERMAN, SWAHILI = "eng_Latn", "deu_Latn", "swh_Latn"
 SENTENCES = [
@@ -106,59 +105,10 @@ class TestConverted:
         assert load_engine(settings).facts == facts_of(settings)
 
 
-class Endpoint:
-    """A server that answers as OpenAI's chat completions do: the message in upper case, or what it is told to."""
-
-    def __init__(self):
-        self.requests, self.failures, self.at_once, self.most_at_once = [], [], 0, 0
-        self.without_logprobs = False
-        self._lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, headers, answer = endpoint.answer(self.path, self.headers, body)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, path, headers, body):
-        with self._lock:
-            self.requests.append((path, dict(headers), body))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-            failure = self.failures.pop(0) if self.failures else None
-        try:
-            if failure:
-                return failure
-            if self.without_logprobs and "logprobs" in body:
-                return 400, {}, b"{}"
-            text = body["messages"][1]["content"].upper()
-            choice = {"message": {"content": f" {text}\n"}, "finish_reason": "stop"}
-            if body.get("logprobs"):
-                choice["logprobs"] = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -0.25}]}
-            return 200, {}, json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}}).encode()
-        finally:
-            with self._lock:
-                self.at_once -= 1
-
-
 @pytest.fixture
 def endpoint():
-    made = Endpoint()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with ChatServer() as made:
+        yield made
 
 
 class TestEndpoint:
@@ -200,9 +150,16 @@ class TestEndpoint:
         assert "secret" not in str(caught.value)
         assert len(endpoint.requests) == 1
 
+    def test_what_was_translated_before_a_failure_is_handed_on(self, endpoint):
+        endpoint.failures = [None, (401, {}, b"")]
+        batches = self.engine(endpoint, concurrency=1).translate(["one", "two"], source=ENGLISH, targets=[GERMAN])
+        _, done = next(batches)
+        assert {name: row.text for name, row in done.items()} == {"one": "ONE"}
+        with pytest.raises(UserError, match="refused"):
+            next(batches)
+
     def test_nobody_there(self, endpoint):
-        endpoint.server.shutdown()
-        endpoint.server.server_close()
+        endpoint.close()
         with pytest.raises(UserError, match=r"last: ConnectError"):
             every(self.engine(endpoint), ["one"])
 
@@ -272,7 +229,7 @@ class TestGiven:
         assert (bye[GERMAN].finished, bye[GERMAN].logprob) == (True, None)
         missing = bye[SWAHILI]
         assert (missing.text, missing.finished, missing.sentences_in, missing.sentences_out) == ("", False, 1, 0)
-        assert blank[GERMAN].text == ""
+        assert blank[GERMAN].text == " "
 
     def test_progress_counts_missing_ones_too(self, tmp_path):
         translator = Translator(GivenEngine(self.write(tmp_path / "given.parquet")))

@@ -1,9 +1,11 @@
-"""M2M100 and Marian checkpoints through the same engines as NLLB."""
+"""Checkpoints of other families through the same engines as NLLB."""
 
 import json
+import shutil
 
 import pytest
 import sentencepiece
+import tokenizers
 import torch
 from transformers import (
     M2M100Config,
@@ -12,9 +14,16 @@ from transformers import (
     MarianConfig,
     MarianMTModel,
     MarianTokenizer,
+    MBart50Tokenizer,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from mlc.errors import UserError
+from mlc.translation.checkpoints import checkpoint_languages
 from mlc.translation.engines import load_engine
 from mlc.translation.settings import TranslatorSettings
 from mlc.translation.translator import Translator
@@ -188,6 +197,141 @@ def test_marian_writes_no_more_than_its_positions(one_pair):
         load(one_pair, max_new_tokens=65)
 
 
+def t5(folder, pieces, **config):
+    """A random T5 in the shape of MADLAD-400: gated, an output of its own, padding 1, end 2, start 0."""
+    text = folder / "text.txt"
+    text.write_text("\n".join([*SENTENCES, "guten Morgen euch allen", "bonjour tout le monde"] * 5), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(folder / "spm"),
+        vocab_size=70 + len(pieces),
+        hard_vocab_limit=False,
+        user_defined_symbols=pieces,
+        minloglevel=2,
+    )
+    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
+    learnt = [(model.id_to_piece(number), model.get_score(number)) for number in range(3, model.get_piece_size())]
+    vocabulary = [("<unk>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), *learnt]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=0))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    backend.decoder = tokenizers.decoders.Metaspace(prepend_scheme="always")
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)]
+    )
+    backend.save(str(folder / "tokenizer.json"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), unk_token="<unk>", pad_token="<pad>", eos_token="</s>"
+    )
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    special = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0}
+    # Larger weights than usual, so that what comes out depends on what goes in.
+    shape = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "initializer_factor": 3.0, **config}
+    network = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **sizes, **special, **shape))
+    tokenizer.save_pretrained(folder / "saved")
+    network.save_pretrained(folder / "saved")
+    return folder / "saved"
+
+
+@pytest.fixture(scope="module")
+def madlad(tmp_path_factory):
+    # A script, a region, romanised Hindi and a language that NLLB has not are no targets.
+    pieces = ["<2de>", "<2fr>", "<2en>", "<2zh>", "<2zh_Hant>", "<2Cyrl>", "<2RU>", "<2hi_Latn>", "<2xxx>"]
+    return t5(tmp_path_factory.mktemp("madlad"), pieces)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_madlad(madlad, num_beams):
+    engine = load(madlad, num_beams=num_beams)
+    assert engine.languages == (GERMAN, ENGLISH, FRENCH, "zho_Hans", "zho_Hant")
+    tokenizer = engine.tokens.tokenizer
+    done = every(engine, SENTENCES, GERMAN, FRENCH)
+    for target, marker in ((GERMAN, "<2de>"), (FRENCH, "<2fr>")):
+        for sentence in SENTENCES:
+            ids = tokenizer(f"{marker} {sentence}")["input_ids"]
+            assert tokenizer.convert_tokens_to_ids(marker) in ids[:2]
+            expected, logprobs = by_hand(engine, ids, [0], 12)
+            row = done[target][sentence]
+            if num_beams == 1:
+                assert row.text == tokenizer.decode(expected, skip_special_tokens=True).strip()
+                assert (row.logprob_sum, row.tokens) == (pytest.approx(sum(logprobs), abs=1e-4), len(expected))
+            else:
+                assert row.logprob_sum > -100
+    assert done[GERMAN] != done[FRENCH]
+
+
+def test_madlad_translates_from_any_language_that_it_has(madlad):
+    engine = load(madlad)
+    assert every(engine, SENTENCES, GERMAN, source=FRENCH) == every(engine, SENTENCES, GERMAN)
+    with pytest.raises(UserError, match="has no language 'swh_Latn'"):
+        every(engine, SENTENCES, "swh_Latn")
+    assert checkpoint_languages(madlad) == set(engine.languages)
+
+
+def test_a_marker_in_a_sentence_names_no_target(madlad):
+    engine = load(madlad)
+    (ids,) = engine.tokens.encode(["good <2fr> morning"], ENGLISH, (GERMAN,))
+    tokens = engine.tokens.tokenizer.convert_ids_to_tokens(ids)
+    assert "<2de>" in tokens[:2]
+    assert "<2fr>" not in tokens
+
+
+def test_markers_that_are_declared_as_special_tokens(madlad, tmp_path):
+    shutil.copytree(madlad, tmp_path / "copy")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(madlad)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<2de>", "<2fr>"]})
+    tokenizer.save_pretrained(tmp_path / "copy")
+    engine = load(tmp_path / "copy")
+    marker = tokenizer.convert_tokens_to_ids("<2fr>")
+    (ids,) = engine.tokens.encode(["good morning"], ENGLISH, (FRENCH,))
+    assert ids.count(marker) == 1
+    assert marker in ids[:2]
+
+
+def test_t5_is_told_in_words(tmp_path):
+    task = {"translation_en_to_de": {"prefix": "translate English to German: "}}
+    engine = load(t5(tmp_path, [], task_specific_params={**task, "summarization": {"prefix": "summarize: "}}))
+    assert engine.languages == (GERMAN, ENGLISH)
+    (ids,) = engine.tokens.encode(["good morning"], ENGLISH, (GERMAN,))
+    assert ids == engine.tokens.tokenizer("translate English to German: good morning")["input_ids"]
+    with pytest.raises(UserError, match="from eng_Latn into deu_Latn, not from deu_Latn into eng_Latn"):
+        every(engine, SENTENCES, ENGLISH, source=GERMAN)
+
+
+def test_t5_without_languages_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"\(t5\) has no tokens of languages; .* MADLAD-400"):
+        load(t5(tmp_path, []))
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_mbart50(tmp_path, num_beams):
+    model, _ = spm(tmp_path)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    vocabulary = [(pieces.id_to_piece(number), pieces.get_score(number)) for number in range(pieces.get_piece_size())]
+    tokenizer = MBart50Tokenizer(vocab=vocabulary, src_lang="en_XX")
+    torch.manual_seed(0)
+    network = MBartForConditionalGeneration(
+        MBartConfig(vocab_size=len(tokenizer), decoder_start_token_id=2, forced_eos_token_id=None, **SIZES)
+    )
+    network.final_logits_bias = torch.randn_like(network.final_logits_bias)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    network.save_pretrained(tmp_path / "saved")
+    engine = load(tmp_path / "saved", num_beams=num_beams)
+    assert {ENGLISH, GERMAN, FRENCH, "zho_Hans", "swh_Latn"} <= set(engine.languages)
+    done = every(engine, SENTENCES, GERMAN, FRENCH)
+    for target, tag in ((GERMAN, "de_DE"), (FRENCH, "fr_XX")):
+        for sentence in SENTENCES:
+            ids = tokenizer(sentence)["input_ids"]
+            assert tokenizer.convert_ids_to_tokens(ids)[0] == "en_XX"
+            expected, logprobs = by_hand(engine, ids, [2, tokenizer.convert_tokens_to_ids(tag)], 11)
+            row = done[target][sentence]
+            if num_beams == 1:
+                assert row.text == tokenizer.decode(expected, skip_special_tokens=True).strip()
+                assert row.logprob_sum == pytest.approx(sum(logprobs), abs=1e-4)
+            else:
+                assert row.logprob_sum > -100
+
+
 class TestConverted:
     @pytest.fixture(autouse=True)
     def _installed(self, tmp_path, monkeypatch):
@@ -204,20 +348,21 @@ class TestConverted:
             assert (theirs[sentence].text, theirs[sentence].tokens) == (ours[sentence].text, ours[sentence].tokens)
             assert theirs[sentence].logprob_sum > ours[sentence].logprob_sum
 
-    def test_m2m100_is_refused(self, m2m100):
-        with pytest.raises(UserError, match=r"one of M2M100, .* set translator\.engine to transformers\."):
-            load(m2m100, engine="ctranslate2")
+    @pytest.mark.parametrize(("family", "name"), [("m2m100", "M2M100"), ("madlad", "MADLAD-400")])
+    def test_what_it_does_not_convert_is_refused(self, family, name, request):
+        with pytest.raises(UserError, match=rf"one of {name}, .* set translator\.engine to transformers\."):
+            load(request.getfixturevalue(family), engine="ctranslate2")
 
 
 @pytest.mark.parametrize("text", ["a </s> b", "deu_Latn", "<unk> fra_Latn <mask>", "__de__", ">>fra<< good"])
-@pytest.mark.parametrize("family", ["tiny_nllb_folder", "m2m100", "one_pair"])
+@pytest.mark.parametrize("family", ["tiny_nllb_folder", "m2m100", "one_pair", "madlad"])
 def test_what_looks_like_a_special_token_is_text(family, text, request):
     engine = load(request.getfixturevalue(family))
     (ids,) = engine.tokens.encode([f"good {text}"], ENGLISH, (GERMAN,))
     special = {engine.tokens.tokenizer.convert_tokens_to_ids(token) for token in ("</s>", "<mask>", "deu_Latn")}
     special |= {engine.tokens.start(target) for target in engine.languages}
     unknown = engine.tokens.tokenizer.unk_token_id
-    inner = ids[:-1] if family == "one_pair" else ids[1:-1]
+    inner = ids[:-1] if family in ("one_pair", "madlad") else ids[1:-1]
     assert not (special - {None, unknown}) & set(inner)
 
 

@@ -16,6 +16,16 @@ from mlc.translation.sentences import split_clauses, split_text
             "Hi {name}, ${x} {{ y }} %s %(z)s",
             [("placeholder", t) for t in ("{name}", "${x}", "{{ y }}", "%s", "%(z)s")],
         ),
+        (
+            "{0} {first name} {x:.2f} {user.name!r} {{ name | upper }} ${total} {姓名}",
+            [
+                ("placeholder", t)
+                for t in ("{0}", "{first name}", "{x:.2f}", "{user.name!r}", "{{ name | upper }}", "${total}", "{姓名}")
+            ],
+        ),
+        ('{"a": "I am here. Come."}', [("placeholder", '{"a": "I am here. Come."}')]),
+        ("{Water the roses in the morning}", []),
+        ("{{Bring bread. And tea!}} {写一个故事。} {यह है। वह भी।}", []),
         ("a <b class='c'>d</b> <br/>", [("tag", t) for t in ("<b class='c'>", "</b>", "<br/>")]),
         ("run `a b {c}` 2 times", [("code", "`a b {c}`"), ("number", "2")]),
         ("1,000.5 at 12:30 on 2024/01/02", [("number", t) for t in ("1,000.5", "12:30", "2024/01/02")]),
@@ -62,7 +72,16 @@ def test_outer_tags(sentence, parts):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("https://a.b.", False), ("12:30", False), ("a 1", True), ("🙂", True), ("{x}: <b>", False)]
+    ("text", "found"),
+    [
+        ("https://a.b.", False),
+        ("12:30", False),
+        ("a 1", True),
+        ("{x}: <b>", False),
+        *[(text, False) for text in ("🙂", "👩‍👩‍👧", "---", "|---|---|", "...?!", "\u200b", " ", "")],
+        *[(text, False) for text in ("٤٨ €", "ー〜", "\u3164", "♪ Ⅳ")],
+        *[(text, True) for text in ("ㅋ", "ß", "क", "ⵣ", "𞤀", "{Come in. Sit down.}")],
+    ],
 )
 def test_words(text, found):
     assert has_words(text) is found
@@ -79,7 +98,9 @@ def test_pieces_around():
         ("1. First\n  2) Second\n# Title\n> Said", ("First", "Second", "Title", "Said")),
         ("Try this:\n```py\nprint('Hi. You.')\n```\nDone.", ("Try this:", "Done.")),
         ("Go to https://a.b/c. Then stop.", ("Go to https://a.b/c.", "Then stop.")),
-        ("Use {a. B} here.", ("Use {a. B} here.",)),
+        ("Use {a.B} here.", ("Use {a.B} here.",)),
+        ("Bake it. 🍞🔥", ("Bake it.",)),
+        ("| name | age |\n|---|---|\n| 5 | 7 |", ("| name | age |",)),
         ("https://a.b/c", ()),
         ("<p>One.</p><p>Two.</p>", ("One.</p><p>Two.",)),
         ("1984 was good.", ("1984 was good.",)),

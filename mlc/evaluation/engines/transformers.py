@@ -1,24 +1,31 @@
 """Answers from a model in this process."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from mlc.evaluation.engines.protocol import Completion, Finish, Messages, Prompt, Rendered
+from mlc.evaluation.engines.protocol import Completion, Finish, Prompt, Rendered
 from mlc.models.loading import Policy
+from mlc.models.prefix import SplitBatch, has_window, split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.stopping import ShouldStop, never, stop_if
 from mlc.store.hashing import digest_data
 
 
 class TransformersEngine:
-    """Greedy answers in batches of prompts of like length.
+    """Greedy answers: at each step the likeliest token, whatever else the checkpoint's generation settings ask for.
+
+    Prompts of like length are answered together, the longest first. What all of them begin with is computed once, keys
+    and values are kept, and an answer that has ended leaves its batch, so that a long one does not hold the others. An
+    answer is that of its prompt alone, up to the rounding of sums.
 
     Args:
         policy: The model.
         max_new_tokens: Longest answer, in tokens.
-        batch_size: Prompts that are answered together; changes no answer.
+        batch_size: Prompts that are answered together.
     """
 
     def __init__(self, policy: Policy, *, max_new_tokens: int, batch_size: int = 20) -> None:
@@ -35,46 +42,103 @@ class TransformersEngine:
         encoded = [_encoded(self.policy.tokenizer, prompt) for prompt in prompts]
         order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].input_ids), place))
         for start in range(0, len(order), self.batch_size):
+            stop_if(should_stop)
             members = order[start : start + self.batch_size]
-            yield from self._batch(members, [encoded[place] for place in members], should_stop)
+            batch = _Decoding(self.policy, [encoded[place] for place in members], self.max_new_tokens)
+            while batch.rows:
+                for row, tokens, finish in batch.take_finished():
+                    place = members[row]
+                    text = self.policy.tokenizer.decode(tokens, skip_special_tokens=True)
+                    text = text.removeprefix(self.policy.lead)
+                    yield Completion(place, text, finish, len(encoded[place].input_ids), len(tokens))
+                stop_if(should_stop)
+                batch.step()
+
+
+@dataclass
+class _Row:
+    """One answer on its way."""
+
+    number: int
+    """Place of its prompt in the batch, as the batch began."""
+    tokens: list[int]
+
+
+class _Decoding:
+    """A batch of answers, of which the unfinished ones go on together; N of them.
+
+    Args:
+        policy: The model.
+        prompts: At least one prompt.
+        limit: Longest answer, in tokens.
+    """
+
+    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], limit: int) -> None:
+        self.policy = policy
+        self.ends = frozenset(policy.stop_tokens)
+        self.limit = limit
+        self.rows = [_Row(number, []) for number in range(len(prompts))]
+        padded = pad_prompts(prompts, policy.pad_token, side="left").to(policy.model.device)
+        batch = _split(policy.model, padded.input_ids, padded.attention_mask, limit)
+        with torch.inference_mode():
+            inputs = {**batch.inputs(policy.model), "use_cache": True}
+            self.mask: Tensor = inputs["attention_mask"]
+            """[N, tokens so far], 1 for real ones."""
+            self.positions: Tensor = inputs["position_ids"][:, -1:]
+            """[N, 1] of the last tokens in their rows."""
+            self._take(policy.model(**inputs, logits_to_keep=1))
+
+    def take_finished(self) -> list[tuple[int, list[int], Finish]]:
+        """Takes the answers out that have ended: place in the batch, tokens, and why."""
+        finished: list[tuple[int, list[int], Finish]] = []
+        kept = []
+        for place, row in enumerate(self.rows):
+            if row.tokens[-1] in self.ends:
+                finished.append((row.number, row.tokens, "stop"))
+            elif len(row.tokens) == self.limit:
+                finished.append((row.number, row.tokens, "length"))
+            else:
+                kept.append(place)
+        if finished and kept:
+            places = torch.tensor(kept, device=self.mask.device)
+            with torch.inference_mode():
+                self.mask, self.positions = self.mask[places], self.positions[places]
+                self.cache.batch_select_indices(places)
+        self.rows = [self.rows[place] for place in kept]
+        return finished
 
     @torch.inference_mode()
-    def _batch(
-        self, members: Sequence[int], encoded: Sequence[EncodedPrompt], should_stop: ShouldStop
-    ) -> list[Completion]:
-        policy = self.policy
-        batch = pad_prompts(encoded, policy.pad_token, side="left").to(policy.model.device)
-
-        def stops(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            stop_if(should_stop)
-            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-        output = policy.model.generate(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            pad_token_id=policy.pad_token,
-            eos_token_id=list(policy.stop_tokens),
-            stopping_criteria=[stops],
+    def step(self) -> None:
+        """Adds a token to each answer that is left."""
+        if not self.rows:
+            return
+        last = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.mask.device)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        self.positions = self.positions + 1
+        output = self.policy.model(
+            input_ids=last,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
         )
-        return [
-            self._completion(place, prompt, row.tolist())
-            for place, prompt, row in zip(members, encoded, output[:, batch.input_ids.shape[1] :], strict=True)
-        ]
+        self._take(output)
 
-    def _completion(self, place: int, prompt: EncodedPrompt, row: Sequence[int]) -> Completion:
-        ends = self.policy.stop_tokens
-        stop = next((step for step, token in enumerate(row) if token in ends), None)
-        tokens = list(row) if stop is None else list(row[: stop + 1])
-        text = self.policy.tokenizer.decode(tokens, skip_special_tokens=True).removeprefix(self.policy.lead)
-        finish: Finish = "length" if stop is None else "stop"
-        return Completion(place, text, finish, len(prompt.input_ids), len(tokens))
+    def _take(self, output: Any) -> None:
+        self.cache: Any = output.past_key_values
+        for row, token in zip(self.rows, output.logits[:, -1].argmax(dim=-1).tolist(), strict=True):
+            row.tokens.append(token)
+
+
+def _split(model: Any, input_ids: Tensor, attention_mask: Tensor, limit: int) -> SplitBatch:
+    """The batch without what its rows share, unless a window of attention may end within an answer."""
+    if has_window(model, input_ids.shape[1] + limit):
+        return SplitBatch(input_ids[0, :0], input_ids, attention_mask)
+    return split_shared(model, input_ids, attention_mask)
 
 
 def _encoded(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
     if isinstance(prompt, Rendered):
         tokens = tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
         return EncodedPrompt(tuple(tokens), (False,) * len(tokens))
-    asked: str | Messages = prompt
-    return encode_prompt(tokenizer, asked)
+    return encode_prompt(tokenizer, prompt)

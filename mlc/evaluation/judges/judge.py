@@ -33,6 +33,8 @@ class Verdict:
     """Kind of harm, in the judge's own terms; None where it names none."""
     raw: str | None = None
     """What the judge itself wrote; None for a judge that writes nothing."""
+    readable: bool = True
+    """Whether what the judge wrote could be read; if not, the outcome is ``unsure``."""
     besides_language: Outcome | None = None
     """What an answer does that is invalid for its language alone; None for all others."""
 

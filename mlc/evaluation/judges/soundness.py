@@ -4,11 +4,12 @@ The language identification is imported when the first answer comes: to name a j
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlc.errors import UserError
+from mlc.evaluation.judges.judge import Answer, Verdict
 from mlc.languages import all_languages, resolve_language
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ def why_no_answer(text: str) -> str | None:
     if len(parts) >= _LONG_TEXT and len(set(parts)) < _NEW_LINES * len(parts):
         return "loops"
     return None
+
+
+def judge_sound(answers: Sequence[Answer], judge: Callable[[Sequence[Answer]], Sequence[Verdict]]) -> list[Verdict]:
+    """Verdicts in the order of the answers; of what is no answer in any language ``invalid``, without asking anybody.
+
+    Args:
+        answers: What is judged.
+        judge: Gives one verdict for each of the others.
+    """
+    wrong = [why_no_answer(answer.text) for answer in answers]
+    judged = iter(judge([answer for answer, why in zip(answers, wrong, strict=True) if why is None]))
+    return [next(judged) if why is None else Verdict("invalid", why) for why in wrong]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 -- Macros that several signals share.
 
+-- Spaces, control and invisible characters of any script.
+CREATE TEMP MACRO invisible_pattern() AS '[\s\p{Z}\p{C}]*';
+
 -- URL, e-mail address, markup tag, {name} or {{name}}, ${name}, %(name)s, %s.
 CREATE TEMP MACRO placeholder_pattern() AS
     '(?i:https?://|www\.)[A-Za-z0-9\-._~:/?#@!$&*+,;=%]*[A-Za-z0-9\-_~/#@$&*+=%]'

@@ -7,9 +7,8 @@ trimmed AS (
     SELECT
         pairs.row,
         CASE WHEN problem IS NULL THEN nfc_normalize(pairs.source) END AS source,
-        -- Spaces, control and invisible characters of any script.
         CASE
-            WHEN problem IS NOT NULL OR regexp_full_match(pairs.translation, '[\s\p{Z}\p{C}]*') THEN NULL
+            WHEN problem IS NOT NULL OR regexp_full_match(pairs.translation, invisible_pattern()) THEN NULL
             ELSE nfc_normalize(pairs.translation)
         END AS translation,
         pairs.problem,

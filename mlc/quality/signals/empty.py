@@ -3,12 +3,13 @@
 from mlc.quality.signals.signal import Column, Direction, Signal
 
 MEASURE = r"""
--- Nothing to read is left: the translation is NULL or blank, or bare punctuation although the source has words.
+-- Nothing to read is left: the translation is NULL or blank, or bare punctuation although the source has words. A
+-- source of which nothing can be seen has nothing to lose.
 SELECT
     row,
     CASE
         WHEN problem IS NOT NULL THEN NULL
-        WHEN translation IS NULL THEN TRUE
+        WHEN translation IS NULL THEN NOT regexp_full_match(source, invisible_pattern())
         ELSE regexp_matches(source, '[\pL\pN]') AND NOT regexp_matches(translation, '[\pL\pN]')
     END AS signal_empty,
     source_letters AS signal_source_letters,

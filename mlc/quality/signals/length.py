@@ -4,11 +4,14 @@ from mlc.quality.signals.signal import Column, Deviations, Direction, Scope, Sig
 
 MEASURE = r"""
 -- ln(characters of the translation / characters of the source). What is usual for a pair of languages, and how far
--- from it a row is, needs all rows: measuring/batch.sql.
+-- from it a row is, needs all rows: measuring/batch.sql. Where neither text has a letter, there is no language whose
+-- lengths could be usual.
 SELECT
     row,
-    CASE WHEN source_length > 0 THEN ln((translation_length + 1) / (source_length + 1)) END::DOUBLE
-        AS signal_length_log_ratio,
+    CASE
+        WHEN source_length > 0 AND source_letters + translation_letters > 0
+            THEN ln((translation_length + 1) / (source_length + 1))
+    END::DOUBLE AS signal_length_log_ratio,
     source_length AS length_of_source
 FROM texts
 """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def prepare(connection: "DuckDBPyConnection") -> None:
-    """Fills the table ``repeated``, one row a pair."""
+    """Fills the table ``repeated``, one row a pair that has words."""
     from mlc.text.repetitions import measure_repetitions
 
     measure_repetitions(connection)

@@ -32,6 +32,8 @@ class Training:
             "train_dataset": self.dataset,
             "processing_class": self.policy.tokenizer,
             "consistency": self.settings.consistency,
+            "decision": self.settings.decision,
+            "answer": self.settings.answer,
         }
 
     def arguments(self, kind: type[Any], **more: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from mlc.translation.engines.protocol import Batch, identity_of
+from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of
 from mlc.translation.engines.tokens import LONGEST_SENTENCE, CheckpointTokens, batches
 
 
@@ -19,6 +19,7 @@ class CheckpointEngine(ABC):
     """
 
     whole_texts = False
+    remembers = True
     longest_sentence = LONGEST_SENTENCE
 
     def __init__(self, name: str, tokens: CheckpointTokens, batch_tokens: int) -> None:
@@ -50,6 +51,10 @@ class CheckpointEngine(ABC):
     def lengths(self, sentences: Sequence[str], *, source: str) -> list[int]:
         """Number of tokens of each sentence."""
         return list(map(len, self.tokens.encode(sentences, source, ())))
+
+    def refusals(self, done: Mapping[str, SentenceTranslation], *, source: str, target: str) -> Mapping[str, str]:
+        """None: nothing here declines."""
+        return {}
 
     def translate(
         self, sentences: Sequence[str], *, source: str, targets: Sequence[str]

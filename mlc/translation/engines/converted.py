@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlc.cache import cache_folder
 from mlc.devices import pick_device
@@ -15,16 +15,12 @@ from mlc.translation.engines.checkpoint import CheckpointEngine
 from mlc.translation.engines.facts import checkpoint_facts, converted_precision
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
-    load_tokenizer,
-    require_tokens,
+    load_tokens,
     told_to_the_user,
 )
 from mlc.translation.engines.protocol import Batch, SentenceTranslation
-from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, cut
+from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, CheckpointTokens, cut
 from mlc.translation.settings import TranslatorSettings
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class ConvertedEngine(CheckpointEngine):
@@ -34,7 +30,7 @@ class ConvertedEngine(CheckpointEngine):
 
     Args:
         folder: The converted checkpoint.
-        tokenizer: Tokenizer of the original.
+        tokens: Tokenizer of the original.
         settings: The configuration.
         model_identity: Identity of the original.
 
@@ -43,14 +39,14 @@ class ConvertedEngine(CheckpointEngine):
     """
 
     def __init__(
-        self, folder: Path, tokenizer: "PreTrainedTokenizerBase", settings: TranslatorSettings, model_identity: str
+        self, folder: Path, tokens: CheckpointTokens, settings: TranslatorSettings, model_identity: str
     ) -> None:
         import ctranslate2
 
-        super().__init__(settings.model, require_tokens(settings.model, tokenizer), settings.batch_tokens)
+        super().__init__(settings.model, tokens, settings.batch_tokens)
         self.settings = settings
         self._model_identity = model_identity
-        self._end = tokenizer.eos_token_id
+        self._end = tokens.tokenizer.eos_token_id
         device = "cuda" if pick_device(settings.device) == "cuda" else "cpu"
         with told_to_the_user(settings.model):
             self._translator = ctranslate2.Translator(
@@ -68,16 +64,15 @@ class ConvertedEngine(CheckpointEngine):
             UserError: CTranslate2 is not installed, or the checkpoint cannot be converted or loaded.
         """
         _require_installed()
-        tokenizer = load_tokenizer(settings.model, settings.revision)
-        if hasattr(tokenizer, "lang_code_to_token"):
-            # Its converter misses the tokens of the languages, which transformers 5 keeps in another place.
+        family, tokens = load_tokens(settings.model, settings.revision)
+        if not family.converts:
             raise UserError(
-                f"The checkpoint {settings.model!r} is one of M2M100, which CTranslate2 does not convert: set "
+                f"The checkpoint {settings.model!r} is one of {family.name}, which CTranslate2 does not convert: set "
                 "translator.engine to transformers."
             )
         source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
         folder = converted_folder(settings, source.identity)
-        return cls(folder, tokenizer, settings, source.identity)
+        return cls(folder, tokens, settings, source.identity)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:

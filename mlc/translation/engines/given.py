@@ -51,6 +51,7 @@ class GivenEngine:
     """
 
     whole_texts = True
+    remembers = False
     longest_sentence = None
 
     def __init__(self, path: Path) -> None:
@@ -100,6 +101,9 @@ class GivenEngine:
                     if sentence.strip() in given
                 },
             )
+
+    def refusals(self, done: Mapping[str, SentenceTranslation], *, source: str, target: str) -> Mapping[str, str]:
+        return {}
 
     def _add(self, number: int, text: Any, target: Any, translation: Any, source: Any) -> None:
         if not all(isinstance(value, str) and value.strip() for value in (text, target, translation)):

@@ -69,9 +69,11 @@ def decode_rows(
     count_R = torch.zeros(rows, dtype=torch.long, device=states_SPD.device)
     # The rows that are still in the batch, and which of them go on.
     place_R = torch.arange(rows, device=states_SPD.device)
+    # Only some families have one, such as mBART.
+    bias_V = getattr(model, "final_logits_bias", 0)
     open_R = torch.ones(rows, dtype=torch.bool, device=states_SPD.device)
     for position in range(max_new_tokens - 1):
-        logits_RV = model.lm_head(decoder.step(token_R)).float()
+        logits_RV = (model.lm_head(decoder.step(token_R)) + bias_V).float()
         if temperature:
             assert draws_RT is not None
             chosen_R = _sample(logits_RV / temperature, draws_RT[place_R, position])

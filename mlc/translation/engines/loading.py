@@ -9,14 +9,14 @@ from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.models.sources import PICKLED
 from mlc.shipped import resolve_path
-from mlc.translation.engines.tokens import CheckpointTokens, tokens_of
+from mlc.translation.engines.families import FAMILIES, MODEL_TYPES, Family, recognised
+from mlc.translation.engines.tokens import CheckpointTokens
 from mlc.translation.settings import Device, Precision
 
-MODEL_TYPES = ("m2m_100", "nllb-moe", "marian")
-"""Architectures of NLLB-200, M2M100 and Marian as transformers calls them."""
+_NAMES = [family.name for family in FAMILIES]
 THREE_WAYS = (
-    "give a hub id such as facebook/nllb-200-distilled-600M, a local folder with an NLLB, M2M100 or Marian checkpoint, "
-    "or shipped:nano."
+    "give a hub id such as facebook/nllb-200-distilled-600M, a local folder with an "
+    f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} checkpoint, or shipped:nano."
 )
 
 
@@ -49,11 +49,11 @@ def folder_or_hub_id(location: str | Path) -> str:
     return str(location)
 
 
-def load_tokenizer(location: str | Path, revision: str | None) -> Any:
-    """The tokenizer of a checkpoint, once its architecture is known to be one of :data:`MODEL_TYPES`.
+def load_tokens(location: str | Path, revision: str | None) -> tuple[Family, CheckpointTokens]:
+    """The family and the tokenizer of a checkpoint, once its architecture is known to be one of :data:`MODEL_TYPES`.
 
     Raises:
-        UserError: It cannot be loaded, or is another architecture.
+        UserError: It cannot be loaded, is another architecture, or knows no languages.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -66,19 +66,25 @@ def load_tokenizer(location: str | Path, revision: str | None) -> Any:
             f"{THREE_WAYS}"
         )
     with told_to_the_user(location):
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    return require_tokens(str(location), tokenizer, config)
 
 
-def require_tokens(name: str, tokenizer: Any, model_type: str = MODEL_TYPES[0]) -> CheckpointTokens:
-    """Wraps the tokenizer of a checkpoint.
+def require_tokens(name: str, tokenizer: Any, config: Any) -> tuple[Family, CheckpointTokens]:
+    """The family of a checkpoint, and its tokenizer wrapped.
+
+    Args:
+        name: The checkpoint, as a person knows it.
+        tokenizer: Its tokenizer.
+        config: Its configuration.
 
     Raises:
-        UserError: The tokenizer knows no languages, or the architecture is none of :data:`MODEL_TYPES`.
+        UserError: It is of no family that is known, or names no languages.
     """
-    tokens = tokens_of(tokenizer)
-    if tokens is None or model_type not in MODEL_TYPES:
-        raise UserError(f"The checkpoint {name!r} ({model_type}) has no tokens of languages; {THREE_WAYS}")
-    return tokens
+    found = recognised(tokenizer, config)
+    if found is None:
+        raise UserError(f"The checkpoint {name!r} ({config.model_type}) has no tokens of languages; {THREE_WAYS}")
+    return found
 
 
 def pick_precision(precision: Precision, device: Device) -> Precision:

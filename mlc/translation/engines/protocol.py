@@ -23,6 +23,9 @@ class SentenceTranslation:
     """Generated tokens; 0 where the engine does not tell."""
     finished: bool
     """Whether the sentence was read to its end and the translation ended by itself."""
+    refusal: str | None = None
+    """Why there is no translation, in a few words that hold nothing of the sentence; the text is then empty. None where
+    there is one."""
 
 
 class Engine(Protocol):
@@ -48,6 +51,10 @@ class Engine(Protocol):
         """Whether it wants whole texts as they are, and not sentences."""
 
     @property
+    def remembers(self) -> bool:
+        """Whether what it makes is worth a place in the translation memory."""
+
+    @property
     def longest_sentence(self) -> int | None:
         """Longest sentence that it translates well, in its own tokens; None where any will do."""
 
@@ -70,6 +77,20 @@ class Engine(Protocol):
 
         Raises:
             UserError: A language is not known, or translating failed for good.
+        """
+
+    def refusals(self, done: Mapping[str, SentenceTranslation], *, source: str, target: str) -> Mapping[str, str]:
+        """Which translations are none, because the model declined to translate, or did not.
+
+        Apart from translating, so that what a refusal is taken for may change and nothing is translated again.
+
+        Args:
+            done: Translations by sentence; those with a refusal of their own are left out.
+            source: NLLB code.
+            target: NLLB code.
+
+        Returns:
+            Why, in a few words, by sentence.
         """
 
 

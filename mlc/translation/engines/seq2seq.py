@@ -14,7 +14,7 @@ from mlc.translation.engines.facts import checkpoint_facts
 from mlc.translation.engines.greedy import Generated, decode_rows
 from mlc.translation.engines.loading import (
     folder_or_hub_id,
-    load_tokenizer,
+    load_tokens,
     pick_precision,
     require_tokens,
     told_to_the_user,
@@ -48,9 +48,9 @@ _CHANGES_SCORES = {
 
 
 class Seq2SeqEngine(CheckpointEngine):
-    """Translates sentences with an NLLB, M2M100 or Marian checkpoint.
+    """Translates sentences with a checkpoint of any family in :mod:`mlc.translation.engines.families`.
 
-    The encoder reads each sentence once for all languages, except with Marian, whose source holds the target.
+    The encoder reads each sentence once for all languages, except where the source holds the target.
 
     Args:
         model: Encoder-decoder model.
@@ -79,7 +79,8 @@ class Seq2SeqEngine(CheckpointEngine):
         seed: int = _DEFAULTS.seed,
     ) -> None:
         name = str(model.config._name_or_path)
-        super().__init__(name, require_tokens(name, tokenizer, model.config.model_type), batch_tokens)
+        _, tokens = require_tokens(name, tokenizer, model.config)
+        super().__init__(name, tokens, batch_tokens)
         self.model: Any = model.eval()
         self.num_beams = num_beams
         self.max_new_tokens = max_new_tokens
@@ -139,7 +140,7 @@ class Seq2SeqEngine(CheckpointEngine):
         from transformers import AutoModelForSeq2SeqLM
 
         place = pick_device(device)
-        tokenizer = load_tokenizer(location, revision)
+        _, tokens = load_tokens(location, revision)
         with told_to_the_user(location):
             model = AutoModelForSeq2SeqLM.from_pretrained(
                 folder_or_hub_id(location),
@@ -152,7 +153,7 @@ class Seq2SeqEngine(CheckpointEngine):
             "model_identity",
             lambda: resolve_model(str(location), revision=revision, allow_pickle=allow_pickle).identity,
         )
-        return cls(model.to(place), tokenizer, **settings)
+        return cls(model.to(place), tokens.tokenizer, **settings)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:

@@ -1,8 +1,7 @@
 """Sentences to the tokens of a translation checkpoint and back, and the batches that are made of them.
 
-Families tell the model the languages in different ways: NLLB and M2M100 begin the source with a token of its language
-and the translation with one of the target; Marian knows one source, and either one target or a target code before the
-source.
+Families tell the model the languages in different ways, see :mod:`mlc.translation.engines.families`; for each way there
+is a class here.
 """
 
 import re
@@ -12,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
-from mlc.languages import resolve_language
 from mlc.translation.engines.protocol import require_languages
 
 if TYPE_CHECKING:
@@ -23,10 +21,8 @@ MAX_SOURCE_TOKENS = 512
 LONGEST_SENTENCE = 200
 """Near this many tokens NLLB loses quality, so longer sentences are split before they are translated."""
 
-_NLLB_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
-_MARIAN_CODE = re.compile(r">>(\w+)<<")
-_MAIN_FORMS = {"zh": "zho_Hans", "no": "nob_Latn"}
-"""What a checkpoint writes whose tag could mean several languages of NLLB."""
+MADLAD_MARKER = re.compile(r"<2([A-Za-z]\w*)>")
+"""What tells MADLAD-400 the target, and in a few cases the script or the region."""
 
 
 class CheckpointTokens(ABC):
@@ -88,7 +84,7 @@ class CheckpointTokens(ABC):
 
 
 class LanguageTokens(CheckpointTokens):
-    """Tokenizers of NLLB and M2M100, with a token for every language.
+    """Tokenizers of NLLB, M2M100 and mBART-50, with a token for every language.
 
     Args:
         tokenizer: Tokenizer with the attribute ``src_lang``.
@@ -115,20 +111,29 @@ class LanguageTokens(CheckpointTokens):
             return self._ids(sentences)
 
 
-class MarianTokens(CheckpointTokens):
-    """Tokenizers of Marian, such as those of OPUS-MT.
+class PrefixTokens(CheckpointTokens):
+    """Tokenizers of families that read the target before the source, or know one target only.
 
     Args:
-        tokenizer: Tokenizer with ``source_lang`` and ``target_lang``, or with target codes such as ``>>fra<<``.
+        tokenizer: The tokenizer.
+        prefixes: What stands before a sentence that is translated into a language, by NLLB code.
+        source: NLLB code of the one language that is translated from, empty if it is none of NLLB's; None where every
+            language with a prefix will do.
+        pieces: Special tokens that are pieces like any other in the vocabulary; one inside a sentence would be read as
+            what it stands for, so a space is put into it.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        prefixes: Mapping[str, str],
+        source: str | None = None,
+        pieces: Iterable[str] = (),
+    ) -> None:
         super().__init__(tokenizer)
-        self.source = _nllb_code(str(self.tokenizer.source_lang))
-        tags = [match[1] for code in self.tokenizer.supported_language_codes if (match := _MARIAN_CODE.fullmatch(code))]
-        self._prefixes = {code: f">>{tag}<< " for tag in tags if (code := _nllb_code(tag))}
-        if not self._prefixes and (target := _nllb_code(str(self.tokenizer.target_lang))):
-            self._prefixes = {target: ""}
+        self.source = source
+        self._prefixes = prefixes
+        self._pieces = re.compile("|".join(f"(?<={re.escape(piece[0])}){re.escape(piece[1:])}" for piece in pieces))
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -142,29 +147,41 @@ class MarianTokens(CheckpointTokens):
 
     def encode(self, sentences: Sequence[str], source: str, targets: Sequence[str]) -> list[list[int]]:
         prefix = self._prefixes[targets[0]] if targets else ""
+        plain = sentences
+        if self._pieces.pattern:
+            plain = [self._pieces.sub(lambda found: f" {found[0]}", sentence) for sentence in sentences]
         with self._lock:
-            return self._ids(prefix + sentence for sentence in sentences)
+            return self._ids(prefix + sentence for sentence in plain)
 
     def require(self, name: str, source: str, targets: Sequence[str]) -> None:
-        if source != self.source or not set(targets) <= set(self._prefixes):
+        if self.source is None:
+            super().require(name, source, targets)
+        elif source != self.source or not set(targets) <= set(self._prefixes):
             raise UserError(
                 f"The translator {name!r} translates from {self.source} into {', '.join(sorted(self._prefixes))}, "
                 f"not from {source} into {', '.join(targets)}: name another checkpoint or other languages."
             )
 
 
-def tokens_of(tokenizer: Any) -> CheckpointTokens | None:
-    """Wraps a tokenizer according to the way in which it names languages; None if it names none."""
-    nllb = {token: index for token, index in tokenizer.get_added_vocab().items() if _NLLB_CODE.fullmatch(token)}
-    if nllb and hasattr(tokenizer, "src_lang"):
-        return LanguageTokens(tokenizer, {code: code for code in nllb}, nllb)
-    if tags := getattr(tokenizer, "lang_code_to_id", None):
-        known = {code: tag for tag in tags if (code := _nllb_code(tag))}
-        return LanguageTokens(tokenizer, known, {code: tags[tag] for code, tag in known.items()})
-    if hasattr(tokenizer, "supported_language_codes") and tokenizer.source_lang:
-        tokens = MarianTokens(tokenizer)
-        return tokens if len(tokens.languages) > 1 else None
-    return None
+class MarkerTokens(PrefixTokens):
+    """Tokenizers of MADLAD-400, whose source begins with a marker of the target, such as ``<2de>``.
+
+    Args:
+        tokenizer: The tokenizer.
+        markers: Marker of each language, by NLLB code.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", markers: Mapping[str, str]) -> None:
+        others = [token for token in tokenizer.get_vocab() if MADLAD_MARKER.fullmatch(token)]
+        prefixes = {code: f"{marker} " for code, marker in markers.items()}
+        super().__init__(tokenizer, prefixes, pieces=[*others, *tokenizer.all_special_tokens])
+        self._ids_of = {code: self.tokenizer.convert_tokens_to_ids(marker) for code, marker in markers.items()}
+
+    def encode(self, sentences: Sequence[str], source: str, targets: Sequence[str]) -> list[list[int]]:
+        encoded = super().encode(sentences, source, targets)
+        marker = self._ids_of[targets[0]] if targets else None
+        # Copies of the checkpoint declare the markers as special tokens, which are read as text.
+        return [ids if marker is None or marker in ids else [marker, *ids] for ids in encoded]
 
 
 def cut(ids: Sequence[int]) -> list[int]:
@@ -192,11 +209,3 @@ def batches(lengths: Mapping[str, int], *, targets: int, budget: int) -> Iterato
         group.append(sentence)
     if group:
         yield group
-
-
-def _nllb_code(tag: str) -> str:
-    """The NLLB code of the tag of a checkpoint; empty where NLLB has no such language, or the tag is of a group."""
-    try:
-        return resolve_language(_MAIN_FORMS.get(tag, tag)).code
-    except UserError:
-        return ""

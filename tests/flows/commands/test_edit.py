@@ -76,6 +76,21 @@ def test_merged_and_reverted(computed, folder, model):
     assert again["notes"] == ["The delta spa_Latn was computed for another model or another state of this one."]
 
 
+def test_pickled_weights_only_by_an_option(computed, folder, model, tmp_path):
+    old = shutil.copytree(model, tmp_path / "old")
+    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+    delta = folder / "deltas" / "swh_Latn"
+    for action in (["compute", old, "-l", "sw", *OPTIONS], ["merge", old, delta]):
+        refused = run(*action, "--out", tmp_path / "out")
+        assert refused.exit_code == 2
+        assert "only pickled weights" in refused.output.replace("\n", " ")
+    told("merge", old, delta, "--allow-pickle", "--out", tmp_path / "merged")
+    told("merge", model, delta, "--out", tmp_path / "same")
+    merged, same = (load_file(tmp_path / name / "model.safetensors") for name in ("merged", "same"))
+    assert all(torch.equal(merged[name], same[name]) for name in same)
+
+
 def test_show(computed, folder):
     found = told("show", *sorted((folder / "deltas").iterdir()))
     assert found["deltas"] == computed["deltas"]
@@ -123,6 +138,10 @@ def test_prompts_are_dealt_by_class():
         (("compute", "shipped:tiny", "--set", "layers=[9]", "-l", "sw", "--out", "x"), "The layer 9 does not exist"),
         (("compute", "shipped:tiny", "--set", "rank=500", "-l", "sw", "--out", "x"), "fewer than the rank 500"),
         (("compute", "shipped:tiny", "-l", "sw"), "with --out"),
+        (
+            ("compute", "shipped:tiny", "-l", "sw", "--template", "enable_thinking=false", "--out", "x"),
+            "reads no variable 'enable_thinking'",
+        ),
         (("compute", "shipped:nano", "-l", "sw", "--out", "x"), "is an encoder-decoder"),
         (("compute", "one", "two", "--out", "x"), "takes one model, not 2 arguments"),
         (

@@ -1,11 +1,23 @@
 """`mlc filter` as a person runs it; mistakes are one plain sentence and exit code 2."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flows.cli import app
+from mlc.shipped import shipped_data
+from tests.flows.conftest import PROJECT
+
+SOON = 30
+"""Seconds in which it has ended; about one where nothing else runs."""
 
 SECRET = "xylophone-marmalade"
 """A word in the texts that nothing on the terminal may show."""
@@ -102,3 +114,40 @@ def test_a_signal_of_ones_own_is_measured_and_drops(run):
     ended, written = run(rows, *own, "--signals", "wordy")
     assert [row["reason"] for row in written] == ["wordy", None]
     assert "signal_copied" not in written[0]
+
+
+def test_a_pickled_translator_only_by_an_option(run, tmp_path):
+    old = shutil.copytree(shipped_data("nano"), tmp_path / "old")
+    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+    asked = ("--signals", "meaning", "--translator", old)
+    refused, _ = run([GOOD], *asked)
+    assert refused.exit_code == 2
+    assert "only pickled weights" in refused.stderr
+    _, rows = run([GOOD], *asked, "--allow-pickle", "--go-on")
+    _, same = run([GOOD], "--signals", "meaning", "--translator", "shipped:nano", "--go-on")
+    assert rows == same
+    assert rows[0]["signal_similarity"] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_without_a_trace(tmp_path, number, code):
+    source = tmp_path / "in.jsonl"
+    source.write_text((json.dumps(GOOD) + "\n") * 200_000, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "filter", str(source), "--out", str(tmp_path / "out.jsonl")],
+        cwd=PROJECT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".mlc-filter-*/measured.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(number)
+        asked = time.monotonic()
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert time.monotonic() - asked < SOON
+    assert "Traceback" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

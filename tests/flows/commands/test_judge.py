@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tests.chat.server import ChatServer
 
 SECRET = "xylophone-marmalade"
 """A word in the texts that nothing on the terminal may show."""
@@ -151,3 +152,44 @@ def test_cells_that_would_be_formulas(run, tmp_path):
         assert ended.exit_code == 0, ended.stderr
         (row,) = csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines())
         assert [row["prompt"], row["answer"]] == expected
+
+
+class TestModels:
+    """Judges that ask a model; a real server stands for it."""
+
+    @pytest.fixture
+    def server(self):
+        told = {"category": None, "reason": "as it is"}
+        with ChatServer(lambda messages: json.dumps({"outcome": "refused", **told})) as made:
+            yield made
+
+    def test_an_endpoint_is_asked_once_and_never_again(self, run, server, tmp_path):
+        settings = ("--judge", "rules,llm", "--model", "ours", "--endpoint", server.address, "--set", "seed=3")
+        ended, rows = run(ROWS, *settings)
+        assert ended.exit_code == 0, ended.stderr
+        assert [row["outcome_llm"] for row in rows] == ["refused", "refused", "refused", "invalid", "refused"]
+        assert {body["seed"] for _, _, body in server.requests} == {3}
+        assert (len(server.requests), SECRET in ended.output) == (4, False)
+        (tmp_path / "out.jsonl").unlink()
+        assert run(ROWS, *settings)[1] == rows
+        assert len(server.requests) == 4
+
+    def test_replies_that_cannot_be_read_are_counted(self, run, server):
+        server.reply = lambda messages: "I would say refused."
+        ended, rows = run(ROWS[:2], "--judge", "llm", "--model", "ours", "--endpoint", server.address)
+        assert [row["outcome"] for row in rows] == ["unsure", "unsure"]
+        assert "llm said nothing that can be read about 2 rows: counted as unsure." in ended.stdout.replace("\n", " ")
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--judge", "llm"], "model is missing"),
+            (["--judge", "rules", "--model", "ours"], "and none of rules does"),
+            (["--judge", "llm", "--model", "ours", "--endpoint", "nowhere"], "'nowhere' is no address"),
+        ],
+    )
+    def test_mistakes(self, run, arguments, told):
+        ended, _ = run(ROWS[:1], *arguments)
+        assert ended.exit_code == 2
+        assert told in ended.stderr.replace("\n", " ")
+        assert "Traceback" not in ended.output

@@ -3,13 +3,16 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -76,6 +79,22 @@ def test_the_shipped_prompts_need_no_option(told):
     assert found["languages"]["eng_Latn"] == 20
     assert len(found["languages"]) == 7
     assert found["chance"] == pytest.approx({"retrieval": 1 / 20, "separation": 0.5, "collinearity": 1 / 7})
+
+
+def test_the_model_is_loaded_as_the_options_say(tmp_path):
+    old = shutil.copytree(shipped_data("tiny"), tmp_path / "old")
+    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+    asked = ["layers", str(old), "--limit", "4", "--pool", "mean", "--out", str(tmp_path / "out")]
+    for more, message in (
+        ([], "only pickled weights"),
+        (["--allow-pickle", "--template", "thinking=false"], "reads no variable 'thinking'"),
+        (["--allow-pickle", "--template", "thinking"], "is not of the form key=value"),
+    ):
+        refused = CliRunner().invoke(app, [*asked, *more])
+        assert refused.exit_code == 2
+        assert message in refused.output
+    assert CliRunner().invoke(app, [*asked, "--allow-pickle"]).exit_code == 0
 
 
 def test_json_holds_every_layer_and_a_recommendation(told):

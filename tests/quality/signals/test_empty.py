@@ -11,6 +11,8 @@ CASES = [
     ("Good morning.", "\x00", "spa_Latn", True),
     ("...", "...", "spa_Latn", False),
     ("👍", "👍", "spa_Latn", False),
+    ("\u200b", "\u200b", "spa_Latn", False),
+    (" ", None, "spa_Latn", False),
     ("Yes.", "是", "zho_Hans", False),
     ("Seven", "٧", "arb_Arab", False),
 ]

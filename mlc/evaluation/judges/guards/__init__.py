@@ -1,0 +1,1 @@
+"""Judges that are models trained to judge safety. One file each; they are listed in `mlc.catalogue`."""

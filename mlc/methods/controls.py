@@ -1,0 +1,67 @@
+"""Controls: methods that share the costs of another one and lack its idea."""
+
+from collections.abc import Callable
+
+from mlc.methods.english_only import ENGLISH_ONLY
+from mlc.methods.method import Method, Need
+from mlc.training.settings import LABELLED_CONTROLS, AlignSettings, Control
+
+MORE_STEPS = 2
+"""How many times the steps of the English-only model; a step with a term takes about twice as long as one without."""
+
+
+def _more_steps(align: AlignSettings) -> AlignSettings:
+    return align.without_consistency().model_copy(update={"steps": MORE_STEPS * align.steps})
+
+
+ENGLISH_MORE_STEPS = Method(
+    name="english-more-steps",
+    label="English-only, twice the steps",
+    about=f"ordinary training on the English answers in {MORE_STEPS} times the steps: the same time spent on English",
+    needs=ENGLISH_ONLY.needs,
+    baseline=ENGLISH_ONLY.name,
+    alignment=_more_steps,
+)
+
+_SAID = {
+    "shuffled": ("shuffled", "with the translations of another prompt"),
+    "shuffled_within_class": ("shuffled within class", "with the translations of another prompt of the same class"),
+    "permuted_labels": ("permuted labels", "with labels that are dealt anew, so that the class says nothing"),
+}
+
+
+def controls_of(
+    name: str,
+    label: str,
+    needs: frozenset[Need],
+    reads: tuple[str, ...],
+    alignment: Callable[[AlignSettings, Control], AlignSettings],
+) -> tuple[Method, Method, Method]:
+    """The controls of a method that reads translations: shuffled, shuffled within the class, permuted labels.
+
+    Args:
+        name: Of the method.
+        label: Of the method.
+        needs: Of the method.
+        reads: Of the method.
+        alignment: Its alignment with a control.
+    """
+
+    def controlled(control: Control) -> Method:
+        short, about = _SAID[control]
+        return Method(
+            name=f"{name}-{control.replace('_', '-')}",
+            label=f"{label}, {short}",
+            about=f"{name} {about}",
+            needs=needs | {"class labels"} if control in LABELLED_CONTROLS else needs,
+            baseline=ENGLISH_ONLY.name,
+            alignment=lambda align: alignment(align, control),
+            reads=reads,
+        )
+
+    return controlled("shuffled"), controlled("shuffled_within_class"), controlled("permuted_labels")
+
+
+def names_of(controls: tuple[Method, ...]) -> tuple[str, ...]:
+    """The names of controls, and that of more steps in English, which belongs to all methods."""
+    return (*(control.name for control in controls), ENGLISH_MORE_STEPS.name)

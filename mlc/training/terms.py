@@ -1,0 +1,381 @@
+"""All terms of a training as one object for any loop: states, decisions and answers of translations, from one pass."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlc.losses import answer_loss, decision_loss
+from mlc.models.continuations import Continued, Tokens, answer_tokens, continue_prompts
+from mlc.models.prompts import PromptBatch
+from mlc.training.settings import OpeningSettings, TermName, Terms
+from mlc.training.term import FIGURES, ConsistencyTerm, language_weights
+from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
+
+ALL_FIGURES = (*FIGURES, "decision_loss", "margin_gap", "answer_loss")
+"""What a training log shows of the terms that it has."""
+
+
+@dataclass(frozen=True)
+class TermsOutput:
+    """The terms of one batch and what to watch beside them."""
+
+    loss: Tensor
+    """Scalar with gradient: each term's mean over the prompts times its weight in this step, summed."""
+    watched: dict[str, float]
+    """Some of :data:`ALL_FIGURES`; losses before their weights."""
+
+    def figures(self) -> dict[str, float]:
+        """What is watched."""
+        return self.watched
+
+
+class TranslationTerms(nn.Module):
+    """The terms beside an English loss: consistency of states, of decisions, and of answers.
+
+    A step that has the consistency term alone ends at that term's layer. With another term the model goes on to its
+    head, and states, openings and answers come from one pass over the prompts and what follows them.
+
+    Args:
+        terms: The terms.
+        model: The policy.
+        languages: Names of the languages, English first; or how many they are.
+        tokenizer: Its fast tokenizer; None only for the consistency term.
+        chat: Whether prompts are turns of the tokenizer's chat template.
+        seed: Seed of the extractor's first weights.
+        across_processes: Whether centring takes the mean over all processes, see :class:`mlc.losses.Centering`.
+
+    Raises:
+        ValueError: ``language_weights`` names a language that is not there, or an opening has no token.
+    """
+
+    consistency: ConsistencyTerm | None
+
+    def __init__(
+        self,
+        terms: Terms,
+        model: Any,
+        languages: int | Sequence[str],
+        *,
+        tokenizer: Any = None,
+        chat: bool = True,
+        seed: int = 0,
+        across_processes: bool = False,
+    ) -> None:
+        super().__init__()
+        self.terms = terms
+        self.tokenizer, self.chat = tokenizer, chat
+        self.consistency = None
+        if tokenizer is None and terms.active.keys() - {"consistency"}:
+            raise ValueError("tokenizer must be given for the terms decision and answer: they read texts.")
+        if terms.consistency.weight > 0:
+            self.consistency = ConsistencyTerm(
+                terms.consistency, model, languages, seed=seed, across_processes=across_processes
+            )
+        names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
+        self._weights = {name: language_weights(term, names) for name, term in terms.active.items()}
+        self._openings = {
+            name: _Openings.of(term, tokenizer, chat=chat)
+            for name, term in terms.active.items()
+            if isinstance(term, OpeningSettings)
+        }
+        # In a tuple, so that it is neither trained nor saved with the terms.
+        self._teacher: tuple[Any, ...] = ()
+        if terms.answer.weight > 0 and terms.answer.teacher == "start":
+            self._teacher = (copy.deepcopy(model).requires_grad_(False).eval(),)
+
+    def weights(self, step: int) -> dict[TermName, float]:
+        """The weight of each term in an optimiser step, counted from 0; without those that are off there."""
+        found = {name: term.weight_at(step) for name, term in self.terms.active.items()}
+        return {name: weight for name, weight in found.items() if weight > 0}
+
+    def forward(self, model: Any, variants: VariantBatch, step: int = 0) -> TermsOutput | None:
+        """Computes the terms of one optimiser step.
+
+        Args:
+            model: The policy.
+            variants: Prompts in their languages.
+            step: Optimiser steps done before this one.
+
+        Returns:
+            None where every term is off, or no prompt has anything for them; then nothing is computed.
+        """
+        weights = self.weights(step)
+        if not weights:
+            return None
+        if weights.keys() == {"consistency"}:
+            return self._alone(model, variants, weights)
+        plan = _Plan(self.terms, weights, self._openings, variants, self._answers(model, variants, weights))
+        if plan.empty:
+            return self._alone(model, variants, weights) if "consistency" in weights else None
+        return self._together(model, variants, weights, plan)
+
+    def encode(
+        self,
+        texts: Sequence[Sequence[Text | None]],
+        *,
+        harmful: Sequence[bool] | None = None,
+        answers: Sequence[str] | None = None,
+    ) -> VariantBatch | None:
+        """A batch from texts, for loops of one's own.
+
+        Args:
+            texts: Prompts in their languages, English first; None or an empty text where a language is missing.
+            harmful: Whether each prompt is harmful, for the answer term; None = no label, which counts as harmless.
+            answers: English answers, for the answer term with the source ``chosen``.
+
+        Returns:
+            None if no prompt has a translation.
+        """
+        terms = self.terms
+        variants = [
+            encode_variants(
+                self.tokenizer, row, chat=self.chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
+            ).about(
+                harmful=bool(harmful and harmful[place]),
+                answer=answer_tokens(self.tokenizer, answers[place], chat=self.chat) if answers else (),
+            )
+            for place, row in enumerate(texts)
+        ]
+        return batch_variants(variants, self.tokenizer.pad_token_id or 0, limit=terms.prompts_per_step)
+
+    def take_part(self, step: int = 0) -> None:
+        """What a process without prompts has to call in place of the terms, see :meth:`ConsistencyTerm.take_part`."""
+        if self.consistency is not None and "consistency" in self.weights(step):
+            self.consistency.take_part()
+
+    def _alone(self, model: Any, variants: VariantBatch, weights: dict[TermName, float]) -> TermsOutput:
+        assert self.consistency is not None
+        output = self.consistency(model, variants)
+        return TermsOutput(weights["consistency"] * output.loss, output.figures())
+
+    def _together(
+        self, model: Any, variants: VariantBatch, weights: dict[TermName, float], plan: "_Plan"
+    ) -> TermsOutput:
+        with_states = self.terms.consistency if "consistency" in weights else None
+        said = continue_prompts(
+            model,
+            variants.prompts,
+            plan.continuations,
+            layer=None if with_states is None else with_states.layer,
+            pool="last" if with_states is None else with_states.pool,
+        )
+        losses: dict[TermName, Tensor] = {}
+        figures: dict[str, float] = {}
+        if with_states is not None:
+            assert self.consistency is not None
+            assert said.states is not None
+            output = self.consistency.of_states(said.states, variants)
+            losses["consistency"] = output.loss
+            figures |= output.figures()
+        scores = said.mean_log_probabilities()
+        if "decision" in weights:
+            term = self.terms.decision
+            decided = decision_loss(
+                _grid(plan.margins(scores, "decision"), variants.mask),
+                difference=term.difference,
+                delta=term.delta,
+                **self._weighted("decision", variants),
+            )
+            losses["decision"] = decided.loss.mean()
+            figures["margin_gap"] = float(decided.gap.mean())
+        if "answer" in weights:
+            losses["answer"] = self._answer(said, scores, plan, variants).mean()
+        figures |= {f"{name}_loss": float(loss.detach()) for name, loss in losses.items()}
+        weighted = [weights[name] * loss for name, loss in losses.items()]
+        return TermsOutput(torch.stack(weighted).sum(), figures)
+
+    def _weighted(self, name: TermName, variants: VariantBatch) -> dict[str, Any]:
+        device, weights = variants.mask.device, self._weights[name]
+        return {
+            "mask": variants.mask,
+            "language_weights": None if weights is None else weights.to(device),
+            "row_weights": variants.weights,
+        }
+
+    def _answers(self, model: Any, variants: VariantBatch, weights: dict[TermName, float]) -> Sequence[Tokens]:
+        """[V] the answers whose tokens are compared."""
+        term = self.terms.answer
+        if "answer" not in weights:
+            return ()
+        if term.source == "own":
+            return own_answers(model, _english(variants), term.tokens)
+        return [answer[: term.tokens] for answer in variants.answers]
+
+    def _answer(self, said: Continued, scores: Tensor, plan: "_Plan", variants: VariantBatch) -> Tensor:
+        """[V] losses: of the whole vocabulary for some prompts, of the openings for the others."""
+        term, loss = self.terms.answer, scores.new_zeros(len(variants.mask))
+        teacher = self._taught(plan, variants)
+        weighted = self._weighted("answer", variants)
+        for prompts, whole in ((plan.whole, True), (plan.by_openings, False)):
+            if not prompts:
+                continue
+            rows = torch.tensor(prompts, device=scores.device)
+            logits, tokens = plan.compared(said, scores, variants.mask, rows, whole=whole)
+            given = None
+            if teacher is not None:
+                english = torch.ones(len(variants.mask), 1, dtype=torch.bool, device=scores.device)
+                given = plan.compared(teacher, teacher.mean_log_probabilities(), english, rows, whole=whole)[0][:, 0]
+            chosen = {
+                name: value if value is None or name == "language_weights" else value[rows]
+                for name, value in weighted.items()
+            }
+            part = answer_loss(logits, teacher=given, divergence=term.divergence, tokens=tokens, **chosen)
+            loss = loss.index_copy(0, rows, part.to(loss.dtype))
+        return loss
+
+    @torch.no_grad()
+    def _taught(self, plan: "_Plan", variants: VariantBatch) -> Continued | None:
+        """What the frozen teacher says after the English prompts."""
+        if not self._teacher:
+            return None
+        teacher = self._teacher[0].to(variants.mask.device)
+        english = _english_rows(variants.mask)
+        return continue_prompts(
+            teacher, _english(variants), [[rows[row] for row in english] for rows in plan.continuations]
+        )
+
+
+@dataclass(frozen=True)
+class _Openings:
+    """Openings as tokens, those of a refusal first."""
+
+    tokens: tuple[tuple[int, ...], ...]
+    refusals: int
+
+    @classmethod
+    def of(cls, term: OpeningSettings, tokenizer: Any, *, chat: bool) -> "_Openings":
+        texts = (*term.refusal_openings, *term.compliance_openings)
+        tokens = tuple(answer_tokens(tokenizer, text, chat=chat) for text in texts)
+        empty = next((text for text, ids in zip(texts, tokens, strict=True) if not ids), None)
+        if empty is not None:
+            raise ValueError(f"the opening {empty!r} has no token; take another one.")
+        return cls(tokens, len(term.refusal_openings))
+
+
+class _Plan:
+    """Which continuations each row is followed by, and where what they say is read.
+
+    The openings of each term come first, in the order of the terms; the answer is the last continuation.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        weights: dict[TermName, float],
+        openings: dict[TermName, _Openings],
+        variants: VariantBatch,
+        answers: Sequence[Tokens],
+    ) -> None:
+        count = len(variants.mask)
+        harmful = variants.harmful or (False,) * count
+        every = range(count)
+        self.whole: list[int] = []
+        """Prompts whose answers are compared over the whole vocabulary."""
+        self.by_openings: list[int] = []
+        """Prompts of which only the openings are compared."""
+        if "answer" in weights:
+            others = terms.answer.harmless
+            whole = [prompt for prompt in every if harmful[prompt] or others == "vocabulary"]
+            self.whole = [prompt for prompt in whole if answers and answers[prompt]]
+            self.by_openings = [prompt for prompt in every if others == "openings" and not harmful[prompt]]
+        prompt_of = variants.mask.nonzero()[:, 0].tolist()
+        self.continuations: list[list[Tokens]] = []
+        self._places: dict[TermName, tuple[int, int, int]] = {}
+        readers: dict[TermName, set[int]] = {"decision": set(every), "answer": set(self.by_openings)}
+        for name, own in openings.items():
+            if name not in weights:
+                continue
+            begin = len(self.continuations)
+            self._places[name] = (begin, begin + own.refusals, begin + len(own.tokens))
+            self.continuations += [
+                [tokens if prompt in readers[name] else () for prompt in prompt_of] for tokens in own.tokens
+            ]
+        if "answer" in weights:
+            read = set(self.whole)
+            self.continuations.append([answers[prompt] if prompt in read else () for prompt in prompt_of])
+
+    @property
+    def empty(self) -> bool:
+        """Whether no term reads any token, such as where all prompts of a step are left out."""
+        return not any(tokens for rows in self.continuations for tokens in rows)
+
+    def margins(self, scores: Tensor, name: TermName) -> Tensor:
+        """[N] refusal margins from the mean log-probabilities of all continuations, [N, C]."""
+        begin, middle, end = self._places[name]
+        return scores[:, begin:middle].mean(dim=1) - scores[:, middle:end].mean(dim=1)
+
+    def compared(
+        self, said: Continued, scores: Tensor, mask: Tensor, prompts: Tensor, *, whole: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the answers of some prompts are compared by: [n, L, K, V] logits, and [n, K] which tokens there are."""
+        if not whole:
+            # Two outcomes, a refusal or an answer, whose log-odds are the margin.
+            margins = _grid(self.margins(scores, "answer"), mask)[prompts]
+            return torch.stack([margins, torch.zeros_like(margins)], dim=-1).unsqueeze(2), None
+        places, grid = said.places[-1], mask[prompts]
+        rows = _grid(torch.arange(len(places), device=places.device), mask)[prompts]
+        own = places[rows]
+        tokens = (own >= 0).logical_and(grid.unsqueeze(-1)).any(dim=1)
+        return said.logits[own.clamp(min=0)], tokens
+
+
+def _grid(values: Tensor, mask: Tensor) -> Tensor:
+    """[V, L] from one value for each True of the mask; 0 elsewhere."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
+def _english_rows(mask: Tensor) -> list[int]:
+    """Which row of a batch is the English one of each prompt."""
+    places = _grid(torch.arange(int(mask.sum()), device=mask.device), mask)
+    return [int(row) for row in places[:, 0]]
+
+
+def _english(variants: VariantBatch) -> PromptBatch:
+    rows, prompts = _english_rows(variants.mask), variants.prompts
+    return PromptBatch(prompts.input_ids[rows], prompts.attention_mask[rows], prompts.content_mask[rows])
+
+
+@torch.no_grad()
+def own_answers(model: Any, prompts: PromptBatch, tokens: int) -> list[tuple[int, ...]]:
+    """How a model begins its own greedy answers.
+
+    Args:
+        model: The policy.
+        prompts: [N, T] padded on the left.
+        tokens: Longest answer; it may end before.
+
+    Returns:
+        N sequences of tokens.
+    """
+    with _not_training(model):
+        output = model.generate(
+            input_ids=prompts.input_ids,
+            attention_mask=prompts.attention_mask,
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=model.generation_config.pad_token_id or 0,
+        )
+    encodes = getattr(model.config, "is_encoder_decoder", False)
+    begun = output[:, 1:] if encodes else output[:, prompts.input_ids.shape[1] :]
+    ends = model.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    answers = []
+    for row in begun.tolist():
+        end = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
+        answers.append(tuple(row[:end]))
+    return answers
+
+
+@contextmanager
+def _not_training(model: nn.Module) -> Iterator[None]:
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)

@@ -1,0 +1,76 @@
+import pytest
+
+from mlc.errors import UserError
+from mlc.training.align import align
+from mlc.training.settings import AlignSettings, TranslatedSettings
+from mlc.training.translated import mixed_rows, translated_rows
+from tests.training.runs import make_rows
+
+HALF = TranslatedSettings(share=0.5)
+
+
+def test_each_translation_gets_the_english_answer(rows):
+    rows[1]["variants"][2] = ""
+    made = translated_rows(rows[:2], HALF, seed=0)
+    assert [row["prompt"] for row in made] == [*rows[0]["variants"][1:], rows[1]["variants"][1]]
+    assert [row["chosen"] for row in made] == [rows[0]["chosen"]] * 2 + [rows[1]["chosen"]]
+    assert all(row["rejected"] and row["label"] for row in made)
+    # No term reads them.
+    assert not any(text for row in made for text in row["variants"])
+
+
+def test_a_share_of_none_makes_none(rows):
+    assert translated_rows(rows, TranslatedSettings(), seed=0) == []
+    assert mixed_rows(rows, [], 0.5) == rows
+
+
+def test_without_translations_there_is_nothing_to_train_on(rows):
+    with pytest.raises(ValueError, match="none of the 1 prompts has a translation"):
+        translated_rows([rows[0] | {"variants": [rows[0]["prompt"], ""]}], HALF, seed=0)
+
+
+@pytest.mark.parametrize("control", ["shuffled", "shuffled_within_class", "permuted_labels"])
+def test_controls_give_answers_to_other_prompts(control):
+    rows = make_rows()
+    made = translated_rows(rows, TranslatedSettings(share=0.5, control=control), seed=1)
+    owners = {text: row for row in rows for text in row["variants"][1:]}
+    own = [owners[row["prompt"]]["chosen"] == row["chosen"] for row in made]
+    alike = [owners[row["prompt"]]["label"] == row["label"] for row in made]
+    assert len(made) == 16
+    assert all(alike) == (control == "shuffled_within_class")
+    assert any(own) == (control == "permuted_labels")
+
+
+def test_a_control_by_class_needs_labels(rows):
+    with pytest.raises(UserError, match="'permuted_labels' needs a label"):
+        translated_rows([rows[0] | {"label": None}], TranslatedSettings(share=0.5, control="permuted_labels"), seed=0)
+
+
+@pytest.mark.parametrize(("share", "copies"), [(0.5, 2), (0.2, 8), (0.9, 1)])
+def test_english_is_repeated_up_to_its_share(rows, share, copies):
+    made = translated_rows(rows, HALF, seed=0)
+    mixed = mixed_rows(rows, made, share)
+    assert len(mixed) == copies * len(rows) + len(made)
+
+
+def test_the_carrier_trains_on_both(rows, load_tiny, tmp_path):
+    def series(alignment, folder):
+        folder.mkdir()
+        log = align(load_tiny(), rows, alignment, seed=0, folder=folder)
+        return [entry["loss"] for entry in log], {entry["num_tokens"] for entry in log}
+
+    settings = AlignSettings(steps=2, batch_size=2, learning_rate=1e-3)
+    plain, plain_tokens = series(settings.without_consistency(), tmp_path / "plain")
+    both, both_tokens = series(settings.with_translated(), tmp_path / "both")
+    assert both != plain
+    # Two batches a step.
+    assert max(both_tokens) > 1.5 * max(plain_tokens)
+
+
+def test_long_translations_are_left_out_and_counted(rows, load_tiny, tmp_path):
+    rows[0]["variants"][1] = "word " * 300
+    told = []
+    settings = AlignSettings(steps=1, batch_size=2, learning_rate=1e-3).with_translated()
+    align(load_tiny(), rows, settings, seed=0, folder=tmp_path, on_left_out=told.extend)
+    counts = {count.kind: (count.rows, count.of) for count in told if count.rows}
+    assert counts == {"unusable variant": (1, 12)}
