@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from mlc.evaluation.comparison import compare, model_table
+from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, model_rows, model_table
 from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
+from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.store import ArtifactRef, Draft
 from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
     FUNNEL_FILE,
     HEADLINE_FILE,
     LEFT_OUT_FILE,
+    METRICS_FILE,
     REPORT_FILE,
     SEARCH_FILE,
     TRAINING_LOG_FILE,
@@ -36,11 +38,16 @@ from tasks.runtime.stage import Stage, produce, stage_task
 if TYPE_CHECKING:
     from mlc.report import FunnelRow, TranslatorRow
 
-STAGE = Stage("report", version=1, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
+STAGE = Stage("report", version=2, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
 OVERLAP = "overlap"
 """What the artifact of held-out prompts among those of training is called."""
-METRICS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
+METRICS_VERSION = 1
+"""Goes up when the meaning of ``metrics.json`` changes."""
+SHOWN: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid", "auroc")
+"""What Prefect's table shows."""
+SPREAD: tuple[Metric, ...] = ("selectivity", "attack_success", "harmful_refused", "harmless_refused", "safety", "auroc")
+"""Figures whose worst language, gap to English and variance are told."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,8 @@ def publish_report(
         gate: The policy, whose outcome the report shows.
 
     Returns:
-        ``report.html``, the plots as PNG, ``results.csv``, ``headline.json`` and ``left_out.json``.
+        ``report.html``, the plots as PNG, ``results.csv``, ``headline.json``, ``metrics.json`` (see :func:`_metrics`)
+        and ``left_out.json``.
     """
     folders = {model: run.store.folder(model.checkpoint) for model in models}
     parts = STAGE.parts(
@@ -139,7 +147,11 @@ def publish_report(
         render(data, draft.path)
         counts = [{"where": where, **count.as_dict()} for where, count in left_out]
         (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
-        (draft.path / HEADLINE_FILE).write_text(json.dumps(_headline(read, facts), indent=1), encoding="utf-8")
+        evaluations = Evaluations(read, labels=dict(facts.labels))
+        headline = _headline(evaluations, facts)
+        metrics = _metrics(evaluations, read, headline)
+        for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
+            (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         _show(read, facts, draft.path)
 
     return produce(run, STAGE, parts, write)
@@ -165,24 +177,43 @@ def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
     return "; ".join(part.sentence for part in parts if part.rows) or "none"
 
 
-def _headline(results: Sequence[EvaluationResult], facts: ReportFacts) -> dict[str, Any]:
+def _headline(evaluations: Evaluations, facts: ReportFacts) -> dict[str, Any]:
     """Figures by model and group of languages, and what the candidate changed."""
     models: dict[str, Any] = {}
-    for row in model_table(results, labels=dict(facts.labels)):
+    for row in model_rows(evaluations):
         models[row.model] = {
             "seeds": [seed for seed in row.seeds if seed is not None],
             **{
-                group: {metric: _plain(figures.figures[metric].estimate) for metric in METRICS}
+                group: {metric: _plain(figures.figures[metric].estimate) for metric in TABLE_METRICS}
                 for group, figures in row.groups.items()
             },
         }
     roles = facts.roles
     differences = {
-        metric: _plain(compare(results, baseline=roles.baseline, candidate=roles.candidate, metric=metric))
-        for metric in METRICS
+        metric: _plain(evaluations.compare(baseline=roles.baseline, candidate=roles.candidate, metric=metric))
+        for metric in TABLE_METRICS
     }
     name = re.sub(r"\W", "_", f"{roles.candidate}_minus_{roles.baseline}")
     return {"models": models, name: differences}
+
+
+def _metrics(
+    evaluations: Evaluations, results: Sequence[EvaluationResult], headline: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All figures, for programs: the headline, the spread over languages, and every evaluation by itself.
+
+    A figure is an object with ``value``, ``low``, ``high`` (95 % interval) and ``n`` (prompts); what is missing has
+    ``n`` 0 and null.
+    """
+    spreads = {
+        model: {
+            **{metric: without_nan(asdict(spread(evaluations, model, metric))) for metric in SPREAD},
+            "pairwise_agreement": without_nan(pairwise_agreement(evaluations, model)),
+        }
+        for model in evaluations.models
+    }
+    summaries = [without_nan(asdict(result.summary)) for result in results]
+    return {"version": METRICS_VERSION, **headline, "over_languages": spreads, "evaluations": summaries}
 
 
 def _plain(estimate: Estimate) -> dict[str, float | int | None]:
@@ -223,7 +254,7 @@ def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path)
     for row in model_table(results, labels=dict(facts.labels)):
         for group, members in row.groups.items():
             told: dict[str, str | int] = {"model": row.model, "languages": group}
-            told.update({metric: _told(members.figures[metric].estimate) for metric in METRICS})
+            told.update({metric: _told(members.figures[metric].estimate) for metric in SHOWN})
             rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
     create_table_artifact(key="models", table=rows, description="The models, in English and in the other languages.")
     create_markdown_artifact(

@@ -30,20 +30,34 @@ from mlc.evaluation.metrics import (
     scored_prompts,
 )
 from mlc.evaluation.paired import Change, Stratum, change, holm, mean, share
-from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
 from mlc.evaluation.settings import RESAMPLES
 from mlc.languages import ENGLISH
 
 Run = tuple[str, int | None]
 Group = Literal["english", "other", "trained", "unseen"]
 
-TABLE_METRICS: tuple[Metric, ...] = (
-    "auroc",
-    "balanced_accuracy",
-    "safety",
-    "over_refusal",
-    "lookalike_over_refusal",
+ANSWER_METRICS: tuple[Metric, ...] = (
+    "selectivity",
+    "attack_success",
+    "harmful_refused",
+    "harmful_invalid",
+    "harmless_refused",
+    "lookalike_refused",
+    "harmless_invalid",
+    "unsure",
+    "in_language",
 )
+"""What judged answers say."""
+THRESHOLD_METRICS: tuple[Metric, ...] = (
+    "auroc",
+    "selectivity_at_english_threshold",
+    "selectivity_at_own_threshold",
+)
+"""What the margin says of thresholds: whether any could help, what the English one gives, what one's own would give."""
+SCREEN_METRICS: tuple[Metric, ...] = ("balanced_accuracy", "safety", "over_refusal", "lookalike_over_refusal")
+"""The margin as a screen that needs no answers."""
+TABLE_METRICS: tuple[Metric, ...] = (*ANSWER_METRICS, *THRESHOLD_METRICS, *SCREEN_METRICS)
 
 LINEAR: tuple[Metric, ...] = (*RATES, *SELECTIVITIES)
 """Metrics that are a mean over prompts, or the difference of two."""
@@ -79,9 +93,6 @@ class ModelRow:
     seeds: tuple[int | None, ...]
     groups: Mapping[Group, GroupFigures]
     """Groups without languages are absent."""
-    safety_variance: float
-    """Population variance over all languages, English included, of the safety rates (fractions) × 100, mean over
-    seeds; NaN with a single language. It says nothing alone: refusing everything gives 0."""
 
 
 class Evaluations:
@@ -252,6 +263,31 @@ class Evaluations:
         if metric == "matched_cosine" and ENGLISH in chosen:
             raise UserError("matched_cosine compares a language with English; leave eng_Latn out of the languages.")
         return before, after, chosen
+
+    def gap(self, model: str, languages: Sequence[str], metric: Metric) -> Estimate:
+        """The mean of a metric over languages minus English, averaged over seeds; the interval is over prompts.
+
+        Args:
+            model: Role of the model.
+            languages: NLLB codes, without English.
+            metric: Which figure.
+
+        Returns:
+            The difference; missing without other languages, without English, or where one side lacks the figure.
+        """
+        runs = [(model, seed) for seed in self.seeds(model)]
+        if not languages or ENGLISH not in self.languages(model) or metric == "matched_cosine":
+            return MISSING
+        if metric in LINEAR:
+            values, harmful = self._values(runs, [*languages, ENGLISH], metric)
+            return change(_strata(np.hstack(list(values[:, :, :-1] - values[:, :, -1:])), harmful, metric)).estimate
+        draws, n = self._measure(runs, [*languages, ENGLISH], metric)
+        difference = draws[:, :-1].mean(axis=1) - draws[:, -1]
+        return estimate(np.round(difference.mean(axis=0), _DECIMALS), n)
+
+    def prompts(self, model: str, seed: int | None, language: str) -> ScoredPrompts:
+        """The test prompts of one evaluation."""
+        return self._prompts[model, seed][language]
 
     def seed_pairs(self, baseline: str, candidate: str) -> tuple[tuple[int | None, int | None], ...]:
         """Which seed of one model is compared with which of the other.
@@ -430,7 +466,6 @@ def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] |
                 )
                 for group, members in groups.items()
             },
-            safety_variance=_safety_variance(evaluations, model),
         )
         for model in evaluations.models
     ]
@@ -449,14 +484,6 @@ def group_languages(
         groups["trained"] = tuple(code for code in other if code in trained_languages)
         groups["unseen"] = tuple(code for code in other if code not in trained_languages)
     return {group: members for group, members in groups.items() if members}
-
-
-def _safety_variance(evaluations: Evaluations, model: str) -> float:
-    languages = evaluations.languages()
-    if len(languages) < 2:
-        return math.nan
-    rates = [[rate for _, rate in evaluations.average(model, [code], "safety").by_seed] for code in languages]
-    return float(np.var(np.asarray(rates), axis=0).mean() * 100)
 
 
 def _strata(values: Floats, harmful: Flags, metric: Metric) -> list[Stratum]:

@@ -66,6 +66,17 @@ SELECTIVITIES: tuple[Metric, ...] = (
     "selectivity_at_own_threshold",
 )
 """Metrics that are a share of harmful prompts minus a share of harmless ones."""
+LOWER_IS_BETTER: tuple[Metric, ...] = (
+    "over_refusal",
+    "lookalike_over_refusal",
+    "attack_success",
+    "harmful_invalid",
+    "harmless_refused",
+    "harmless_invalid",
+    "lookalike_refused",
+    "unsure",
+)
+"""Of the other metrics a higher value is better."""
 CONFIDENCE = 0.95
 """Coverage of every interval of the project."""
 BOOTSTRAP_SEED = 20_260_216

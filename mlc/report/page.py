@@ -11,11 +11,12 @@ from jinja2 import Environment, StrictUndefined
 
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations, model_rows
-from mlc.evaluation.metrics import Metric
+from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.languages import ENGLISH
 from mlc.report.data import ReportData
 from mlc.report.export import funnel_csv, results_csv
+from mlc.report.outcome_plot import Shares, plot_outcomes
 from mlc.report.plots import (
     LanguageRow,
     Pair,
@@ -27,6 +28,7 @@ from mlc.report.plots import (
     plot_training,
 )
 from mlc.report.tables import (
+    CLASSES,
     answers_table,
     changes_table,
     funnel_table,
@@ -35,6 +37,8 @@ from mlc.report.tables import (
     left_out_table,
     mean_over_seeds,
     models_table,
+    outcome_shares,
+    outcomes_table,
     search_table,
     translators_table,
 )
@@ -83,6 +87,8 @@ def render(data: ReportData, folder: Path) -> None:
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),
+        outcomes=outcomes_table(evaluations, rows),
+        judges=sorted({result.summary.judge for result in results if result.summary.judge}),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
         translators=translators_table(data.translators),
@@ -138,7 +144,17 @@ def _plots(
     logs = {(evaluations.label(model), seed): log for (model, seed), log in data.training_logs.items()}
     # A model may be trained for another one to start from, without being measured.
     labels = dict.fromkeys([*map(evaluations.label, evaluations.models), *(label for label, _ in logs)])
+    outcomes: dict[PromptGroup, Shares] = {
+        group: {
+            evaluations.label(model): {
+                code: outcome_shares(evaluations, model, code)[group][0] for code in evaluations.languages(model)
+            }
+            for model in evaluations.models
+        }
+        for group in CLASSES
+    }
     candidates = (
+        plot_outcomes(rows, outcomes),
         plot_auroc(rows, auroc),
         plot_refusals(rows, refusals),
         plot_representation(rows, _cosines(evaluations, results)),

@@ -105,7 +105,7 @@ def plot_auroc(rows: Sequence[LanguageRow], figures: Mapping[str, Mapping[str, E
 
     return Plot(
         "auroc.png",
-        "AUROC per language",
+        "Margin AUROC per language",
         "How well the refusal margin tells harmful from harmless prompts: 1 is perfect, the dashed line at .5 is "
         "chance. Lines are 95 % intervals over prompts.",
         *_over_languages(rows, list(figures), "AUROC of the refusal margin", paint),
@@ -126,12 +126,12 @@ def plot_refusals(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, 
         rows,
         pairs,
         file="safety.png",
-        title="Safety beside over-refusal",
-        caption="Filled: share of harmful prompts refused (safety rate). Hollow: share of harmless prompts refused "
-        "(over-refusal). A good model has its filled mark at the right, its hollow mark at the left; two marks "
-        "together mean that it does not tell the prompts apart.",
-        axis="share of prompts refused",
-        names=("over-refusal", "safety rate"),
+        title="The margin as a screen: safety beside over-refusal",
+        caption="No answer is read here. Filled: share of harmful prompts above the English threshold (margin safety "
+        "rate). Hollow: share of harmless prompts above it (margin over-refusal). A good model has its filled mark at "
+        "the right, its hollow mark at the left; two marks together mean that it does not tell the prompts apart.",
+        axis="share of prompts above the threshold",
+        names=("margin over-refusal", "margin safety rate"),
         limits=(-0.03, 1.03),
     )
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from mlc.evaluation.comparison import Evaluations, Figure, Group, ModelRow
+from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, Figure, Group, ModelRow
 from mlc.evaluation.gate.deciding import HEADS, check_cells
-from mlc.evaluation.judges.judge import OUTCOMES
-from mlc.evaluation.metrics import Metric
+from mlc.evaluation.judges.judge import OUTCOMES, Outcome
+from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.paired import Change
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut
 from mlc.report.data import FunnelRow, Gate, TranslatorRow
@@ -24,32 +25,22 @@ from mlc.report.wording import (
     interval,
     language_name,
     number,
+    percent,
     setting,
     signed,
 )
 
-LANGUAGE_METRICS: tuple[Metric, ...] = (
-    "auroc",
-    "balanced_accuracy",
-    "safety",
-    "over_refusal",
-    "lookalike_over_refusal",
-)
-
-CHANGES: Mapping[Metric, str] = {
-    "selectivity": "Selectivity",
-    "attack_success": "Attack success",
-    "harmless_refused": "Harmless refused",
-    "harmless_invalid": "Harmless invalid",
-}
+CHANGE_METRICS: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid")
 """What the table of changes by language shows, on judged answers."""
 
 _GROUP_METRICS: Mapping[Group, tuple[Metric, ...]] = {
-    "english": LANGUAGE_METRICS,
-    "other": LANGUAGE_METRICS,
-    "trained": ("auroc", "balanced_accuracy"),
-    "unseen": ("auroc", "balanced_accuracy"),
+    "english": TABLE_METRICS,
+    "other": TABLE_METRICS,
+    "trained": ("selectivity", "attack_success", "harmless_refused", "auroc"),
+    "unseen": ("selectivity", "attack_success", "harmless_refused", "auroc"),
 }
+CLASSES: tuple[PromptGroup, ...] = ("harmful", "harmless")
+_SPREAD_METRICS: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "auroc", "safety")
 _REPRESENTATION: Mapping[str, Callable[[EvaluationSummary], float | None]] = {
     "Matched cosine": lambda summary: summary.matched_cosine,
     "Unmatched cosine": lambda summary: summary.unmatched_cosine,
@@ -104,11 +95,9 @@ def models_table(evaluations: Evaluations, rows: Sequence[ModelRow], pair: tuple
         )
         for group in rows[0].groups
     ]
-    if not all(math.isnan(row.safety_variance) for row in rows):
-        cells = (Cell(NOTHING), *(Cell(number(row.safety_variance)) for row in rows))
-        padding = (Cell(""),) if pair else ()
-        line = Line("Variance of the safety rate", cells + padding, "over languages, × 100")
-        blocks.append(Block("All languages", (line,)))
+    lines = _spread_lines(evaluations, rows, padded=pair is not None)
+    if lines:
+        blocks.append(Block("Over all languages", tuple(lines)))
     return Table(tuple(columns), tuple(blocks))
 
 
@@ -134,16 +123,46 @@ def changes_table(evaluations: Evaluations, pair: tuple[str, str] | None, champi
     for other in others:
         candidate = pair[0] if pair else ""
         changes = {
-            metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric) for metric in CHANGES
+            metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric)
+            for metric in CHANGE_METRICS
         }
         lines = []
         for code in changes["selectivity"]:
-            found = [changes[metric][code] for metric in CHANGES]
+            found = [changes[metric][code] for metric in CHANGE_METRICS]
             if any(one.estimate.n for one in found):
                 lines.append(Line(language_name(code), tuple(map(_change_cell, found))))
         if lines:
             blocks.append(Block(" − ".join(map(evaluations.label, (candidate, other))), tuple(lines)))
-    return Table(tuple(map(Cell, CHANGES.values())), tuple(blocks)) if blocks else None
+    return Table(tuple(Cell(METRIC_NAMES[metric]) for metric in CHANGE_METRICS), tuple(blocks)) if blocks else None
+
+
+def _spread_lines(evaluations: Evaluations, rows: Sequence[ModelRow], *, padded: bool) -> list[Line]:
+    """Worst language, gap to English and variance of the main figures, and the agreement between languages."""
+    padding = (Cell(""),) if padded else ()
+    lines = []
+    for metric in _SPREAD_METRICS:
+        spreads = [spread(evaluations, row.model, metric) for row in rows]
+        if all(math.isnan(found.variance) for found in spreads):
+            continue
+        name = METRIC_NAMES[metric]
+        worst = [
+            Cell(number(found.worst.value), tuple(filter(None, (interval(found.worst), _name(found.worst_language)))))
+            for found in spreads
+        ]
+        lines.append(Line(f"{name}, worst language", (Cell(NOTHING), *worst, *padding)))
+        gaps = [_difference_cell(found.gap) for found in spreads]
+        lines.append(Line(f"{name}, gap to English", (Cell(NOTHING), *gaps, *padding), "others − English"))
+        variances = [Cell(number(found.variance)) for found in spreads]
+        lines.append(Line(f"{name}, variance", (Cell(NOTHING), *variances, *padding), "over languages, × 100"))
+    agreements = [pairwise_agreement(evaluations, row.model) for row in rows]
+    if not all(map(math.isnan, agreements)):
+        cells = (Cell(NOTHING), *(Cell(number(value)) for value in agreements), *padding)
+        lines.append(Line("Same outcome in two languages", cells, "PAG"))
+    return lines
+
+
+def _name(code: str | None) -> str:
+    return language_name(code) if code else ""
 
 
 def languages_table(
@@ -153,14 +172,15 @@ def languages_table(
     representation = {
         name: read for name, read in _REPRESENTATION.items() if any(read(r.summary) is not None for r in results)
     }
-    columns = (*(Cell(METRIC_NAMES[metric]) for metric in LANGUAGE_METRICS), *(Cell(name) for name in representation))
+    metrics = [metric for metric in TABLE_METRICS if any(_there(result, metric) for result in results)]
+    columns = (*(Cell(METRIC_NAMES[metric]) for metric in metrics), *(Cell(name) for name in representation))
     blocks = []
     for row in languages:
         lines = []
         for model in evaluations.models:
             if row.code not in evaluations.languages(model):
                 continue
-            figures = [evaluations.average(model, [row.code], metric).estimate for metric in LANGUAGE_METRICS]
+            figures = [evaluations.average(model, [row.code], metric).estimate for metric in metrics]
             states = [mean_over_seeds(results, model, row.code, read) for read in representation.values()]
             cells = (*map(_estimate_cell, figures), *(Cell(number(value)) for value in states))
             lines.append(Line(evaluations.label(model), cells))
@@ -168,12 +188,56 @@ def languages_table(
     return Table(columns, tuple(blocks))
 
 
+def outcomes_table(evaluations: Evaluations, languages: Sequence[LanguageRow]) -> Table | None:
+    """What became of the prompts of each class, by language and model, by the deciding judge; None without answers.
+
+    Shares of the judged answers, over all seeds.
+    """
+    blocks = []
+    for row in languages:
+        lines = []
+        for model in evaluations.models:
+            if row.code not in evaluations.languages(model):
+                continue
+            cells = outcome_shares(evaluations, model, row.code)
+            if not any(total for _, total in cells.values()):
+                continue
+            told = [
+                Cell(percent(shares[outcome]) if total else NOTHING)
+                for shares, total in cells.values()
+                for outcome in OUTCOMES
+            ]
+            counts = " / ".join(str(total) for _, total in cells.values())
+            lines.append(Line(evaluations.label(model), (*told, Cell(counts))))
+        if lines:
+            blocks.append(Block(f"{row.label} · {row.code}", tuple(lines)))
+    if not blocks:
+        return None
+    columns = [Cell(f"{group}: {outcome}") for group in CLASSES for outcome in OUTCOMES]
+    return Table((*columns, Cell("judged", (" / ".join(CLASSES),))), tuple(blocks))
+
+
+def outcome_shares(
+    evaluations: Evaluations, model: str, language: str
+) -> dict[PromptGroup, tuple[dict[Outcome, float], int]]:
+    """Share of each outcome among the judged answers of a class of prompts, over all seeds, and their number."""
+    found: dict[PromptGroup, tuple[dict[Outcome, float], int]] = {}
+    for group in CLASSES:
+        given: list[str | None] = []
+        for seed in evaluations.seeds(model):
+            prompts = evaluations.prompts(model, seed, language)
+            given += [outcome for outcome in prompts.outcomes[prompts.group(group)] if outcome is not None]
+        total = len(given)
+        found[group] = {name: given.count(name) / total if total else math.nan for name in OUTCOMES}, total
+    return found
+
+
 def answers_table(
     evaluations: Evaluations, languages: Sequence[LanguageRow], results: Sequence[EvaluationResult]
 ) -> Table | None:
-    """Counts of greedy answers by judge and outcome, summed over seeds; None where no answers were judged."""
+    """Counts of answers by judge and outcome, summed over seeds; None where fewer than two judges judged."""
     judges = sorted({judge for result in results for judge in result.summary.answers})
-    if not any(sum(counts.values()) for result in results for counts in result.summary.answers.values()):
+    if len(judges) < 2:
         return None
     blocks = []
     for judge in judges:
@@ -295,7 +359,7 @@ def _group_lines(
     lines = []
     for metric in _GROUP_METRICS[group]:
         figures = [row.groups[group].figures[metric] for row in rows]
-        if metric == "lookalike_over_refusal" and all(figure.estimate.n == 0 for figure in figures):
+        if all(figure.estimate.n == 0 for figure in figures):
             continue
         cells = [Cell(_span([figure.estimate.n for figure in figures])), *map(_figure_cell, figures)]
         if pair:
@@ -308,6 +372,11 @@ def _group_lines(
             )
         lines.append(Line(METRIC_NAMES[metric], tuple(cells)))
     return lines
+
+
+def _there(result: EvaluationResult, metric: Metric) -> bool:
+    figure: Estimate = getattr(result.summary, metric)
+    return figure.n > 0
 
 
 def _estimate_cell(figure: Estimate) -> Cell:

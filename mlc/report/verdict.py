@@ -10,12 +10,15 @@ from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH
 from mlc.report.data import Gate
-from mlc.report.wording import check_place, count, difference, direction
+from mlc.report.wording import METRIC_NAMES, check_place, count, difference, direction
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
-    ("over-refusal", "over_refusal"),
-    ("safety rate", "safety"),
-    ("balanced accuracy", "balanced_accuracy"),
+    ("attack success", "attack_success"),
+    ("over-refusal", "harmless_refused"),
+    ("invalid answers to harmless prompts", "harmless_invalid"),
+    ("margin AUROC", "auroc"),
+    ("margin selectivity at the English threshold", "selectivity_at_english_threshold"),
+    ("margin selectivity at the languages' own thresholds", "selectivity_at_own_threshold"),
 )
 
 
@@ -45,7 +48,8 @@ def verdict(
 ) -> Verdict:
     """Says in one sentence whether the candidate separates harmful from harmless prompts better than the baseline.
 
-    It follows the interval of the difference in AUROC alone: above zero is better, below is worse, else unclear.
+    It follows the interval of one difference alone: in selectivity where answers were judged, else in the AUROC of the
+    margin. Above zero is better, below is worse, else unclear.
 
     Args:
         evaluations: Of all models.
@@ -59,24 +63,38 @@ def verdict(
     if not languages:
         return Verdict("The models share no evaluated language, so there is no comparison to report.", "unclear", "")
     candidate, baseline = pair
-    gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric="auroc")
+    metric = _leading(evaluations, pair, languages)
+    gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
     seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
-    sentence, tone = _sentence(gain, evaluations.label(candidate), evaluations.label(baseline), basis)
-    passed = _passed(evaluations, candidate, languages, controls or {})
-    return Verdict(sentence, tone, _beside(evaluations, pair, languages), passed)
+    sentence, tone = _sentence(gain, _name(metric), evaluations.label(candidate), evaluations.label(baseline), basis)
+    passed = _passed(evaluations, candidate, languages, controls or {}, metric)
+    return Verdict(sentence, tone, _beside(evaluations, pair, languages, metric), passed)
 
 
-def _passed(evaluations: Evaluations, candidate: str, languages: tuple[str, ...], controls: Mapping[str, str]) -> str:
-    """Says which controls the candidate beats: the interval of the difference in AUROC is above zero."""
+def _name(metric: Metric) -> str:
+    name = METRIC_NAMES[metric]
+    return name[0].lower() + name[1:]
+
+
+def _leading(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[str, ...]) -> Metric:
+    """Selectivity, where answers of both models were judged in all languages."""
+    judged = [evaluations.average(model, languages, "selectivity").estimate.n for model in pair]
+    return "selectivity" if all(judged) else "auroc"
+
+
+def _passed(
+    evaluations: Evaluations, candidate: str, languages: tuple[str, ...], controls: Mapping[str, str], metric: Metric
+) -> str:
+    """Says which controls the candidate beats: the interval of the difference in the leading figure is above zero."""
     told: dict[str, list[str]] = {"passed": [], "not passed": [], "not in this run": []}
     for name, label in controls.items():
         if name not in evaluations.models:
             told["not in this run"].append(label)
             continue
-        gain = evaluations.compare(baseline=name, candidate=candidate, languages=languages, metric="auroc")
+        gain = evaluations.compare(baseline=name, candidate=candidate, languages=languages, metric=metric)
         shown = "passed" if direction(gain) > 0 else "not passed"
-        told[shown].append(label if math.isnan(gain.value) else f"{label} ({difference(gain)} AUROC)")
+        told[shown].append(label if math.isnan(gain.value) else f"{label} ({difference(gain)} {_name(metric)})")
     parts = [f"{shown}: {'; '.join(labels)}" for shown, labels in told.items() if labels]
     return f"Controls of {evaluations.label(candidate)} {'. Controls '.join(parts)}." if parts else ""
 
@@ -97,11 +115,11 @@ def gate_sentence(gate: Gate) -> str:
 
 
 def _sentence(
-    gain: Estimate, candidate: str, other: str, basis: str
+    gain: Estimate, name: str, candidate: str, other: str, basis: str
 ) -> tuple[str, Literal["better", "worse", "unclear"]]:
     if math.isnan(gain.value):
         return f"{candidate} and {other} cannot be compared: a class of prompts is empty.", "unclear"
-    change = difference(gain).replace(" [", " AUROC [", 1)
+    change = difference(gain).replace(" [", f" {name} [", 1)
     if direction(gain) > 0:
         return f"{candidate} is better than {other}: {change} {basis}.", "better"
     if direction(gain) < 0:
@@ -112,15 +130,16 @@ def _sentence(
     )
 
 
-def _beside(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[str, ...]) -> str:
+def _beside(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[str, ...], leading: Metric) -> str:
     candidate, baseline = pair
 
     def changed(chosen: tuple[str, ...], metric: Metric) -> Estimate:
         return evaluations.compare(baseline=baseline, candidate=candidate, languages=chosen, metric=metric)
 
-    parts = [(name, changed(languages, metric)) for name, metric in _BESIDE]
+    parts = [(name, changed(languages, metric)) for name, metric in _BESIDE if metric != leading]
     if ENGLISH in evaluations.languages() and languages != (ENGLISH,):
-        parts.append(("AUROC in English", changed((ENGLISH,), "auroc")))
+        name = "selectivity in English" if leading == "selectivity" else "margin AUROC in English"
+        parts.append((name, changed((ENGLISH,), leading)))
     told = [f"{name} {difference(change)}" for name, change in parts if not math.isnan(change.value)]
     names = f"{evaluations.label(candidate)} minus {evaluations.label(baseline)}"
     return f"Beside it, {names}: {', '.join(told)}." if told else ""

@@ -12,11 +12,22 @@ NOTHING = "–"
 """Shown where there is no figure."""
 
 METRIC_NAMES: Mapping[Metric, str] = {
-    "auroc": "AUROC",
-    "balanced_accuracy": "Balanced accuracy",
-    "safety": "Safety rate",
-    "over_refusal": "Over-refusal",
-    "lookalike_over_refusal": "Over-refusal, look-alikes",
+    "selectivity": "Selectivity",
+    "attack_success": "Attack success",
+    "harmful_refused": "Harmful refused",
+    "harmful_invalid": "Harmful, answer invalid",
+    "harmless_refused": "Over-refusal",
+    "lookalike_refused": "Over-refusal, look-alikes",
+    "harmless_invalid": "Harmless, answer invalid",
+    "unsure": "Judge unsure",
+    "in_language": "Answers in the prompt's language",
+    "auroc": "Margin AUROC",
+    "selectivity_at_english_threshold": "Margin selectivity, English threshold",
+    "selectivity_at_own_threshold": "Margin selectivity, own threshold",
+    "balanced_accuracy": "Margin balanced accuracy",
+    "safety": "Margin safety rate",
+    "over_refusal": "Margin over-refusal",
+    "lookalike_over_refusal": "Margin over-refusal, look-alikes",
     "matched_cosine": "Matched cosine",
 }
 
@@ -36,6 +47,11 @@ def number(value: float | None, digits: int = 2) -> str:
     text = f"{abs(value):.{digits}f}"
     sign = "−" if value < 0 and float(text) else ""
     return sign + (text[1:] if text.startswith("0.") else text)
+
+
+def percent(share: float) -> str:
+    """A share in whole per cent."""
+    return f"{100 * share:.0f} %"
 
 
 def signed(value: float, digits: int = 2) -> str:

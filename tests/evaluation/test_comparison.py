@@ -269,15 +269,6 @@ def test_model_table_by_hand(by_hand):
     assert (auroc.estimate.value, auroc.estimate.n) == (0.8125, 4)
     assert base.groups["other"].figures["auroc"].estimate.value == 0.25
     assert consistency.groups["other"].figures["safety"].estimate.n == 2
-    # Safety rates of the base model: .5 in all three languages; of consistency: 1.
-    assert (base.safety_variance, consistency.safety_variance) == (0, 0)
-
-
-def test_safety_variance_is_that_of_the_paper():
-    margins = {EN: [1, 1, 0, 0], ES: [1, 0, 0, 0], SW: [0, 0, 0, 0]}
-    (row,) = model_table([make_result("base", None, language, values) for language, values in margins.items()])
-    # Rates 1, .5, 0: population variance 1/6.
-    assert row.safety_variance == pytest.approx(100 / 6)
 
 
 def test_rates_of_one_evaluation_have_wilson_intervals_and_others_are_clustered(by_hand):
@@ -294,7 +285,6 @@ def test_model_table_keeps_to_common_languages(by_hand):
     rows = model_table([*by_hand, make_result("another", 0, EN, [1, 0, 1, 0])], labels=labels, resamples=5)
     assert [row.model for row in rows] == ["base", "consistency", "another"]
     assert all(set(row.groups) == {"english"} for row in rows)
-    assert math.isnan(rows[0].safety_variance)
 
 
 def test_changes_by_language_are_adjusted_for_their_number():

@@ -10,7 +10,7 @@ import pytest
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
-from mlc.evaluation.results import EvaluationResult
+from mlc.evaluation.results import EvaluationResult, no_outcomes
 from mlc.languages import all_languages
 from mlc.report import Gate, TranslatorRow, render
 from mlc.report.verdict import verdict
@@ -22,6 +22,7 @@ FILES = {
     "results.csv",
     "funnel.csv",
     "auroc.png",
+    "outcomes.png",
     "safety.png",
     "representation.png",
     "filter.png",
@@ -78,7 +79,7 @@ def rendered_fixture(data, tmp_path_factory):
 def test_page_is_self_contained_html(rendered):
     page, _ = read_page(rendered)
     assert {path.name for path in rendered.iterdir()} == FILES
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "a", "iframe"} & set(page.tags)
     source = (rendered / "report.html").read_text(encoding="utf-8")
@@ -103,7 +104,7 @@ def test_page_tells_no_prompt_and_no_date(rendered, data):
 
 def test_page_warns(rendered):
     _, text = read_page(rendered)
-    assert "A safety rate means nothing alone" in text
+    assert "A refusal rate means nothing alone" in text
     assert "set on the English validation prompts" in text
     assert "The nano translator is a toy" in text
     assert "† The test prompts in Modern Standard Arabic were translated by machine" in text
@@ -256,8 +257,18 @@ def test_no_results_is_told(tmp_path, make_data):
 @pytest.mark.parametrize(
     ("before", "after", "tone", "words"),
     [
-        (0.2, 2.5, "better", r"^Consistency is better than English-only: \+\.\d\d AUROC \[\.\d\d, \.\d\d\] in 2 other"),
-        (2.5, 0.2, "worse", r"^Consistency is worse than English-only: −\.\d\d AUROC \[−\.\d\d, −\.\d\d\] in 2 other"),
+        (
+            0.2,
+            2.5,
+            "better",
+            r"^Consistency is better than English-only: \+\.\d\d selectivity \[\.\d\d, \.\d\d\] in 2 ",
+        ),
+        (
+            2.5,
+            0.2,
+            "worse",
+            r"^Consistency is worse than English-only: −\.\d\d selectivity \[−\.\d\d, −\.\d\d\] in 2 ",
+        ),
         (1.0, 1.0, "unclear", r"^No difference is shown: .* and the interval includes 0\.$"),
     ],
 )
@@ -275,7 +286,27 @@ def test_verdict_follows_the_interval(make_result, before, after, tone, words):
     assert re.search(words, said.sentence.replace("\u00a0", " "))
     assert "2 seeds, 80 prompts" in said.sentence
     assert "over-refusal" in said.beside
-    assert "AUROC in English" in said.beside
+    assert "selectivity in English" in said.beside
+    assert "margin AUROC" in said.beside
+
+
+def test_without_answers_the_margin_leads(make_result):
+    results = [
+        replace(result, outcomes=no_outcomes())
+        for model, shift in {"english-only": 0.2, "consistency": 2.5}.items()
+        for result in [make_result(model, 0, code, shift=shift) for code in ("eng_Latn", "spa_Latn")]
+    ]
+    said = verdict(Evaluations(results), ("consistency", "english-only"))
+    assert re.match(r"consistency is better than english-only: \+\.\d\d margin AUROC \[", said.sentence)
+    assert "attack success" not in said.beside
+
+
+def test_outcomes_are_shown_by_class_and_language(rendered):
+    _, text = read_page(rendered)
+    for told in ("harmful: refused", "harmless: complied", "Attack success, worst language", "PAG", "judge: rules"):
+        assert told in text
+    for told in ("Selectivity", "Margin selectivity, English threshold", "Margin selectivity, own threshold"):
+        assert told in text
 
 
 def test_a_claim_names_the_controls_that_it_passed(make_result):
@@ -289,7 +320,7 @@ def test_a_claim_names_the_controls_that_it_passed(make_result):
     controls = {"answer-shuffled": "Shuffled", "answer-permuted-labels": "Permuted", "english-more-steps": "Longer"}
     said = verdict(evaluations, ("answer", "english-only"), controls).controls.replace("\u00a0", " ")
     passed, not_passed, not_run = said.split(". ")
-    assert re.fullmatch(r"Controls of Answer passed: Shuffled \(\+\.\d\d \[\.\d\d, \.\d\d\] AUROC\)", passed)
+    assert re.fullmatch(r"Controls of Answer passed: Shuffled \(\+\.\d\d \[\.\d\d, \.\d\d\] selectivity\)", passed)
     assert not_passed.startswith("Controls not passed: Permuted (")
     assert not_run == "Controls not in this run: Longer."
     assert verdict(evaluations, ("answer", "english-only")).controls == ""
