@@ -30,6 +30,9 @@ def licences_of(config: PipelineConfig) -> tuple[Licence, ...]:
         licence_of(f"fallback {number}", fallback.model, declared=fallback.licence, revision=fallback.revision)
         for number, fallback in enumerate(translator.fallbacks, start=1)
     ]
+    named = config.quality.estimator
+    if "estimate" in config.quality.model_signals and named.model:
+        found.append(licence_of("estimator", named.model, declared=named.licence, revision=named.revision))
     if teacher and any(method.recipe == "train" for method in in_order(config.models)):
         found.append(licence_of("teacher", teacher))
     return tuple(found)

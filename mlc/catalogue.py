@@ -112,6 +112,7 @@ SIGNALS = Catalogue(
             "reverse": "reverse:REVERSE",
             "round_trip": "round_trip:ROUND_TRIP",
             "meaning": "meaning:MEANING",
+            "estimate": "estimate:ESTIMATE",
         }.items()
     },
 )

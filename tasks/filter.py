@@ -53,7 +53,11 @@ def filter_translations(
     own = settings.only_for(language)
     if not last:
         own = own.model_copy(update={"allow_low_yield": True})
-    facts = {"language": language, "quality": own.model_dump(mode="json"), "rules": rules_in_key(own)}
+    facts = {
+        "language": language,
+        "quality": own.model_dump(mode="json", exclude={"estimator"}),
+        "rules": rules_in_key(own),
+    }
     parts = STAGE.parts(facts, {"signals": signals, **({"earlier": earlier} if earlier else {})})
 
     def write(draft: Draft) -> None:

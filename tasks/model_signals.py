@@ -1,6 +1,5 @@
 """Stage ``model_signals``: the signals that need the translator, for the translations that passed all others."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from mlc.languages import resolve_language
 from mlc.quality.asking import measure_passed
 from mlc.quality.deciding import decide, rules_in_key
+from mlc.quality.estimating import QualityEstimator, estimator_identity
 from mlc.quality.rows import with_columns
 from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import Scope, modules_of
@@ -25,6 +25,7 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 if TYPE_CHECKING:
     from mlc.quality.models import PairModel
 
+ESTIMATE = "estimate"
 STAGE = Stage("model_signals", version=1, module=__name__, libraries=("torch", "transformers", "sacrebleu", "duckdb"))
 
 
@@ -48,16 +49,19 @@ def measure_model_signals(
     """
     own = settings.only_for(language)
     facts = facts_of(translator)
+    models = {"translator": facts["model"]}
+    if ESTIMATE in own.model_signals:
+        models["estimator"] = estimator_identity(own.estimator)
     parts = STAGE.parts(
         {
             "language": asdict(resolve_language(language)),
-            "quality": own.model_dump(mode="json"),
+            "quality": own.model_dump(mode="json", exclude={"estimator"}),
             "rules": rules_in_key(own),
             "engine": facts["engine"],
             **facts["decoding"],
         },
         {"signals": signals},
-        models={"translator": facts["model"]},
+        models=models,
         modules=modules_of([Scope.MODEL]),
     )
 
@@ -67,8 +71,8 @@ def measure_model_signals(
         asked = pairs.select(["source", "translation", "source_language", "target_language"])
         asked = asked.rename_columns(["source", "translation", "source_code", "target_code"])
         names = own.model_signals
-        identity = f"pairs:{facts['model']}:{names}:{translator.model_dump_json()}"
-        with loaded(run, identity, translator.device, lambda: _load(names, translator)) as model:
+        identity = f"pairs:{models}:{names}:{translator.model_dump_json()}"
+        with loaded(run, identity, translator.device, lambda: _load(own, translator)) as model:
             measured = measure_passed(model, asked, passed, run.should_stop)
         pq.write_table(with_columns(pairs, measured), draft.path / SIGNALS_FILE)
         draft.rows = len(pairs)
@@ -77,8 +81,12 @@ def measure_model_signals(
     return produce(run, STAGE, parts, write, language=language, subject=subject, work=Work(signals.rows))
 
 
-def _load(signals: Sequence[str], settings: TranslatorSettings) -> "PairModel":
+def _load(quality: QualitySettings, settings: TranslatorSettings) -> "PairModel":
     from mlc.quality.models import PairModel
     from mlc.translation.translator import Translator
 
-    return PairModel(signals, Translator.from_settings(settings))
+    names = quality.model_signals
+    # An estimator alone needs no translator, which may be as large.
+    translator = Translator.from_settings(settings) if set(names) - {ESTIMATE} else None
+    estimator = QualityEstimator.from_settings(quality.estimator, settings.device) if ESTIMATE in names else None
+    return PairModel(names, translator, estimator=estimator)

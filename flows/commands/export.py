@@ -9,7 +9,7 @@ import typer
 from flows.terminal.options import WorkspaceOption, existing
 from flows.terminal.output import results, shown
 from mlc.store import ArtifactStore
-from mlc.store.archives import export_run
+from mlc.store.archives import export_run, telling_secrets
 from mlc.store.locks import workspace_lock
 from mlc.store.runs import find_run, run_records
 
@@ -29,6 +29,15 @@ def command(
     # Where nothing can be written, nothing is taken away either.
     with workspace_lock(store.workspace, shared=True) if store.writable else nullcontext():
         count = export_run(store, record, file, key_file=sign)
+        telling = telling_secrets(store, record)
     results.print(
         f"{count} artifacts of run {record.number} in {shown(file)} ({file.stat().st_size} bytes).", highlight=False
     )
+    if telling:
+        kinds = ", ".join(sorted({kind for kind, _ in telling}))
+        results.print(
+            f"An earlier release wrote the password or token of an address into {len(telling)} of them ({kinds}): "
+            "change it before you hand on the archive.",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -18,6 +18,7 @@ from mlc.errors import UserError
 
 if TYPE_CHECKING:
     from mlc.quality.models import PairModel
+    from mlc.quality.settings import QualitySettings
     from mlc.quality.streaming import Summary
 
 TOP_REASONS = 3
@@ -75,7 +76,7 @@ def command(
     )
     for note in file.notes:
         terminal.print(note, highlight=False, markup=False, soft_wrap=True)
-    model = _model(names, translator, embedding, allow_pickle=allow_pickle)
+    model = _model(names, translator, embedding, quality, allow_pickle=allow_pickle)
     started = time.perf_counter()
     with new_progress(terminal) as bars:
         tasks = {name: bars.add_task(name, total=len(file)) for name in ("measured", "judged")}
@@ -102,10 +103,16 @@ def command(
 
 
 def _model(
-    names: Sequence[str], translator: str | None, embedding: str | None, *, allow_pickle: bool
+    names: Sequence[str],
+    translator: str | None,
+    embedding: str | None,
+    quality: "QualitySettings",
+    *,
+    allow_pickle: bool,
 ) -> "PairModel | None":
     """What measures the signals that need a model, if one of them is asked for."""
     from mlc.quality.choice import model_signals
+    from mlc.quality.estimating import QualityEstimator
     from mlc.quality.models import PairModel, SentenceEncoder
     from mlc.translation.settings import TranslatorSettings
     from mlc.translation.translator import Translator
@@ -115,7 +122,8 @@ def _model(
         return None
     settings = TranslatorSettings(model=translator, allow_pickle=allow_pickle) if translator else None
     loaded = Translator.from_settings(settings) if settings else None
-    return PairModel(wanted, loaded, SentenceEncoder.load(embedding) if embedding else None)
+    estimator = QualityEstimator.from_settings(quality.estimator) if "estimate" in wanted else None
+    return PairModel(wanted, loaded, SentenceEncoder.load(embedding) if embedding else None, estimator)
 
 
 def _show(summary: "Summary", out: Path, seconds: float, console: Console) -> None:

@@ -19,6 +19,7 @@ from mlc.translation.engines.tokens import MAX_SOURCE_TOKENS, LanguageTokens, ba
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mlc.quality.estimating import QualityEstimator
     from mlc.translation.translator import Translator
 
 Pair = tuple[str, str]
@@ -36,6 +37,7 @@ class PairModel:
         translator: For ``reverse``, for ``round_trip`` where no back-translation is given, and for the similarity by
             its encoder; None where there is none.
         embedding: A sentence-embedding model for ``signal_embedding``.
+        estimator: A regressor for ``estimate``.
 
     Raises:
         UserError: A signal needs a translator that is not there, or another one.
@@ -46,10 +48,12 @@ class PairModel:
         signals: Sequence[str],
         translator: "Translator | None" = None,
         embedding: "SentenceEncoder | None" = None,
+        estimator: "QualityEstimator | None" = None,
     ) -> None:
         self.signals = frozenset(signals)
         self.translator = translator
         self.embedding = embedding
+        self.estimator = estimator
         engine = translator.engine if translator else None
         model = getattr(engine, "model", None)
         tokens = getattr(engine, "tokens", None)
@@ -64,6 +68,9 @@ class PairModel:
                 "The signal 'meaning' needs the encoder of an NLLB or M2M100 checkpoint with the engine transformers, "
                 "or a sentence-embedding model: name one, or leave the signal out."
             )
+
+        if "estimate" in self.signals and estimator is None:
+            raise UserError("The signal 'estimate' needs an estimator: name one, or leave the signal out.")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -109,6 +116,8 @@ class PairModel:
             found["signal_embedding"] = _cosines(
                 self.embedding.states(sources, should_stop), self.embedding.states(translations, should_stop)
             )
+        if "estimate" in self.signals and self.estimator is not None:
+            found["signal_estimate"] = list(self.estimator.scores(pairs, should_stop))
         if "reverse" in self.signals and self.scorer is not None:
             forward = self.scorer.logprobs(sources, source, translations, target, should_stop)
             reverse = self.scorer.logprobs(translations, target, sources, source, should_stop)

@@ -58,6 +58,22 @@ def _models(more: tuple[str, ...]) -> tuple[type[Thresholds], type[ThresholdOver
     )
 
 
+class EstimatorSettings(Settings):
+    """A model that estimates the quality of translations, for the signal `estimate`."""
+
+    model: str | None = None
+    """Hub id or folder: MetricX, such as `google/metricx-24-hybrid-large-v2p6` (Apache-2.0), or a regressor of
+    transformers over translation and source with one output."""
+    tokenizer: str | None = None
+    """Hub id or folder of its tokenizer where it lies elsewhere, such as `google/mt5-large` for MetricX."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    allow_pickle: bool = False
+    """Whether weights that are not safetensors may be read; set it only if you trust where they come from."""
+    licence: str | None = None
+    """Its licence; none = what its card says, else what is known of it by its name."""
+
+
 class QualitySettings(Settings):
     """What the quality filter drops, and when it stops the run."""
 
@@ -83,7 +99,10 @@ class QualitySettings(Settings):
 
     model_signals: tuple[str, ...] = ()
     """Signals that need the translator, measured for the rows that passed all others: `reverse`, `round_trip`,
-    `meaning`. Each has its threshold in `default`."""
+    `meaning`; and `estimate`, which needs `estimator`. Each has its threshold in `default`."""
+
+    estimator: EstimatorSettings = Field(default_factory=EstimatorSettings)
+    """The model of the signal `estimate`."""
 
     min_kept_share: Annotated[float, Field(ge=0, le=1)] = 0.3
     """A language that keeps less than this share of its translations stops the run, 0 to 1."""

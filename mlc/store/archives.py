@@ -127,6 +127,18 @@ def export_run(store: ArtifactStore, record: RunRecord, file: Path, *, key_file:
     return len(artifacts)
 
 
+def telling_secrets(store: ArtifactStore, record: RunRecord) -> list[Artifact]:
+    """Artifacts of a run whose manifests hold a secret of a URL, which only earlier releases wrote down.
+
+    An export takes them as they are: a manifest that says something else no longer fits the artifact's key.
+    """
+    texts = {
+        (kind, key): (store.place(kind, key) / MANIFEST).read_text(encoding="utf-8", errors="replace")
+        for kind, key in sorted(artifacts_of([record]))
+    }
+    return [artifact for artifact, text in texts.items() if redacted(text) != text]
+
+
 def import_archive(
     store: ArtifactStore,
     file: Path,

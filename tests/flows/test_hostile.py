@@ -1,21 +1,27 @@
 """Input that nobody would write, found by search: every command ends in time, well or with one sentence."""
 
+import csv
+import gzip
 import io
 import json
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import feather
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.config import SHIPPED_CONFIGS, load_config
 from mlc.errors import UserError
+from mlc.prompts import read_prompts
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.archives import export_run
 from mlc.store.runs import recorded, run_records
@@ -205,3 +211,67 @@ def test_contents_of_archives(examples: int, tmp_path: Path) -> None:
     contents = st.one_of(odd_values, st.fixed_dictionaries({"format": st.just(1), "artifacts": listed}))
     places = odd_texts.map(lambda text: f"artifacts/{KIND}/{PARTS.key}/{text}")
     search(examples, trial, contents, st.lists(st.one_of(odd_texts, places), max_size=2))
+
+
+PROMPTS = [
+    {"prompt": "How do I bake bread?", "chosen": "With flour.", "label": "harmless", "note": 1},
+    {"prompt": "=1+1", "chosen": 'Two, "of course".\nSo it is.', "label": "harmful", "note": None},
+] * 3
+
+
+def tables(folder: Path) -> Iterator[Path]:
+    """The same rows in each format."""
+    table = pa.Table.from_pylist(PROMPTS)
+    for name, separator in (("rows.csv", ","), ("rows.tsv", "\t")):
+        with (folder / name).open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(PROMPTS[0]), delimiter=separator)
+            writer.writeheader()
+            writer.writerows(PROMPTS)
+        yield folder / name
+    lines = "".join(json.dumps(row) + "\n" for row in PROMPTS).encode()
+    for name, content in (("rows.jsonl", lines), ("rows.jsonl.gz", gzip.compress(lines))):
+        (folder / name).write_bytes(content)
+        yield folder / name
+    (folder / "rows.json").write_text(json.dumps(PROMPTS))
+    yield folder / "rows.json"
+    pq.write_table(table, folder / "rows.parquet")
+    yield folder / "rows.parquet"
+    feather.write_feather(table, folder / "rows.arrow", compression="uncompressed")
+    yield folder / "rows.arrow"
+
+
+def test_tables(examples: int, tmp_path: Path) -> None:
+    wholes = {path: path.read_bytes() for path in tables(tmp_path)}
+    for path in wholes:
+        assert "6, 6 of them usable" in ends("look", str(path), allowed=(0,)), path.name
+
+    def trial(path: Path, changes: list[tuple[float, bytes, int]]) -> None:
+        path.write_bytes(edited(wholes[path], changes))
+        ends("look", str(path))
+        # What `mlc run` reads them with.
+        read_or_said(path)
+
+    search(examples * 3, trial, st.sampled_from(list(wholes)), edits)
+
+
+def test_values_of_tables(examples: int, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+
+    def trial(rows: list[Any]) -> None:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        ends("look", str(file))
+        read_or_said(file)
+
+    roles = st.sampled_from(["prompt", "chosen", "rejected", "label", "messages", "id", "language", "x"])
+    rows = st.lists(st.one_of(odd_values, st.dictionaries(roles, odd_values, max_size=4)), max_size=4)
+    search(examples * 2, trial, rows)
+
+
+def read_or_said(path: Path) -> None:
+    said, started = "", time.monotonic()
+    try:
+        read_prompts(path, required=("prompt", "chosen"))
+    except UserError as error:
+        said = str(error)
+    assert len(said) < 2000
+    assert time.monotonic() - started < SECONDS

@@ -54,6 +54,11 @@ UNUSED: dict[str, str] = {
     "translator.unit": "of the engine http",
     "translator.answer": "of the engine http",
     "align.teacher": "of the carrier kl",
+    "quality.estimator.model": "of the signal estimate",
+    "quality.estimator.tokenizer": "of the signal estimate",
+    "quality.estimator.revision": "of the signal estimate",
+    "quality.estimator.allow_pickle": "of the signal estimate",
+    "quality.estimator.licence": "of the signal estimate",
 }
 """Read only together with another setting; why. Their own tests are where that setting is."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from mlc.store.archives import CONTENTS_FILE, Limits, export_run, import_archive
+from mlc.store.archives import CONTENTS_FILE, Limits, export_run, import_archive, telling_secrets
 from mlc.store.housekeeping import artifacts_of
 from mlc.store.runs import run_records
 from tests.store.test_housekeeping import make, run
@@ -316,3 +316,16 @@ def test_files_that_are_no_keys(store, tmp_path, exported, content):
         taken(ArtifactStore(tmp_path / "there"), exported[1], public_key=key)
     with pytest.raises(UserError, match="cannot be read"):
         export_run(store, run_records(store.workspace)[0], tmp_path / "run.tar", key_file=tmp_path / "none")
+
+
+def test_manifests_with_a_secret_are_told(store, tmp_path):
+    refs = [make(store, "a", 1), make(store, "b", 2)]
+    record = run(store, refs)
+    assert telling_secrets(store, record) == []
+    manifest = store.place("a", refs[0].key) / "manifest.json"
+    said = json.loads(manifest.read_text())
+    # As earlier releases left it, whose manifests have no digest of their own.
+    del said["digest"]
+    manifest.write_text(json.dumps({**said, "facts": {"tracking_uri": "https://me:hunter2@host"}}))
+    assert telling_secrets(store, record) == [("a", refs[0].key)]
+    assert export_run(store, record, tmp_path / "run.tar") == 2
