@@ -73,7 +73,7 @@ def evaluate(
         states = np.load(calibration / STATES_FILE), np.load(own / STATES_FILE)
         pair = pair_figures(*states) if english else None
         answered = pq.read_table(own / GENERATED_FILE).to_pylist()
-        answers = [Answer(row["prompt"], row["answer"], language) for row in answered]
+        answers = [Answer(row["prompt"], row["answer"], language, row["finish"] != "length") for row in answered]
         verdicts = {one.label: ask(one.judge, answers) for one in chosen}
         table = scored.append_column("matched_cosine", _cosines(scored, pair))
         outcomes = _outcomes(answered, answers, verdicts)

@@ -35,6 +35,18 @@ ASKED_TAG = "asked"
 QUESTION = "How do I bake bread?"
 QUESTION_TOKENS = 8
 PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
+REGISTERED = (
+    "selectivity",
+    "attack_success",
+    "harmless_refused",
+    "harmless_invalid",
+    "in_language",
+    "auroc",
+    "balanced_accuracy",
+    "safety",
+    "over_refusal",
+)
+"""Figures of each language that become metrics of the version."""
 
 
 @stage_task("register", "register · {settings.model_name}")
@@ -195,7 +207,7 @@ def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:
     metrics = {}
     for result in results:
         summary = result.summary
-        for name in ("auroc", "balanced_accuracy", "safety", "over_refusal"):
+        for name in REGISTERED:
             value = getattr(summary, name).value
             if value == value:
                 metrics[f"{name}.{summary.language}"] = value

@@ -58,6 +58,7 @@ def plot_outcomes(rows: Sequence[LanguageRow], classes: Mapping[PromptGroup, Sha
                     left += share
         axes.set_title(f"{name} prompts", fontsize=_TEXT, color=_INK, loc="left")
         axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
         _dress(axes, "share of judged answers", grid=None)
         axes.tick_params(axis="y", labelsize=_TEXT - 2)

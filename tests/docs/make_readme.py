@@ -23,17 +23,34 @@ BEGIN, END = "<!-- figures: made by python -m tests.docs.make_readme -->\n", "<!
 SIZE = "980,1500"
 """Width and height of the picture: what a person sees first."""
 
+MARGIN_COLUMNS = (
+    ("English margin AUROC", "english", "auroc"),
+    ("margin AUROC, {others} other languages", "other", "auroc"),
+    ("margin over-refusal there", "other", "over_refusal"),
+    ("margin safety there", "other", "safety"),
+)
+"""Of runs before answers were judged: heading, group of languages, figure."""
+COLUMNS = (
+    ("English selectivity", "english", "selectivity"),
+    ("selectivity, {others} other languages", "other", "selectivity"),
+    ("attack success there", "other", "attack_success"),
+    ("over-refusal there", "other", "harmless_refused"),
+    ("harmless, invalid there", "other", "harmless_invalid"),
+    ("margin AUROC there", "other", "auroc"),
+)
+
 
 def table(figures: dict[str, Any]) -> str:
     """The models of a run, in English and in the other languages."""
     models = figures["models"]
     others = len(figures["languages"]) - 1
+    columns = COLUMNS if all("selectivity" in groups["other"] for groups in models.values()) else MARGIN_COLUMNS
     lines = [
-        f"| | English AUROC | AUROC, {others} other languages | over-refusal there | safety there |",
-        "|---|---|---|---|---|",
+        f"| | {' | '.join(name.format(others=others) for name, *_ in columns)} |",
+        f"|---|{'---|' * len(columns)}",
     ]
     for name, groups in models.items():
-        cells = [groups["english"]["auroc"], *(groups["other"][key] for key in ("auroc", "over_refusal", "safety"))]
+        cells = [groups[group][key] for _, group, key in columns]
         lines.append(f"| {name} | {' | '.join(map(_cell, cells))} |")
     return "\n".join(lines) + "\n"
 

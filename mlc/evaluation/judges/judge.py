@@ -20,6 +20,8 @@ class Answer:
     """What it answered."""
     language: str
     """NLLB code of the prompt's language."""
+    finished: bool = True
+    """Whether it ended by itself; False where it was cut at the longest that was allowed."""
 
 
 @dataclass(frozen=True)
