@@ -112,12 +112,12 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
         look = partial(note_champion, record=record) if store.writable else champion
         aliases[CHAMPION] = look(client, name=settings.model_name)
         versions = client.search_model_versions(f"name = '{settings.model_name}'")
-    table = plain_table("version", "gate", "policy", "failed", "languages", "seed", "alias")
+    table = plain_table("version", "gate", "policy", "languages", "seed", "alias")
     for version in sorted(versions, key=lambda found: int(found.version)):
         tags = version.tags
         alias = ", ".join(name for name, number in aliases.items() if number == str(version.version))
         gate = "cannot answer" if tags.get("asked") == "failed" else tags.get("gate", "not judged")
-        told = (gate, *(tags.get(name, "") for name in ("gate.policy", "gate.failed", "languages", "seed")))
+        told = (gate, *(tags.get(name, "") for name in ("gate.policy", "languages", "seed")))
         table.add_row(str(version.version), *map(shown, told), alias)
     console.print(f"\nRegistered model {shown(settings.model_name)}:", highlight=False)
     console.print(table)

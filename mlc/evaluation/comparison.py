@@ -278,6 +278,9 @@ class Evaluations:
         runs = [(model, seed) for seed in self.seeds(model)]
         if not languages or ENGLISH not in self.languages(model) or metric == "matched_cosine":
             return MISSING
+        if metric in LINEAR:
+            values, harmful = self._values(runs, [*languages, ENGLISH], metric)
+            return change(_strata(np.hstack(list(values[:, :, :-1] - values[:, :, -1:])), harmful, metric)).estimate
         draws, n = self._measure(runs, [*languages, ENGLISH], metric)
         difference = draws[:, :-1].mean(axis=1) - draws[:, -1]
         return estimate(np.round(difference.mean(axis=0), _DECIMALS), n)

@@ -30,12 +30,7 @@ from mlc.report.wording import (
     signed,
 )
 
-CHANGES: Mapping[Metric, str] = {
-    "selectivity": "Selectivity",
-    "attack_success": "Attack success",
-    "harmless_refused": "Harmless refused",
-    "harmless_invalid": "Harmless invalid",
-}
+CHANGE_METRICS: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid")
 """What the table of changes by language shows, on judged answers."""
 
 _GROUP_METRICS: Mapping[Group, tuple[Metric, ...]] = {
@@ -128,16 +123,17 @@ def changes_table(evaluations: Evaluations, pair: tuple[str, str] | None, champi
     for other in others:
         candidate = pair[0] if pair else ""
         changes = {
-            metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric) for metric in CHANGES
+            metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric)
+            for metric in CHANGE_METRICS
         }
         lines = []
         for code in changes["selectivity"]:
-            found = [changes[metric][code] for metric in CHANGES]
+            found = [changes[metric][code] for metric in CHANGE_METRICS]
             if any(one.estimate.n for one in found):
                 lines.append(Line(language_name(code), tuple(map(_change_cell, found))))
         if lines:
             blocks.append(Block(" − ".join(map(evaluations.label, (candidate, other))), tuple(lines)))
-    return Table(tuple(map(Cell, CHANGES.values())), tuple(blocks)) if blocks else None
+    return Table(tuple(Cell(METRIC_NAMES[metric]) for metric in CHANGE_METRICS), tuple(blocks)) if blocks else None
 
 
 def _spread_lines(evaluations: Evaluations, rows: Sequence[ModelRow], *, padded: bool) -> list[Line]:

@@ -67,12 +67,12 @@ def verdict(
     gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
     seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
-    sentence, tone = _sentence(gain, _named(metric), evaluations.label(candidate), evaluations.label(baseline), basis)
+    sentence, tone = _sentence(gain, _name(metric), evaluations.label(candidate), evaluations.label(baseline), basis)
     passed = _passed(evaluations, candidate, languages, controls or {}, metric)
     return Verdict(sentence, tone, _beside(evaluations, pair, languages, metric), passed)
 
 
-def _named(metric: Metric) -> str:
+def _name(metric: Metric) -> str:
     name = METRIC_NAMES[metric]
     return name[0].lower() + name[1:]
 
@@ -86,7 +86,7 @@ def _leading(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[s
 def _passed(
     evaluations: Evaluations, candidate: str, languages: tuple[str, ...], controls: Mapping[str, str], metric: Metric
 ) -> str:
-    """Says which controls the candidate beats: the interval of the difference is above zero."""
+    """Says which controls the candidate beats: the interval of the difference in the leading figure is above zero."""
     told: dict[str, list[str]] = {"passed": [], "not passed": [], "not in this run": []}
     for name, label in controls.items():
         if name not in evaluations.models:
@@ -94,7 +94,7 @@ def _passed(
             continue
         gain = evaluations.compare(baseline=name, candidate=candidate, languages=languages, metric=metric)
         shown = "passed" if direction(gain) > 0 else "not passed"
-        told[shown].append(label if math.isnan(gain.value) else f"{label} ({difference(gain)} {_named(metric)})")
+        told[shown].append(label if math.isnan(gain.value) else f"{label} ({difference(gain)} {_name(metric)})")
     parts = [f"{shown}: {'; '.join(labels)}" for shown, labels in told.items() if labels]
     return f"Controls of {evaluations.label(candidate)} {'. Controls '.join(parts)}." if parts else ""
 

@@ -8,6 +8,7 @@ Layout of a workspace::
     artifacts/.partial/<kind>-<key>/  work from which the next attempt at an artifact may go on
     artifacts/.locks/                 who makes which artifact
     artifacts/.damaged/               what failed verification, kept for a person to look at
+    artifacts/.fetched/               copies of registered versions that no artifact here stands for
     damages.jsonl                     what that was, see :mod:`mlc.store.damages`
 """
 
@@ -128,6 +129,11 @@ class ArtifactStore:
     @property
     def _drafts(self) -> Path:
         return self.root / ".drafts"
+
+    @property
+    def fetched(self) -> Path:
+        """Folder for copies of what lies elsewhere and can be copied again."""
+        return self.root / ".fetched"
 
     @property
     def _damaged(self) -> Path:

@@ -62,7 +62,7 @@ def direct_inputs(store: ArtifactStore, artifacts: Iterable[Artifact]) -> set[Ar
 
 
 def garbage(store: ArtifactStore, needed: set[Artifact], *, unfinished: bool) -> list[Garbage]:
-    """What can go: artifacts that are not needed, damaged ones, drafts and locks.
+    """What can go: artifacts that are not needed, damaged ones, drafts, copies from elsewhere and locks.
 
     Args:
         store: The workspace's.
@@ -81,7 +81,7 @@ def garbage(store: ArtifactStore, needed: set[Artifact], *, unfinished: bool) ->
         for path in _members(store, kind)
         if is_artifact(kind, path.name) and (kind, path.name) not in needed
     ]
-    asides = {".damaged": "damaged", ".drafts": "draft", ".locks": "lock"}
+    asides = {".damaged": "damaged", ".drafts": "draft", ".fetched": "fetched", ".locks": "lock"}
     if unfinished:
         asides[".partial"] = "unfinished"
     for folder, what in asides.items():

@@ -53,7 +53,7 @@ def _weights(run: Run, settings: RegistrySettings, version: str) -> ArtifactRef 
     found = _stored(run, key) if key else None
     if found or run.planning:
         return found
-    folder = fetch_version(settings, run.workspace, version)
+    folder = fetch_version(settings, run.store, version)
     if folder is None or not (folder / _FILES / "config.json").is_file():
         run.display.note(
             f"The champion, version {version} of {settings.model_name!r}, has no checkpoint that can be read: nothing "

@@ -36,8 +36,6 @@ EXPERIMENT = "mlc"
 OUTSIDE = "outside"
 """Who changed the champion, where it was not this project."""
 PROMOTIONS_FILE = "promotions.jsonl"
-VERSIONS_FOLDER = "versions"
-"""In a workspace: the files of versions that only the registry has."""
 CHECKPOINT_TAG = "artifact"
 """Of a version: key of the checkpoint that it was registered from."""
 DATABASE_FILE = "mlflow.db"
@@ -479,8 +477,13 @@ def checkpoint_of(settings: RegistrySettings, workspace: Path, version: str) -> 
     return found
 
 
-def fetch_version(settings: RegistrySettings, workspace: Path, version: str) -> Path | None:
+def fetch_version(settings: RegistrySettings, store: ArtifactStore, version: str) -> Path | None:
     """The files of a registered version, copied into the workspace once.
+
+    Args:
+        settings: The registry.
+        store: The workspace's.
+        version: Which one, of the configured model.
 
     Returns:
         Their folder; None where the registry does not give them.
@@ -488,13 +491,13 @@ def fetch_version(settings: RegistrySettings, workspace: Path, version: str) -> 
     Raises:
         UserError: The registry cannot be reached.
     """
-    folder = workspace / VERSIONS_FOLDER / f"{settings.model_name}-{version}"
+    folder = store.fetched / f"{settings.model_name}-{version}"
     if not folder.is_dir():
         import mlflow
         from mlflow.exceptions import MlflowException
 
-        with registry_errors(settings, workspace):
-            connect(settings, workspace)
+        with registry_errors(settings, store.workspace):
+            connect(settings, store.workspace)
             try:
                 with draft_folder(folder) as draft:
                     mlflow.artifacts.download_artifacts(f"models:/{settings.model_name}/{version}", dst_path=str(draft))

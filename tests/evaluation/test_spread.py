@@ -70,9 +70,11 @@ def test_refusing_everything_agrees_and_varies_not_at_all():
     found = spread(evaluations, "base", "selectivity")
     assert (found.variance, found.worst.value, found.gap.value) == (0, 0, 0)
     mean = evaluations.average("base", [EN, ES], "selectivity").estimate
-    # A bootstrap sees no doubt here; the prompts are four.
-    assert mean == newcombe(wilson(2, 2), wilson(2, 2))
-    assert evaluations.average("base", [EN, ES], "harmful_refused").estimate == wilson(2, 2)
+    # A bootstrap would see no doubt here; the prompts are four.
+    alone = newcombe(wilson(2, 2), wilson(2, 2))
+    assert (mean.low, mean.high) == pytest.approx((alone.low, alone.high), abs=0.06)
+    refused = evaluations.average("base", [EN, ES], "harmful_refused").estimate
+    assert refused.low == pytest.approx(wilson(2, 2).low, abs=0.06)
 
 
 def test_one_language_alone_and_none_judged():

@@ -62,11 +62,17 @@ def test_damaged_ones_and_drafts_go_and_unfinished_work_on_demand(store):
     (store.folder(make(store, "a", 1)) / "inner" / "file.txt").write_text("damage")
     assert store.find("a", KeyParts("a", 1).key) is None
     (store.root / ".drafts" / "x").mkdir()
+    (store.fetched / "model-1").mkdir(parents=True)
     partial = store.partial("align", "k" * 64)
     partial.mkdir(parents=True)
     with store.making("a", "k"):
         pass
-    assert sorted(item.what for item in garbage(store, set(), unfinished=False)) == ["damaged", "draft", "lock"]
+    assert sorted(item.what for item in garbage(store, set(), unfinished=False)) == [
+        "damaged",
+        "draft",
+        "fetched",
+        "lock",
+    ]
     remove(store, garbage(store, set(), unfinished=True))
     assert not partial.exists()
 
