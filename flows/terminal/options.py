@@ -10,7 +10,7 @@ from mlc.errors import UserError
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, nllb.")]
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, study, nllb.")]
 LanguagesOption = Annotated[
     list[str] | None,
     typer.Option("--languages", "-l", help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr."),
