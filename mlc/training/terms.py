@@ -26,12 +26,8 @@ class TermsOutput:
 
     loss: Tensor
     """Scalar with gradient: each term's mean over the prompts times its weight in this step, summed."""
-    watched: dict[str, float]
+    figures: dict[str, float]
     """Some of :data:`ALL_FIGURES`; losses before their weights."""
-
-    def figures(self) -> dict[str, float]:
-        """What is watched."""
-        return self.watched
 
 
 class TranslationTerms(nn.Module):

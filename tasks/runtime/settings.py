@@ -90,7 +90,7 @@ class DatasetSettings(Settings):
     min_languages: int = Field(default=0, ge=0)
     """A prompt with fewer kept translations leaves the training set; 0 keeps every prompt for the English loss."""
     quality_weights: bool = False
-    """Whether the quality of a translation, 0 to 1, is its weight in the consistency term; English weighs 1."""
+    """Whether the quality of a translation, 0 to 1, is its weight in the terms; English weighs 1."""
 
 
 class RegistrySettings(Settings):
