@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -318,6 +319,15 @@ def test_a_policy_of_ones_own(tmp_path):
     (tmp_path / "ours.yaml").write_text("conditions: [{figure: unsure, at_most: 0.2}]", encoding="utf-8")
     gate = GateSettings.model_validate(read_policy("ours.yaml", tmp_path))
     assert (gate.name, gate.conditions[0].bound) == ("ours", 0.2)
+
+
+def test_the_policy_of_the_page_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "promote.md").read_text(encoding="utf-8")
+    (example,) = (block for block in page.split("```yaml\n") if block.startswith("# ours.yaml"))
+    (tmp_path / "ours.yaml").write_text(example.partition("```")[0], encoding="utf-8")
+    gate = GateSettings.model_validate(read_policy("ours.yaml", tmp_path))
+    assert len(gate.conditions) == 5
+    assert gate.compares_with_champion
 
 
 @pytest.mark.parametrize(
