@@ -44,7 +44,12 @@ def _reader(path: Path) -> Iterator[Any]:
 
 
 def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    if hasattr(reader, "num_record_batches"):
-        yield from (reader.get_batch(place) for place in range(reader.num_record_batches))
-    else:
-        yield from reader
+    """Batches whose texts and lists lie inside the file: what does not ends the process when it is read.
+
+    Raises:
+        pyarrow.ArrowException: The file is damaged.
+    """
+    places = range(reader.num_record_batches) if hasattr(reader, "num_record_batches") else None
+    for batch in reader if places is None else map(reader.get_batch, places):
+        batch.validate(full=True)
+        yield batch
