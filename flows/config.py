@@ -161,6 +161,19 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _parallel_languages_are_there(self) -> "PipelineConfig":
+        parallel = {resolve_language(name).code: location for name, location in self.prompts.parallel.items()}
+        for code in parallel:
+            if code not in self.languages:
+                raise UserError(
+                    f"The language {code} has prompts in prompts.parallel but is not trained: add it to languages, or "
+                    "take its prompts out."
+                )
+        # The only way to a field of a frozen model from inside it.
+        object.__setattr__(self, "prompts", self.prompts.model_copy(update={"parallel": parallel}))
+        return self
+
+    @model_validator(mode="after")
     def _thresholds_are_measured(self) -> "PipelineConfig":
         require_measured(self.quality, self.quality.model_signals)
         return self
@@ -200,6 +213,7 @@ class PipelineConfig(Settings):
                 for number, fallback in enumerate(self.translator.fallbacks, start=1)
             },
             "languages": ", ".join(self.languages),
+            **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
         }
@@ -479,18 +493,23 @@ def _may_be_a_path(text: str) -> bool:
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
-    translator = values.get("translator")
+    translator, prompts = values.get("translator"), values.get("prompts")
     fallbacks = translator.get("fallbacks") if isinstance(translator, dict) else None
+    parallel = prompts.get("parallel") if isinstance(prompts, dict) else None
     for section, key in PATH_KEYS:
-        parts = [values.get(section)]
-        if section == "translator" and isinstance(fallbacks, list):
-            parts += fallbacks
-        for part in parts:
-            if not isinstance(part, dict):
-                continue
-            location = part.get(key)
-            if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
-                part[key] = str(folder / location)
+        _anchor(values.get(section), key, folder)
+        for fallback in fallbacks if section == "translator" and isinstance(fallbacks, list) else ():
+            _anchor(fallback, key, folder)
+    for language in parallel if isinstance(parallel, dict) else ():
+        _anchor(parallel, language, folder)
+
+
+def _anchor(part: Any, key: str, folder: Path) -> None:
+    if not isinstance(part, dict):
+        return
+    location = part.get(key)
+    if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
+        part[key] = str(folder / location)
 
 
 def _is_there(path: Path) -> bool:

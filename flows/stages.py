@@ -10,6 +10,7 @@ from tasks import (
     ingest,
     merge,
     model_signals,
+    parallel,
     promote,
     register,
     report,
@@ -22,6 +23,7 @@ STAGES = tuple(
     for module in (
         ingest,
         translate,
+        parallel,
         signals,
         model_signals,
         filter,

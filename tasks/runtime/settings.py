@@ -40,6 +40,9 @@ class PromptSettings(Settings):
     """``harmful`` or ``harmless`` by what the file writes, such as ``{1: harmful, 0: harmless}``."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first prompts of the file; none = all."""
+    parallel: dict[str, str] = Field(default_factory=dict)
+    """Prompts in other languages that need no translator, as ``{sw: swahili.jsonl}``: a table for each language with
+    the columns ``id`` and ``prompt``, where a prompt has the id of the English one that it says the same as."""
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -105,7 +105,7 @@ def after(
     subject = f"fallback {number}"
     translations = reference(retranslate.fn(run, earlier, GERMAN, settings, number, subject))
     signals = reference(measure_signals.fn(run, translations, GERMAN, QUALITY, subject=subject))
-    return reference(filter_translations.fn(run, signals, GERMAN, QUALITY, earlier=earlier, subject=subject, last=last))
+    return reference(filter_translations.fn(run, signals, GERMAN, QUALITY, earlier=earlier, number=number, last=last))
 
 
 def rows(run: Run, ref: ArtifactRef, file: str = VERDICTS_FILE) -> list[dict[str, Any]]:
