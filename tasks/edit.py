@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
+from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
     DELTA_FOLDER,
@@ -141,25 +142,31 @@ def _searched(
 
 def _training_prompts(run: Run, training: Translated, language: str) -> "ParallelPrompts":
     rows = pq.read_table(run.store.folder(training.prompts) / PROMPTS_FILE).to_pylist()
-    verdicts = pq.read_table(run.store.folder(training.verdicts) / VERDICTS_FILE, columns=["id", "translation", "keep"])
-    kept = {row["id"]: row["translation"] for row in verdicts.to_pylist() if row["keep"]}
+    verdicts = pq.read_table(run.store.folder(training.verdicts) / VERDICTS_FILE).to_pylist()
+    kept = {row["id"]: (row["translation"], row.get(TURNS)) for row in verdicts if row["keep"]}
     return _parallel(rows, kept, language)
 
 
 def _validation_prompts(run: Run, held_out: HeldOut, language: str) -> "ParallelPrompts":
     rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE).to_pylist()
     wanted = [row for row in rows if row["split"] == "validation"]
-    return _parallel(wanted, held_out_texts(run.store.folder(held_out.texts)), language)
+    return _parallel(wanted, held_out_texts(run.store.folder(held_out.texts), TURNS), language)
 
 
-def _parallel(rows: list[dict[str, Any]], translations: Mapping[str, str], language: str) -> "ParallelPrompts":
+def _parallel(
+    rows: list[dict[str, Any]], translations: Mapping[str, tuple[str, str | None]], language: str
+) -> "ParallelPrompts":
     from mlc.evaluation.parallel import ParallelPrompts
+
+    def translated(name: str) -> Prompt | None:
+        text, turns = translations.get(name, ("", None))
+        return conversation(text, turns) if text else None
 
     return ParallelPrompts(
         ids=tuple(row["id"] for row in rows),
         labels=tuple(row.get("label") for row in rows),
         languages=(ENGLISH, language),
-        texts=tuple((row["prompt"], translations.get(row["id"]) or None) for row in rows),
+        texts=tuple((conversation(row["prompt"], row.get(TURNS)), translated(row["id"])) for row in rows),
         left_out={},
     )
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
+from mlc.shapes.history import TURNS, Prompt, conversation, last_text
 from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
@@ -20,9 +21,9 @@ from tasks.runtime.artifacts import (
     held_out_texts,
 )
 from tasks.runtime.models import Model
-from tasks.runtime.policies import loaded_policy, source_of
+from tasks.runtime.policies import SYSTEM_MOVED, loaded_policy, source_of
 from tasks.runtime.run import Run
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
@@ -56,11 +57,13 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
-        prompts = list(held_out_texts(run.store.folder(held_out.texts)).values())
+        texts = held_out_texts(run.store.folder(held_out.texts), TURNS).values()
+        prompts = [conversation(text, turns) for text, turns in texts]
         wanted = _asked(rows["split"], language)
         rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
+            _tell_of_system(run, policy, prompts)
             margins, states, answers = _ask(policy, rows, prompts, settings, moved, run.should_stop)
         test_rows = np.array(rows["split"].to_pylist()) == "test"
         pq.write_table(
@@ -79,6 +82,14 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
 
 
+@shows
+def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
+    from mlc.models.prompts import moves_system
+
+    if moves_system(policy.tokenizer, prompts):
+        run.display.note(SYSTEM_MOVED)
+
+
 def _asked(splits: pa.ChunkedArray, language: str) -> list[int]:
     """Positions of the prompts that the model is asked in a language."""
     return [row for row, split in enumerate(splits.to_pylist()) if language == ENGLISH or split == "test"]
@@ -87,7 +98,7 @@ def _asked(splits: pa.ChunkedArray, language: str) -> list[int]:
 def _ask(
     policy: "Policy",
     rows: pa.Table,
-    prompts: list[str],
+    prompts: list[Prompt],
     settings: EvaluationSettings,
     moved: Callable[[int], None],
     should_stop: ShouldStop,
@@ -108,7 +119,9 @@ def _ask(
     asked = [prompts[row] for row in sample]
     given = greedy_answers(policy, asked, max_new_tokens=settings.answer_tokens, should_stop=should_stop)
     ids = rows["id"].take(pa.array(sample, pa.int64()))
-    answers = pa.table({"id": ids, "prompt": pa.array(asked, pa.string()), "answer": pa.array(given, pa.string())})
+    answers = pa.table(
+        {"id": ids, "prompt": pa.array(map(last_text, asked), pa.string()), "answer": pa.array(given, pa.string())}
+    )
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states, answers
 
 

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 
 from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
+from mlc.shapes.history import SOURCE_TURNS, TURNS, retold, texts_in, turns_in, with_turns
 from mlc.store import ArtifactRef, Draft, KeyParts
 from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
 from mlc.translation.memory import MEMORY_FOLDER
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
-from mlc.translation.table import SCHEMA, made_by, row_of
+from mlc.translation.table import SCHEMA, as_one, made_by, row_of
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.compute import loaded
 from tasks.runtime.run import Run, label_of
@@ -52,23 +53,25 @@ def translate(
         ``translations.parquet``, one row a prompt, in the order of the prompts: id, source, translation,
         source_language, target_language, logprob (mean per token), finished, sentences_in, sentences_out,
         sentence_logprobs, lost (kinds of protected parts), repaired, translator (identity of the model), decoding
-        (settings, as JSON).
+        (settings, as JSON). Where prompts have earlier turns, each turn is translated with its role: ``source_turns``
+        and ``turns`` hold them in both languages, the figures are about all of them, and there is a translation if
+        each of them has one.
     """
     facts = facts_of(settings)
     told = None if subject == "prompts" else subject
 
     def new(code: str) -> int:
-        texts = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["prompt"])["prompt"].to_pylist()
+        texts = [text for said in _said(_read(run, prompts)) for text in said]
         return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=ENGLISH, target=code)
 
     def write(draft: Draft) -> None:
-        rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
-        advance = run.display.bar(label_of(STAGE.name, told, language), len(rows))
+        rows = _read(run, prompts)
+        texts = [text for said in _said(rows) for text in said]
+        advance = run.display.bar(label_of(STAGE.name, told, language), len(texts))
 
         def moved(step: "Step") -> None:
             advance(step.texts)
 
-        texts = rows["prompt"].to_pylist()
         key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
         # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
         with (
@@ -135,8 +138,26 @@ def _load(settings: TranslatorSettings, run: Run) -> "Translator":
     return Translator.from_settings(settings, run.workspace / MEMORY_FOLDER)
 
 
+def _read(run: Run, prompts: ArtifactRef) -> pa.Table:
+    file = run.store.folder(prompts) / PROMPTS_FILE
+    wanted = [name for name in ("id", "prompt", TURNS) if name in pq.read_schema(file).names]
+    return pq.read_table(file, columns=wanted)
+
+
+def _said(rows: pa.Table) -> list[list[str]]:
+    """All that is said in each row, the prompt last."""
+    return [texts_in(prompt, turns) for prompt, turns in zip(rows["prompt"].to_pylist(), turns_in(rows), strict=True)]
+
+
 def _table(rows: pa.Table, done: "Sequence[Translation]", language: str, facts: dict[str, Any]) -> pa.Table:
     made = made_by(facts)
-    texts = zip(rows["prompt"].to_pylist(), done, strict=True)
+    each = iter(done)
+    parts = [[next(each) for _ in said] for said in _said(rows)]
+    texts = zip(rows["prompt"].to_pylist(), map(as_one, parts), strict=True)
     translated = [row_of(text, item, source=ENGLISH, target=language) | made for text, item in texts]
-    return pa.Table.from_pylist(translated, SCHEMA).add_column(0, "id", rows["id"])
+    table = pa.Table.from_pylist(translated, SCHEMA).add_column(0, "id", rows["id"])
+    source = turns_in(rows)
+    if not any(source):
+        return table
+    told = [retold(turns, (part.text for part in said[:-1])) for turns, said in zip(source, parts, strict=True)]
+    return with_turns(table.append_column(SOURCE_TURNS, pa.array(source, pa.string())), told)

@@ -22,6 +22,7 @@ from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import module_inputs
+from mlc.shapes.history import whole_text
 from mlc.stopping import ShouldStop, never, stop_if
 
 BATCH_SIZE = 16
@@ -157,7 +158,7 @@ def _empty(mlp: EditableMLP, languages: Sequence[str]) -> LayerStatistics:
 def _batches(policy: Policy, prompts: ParallelPrompts, label: str, size: int) -> Iterator[list[int]]:
     """Rows of a class, those of like length together."""
     rows = [row for row, found in enumerate(prompts.labels) if found == label]
-    rows.sort(key=lambda row: (len(prompts.texts[row][0] or ""), row))
+    rows.sort(key=lambda row: (len(whole_text(prompts.texts[row][0] or "")), row))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 

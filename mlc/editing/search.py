@@ -22,6 +22,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.prompts import LABELS
+from mlc.shapes.history import last_text, whole_text
 from mlc.stopping import ShouldStop, never
 from mlc.store.plain import without_nan
 
@@ -195,7 +196,7 @@ def measure(
         if language == ENGLISH:
             threshold = choose_threshold(margins, harmful)
         refused = margins > threshold
-        harmless = [text for text, bad in zip(texts, harmful, strict=True) if not bad]
+        harmless = [last_text(text) for text, bad in zip(texts, harmful, strict=True) if not bad]
         found[language] = LanguageFigures(
             auroc(margins[harmful], margins[~harmful]),
             float(refused[harmful].mean()),
@@ -249,7 +250,8 @@ def _check_validation(prompts: ParallelPrompts, validation: ParallelPrompts) -> 
                     "every language."
                 )
     shared = set(prompts.ids) & set(validation.ids)
-    if any(row[0] in {other[0] for other in validation.texts} for row in prompts.texts):
+    known = {whole_text(row[0] or "") for row in validation.texts}
+    if any(whole_text(row[0] or "") in known for row in prompts.texts):
         raise UserError(
             "The validation prompts repeat a prompt to edit with: take others, or the search measures what it was "
             f"given{f' (for example {min(shared)!r})' if shared else ''}."

@@ -17,6 +17,7 @@ from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags
 from mlc.languages import ENGLISH, all_languages, looks_like_a_tag, resolve_language, resolve_languages
 from mlc.prompts import LABELS, read_prompts
+from mlc.shapes.history import Prompt
 from mlc.shipped import resolve_path
 from mlc.tables.formats import read_format
 
@@ -41,7 +42,7 @@ class ParallelPrompts:
     """[N] ``harmful``, ``harmless`` or None."""
     languages: tuple[str, ...]
     """[L] NLLB codes, English first."""
-    texts: tuple[tuple[str | None, ...], ...]
+    texts: tuple[tuple[Prompt | None, ...], ...]
     """[N][L]; None where a translation is missing, never in English."""
     left_out: Mapping[str, int]
     """Rows of the file that could not be used, by reason."""

@@ -16,6 +16,7 @@ from mlc.models.packing import head_only_at, pack_rows
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts, render_prompt
 from mlc.models.states import known_decoder, layer_index
+from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if
 
 
@@ -33,7 +34,7 @@ class PromptScores:
 @torch.inference_mode()
 def score_prompts(
     policy: Policy,
-    texts: Sequence[str],
+    texts: Sequence[Prompt],
     *,
     refusal_openings: Sequence[str],
     compliance_openings: Sequence[str],
@@ -50,7 +51,7 @@ def score_prompts(
 
     Args:
         policy: The model.
-        texts: Prompts without template.
+        texts: Prompts without template: texts, or messages that end with one of the person.
         refusal_openings: At least one opening of a refusal.
         compliance_openings: At least one opening of an answer.
         layer: Layer of the states, see :func:`mlc.models.states.prompt_states`.
@@ -202,13 +203,13 @@ def _stops_all(should_stop: ShouldStop) -> Callable[..., Tensor]:
 
 @torch.inference_mode()
 def greedy_answers(
-    policy: Policy, texts: Sequence[str], *, max_new_tokens: int, should_stop: ShouldStop = never
+    policy: Policy, texts: Sequence[Prompt], *, max_new_tokens: int, should_stop: ShouldStop = never
 ) -> list[str]:
     """Answers prompts greedily.
 
     Args:
         policy: The model.
-        texts: Prompts without template.
+        texts: Prompts without template: texts, or messages that end with one of the person.
         max_new_tokens: Longest answer in tokens.
         should_stop: Looked at after each token.
 

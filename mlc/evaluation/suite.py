@@ -9,6 +9,8 @@ from mlc.errors import UserError
 from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.prompts import LABELS, read_prompts
+from mlc.shapes.history import TURNS, earlier, turns_in, whole_texts, with_turns, written
+from mlc.shapes.turns import conversation_in, history_in, prompt_in
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
 from mlc.tables.formats import read_format
@@ -35,15 +37,18 @@ def read_suite(
         labels: ``harmful`` or ``harmless`` by what the files write.
 
     Returns:
-        Columns ``id``, ``prompt``, ``label``, ``kind`` (the label where the file has no kind) and ``split``.
+        Columns ``id``, ``prompt``, ``label``, ``kind`` (the label where the file has no kind) and ``split``; ``turns``
+        where any prompt has a system prompt or earlier turns.
 
     Raises:
         UserError: A file cannot be read, lacks a class, or shares a prompt with the other one.
     """
     parts = []
+    turns: list[str | None] = []
     for split, path in zip(SPLITS, (validation, test), strict=True):
         rows = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION).rows
         rows = rows.take(_balanced(rows["label"].to_pylist(), limit))
+        turns += turns_in(rows)
         found = set(rows["label"].to_pylist())
         if found != set(LABELS):
             raise UserError(
@@ -62,9 +67,8 @@ def read_suite(
                 }
             )
         )
-    suite = pa.concat_tables(parts)
-    for column in ("id", "prompt"):
-        values = suite[column].to_pylist()
+    suite = with_turns(pa.concat_tables(parts), turns)
+    for column, values in (("id", suite["id"].to_pylist()), ("prompt", whole_texts(suite, "prompt"))):
         if len(set(values)) < len(values):
             raise UserError(
                 f"The validation prompts {str(validation)!r} and the test prompts {str(test)!r} share or repeat a "
@@ -189,6 +193,7 @@ def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
     Raises:
         UserError: A prompt has no translation.
     """
+    talks = TURNS in suite.column_names
     texts: dict[str, str] = {}
     for split in SPLITS:
         file = _reference_file(folder, split)
@@ -207,5 +212,25 @@ def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
             f"The references in {str(folder)!r} lack {language} for {len(missing)} prompts, the first is "
             f"{missing[0]!r}: add them, or set evaluation.references to null for machine translation."
         )
-    position = suite.schema.get_field_index("prompt")
-    return suite.set_column(position, "prompt", pa.array([texts[name] for name in ids], pa.string()))
+    if not talks:
+        return _with_prompts(suite, [texts[name] for name in ids])
+    found = [_talk_in(texts[name]) for name in ids]
+    roles = [[message["role"] for message in earlier(turns)] for turns in turns_in(suite)]
+    for name, wanted, (_, history) in zip(ids, roles, found, strict=True):
+        if [message["role"] for message in history] != wanted:
+            raise UserError(
+                f"The references in {str(folder)!r} have other turns in {language} than the prompt {name!r}: give the "
+                "whole conversation as a list of messages, or set evaluation.references to null for machine "
+                "translation."
+            )
+    return with_turns(_with_prompts(suite, [text for text, _ in found]), [written(history) for _, history in found])
+
+
+def _with_prompts(suite: pa.Table, texts: Sequence[str]) -> pa.Table:
+    return suite.set_column(suite.schema.get_field_index("prompt"), "prompt", pa.array(texts, pa.string()))
+
+
+def _talk_in(text: str) -> tuple[str, list[dict[str, str]]]:
+    """The prompt of a reference, and what was said before it."""
+    turns = conversation_in(text)
+    return (prompt_in(turns)[0], history_in(turns)[0]) if turns else (text, [])
