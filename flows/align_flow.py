@@ -15,7 +15,6 @@ from prefect.states import Cancelled
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
-from mlc.languages import ENGLISH
 from mlc.methods import BASE, BASE_LABEL, Method, Recipe, in_order
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
@@ -97,7 +96,7 @@ class TrainingData:
     """What methods make their models of."""
 
     prompts: Future
-    """English prompts with their answers."""
+    """Prompts with their answers, in the anchor language."""
     verdicts: Mapping[str, Future]
     """Their translations by language, with the filter's verdicts; none if no method needs them."""
     joined: Future | None
@@ -105,9 +104,10 @@ class TrainingData:
 
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
-    """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
+    """Prompts in one language in, a registered, judged multilingual model out: the report and the gate's decision."""
     require_translatable(config.translator, config.languages)
     policy = Model(BASE, None, config.policy, config.policy.device)
+    anchor = config.anchor_language
     tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
@@ -115,7 +115,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         require_teacher(run, policy, config.align.teacher)
     given = ingest.submit(run, config.prompts)
     check_prompts(run, config, given.result())
-    suite = ingest_suite.submit(run, config.evaluation, ENGLISH)
+    suite = ingest_suite.submit(run, config.evaluation, anchor, anchor)
     overlap = separate.submit(run, given, suite, config.prompts)
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
@@ -198,7 +198,7 @@ def edit_all(
     held_out: Mapping[str, HeldOut],
 ) -> list[Model]:
     """The models that a method edits: of each start one delta a language, merged into it."""
-    plan = EditPlan(config.edit, config.evaluation)
+    plan = EditPlan(config.edit, config.evaluation, config.anchor_language)
     models = []
     for start in starts:
         model = replace(start, method=method.name)
@@ -216,15 +216,15 @@ MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit
 """How the models of a method come about, by its recipe."""
 
 
-def ingest_held_out(run: Run, config: PipelineConfig, english: Future) -> dict[str, HeldOut]:
+def ingest_held_out(run: Run, config: PipelineConfig, suite: Future) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
-    references = human_references(config)
+    references, anchor = human_references(config), config.anchor_language
     human = tuple(language for language in config.languages if language in references)
     machine = tuple(language for language in config.languages if language not in references)
-    texts = {language: ingest_suite.submit(run, config.evaluation, language) for language in human}
-    texts |= translate_all(run, config, english, machine, subject="held-out")
-    held_out = {ENGLISH: HeldOut(english, english)}
-    return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
+    texts = {language: ingest_suite.submit(run, config.evaluation, language, anchor) for language in human}
+    texts |= translate_all(run, config, suite, machine, subject="held-out")
+    held_out = {anchor: HeldOut(suite, suite)}
+    return held_out | {language: HeldOut(suite, texts[language]) for language in config.languages}
 
 
 def translate_all(
@@ -232,7 +232,15 @@ def translate_all(
 ) -> dict[str, Future]:
     """One translation a language; whichever comes first reads the prompts for all of them."""
     return {
-        language: translate.submit(run, prompts, language, config.translator, subject=subject, together=languages)
+        language: translate.submit(
+            run,
+            prompts,
+            language,
+            config.translator,
+            subject=subject,
+            together=languages,
+            source=config.anchor_language,
+        )
         for language in languages
     }
 
@@ -246,7 +254,9 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
     if not config.quality.model_signals:
         return signals
     return {
-        language: measure_model_signals.submit(run, future, language, config.quality, config.translator)
+        language: measure_model_signals.submit(
+            run, future, language, config.quality, config.translator, config.anchor_language
+        )
         for language, future in signals.items()
     }
 
@@ -254,7 +264,7 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
 def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
     """One verdict on every translation."""
     return {
-        language: filter_translations.submit(run, future, language, config.quality)
+        language: filter_translations.submit(run, future, language, config.quality, config.anchor_language)
         for language, future in signals.items()
     }
 
@@ -263,7 +273,7 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     """The training set over all languages, where any method needs translations."""
     if not verdicts:
         return None
-    joined = build_dataset.submit(run, prompts, verdicts, config.dataset)
+    joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
 
@@ -271,15 +281,16 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
 def evaluate_everywhere(
     run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut]
 ) -> dict[str, Future]:
-    """One evaluation a language: the model generates, the judges judge. English sets the threshold for the others."""
+    """One evaluation a language: the model generates, judges judge. The anchor sets the threshold for the others."""
     subject = model.method if model.seed is None else f"{model.method} {model.seed}"
-    settings = config.evaluation
+    settings, anchor = config.evaluation, config.anchor_language
     generated = {
-        language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
+        language: generate.submit(run, model, language, prompts, settings, anchor)
+        for language, prompts in held_out.items()
     }
     return {
         f"{subject} {language}": evaluate.submit(
-            run, model, language, own, None if language == ENGLISH else generated[ENGLISH], settings
+            run, model, language, own, None if language == anchor else generated[anchor], settings
         )
         for language, own in generated.items()
     }
@@ -295,7 +306,9 @@ def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:
 def human_references(config: PipelineConfig) -> frozenset[str]:
     """Languages whose held-out prompts have human translations."""
     folder = config.evaluation.references
-    return reference_languages(resolve_path(folder, Path.cwd()) if folder else None, config.languages)
+    return reference_languages(
+        resolve_path(folder, Path.cwd()) if folder else None, config.languages, anchor=config.anchor_language
+    )
 
 
 def kept_in(run: Run) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mlc.choices import words_of
 from mlc.errors import UserError
@@ -38,6 +38,8 @@ from tasks.runtime.settings import (
 
 SHIPPED_CONFIGS = Path(__file__).with_name("configs")
 DEFAULT_WORKSPACE = "workspace"
+OPENINGS = ("refusal_openings", "compliance_openings")
+"""Settings of the evaluation that are texts in the anchor language."""
 
 
 class PipelineConfig(Settings):
@@ -55,7 +57,11 @@ class PipelineConfig(Settings):
     """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
     takes the memory for its libraries. Changes no result."""
     prompts: PromptSettings
-    """English training prompts."""
+    """Training prompts, in the anchor language."""
+    anchor_language: str = ENGLISH
+    """Language of the training prompts, their answers and the held-out prompts; the threshold is set in it, and the
+    states of translations are drawn to those of its prompts. The paper's is English; where settings, files and names of
+    methods say English, this one is meant."""
     languages: tuple[str, ...] = Field(min_length=1)
     """Languages to translate into and to align; names, tags or NLLB codes."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -78,8 +84,23 @@ class PipelineConfig(Settings):
 
     @field_validator("languages", mode="after")
     @classmethod
-    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
-        return resolve_languages(languages)
+    def _codes(cls, languages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return resolve_languages(languages, info.data.get("anchor_language", ENGLISH))
+
+    @field_validator("anchor_language", mode="after")
+    @classmethod
+    def _code(cls, language: str) -> str:
+        return resolve_language(language).code
+
+    @model_validator(mode="after")
+    def _openings_are_in_the_anchor_language(self) -> "PipelineConfig":
+        missing = [name for name in OPENINGS if name not in self.evaluation.model_fields_set]
+        if missing and self.anchor_language != ENGLISH:
+            raise UserError(
+                f"The answers that are trained are in {self.anchor_language}, and the openings that refusals are "
+                f"measured by are English: set evaluation.{' and evaluation.'.join(missing)} in that language."
+            )
+        return self
 
     @field_validator("storage", mode="after")
     @classmethod
@@ -150,7 +171,7 @@ class PipelineConfig(Settings):
             return self
         weights = {resolve_language(name).code: weight for name, weight in given.items()}
         for code in weights:
-            if code not in (ENGLISH, *self.languages):
+            if code not in (self.anchor_language, *self.languages):
                 raise UserError(
                     f"The language {code} has a weight in align.consistency.language_weights but is not trained: add "
                     "it to languages, or take its weight out."
@@ -195,6 +216,7 @@ class PipelineConfig(Settings):
         told = {
             "policy": _model_name(self.policy.model),
             "translator": _model_name(self.translator.model),
+            **({"anchor language": self.anchor_language} if self.anchor_language != ENGLISH else {}),
             "languages": ", ".join(self.languages),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
@@ -211,9 +233,10 @@ class PipelineConfig(Settings):
         return told
 
     def _alignment_in_words(self) -> dict[str, str]:
+        anchor = resolve_language(self.anchor_language).english_name
         return {
             "seeds": ", ".join(map(str, self.seeds)),
-            "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
+            f"{anchor} loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
             f"learning rate {self.align.learning_rate:g}",
         }
 

@@ -25,21 +25,26 @@ Kept = tuple[str, float, str | None]
 
 @stage_task("dataset", "dataset")
 def build_dataset(
-    run: Run, prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], settings: DatasetSettings
+    run: Run,
+    prompts: ArtifactRef,
+    verdicts: Mapping[str, ArtifactRef],
+    settings: DatasetSettings,
+    anchor: str = ENGLISH,
 ) -> ArtifactRef:
     """Joins the languages.
 
     Returns:
         The folder ``dataset``, which ``datasets.load_from_disk`` opens: the columns of the prompts, ``languages``
-        (English first), ``variants`` (the prompt in each of them, empty where it is missing), ``mask`` (True where
+        (the anchor first), ``variants`` (the prompt in each of them, empty where it is missing), ``mask`` (True where
         it is there), with prompts that have earlier turns also ``variant_turns`` (those in each language), and with
-        ``quality_weights`` also ``variant_weights`` (the quality of each, 1 for English and 0
+        ``quality_weights`` also ``variant_weights`` (the quality of each, 1 for the anchor and 0
         where it is missing).
 
     Raises:
         UserError: ``min_languages`` leaves no prompt.
     """
-    parts = STAGE.parts({"dataset": settings.model_dump(mode="json")}, {"prompts": prompts, **verdicts})
+    facts = {"dataset": settings.model_dump(mode="json"), **({} if anchor == ENGLISH else {"anchor": anchor})}
+    parts = STAGE.parts(facts, {"prompts": prompts, **verdicts})
 
     def write(draft: Draft) -> None:
         from datasets import Dataset
@@ -50,7 +55,7 @@ def build_dataset(
             language: _kept(pq.read_table(store.folder(ref) / VERDICTS_FILE))
             for language, ref in sorted(verdicts.items())
         }
-        joined = [_join(row, kept, weighted=settings.quality_weights) for row in rows]
+        joined = [_join(row, kept, anchor, weighted=settings.quality_weights) for row in rows]
         usable = [row for row in joined if sum(row["mask"]) - 1 >= settings.min_languages]
         if not usable:
             raise UserError(
@@ -61,7 +66,7 @@ def build_dataset(
         Dataset(pa.Table.from_pylist(usable), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
         draft.rows = len(usable)
         left_out = _left_out(joined, usable, list(kept), settings)
-        draft.facts |= {"left_out": told(left_out), "languages": [ENGLISH, *kept]}
+        draft.facts |= {"left_out": told(left_out), "languages": [anchor, *kept]}
         for count in left_out:
             if count.rows:
                 run.display.note(f"training set: {count.sentence}.")
@@ -92,11 +97,13 @@ def _left_out(
     ]
 
 
-def _join(row: dict[str, Any], kept: Mapping[str, Mapping[str, Kept]], *, weighted: bool) -> dict[str, Any]:
+def _join(
+    row: dict[str, Any], kept: Mapping[str, Mapping[str, Kept]], anchor: str, *, weighted: bool
+) -> dict[str, Any]:
     found = [translations.get(row["id"]) for translations in kept.values()]
     joined = {
         **row,
-        "languages": [ENGLISH, *kept],
+        "languages": [anchor, *kept],
         "variants": [row["prompt"], *(each[0] if each else "" for each in found)],
         "mask": [True, *(each is not None for each in found)],
     }

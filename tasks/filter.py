@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
+from mlc.languages import ENGLISH
 from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
@@ -17,7 +18,9 @@ STAGE = Stage("filter", version=3, module=__name__, libraries=("duckdb",))
 
 
 @stage_task("filter", "filter · {language}")
-def filter_translations(run: Run, signals: ArtifactRef, language: str, settings: QualitySettings) -> ArtifactRef:
+def filter_translations(
+    run: Run, signals: ArtifactRef, language: str, settings: QualitySettings, source: str = ENGLISH
+) -> ArtifactRef:
     """Decides about every translation of one language; changed thresholds come here and no further back.
 
     Returns:
@@ -28,7 +31,7 @@ def filter_translations(run: Run, signals: ArtifactRef, language: str, settings:
         UserError: So few translations are kept that training on the language makes no sense.
     """
     # Only what decides about this language: an override for another one changes nothing here.
-    own = settings.only_for(language)
+    own = settings.only_for(language, source)
     facts = {"language": language, "quality": own.model_dump(mode="json"), "rules": rules_in_key(own)}
     parts = STAGE.parts(facts, {"signals": signals})
 

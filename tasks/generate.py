@@ -34,7 +34,9 @@ READ = ("refusal_openings", "compliance_openings", "layer", "answers_per_languag
 
 
 @stage_task("generate", "generate · {model.label} · {language}")
-def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings: EvaluationSettings) -> ArtifactRef:
+def generate(
+    run: Run, model: Model, language: str, held_out: HeldOut, settings: EvaluationSettings, anchor: str = ENGLISH
+) -> ArtifactRef:
     """Runs a model on the held-out prompts. No judge and no threshold has a part in it.
 
     Args:
@@ -43,11 +45,12 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         language: NLLB code.
         held_out: The prompts.
         settings: The evaluation.
+        anchor: NLLB code of the language that the threshold is set in.
 
     Returns:
         ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
         ``generated.parquet`` (id, prompt and answer of the sample; never shown). The validation split is there in
-        English only: it is for the threshold.
+        the anchor only: it is for the threshold.
     """
     parts = STAGE.parts(
         {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ))},
@@ -59,7 +62,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
         texts = held_out_texts(run.store.folder(held_out.texts), TURNS).values()
         prompts = [conversation(text, turns) for text, turns in texts]
-        wanted = _asked(rows["split"], language)
+        wanted = _asked(rows["split"], language, anchor)
         rows, prompts = rows.take(wanted), [prompts[row] for row in wanted]
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
@@ -76,7 +79,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     def asked() -> int:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE, columns=["split"])["split"]
-        return len(_asked(rows, language))
+        return len(_asked(rows, language, anchor))
 
     work = Work(held_out.texts.rows, new=asked)
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
@@ -90,9 +93,9 @@ def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
         run.display.note(SYSTEM_MOVED)
 
 
-def _asked(splits: pa.ChunkedArray, language: str) -> list[int]:
+def _asked(splits: pa.ChunkedArray, language: str, anchor: str) -> list[int]:
     """Positions of the prompts that the model is asked in a language."""
-    return [row for row, split in enumerate(splits.to_pylist()) if language == ENGLISH or split == "test"]
+    return [row for row, split in enumerate(splits.to_pylist()) if language == anchor or split == "test"]
 
 
 def _ask(

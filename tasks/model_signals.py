@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlc.languages import resolve_language
+from mlc.languages import ENGLISH, resolve_language
 from mlc.quality.asking import measure_passed
 from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.rows import with_columns
@@ -30,7 +30,12 @@ STAGE = Stage("model_signals", version=1, module=__name__, libraries=("torch", "
 
 @stage_task("model_signals", "model_signals · {language}")
 def measure_model_signals(
-    run: Run, signals: ArtifactRef, language: str, settings: QualitySettings, translator: TranslatorSettings
+    run: Run,
+    signals: ArtifactRef,
+    language: str,
+    settings: QualitySettings,
+    translator: TranslatorSettings,
+    source: str = ENGLISH,
 ) -> ArtifactRef:
     """Asks the translator about its translations.
 
@@ -41,7 +46,7 @@ def measure_model_signals(
     Raises:
         UserError: A signal needs another translator.
     """
-    own = settings.only_for(language)
+    own = settings.only_for(language, source)
     facts = facts_of(translator)
     parts = STAGE.parts(
         {

@@ -1,4 +1,4 @@
-"""Stage ``translate``: English prompts into one language."""
+"""Stage ``translate``: prompts into one language."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,6 +36,7 @@ def translate(
     settings: TranslatorSettings,
     subject: str = "prompts",
     together: Sequence[str] = (),
+    source: str = ENGLISH,
 ) -> ArtifactRef:
     """Translates prompts.
 
@@ -48,6 +49,7 @@ def translate(
         together: NLLB codes that the same run translates these prompts into. Those of them whose artifact is not there
             are translated too, so that the translator reads each sentence once for all; they wait in the translation
             memory.
+        source: NLLB code of the prompts' language.
 
     Returns:
         ``translations.parquet``, one row a prompt, in the order of the prompts: id, source, translation,
@@ -62,7 +64,7 @@ def translate(
 
     def new(code: str) -> int:
         texts = [text for said in _said(_read(run, prompts)) for text in said]
-        return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=ENGLISH, target=code)
+        return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=source, target=code)
 
     def write(draft: Draft) -> None:
         rows = _read(run, prompts)
@@ -78,30 +80,30 @@ def translate(
             run.store.making("translator", identity_of(facts), should_stop=run.should_stop),
             loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,
         ):
-            others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
+            others = [code for code in together if code != language and _waits(run, code, facts, prompts, source)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.
                 draft.facts["effort"] += sum(map(new, others))
                 # The bar belongs to one language, but here all of them are done at once.
                 translator.fill(
                     texts,
-                    source=ENGLISH,
+                    source=source,
                     targets=(language, *others),
                     on_progress=moved,
                     should_stop=run.should_stop,
                 )
             done = translator.translate(
                 texts,
-                source=ENGLISH,
+                source=source,
                 target=language,
                 on_progress=None if others else moved,
                 should_stop=run.should_stop,
             )
-        table = _table(rows, done, language, facts)
+        table = _table(rows, done, language, facts, source)
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(table)
 
-    parts = _parts(language, facts, prompts)
+    parts = _parts(language, facts, prompts, source)
     return produce(
         run,
         STAGE,
@@ -113,19 +115,20 @@ def translate(
     )
 
 
-def _parts(language: str, facts: dict[str, Any], prompts: ArtifactRef) -> KeyParts:
+def _parts(language: str, facts: dict[str, Any], prompts: ArtifactRef, source: str) -> KeyParts:
     return STAGE.parts(
         {
             "language": asdict(resolve_language(language)),
             "translator": {"engine": facts["engine"], **facts["decoding"]},
+            **({} if source == ENGLISH else {"source": source}),
         },
         {"prompts": prompts},
         models={"translator": facts["model"]},
     )
 
 
-def _waits(run: Run, language: str, facts: dict[str, Any], prompts: ArtifactRef) -> bool:
-    return run.store.find(STAGE.name, _parts(language, facts, prompts).key) is None
+def _waits(run: Run, language: str, facts: dict[str, Any], prompts: ArtifactRef, source: str) -> bool:
+    return run.store.find(STAGE.name, _parts(language, facts, prompts, source).key) is None
 
 
 def _load(settings: TranslatorSettings, run: Run) -> "Translator":
@@ -149,15 +152,17 @@ def _said(rows: pa.Table) -> list[list[str]]:
     return [texts_in(prompt, turns) for prompt, turns in zip(rows["prompt"].to_pylist(), turns_in(rows), strict=True)]
 
 
-def _table(rows: pa.Table, done: "Sequence[Translation]", language: str, facts: dict[str, Any]) -> pa.Table:
+def _table(
+    rows: pa.Table, done: "Sequence[Translation]", language: str, facts: dict[str, Any], source: str
+) -> pa.Table:
     made = made_by(facts)
     each = iter(done)
     parts = [[next(each) for _ in said] for said in _said(rows)]
     texts = zip(rows["prompt"].to_pylist(), map(as_one, parts), strict=True)
-    translated = [row_of(text, item, source=ENGLISH, target=language) | made for text, item in texts]
+    translated = [row_of(text, item, source=source, target=language) | made for text, item in texts]
     table = pa.Table.from_pylist(translated, SCHEMA).add_column(0, "id", rows["id"])
-    source = turns_in(rows)
-    if not any(source):
+    before = turns_in(rows)
+    if not any(before):
         return table
-    told = [retold(turns, (part.text for part in said[:-1])) for turns, said in zip(source, parts, strict=True)]
-    return with_turns(table.append_column(SOURCE_TURNS, pa.array(source, pa.string())), told)
+    told = [retold(turns, (part.text for part in said[:-1])) for turns, said in zip(before, parts, strict=True)]
+    return with_turns(table.append_column(SOURCE_TURNS, pa.array(before, pa.string())), told)

@@ -18,7 +18,6 @@ from mlc.editing.solve import EditStatistics
 from mlc.editing.units import UnitStatistics
 from mlc.errors import UserError
 from mlc.evaluation.parallel import ParallelPrompts
-from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import module_inputs
@@ -45,7 +44,7 @@ def check_prompts(prompts: ParallelPrompts, settings: EditSettings) -> None:
     Raises:
         UserError: A class is empty, a language has no parallel prompts, or there are fewer pairs than the rank.
     """
-    if len(prompts.languages) < 2 or prompts.languages[0] != ENGLISH:
+    if len(prompts.languages) < 2:
         raise UserError(
             f"The prompts are in {', '.join(prompts.languages) or 'no language'}: an edit needs English and another "
             "language; add a column for each."
@@ -125,7 +124,7 @@ def collect_statistics(
             stop_if(should_stop)
             with _without(applied if harmful else ()):
                 english = reader.read(prompts, rows, 0)
-            _add_units(found, mlps, ENGLISH, english, harmful=harmful)
+            _add_units(found, mlps, prompts.languages[0], english, harmful=harmful)
             if not harmful:
                 _add_protected(found, english)
             elif settings.protect_english:

@@ -28,12 +28,13 @@ from mlc.evaluation.metrics import (
     scored_prompts,
     wilson,
 )
-from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.evaluation.results import Estimate, EvaluationResult, anchor_of
 from mlc.evaluation.settings import RESAMPLES
-from mlc.languages import ENGLISH
+from mlc.languages import ENGLISH, resolve_language
 
 Run = tuple[str, int | None]
 Group = Literal["english", "other", "trained", "unseen"]
+"""``english`` is the anchor language, whichever it is."""
 
 TABLE_METRICS: tuple[Metric, ...] = (
     "auroc",
@@ -109,6 +110,8 @@ class Evaluations:
                     f"Two results are given for {summary.model}, seed {summary.seed}, {summary.language}: keep one."
                 )
             languages[summary.language] = scored_prompts(result.rows, summary.threshold)
+        self.anchor = anchor_of(results)
+        """NLLB code of the language that thresholds were set in."""
         self._names = labels
         self._resamples = resamples
         self._counts: dict[tuple[str, ...], Floats] = {}
@@ -179,12 +182,18 @@ class Evaluations:
         after: list[Run] = [(candidate, seed) for _, seed in pairs]
         runs = list(dict.fromkeys(before + after))
         if languages == "other":
-            languages = [code for code in _common_languages([self._prompts[run] for run in runs]) if code != ENGLISH]
+            languages = [
+                code for code in _common_languages([self._prompts[run] for run in runs]) if code != self.anchor
+            ]
             if not languages:
-                raise UserError(f"{baseline} and {candidate} were not both evaluated in a language other than English.")
+                name = resolve_language(self.anchor).english_name
+                raise UserError(f"{baseline} and {candidate} were not both evaluated in a language other than {name}.")
         chosen = self._check_languages(languages, runs)
-        if metric == "matched_cosine" and ENGLISH in chosen:
-            raise UserError("matched_cosine compares a language with English; leave eng_Latn out of the languages.")
+        if metric == "matched_cosine" and self.anchor in chosen:
+            name = resolve_language(self.anchor).english_name
+            raise UserError(
+                f"matched_cosine compares a language with {name}; leave {self.anchor} out of the languages."
+            )
         draws, n = self._measure(runs, chosen, metric)
         position = {run: index for index, run in enumerate(runs)}
         # [pairs, 1 + R]
@@ -337,7 +346,7 @@ def model_table(
 
 def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] | None = None) -> list[ModelRow]:
     """Does what :func:`model_table` does, for evaluations at hand."""
-    groups = group_languages(evaluations.languages(), trained_languages)
+    groups = group_languages(evaluations.languages(), trained_languages, evaluations.anchor)
     return [
         ModelRow(
             model=model,
@@ -355,12 +364,12 @@ def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] |
 
 
 def group_languages(
-    languages: Collection[str], trained_languages: Collection[str] | None
+    languages: Collection[str], trained_languages: Collection[str] | None, anchor: str = ENGLISH
 ) -> dict[Group, tuple[str, ...]]:
-    """Splits languages into English, the others, and of these the trained and the unseen ones; no group is empty."""
-    other = tuple(sorted(code for code in languages if code != ENGLISH))
+    """Splits languages into the anchor, the others, and of these the trained and unseen ones; no group is empty."""
+    other = tuple(sorted(code for code in languages if code != anchor))
     groups: dict[Group, tuple[str, ...]] = {
-        "english": tuple(code for code in languages if code == ENGLISH),
+        "english": tuple(code for code in languages if code == anchor),
         "other": other,
     }
     if trained_languages is not None:

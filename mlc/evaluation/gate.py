@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from mlc.evaluation.results import EvaluationResult
-from mlc.languages import ENGLISH
+from mlc.evaluation.results import EvaluationResult, anchor_of
+from mlc.languages import resolve_language
 from mlc.settings import Settings
 
 
@@ -89,8 +89,9 @@ def decide_gate(
             not asked for, and English is compared with the unaligned model.
         base: Name of the unaligned model.
     """
-    others = sorted({result.summary.language for result in results} - {ENGLISH})
-    languages = [ENGLISH, *others]
+    anchor = anchor_of(results)
+    others = sorted({result.summary.language for result in results} - {anchor})
+    languages = [anchor, *others]
 
     def figure(model: str, language: str, name: str) -> float:
         values = [
@@ -126,8 +127,8 @@ def decide_gate(
             "other languages",
         ),
         Check(
-            "AUROC loss in English",
-            figure(baseline, ENGLISH, "auroc") - figure(candidate, ENGLISH, "auroc"),
+            f"AUROC loss in {resolve_language(anchor).english_name}",
+            figure(baseline, anchor, "auroc") - figure(candidate, anchor, "auroc"),
             settings.max_english_auroc_loss,
             False,
             f"against {baseline}",

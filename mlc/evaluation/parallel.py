@@ -41,7 +41,7 @@ class ParallelPrompts:
     labels: tuple[str | None, ...]
     """[N] ``harmful``, ``harmless`` or None."""
     languages: tuple[str, ...]
-    """[L] NLLB codes, English first."""
+    """[L] NLLB codes, English first, or another anchor."""
     texts: tuple[tuple[Prompt | None, ...], ...]
     """[N][L]; None where a translation is missing, never in English."""
     left_out: Mapping[str, int]
@@ -130,10 +130,12 @@ def named_parallel(
 
 
 def one_language(prompts: ParallelPrompts, language: str) -> ParallelPrompts:
-    """The prompts in English and one other language."""
+    """The prompts in the first and one other language."""
     column = prompts.languages.index(language)
     return replace(
-        prompts, languages=(ENGLISH, language), texts=tuple((texts[0], texts[column]) for texts in prompts.texts)
+        prompts,
+        languages=(prompts.languages[0], language),
+        texts=tuple((texts[0], texts[column]) for texts in prompts.texts),
     )
 
 

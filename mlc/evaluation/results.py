@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.languages import ENGLISH
 from mlc.store.plain import without_nan
 
 ROWS_FILE = "rows.parquet"
@@ -99,6 +100,12 @@ class EvaluationResult:
 def read_evaluations(folders: Iterable[Path]) -> list[EvaluationResult]:
     """Reads what several evaluations wrote."""
     return [EvaluationResult.read(folder) for folder in folders]
+
+
+def anchor_of(results: Iterable[EvaluationResult]) -> str:
+    """NLLB code of the language that thresholds were set in: the one whose validation prompts were scored."""
+    found = {result.summary.language for result in results if "validation" in result.rows["split"].unique().to_pylist()}
+    return found.pop() if len(found) == 1 else ENGLISH
 
 
 def _estimate(stored: dict[str, Any]) -> Estimate:

@@ -110,13 +110,14 @@ def _balanced(labels: Sequence[str], limit: int | None) -> list[int]:
     return sorted([*fewer, *groups[1][: limit - len(fewer)]])
 
 
-def reference_languages(folder: Path | None, wanted: Collection[str] = ()) -> frozenset[str]:
+def reference_languages(folder: Path | None, wanted: Collection[str] = (), *, anchor: str = ENGLISH) -> frozenset[str]:
     """The languages for which a folder of references holds a translation of every split; none without a folder.
 
     Args:
         folder: Has one table a split, ``validation`` and ``test``, in any format: ``id`` and a column for each
             language, named by its NLLB code or by a tag such as ``es`` or ``es-419``.
         wanted: NLLB codes that must not be in one split alone.
+        anchor: NLLB code of the prompts' own language.
 
     Returns:
         NLLB codes.
@@ -126,7 +127,7 @@ def reference_languages(folder: Path | None, wanted: Collection[str] = ()) -> fr
     """
     if folder is None:
         return frozenset()
-    found = {split: frozenset(_language_columns(_reference_file(folder, split))) - {ENGLISH} for split in SPLITS}
+    found = {split: frozenset(_language_columns(_reference_file(folder, split), anchor)) - {anchor} for split in SPLITS}
     for code in sorted(wanted):
         splits = [split for split in SPLITS if code in found[split]]
         if len(splits) == 1:
@@ -155,7 +156,7 @@ def _reference_file(folder: Path, split: str) -> TableFile:
     return TableFile(files[0], formats=TABLE_ENDINGS, what="file of references")
 
 
-def _language_columns(file: TableFile) -> dict[str, str]:
+def _language_columns(file: TableFile, anchor: str) -> dict[str, str]:
     """Columns of a file of references by NLLB code."""
     columns: dict[str, str] = {}
     for name in file.columns:
@@ -174,7 +175,7 @@ def _language_columns(file: TableFile) -> dict[str, str]:
                 "one."
             )
         columns[code] = name
-    if not columns.keys() - {ENGLISH}:
+    if not columns.keys() - {anchor}:
         raise UserError(
             f"The {file.what} {file.location!r} names no language ({columns_in_words(file.columns)}): call the columns "
             "by codes such as spa_Latn or es, or set evaluation.references to null for machine translation."
@@ -182,13 +183,14 @@ def _language_columns(file: TableFile) -> dict[str, str]:
     return columns
 
 
-def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
+def read_references(suite: pa.Table, folder: Path, language: str, *, anchor: str = ENGLISH) -> pa.Table:
     """The suite with its prompts in another language.
 
     Args:
         suite: From :func:`read_suite`.
         folder: Folder of references, see :func:`reference_languages`.
         language: NLLB code.
+        anchor: NLLB code of the prompts' own language.
 
     Raises:
         UserError: A prompt has no translation.
@@ -197,7 +199,7 @@ def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
     texts: dict[str, str] = {}
     for split in SPLITS:
         file = _reference_file(folder, split)
-        columns = _language_columns(file)
+        columns = _language_columns(file, anchor)
         if language not in columns:
             raise UserError(
                 f"The {file.what} {file.location!r} has no column {language!r} ({columns_in_words(file.columns)}): add "

@@ -180,14 +180,16 @@ def left_out_table(left_out: Sequence[tuple[str, LeftOut]]) -> Table | None:
 
 
 def search_table(
-    searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]], labels: Mapping[str, str]
+    searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]],
+    labels: Mapping[str, str],
+    anchor: str = ENGLISH,
 ) -> Table | None:
     """Every trial of every search, the winner marked; None where nothing was searched."""
     if not searches:
         return None
     names = ("layers", "gamma", "ridge", "rank")
     figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
-    english = {"AUROC, English": "auroc", "Bits, English": "bits"}
+    own = {f"AUROC, {language_name(anchor)}": "auroc", f"Bits, {language_name(anchor)}": "bits"}
     blocks = []
     several = len({model for model, _, _ in searches}) > 1
     for (model, seed, code), rows in sorted(searches.items(), key=_search_order):
@@ -195,13 +197,13 @@ def search_table(
         for row in rows:
             cells = [Cell(setting(row.get(name)) if name in row else "") for name in names]
             cells += [Cell(number(row[f"{figure}.{code}"])) for figure in figures.values()]
-            cells += [Cell(number(row[f"{figure}.{ENGLISH}"])) for figure in english.values()]
+            cells += [Cell(number(row[f"{figure}.{anchor}"])) for figure in own.values()]
             cells.append(Cell("best" if row["best"] else row["broken"]))
             lines.append(Line(row["trial"], tuple(cells)))
         title = [language_name(code), *([labels.get(model, model)] if several else [])]
         title += [] if seed is None else [f"seed {seed}"]
         blocks.append(Block(" · ".join(title), tuple(lines)))
-    columns = (*names, *figures, *english, "")
+    columns = (*names, *figures, *own, "")
     return Table(tuple(Cell(column) for column in columns), tuple(blocks))
 
 
@@ -224,7 +226,7 @@ def mean_over_seeds(
 
 def _group_title(group: Group, languages: Sequence[str]) -> str:
     titles = {
-        "english": "English",
+        "english": ", ".join(map(language_name, languages)),
         "other": f"Mean of {count(len(languages), 'other language')}",
         "trained": f"Of these, {count(len(languages), 'trained language')}",
         "unseen": f"Of these, {count(len(languages), 'unseen language')}",

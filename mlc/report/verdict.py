@@ -7,8 +7,7 @@ from typing import Literal
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
-from mlc.languages import ENGLISH
-from mlc.report.wording import count, difference, direction
+from mlc.report.wording import count, difference, direction, language_name
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("over-refusal", "over_refusal"),
@@ -28,12 +27,12 @@ class Verdict:
 
 
 def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
-    """The languages that the verdict is about, and how to say it: the others, or English where it is alone."""
+    """The languages that the verdict is about, and how to say it: the others, or the anchor where it is alone."""
     languages = evaluations.languages()
-    other = tuple(code for code in languages if code != ENGLISH)
+    other = tuple(code for code in languages if code != evaluations.anchor)
     if other:
         return other, f"in {count(len(other), 'other language')}"
-    return languages, "in English, the only language"
+    return languages, f"in {language_name(evaluations.anchor)}, the only language"
 
 
 def verdict(evaluations: Evaluations, pair: tuple[str, str] | None) -> Verdict:
@@ -82,8 +81,9 @@ def _beside(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[st
         return evaluations.compare(baseline=baseline, candidate=candidate, languages=chosen, metric=metric)
 
     parts = [(name, changed(languages, metric)) for name, metric in _BESIDE]
-    if ENGLISH in evaluations.languages() and languages != (ENGLISH,):
-        parts.append(("AUROC in English", changed((ENGLISH,), "auroc")))
+    anchor = evaluations.anchor
+    if anchor in evaluations.languages() and languages != (anchor,):
+        parts.append((f"AUROC in {language_name(anchor)}", changed((anchor,), "auroc")))
     told = [f"{name} {difference(change)}" for name, change in parts if not math.isnan(change.value)]
     names = f"{evaluations.label(candidate)} minus {evaluations.label(baseline)}"
     return f"Beside it, {names}: {', '.join(told)}." if told else ""

@@ -56,6 +56,7 @@ INCLUDED: dict[str, Any] = {
     "prompts.path": "shipped:quickstart/validation.jsonl",
     "prompts.columns": {"prompt": "prompt"},
     "prompts.labels": {"harmful": "harmful"},
+    "anchor_language": "de",
     "languages": ["es"],
     "seeds": [1],
     "models": ["english-only"],
@@ -96,6 +97,7 @@ INCLUDED: dict[str, Any] = {
 WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
+    "anchor_language": {"evaluation.refusal_openings": ["Nein"], "evaluation.compliance_openings": ["Gern"]},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     **{
