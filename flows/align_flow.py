@@ -16,7 +16,6 @@ from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
-from mlc.languages import ENGLISH
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
@@ -101,7 +100,7 @@ class TrainingData:
     """What methods make their models of."""
 
     prompts: Future
-    """English prompts with their answers."""
+    """Prompts with their answers, in the anchor language."""
     verdicts: Mapping[str, Future]
     """Their translations by language, with the filter's verdicts; none if no method needs them."""
     joined: Future | None
@@ -109,13 +108,14 @@ class TrainingData:
 
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
-    """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
+    """Prompts in one language in, a registered, judged multilingual model out: the report and the gate's decision."""
     licences = require_licences(config)
     translated = translated_languages(config)
-    require_translatable(config.translator.first, translated)
+    anchor = config.anchor_language
+    require_translatable(config.translator.first, (anchor, *translated) if translated else ())
     for language in translated:
         for _, fallback in config.translator.after_it(language):
-            require_translatable(fallback, (language,))
+            require_translatable(fallback, (anchor, language))
     policy = Model(BASE, None, config.policy, config.policy.device)
     tell_where(run, config)
     require_policy(run, policy)
@@ -124,7 +124,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         require_teacher(run, policy, config.align.teacher)
     given = ingest.submit(run, config.prompts)
     check_prompts(run, config, given.result())
-    suite = ingest_suite.submit(run, config.evaluation, ENGLISH)
+    suite = ingest_suite.submit(run, config.evaluation, anchor, anchor)
     overlap = separate.submit(run, given, suite, config.prompts)
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
@@ -152,7 +152,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     compared = {**results, **evaluate_champion(run, config, champion, held_out)}
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
-    read = {"prompts": given, "held-out prompts": held_out[ENGLISH].suite, "overlap": overlap}
+    read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
     read |= {"training set": data.joined} if data.joined else {}
     facts = report_facts(config, champion, kept, licences)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
@@ -213,7 +213,7 @@ def edit_all(
     held_out: Mapping[str, HeldOut],
 ) -> list[Model]:
     """The models that a method edits: of each start one delta a language, merged into it."""
-    plan = EditPlan(config.edit, config.evaluation)
+    plan = EditPlan(config.edit, config.evaluation, config.anchor_language)
     models = []
     for start in starts:
         model = replace(start, method=method.name)
@@ -231,16 +231,16 @@ MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit
 """How the models of a method come about, by its recipe."""
 
 
-def ingest_held_out(run: Run, config: PipelineConfig, english: Future) -> dict[str, HeldOut]:
+def ingest_held_out(run: Run, config: PipelineConfig, suite: Future) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
-    references = human_references(config)
+    references, anchor = human_references(config), config.anchor_language
     human = tuple(language for language in config.languages if language in references)
     machine = tuple(language for language in config.languages if language not in references)
-    texts = {language: ingest_suite.submit(run, config.evaluation, language) for language in human}
-    translations = translate_all(run, config, english, machine, subject="held-out")
+    texts = {language: ingest_suite.submit(run, config.evaluation, language, anchor) for language in human}
+    translations = translate_all(run, config, suite, machine, subject="held-out")
     texts |= {language: fill_gaps(run, config, language, future) for language, future in translations.items()}
-    held_out = {ENGLISH: HeldOut(english, english)}
-    return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
+    held_out = {anchor: HeldOut(suite, suite)}
+    return held_out | {language: HeldOut(suite, texts[language]) for language in config.languages}
 
 
 def translated_languages(config: PipelineConfig) -> tuple[str, ...]:
@@ -254,7 +254,8 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
     parallel = config.prompts.parallel
     machine = tuple(language for language in config.languages if language not in parallel)
     found = translate_all(run, config, prompts, machine) | {
-        language: take_parallel.submit(run, prompts, language, location) for language, location in parallel.items()
+        language: take_parallel.submit(run, prompts, language, location, config.anchor_language)
+        for language, location in parallel.items()
     }
     return {language: found[language] for language in config.languages}
 
@@ -264,7 +265,15 @@ def translate_all(
 ) -> dict[str, Future]:
     """One translation a language; whichever comes first reads the prompts for all of them."""
     return {
-        language: translate.submit(run, prompts, language, config.translator.first, subject=subject, together=languages)
+        language: translate.submit(
+            run,
+            prompts,
+            language,
+            config.translator.first,
+            subject=subject,
+            together=languages,
+            source=config.anchor_language,
+        )
         for language in languages
     }
 
@@ -273,7 +282,9 @@ def fill_gaps(run: Run, config: PipelineConfig, language: str, translations: Fut
     """Held-out prompts that a translator refused, by the fallbacks for the language."""
     for number, fallback in config.translator.after_it(language):
         subject = f"held-out fallback {number}"
-        translations = retranslate.submit(run, translations, language, fallback, number, subject)
+        translations = retranslate.submit(
+            run, translations, language, fallback, number, subject, config.anchor_language
+        )
     return translations
 
 
@@ -286,7 +297,9 @@ def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future
     if not config.quality.model_signals:
         return signals
     return {
-        language: measure_model_signals.submit(run, future, language, config.quality, config.translator.first)
+        language: measure_model_signals.submit(
+            run, future, language, config.quality, config.translator.first, source=config.anchor_language
+        )
         for language, future in signals.items()
     }
 
@@ -295,7 +308,12 @@ def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) 
     """One verdict on every translation."""
     return {
         language: filter_translations.submit(
-            run, future, language, config.quality, last=not config.translator.after_it(language)
+            run,
+            future,
+            language,
+            config.quality,
+            last=not config.translator.after_it(language),
+            source=config.anchor_language,
         )
         for language, future in signals.items()
     }
@@ -303,16 +321,16 @@ def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) 
 
 def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) -> dict[str, Future]:
     """The verdicts after the fallbacks: each is asked for what has no translation yet that the filter keeps."""
-    better = dict(verdicts)
+    better, anchor = dict(verdicts), config.anchor_language
     for language in verdicts:
         chain = config.translator.after_it(language)
         for number, fallback in chain:
             subject = f"fallback {number}"
-            again = retranslate.submit(run, better[language], language, fallback, number, subject)
+            again = retranslate.submit(run, better[language], language, fallback, number, subject, anchor)
             signals = measure_signals.submit(run, again, language, config.quality, subject=subject)
             if config.quality.model_signals:
                 signals = measure_model_signals.submit(
-                    run, signals, language, config.quality, config.translator.first, subject=subject
+                    run, signals, language, config.quality, config.translator.first, subject=subject, source=anchor
                 )
             better[language] = filter_translations.submit(
                 run,
@@ -322,6 +340,7 @@ def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) 
                 earlier=better[language],
                 number=number,
                 last=number == chain[-1][0],
+                source=anchor,
             )
     return better
 
@@ -330,7 +349,7 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     """The training set over all languages, where any method needs translations."""
     if not verdicts:
         return None
-    joined = build_dataset.submit(run, prompts, verdicts, config.dataset)
+    joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
 
@@ -338,15 +357,15 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
 def evaluate_everywhere(
     run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut]
 ) -> dict[str, Future]:
-    """One evaluation a language: the model generates, the judges judge. English sets the threshold for the others."""
+    """One evaluation a language: the model generates, judges judge. The anchor sets the threshold for the others."""
     subject = model.method if model.seed is None else f"{model.method} {model.seed}"
-    settings = config.evaluation
+    settings, anchor = config.evaluation, config.anchor_language
     generated = {
         language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
     }
     return {
         f"{subject} {language}": evaluate.submit(
-            run, model, language, own, None if language == ENGLISH else generated[ENGLISH], settings
+            run, model, language, own, None if language == anchor else generated[anchor], settings, anchor
         )
         for language, own in generated.items()
     }
@@ -379,7 +398,9 @@ def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:
 def human_references(config: PipelineConfig) -> frozenset[str]:
     """Languages whose held-out prompts have human translations."""
     folder = config.evaluation.references
-    return reference_languages(resolve_path(folder, Path.cwd()) if folder else None, config.languages)
+    return reference_languages(
+        resolve_path(folder, Path.cwd()) if folder else None, config.languages, anchor=config.anchor_language
+    )
 
 
 def kept_in(run: Run) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mlc.choices import words_of
 from mlc.errors import UserError
@@ -41,6 +41,8 @@ from tasks.runtime.settings import (
 
 SHIPPED_CONFIGS = Path(__file__).with_name("configs")
 DEFAULT_WORKSPACE = "workspace"
+OPENINGS = ("refusal_openings", "compliance_openings")
+"""Settings, of the evaluation and of terms, that are texts in the anchor language."""
 
 
 class PipelineConfig(Settings):
@@ -58,7 +60,11 @@ class PipelineConfig(Settings):
     """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
     takes the memory for its libraries. Changes no result."""
     prompts: PromptSettings
-    """English training prompts."""
+    """Training prompts, in the anchor language."""
+    anchor_language: str = ENGLISH
+    """Language of the training prompts, their answers and the held-out prompts; the threshold is set in it, and the
+    states of translations are drawn to those of its prompts. The paper's is English; where settings, files and names of
+    methods say English, this one is meant."""
     languages: tuple[str, ...] = Field(min_length=1)
     """Languages to translate into and to align; names, tags or NLLB codes."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -86,8 +92,34 @@ class PipelineConfig(Settings):
 
     @field_validator("languages", mode="after")
     @classmethod
-    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
-        return resolve_languages(languages)
+    def _codes(cls, languages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return resolve_languages(languages, info.data.get("anchor_language", ENGLISH))
+
+    @field_validator("anchor_language", mode="after")
+    @classmethod
+    def _code(cls, language: str) -> str:
+        return resolve_language(language).code
+
+    @model_validator(mode="after")
+    def _openings_are_in_the_anchor_language(self) -> "PipelineConfig":
+        if self.anchor_language == ENGLISH:
+            return self
+        read: dict[str, Settings] = {"evaluation": self.evaluation}
+        for method in in_order(self.models):
+            terms = method.alignment(self.align).terms.active if method.recipe == "train" else {}
+            read |= {f"align.{name}": term for name, term in terms.items() if isinstance(term, OpeningSettings)}
+        missing = [
+            f"{section}.{name}"
+            for section, settings in read.items()
+            for name in OPENINGS
+            if getattr(settings, name) == type(settings).model_fields[name].default
+        ]
+        if missing:
+            raise UserError(
+                f"The answers that are trained are in {self.anchor_language}, and the openings that refusals are told "
+                f"by are English: set {' and '.join(missing)} in that language."
+            )
+        return self
 
     @field_validator("storage", mode="after")
     @classmethod
@@ -173,7 +205,7 @@ class PipelineConfig(Settings):
         for name, term in vars(self.align.terms).items():
             weights = {resolve_language(given).code: each for given, each in (term.language_weights or {}).items()}
             for code in weights:
-                if code not in (ENGLISH, *self.languages):
+                if code not in (self.anchor_language, *self.languages):
                     raise UserError(
                         f"The language {code} has a weight in align.{name}.language_weights but is not trained: add it "
                         "to languages, or take its weight out."
@@ -243,6 +275,7 @@ class PipelineConfig(Settings):
                 f"fallback {number}": _model_name(fallback.model)
                 for number, fallback in enumerate(self.translator.fallbacks, start=1)
             },
+            **({"anchor language": self.anchor_language} if self.anchor_language != ENGLISH else {}),
             "languages": ", ".join(self.languages),
             **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
             "models": ", ".join(method.name for method in self.methods),
@@ -263,9 +296,10 @@ class PipelineConfig(Settings):
         return told
 
     def _alignment_in_words(self) -> dict[str, str]:
+        anchor = resolve_language(self.anchor_language).english_name
         return {
             "seeds": ", ".join(map(str, self.seeds)),
-            "English loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
+            f"{anchor} loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
             f"learning rate {self.align.learning_rate:g}",
         }
 

@@ -115,15 +115,18 @@ def looks_like_a_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
-def resolve_languages(texts: Iterable[str]) -> tuple[str, ...]:
+def resolve_languages(texts: Iterable[str], source: str = ENGLISH) -> tuple[str, ...]:
     """Turns names of target languages into distinct NLLB codes, sorted.
 
-    English is the source language of the pipeline, so it is refused as a target.
+    Args:
+        texts: Names, tags or codes.
+        source: NLLB code of the language that is translated from, which is refused as a target.
 
     Raises:
-        UserError: A name is unknown or ambiguous, or is English.
+        UserError: A name is unknown or ambiguous, or is the source language.
     """
     codes = {resolve_language(text).code for text in texts}
-    if ENGLISH in codes:
-        raise UserError("English (eng_Latn) is the source language; name only the languages to translate into.")
+    if source in codes:
+        name = resolve_language(source).english_name
+        raise UserError(f"{name} ({source}) is the source language; name only the languages to translate into.")
     return tuple(sorted(codes))

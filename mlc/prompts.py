@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlc.errors import UserError
+from mlc.shapes.history import TURNS, with_turns
 from mlc.shapes.labels import LABELS, Labels
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.tables import TABLE_ENDINGS, Row, TableFile, plain_text
@@ -41,8 +42,9 @@ def read_prompts(
     """Reads prompts from a table in any format, with the columns of any known shape.
 
     A missing column ``id`` becomes the row number. Rows that cannot be read, rows without usable text in a required
-    column, with a repeated id, or with a ``label`` that is not known are set aside. So is a conversation that is more
-    than one prompt and one answer.
+    column, with a repeated id, or with a ``label`` that is not known are set aside. So is a conversation in which a
+    person and an assistant do not take turns. The last user turn is the prompt; a system prompt and the turns before
+    it become the column ``turns``, see :mod:`mlc.shapes.history`.
 
     Args:
         location: The table; see :func:`mlc.tables.find_place`.
@@ -90,6 +92,7 @@ class _Rows:
         named |= dict.fromkeys(role for role in self._roles if role not in named)
         self.names = tuple(named) if "id" in named else ("id", *named)
         self._waiting: list[dict[str, str | None]] = []
+        self._turns: list[str | None] = []
         self._chunks: list[pa.Table] = []
         self._seen: set[str] = set()
 
@@ -103,11 +106,15 @@ class _Rows:
             if self._numbered:
                 values["id"] = str(row.number)
             problem = self._problem(values, problems)
+        turns = None
+        if problem is None:
+            turns, problem = self._reading.history(row)
         if problem is not None:
             self.rejected.append((row.number, problem))
             return
         self._seen.add(str(values["id"]))
         self._waiting.append(values)
+        self._turns.append(turns)
         self.count += 1
         if len(self._waiting) == CHUNK_ROWS:
             self._flush()
@@ -115,7 +122,10 @@ class _Rows:
     def table(self) -> pa.Table:
         """The rows that were taken."""
         self._flush()
-        return pa.concat_tables(self._chunks)
+        rows = pa.concat_tables(self._chunks)
+        if any(self._turns) and TURNS in rows.column_names:
+            rows = rows.rename_columns({TURNS: f"file_{TURNS}"})
+        return with_turns(rows, self._turns) if any(self._turns) else rows
 
     def set_aside(self) -> pa.Table:
         """Numbers and reasons of the others."""

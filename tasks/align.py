@@ -11,12 +11,13 @@ from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
 from mlc.left_out import LeftOut, read_left_out, require_few, told
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
+from mlc.shapes.history import TURNS, VARIANT_TURNS, conversation
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
-from tasks.runtime.policies import source_of
+from tasks.runtime.policies import SYSTEM_MOVED, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
@@ -74,6 +75,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
             import torch
 
             from mlc.models.loading import load_policy, save_policy
+            from mlc.models.prompts import moves_system
             from mlc.training.align import LOG_FILE, align
 
             # Training needs the memory for itself.
@@ -82,6 +84,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                 _start(run, warm) or source, dtype=getattr(torch, settings.training_dtype), device=model.device
             )
             moved = run.display.bar(f"align · {model.label}", settings.steps)
+            if moves_system(trained.tokenizer, [conversation(row["prompt"], row.get(TURNS)) for row in rows]):
+                run.display.note(SYSTEM_MOVED)
             scratch = draft.path / "trainer"
             scratch.mkdir()
             try:
@@ -132,4 +136,4 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
         return [dict(row) for row in load_from_disk(folder / DATASET_FOLDER)]
     rows: list[dict[str, Any]] = pq.read_table(folder / PROMPTS_FILE).to_pylist()
-    return [{**row, "variants": [row["prompt"]], "mask": [True]} for row in rows]
+    return [{**row, "variants": [row["prompt"]], VARIANT_TURNS: [row.get(TURNS)], "mask": [True]} for row in rows]

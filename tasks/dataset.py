@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, told
+from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
@@ -18,26 +19,32 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 STAGE = Stage("dataset", version=2, module=__name__, libraries=("datasets", "pyarrow"))
 
 COLUMNS = ["id", "translation", "quality", "keep"]
-Kept = tuple[str, float]
-"""A translation and its quality."""
+Kept = tuple[str, float, str | None]
+"""A translation, its quality, and what was said before it."""
 
 
 @stage_task("dataset", "dataset")
 def build_dataset(
-    run: Run, prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], settings: DatasetSettings
+    run: Run,
+    prompts: ArtifactRef,
+    verdicts: Mapping[str, ArtifactRef],
+    settings: DatasetSettings,
+    anchor: str = ENGLISH,
 ) -> ArtifactRef:
     """Joins the languages.
 
     Returns:
         The folder ``dataset``, which ``datasets.load_from_disk`` opens: the columns of the prompts, ``languages``
-        (English first), ``variants`` (the prompt in each of them, empty where it is missing), ``mask`` (True where
-        it is there), and with ``quality_weights`` also ``variant_weights`` (the quality of each, 1 for English and 0
+        (the anchor first), ``variants`` (the prompt in each of them, empty where it is missing), ``mask`` (True where
+        it is there), with prompts that have earlier turns also ``variant_turns`` (those in each language), and with
+        ``quality_weights`` also ``variant_weights`` (the quality of each, 1 for the anchor and 0
         where it is missing).
 
     Raises:
         UserError: ``min_languages`` leaves no prompt.
     """
-    parts = STAGE.parts({"dataset": settings.model_dump(mode="json")}, {"prompts": prompts, **verdicts})
+    facts = {"dataset": settings.model_dump(mode="json"), **({} if anchor == ENGLISH else {"anchor": anchor})}
+    parts = STAGE.parts(facts, {"prompts": prompts, **verdicts})
 
     def write(draft: Draft) -> None:
         from datasets import Dataset
@@ -45,10 +52,10 @@ def build_dataset(
         store = run.store
         rows = pq.read_table(store.folder(prompts) / PROMPTS_FILE).to_pylist()
         kept = {
-            language: _kept(pq.read_table(store.folder(ref) / VERDICTS_FILE, columns=COLUMNS))
+            language: _kept(pq.read_table(store.folder(ref) / VERDICTS_FILE))
             for language, ref in sorted(verdicts.items())
         }
-        joined = [_join(row, kept, weighted=settings.quality_weights) for row in rows]
+        joined = [_join(row, kept, anchor, weighted=settings.quality_weights) for row in rows]
         usable = [row for row in joined if sum(row["mask"]) - 1 >= settings.min_languages]
         if not usable:
             raise UserError(
@@ -59,7 +66,7 @@ def build_dataset(
         Dataset(pa.Table.from_pylist(usable), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
         draft.rows = len(usable)
         left_out = _left_out(joined, usable, list(kept), settings)
-        draft.facts |= {"left_out": told(left_out), "languages": [ENGLISH, *kept]}
+        draft.facts |= {"left_out": told(left_out), "languages": [anchor, *kept]}
         for count in left_out:
             if count.rows:
                 run.display.note(f"training set: {count.sentence}.")
@@ -68,7 +75,9 @@ def build_dataset(
 
 
 def _kept(verdicts: pa.Table) -> dict[str, Kept]:
-    return {row["id"]: (row["translation"], row["quality"]) for row in verdicts.to_pylist() if row["keep"]}
+    wanted = verdicts.select([*COLUMNS, *(name for name in (TURNS,) if name in verdicts.column_names)])
+    rows = [row for row in wanted.to_pylist() if row["keep"]]
+    return {row["id"]: (row["translation"], row["quality"], row.get(TURNS)) for row in rows}
 
 
 def _left_out(
@@ -88,14 +97,18 @@ def _left_out(
     ]
 
 
-def _join(row: dict[str, Any], kept: Mapping[str, Mapping[str, Kept]], *, weighted: bool) -> dict[str, Any]:
+def _join(
+    row: dict[str, Any], kept: Mapping[str, Mapping[str, Kept]], anchor: str, *, weighted: bool
+) -> dict[str, Any]:
     found = [translations.get(row["id"]) for translations in kept.values()]
     joined = {
         **row,
-        "languages": [ENGLISH, *kept],
+        "languages": [anchor, *kept],
         "variants": [row["prompt"], *(each[0] if each else "" for each in found)],
         "mask": [True, *(each is not None for each in found)],
     }
+    if TURNS in row:
+        joined[VARIANT_TURNS] = [row[TURNS], *(each[2] if each else None for each in found)]
     if weighted:
         joined["variant_weights"] = [1.0, *(each[1] if each else 0.0 for each in found)]
     return joined

@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
+from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
     DELTA_FOLDER,
@@ -47,6 +48,8 @@ class EditPlan:
     """The edit, and what to search."""
     evaluation: EvaluationSettings
     """How a search measures."""
+    anchor: str = ENGLISH
+    """NLLB code of the language that refusal is carried from."""
 
 
 @stage_task("edit", "edit · {model.label} · {language}")
@@ -70,6 +73,7 @@ def compute_delta(
     edit = settings.edit
     inputs = {"prompts": training.prompts, "verdicts": training.verdicts}
     facts: dict[str, Any] = {"language": language, **edit.model_dump(mode="json", exclude=NOT_IN_KEY)}
+    facts |= {} if settings.anchor == ENGLISH else {"anchor": settings.anchor}
     if edit.search.wanted:
         inputs |= {"suite": held_out.suite, "texts": held_out.texts}
         scoring = settings.evaluation.model_dump(mode="json")
@@ -82,9 +86,9 @@ def compute_delta(
 
     def write(draft: Draft) -> None:
         with loaded_policy(run, model) as policy:
-            given = _training_prompts(run, training, language)
+            given = _training_prompts(run, training, (settings.anchor, language))
             if edit.search.wanted:
-                validation = _validation_prompts(run, held_out, language)
+                validation = _validation_prompts(run, held_out, (settings.anchor, language))
                 delta = _searched(run, policy, given, validation, settings, draft.path, label)
             else:
                 from mlc.editing.compute import compute_edit
@@ -139,27 +143,33 @@ def _searched(
     return EditDelta(first.shape, first.languages, {}, {"model": first.facts["model"], "settings": None})
 
 
-def _training_prompts(run: Run, training: Translated, language: str) -> "ParallelPrompts":
+def _training_prompts(run: Run, training: Translated, languages: tuple[str, str]) -> "ParallelPrompts":
     rows = pq.read_table(run.store.folder(training.prompts) / PROMPTS_FILE).to_pylist()
-    verdicts = pq.read_table(run.store.folder(training.verdicts) / VERDICTS_FILE, columns=["id", "translation", "keep"])
-    kept = {row["id"]: row["translation"] for row in verdicts.to_pylist() if row["keep"]}
-    return _parallel(rows, kept, language)
+    verdicts = pq.read_table(run.store.folder(training.verdicts) / VERDICTS_FILE).to_pylist()
+    kept = {row["id"]: (row["translation"], row.get(TURNS)) for row in verdicts if row["keep"]}
+    return _parallel(rows, kept, languages)
 
 
-def _validation_prompts(run: Run, held_out: HeldOut, language: str) -> "ParallelPrompts":
+def _validation_prompts(run: Run, held_out: HeldOut, languages: tuple[str, str]) -> "ParallelPrompts":
     rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE).to_pylist()
     wanted = [row for row in rows if row["split"] == "validation"]
-    return _parallel(wanted, held_out_texts(run.store.folder(held_out.texts)), language)
+    return _parallel(wanted, held_out_texts(run.store.folder(held_out.texts), TURNS), languages)
 
 
-def _parallel(rows: list[dict[str, Any]], translations: Mapping[str, str], language: str) -> "ParallelPrompts":
+def _parallel(
+    rows: list[dict[str, Any]], translations: Mapping[str, tuple[str, str | None]], languages: tuple[str, str]
+) -> "ParallelPrompts":
     from mlc.evaluation.parallel import ParallelPrompts
+
+    def translated(name: str) -> Prompt | None:
+        text, turns = translations.get(name, ("", None))
+        return conversation(text, turns) if text else None
 
     return ParallelPrompts(
         ids=tuple(row["id"] for row in rows),
         labels=tuple(row.get("label") for row in rows),
-        languages=(ENGLISH, language),
-        texts=tuple((row["prompt"], translations.get(row["id"]) or None) for row in rows),
+        languages=languages,
+        texts=tuple((conversation(row["prompt"], row.get(TURNS)), translated(row["id"])) for row in rows),
         left_out={},
     )
 

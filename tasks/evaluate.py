@@ -17,6 +17,7 @@ from mlc.evaluation.metrics import choose_threshold, summarise
 from mlc.evaluation.representation import PairFigures, pair_figures
 from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_SCHEMA, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
+from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
 from tasks.runtime.compute import loaded
@@ -37,6 +38,7 @@ def evaluate(
     generated: ArtifactRef,
     english: ArtifactRef | None,
     settings: EvaluationSettings,
+    anchor: str = ENGLISH,
 ) -> ArtifactRef:
     """Judges a model in a language, without the model.
 
@@ -45,8 +47,9 @@ def evaluate(
         model: The model; its weights are not read.
         language: NLLB code.
         generated: What the model did in the language, of the stage ``generate``.
-        english: What the same model did in English, which sets the threshold; None for English itself.
+        english: What the same model did in the anchor language, which sets the threshold; None for that one itself.
         settings: The evaluation.
+        anchor: NLLB code of the anchor language.
 
     Returns:
         ``rows.parquet``, ``summary.json``, ``outcomes.parquet`` (a row for each judge and answer, see
@@ -62,6 +65,7 @@ def evaluate(
         "language": language,
         "evaluation": {"resamples": settings.resamples},
         "judges": {one.label: one.key for one in chosen},
+        **({} if anchor == ENGLISH else {"anchor": anchor}),
     }
     parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(one.name) for one in chosen])
 
@@ -82,6 +86,7 @@ def evaluate(
             model=model.method,
             seed=model.seed,
             language=language,
+            anchor=anchor,
             threshold=_threshold(pq.read_table(calibration / MARGINS_FILE)),
             own_threshold=_threshold(scored),
             resamples=settings.resamples,

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_table_artifact
 
+from mlc.languages import ENGLISH
 from mlc.quality.better import better_of, wins
 from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
@@ -35,6 +36,7 @@ def filter_translations(
     earlier: ArtifactRef | None = None,
     number: int = 0,
     last: bool = True,
+    source: str = ENGLISH,
 ) -> ArtifactRef:
     """Decides about every translation of one language; changed thresholds come here and no further back.
 
@@ -47,6 +49,7 @@ def filter_translations(
             that is kept counts, and the earlier one where both are as good.
         number: Of the fallback whose translations are judged with ``earlier``.
         last: Whether no other translator is asked after this one, so that what is kept now has to suffice.
+        source: NLLB code of the prompts' language.
 
     Returns:
         ``verdicts.parquet`` (all rows with their signals, ``quality``, ``keep``, ``reason``, ``reasons``),
@@ -56,7 +59,7 @@ def filter_translations(
         UserError: So few translations are kept that training on the language makes no sense.
     """
     # Only what decides about this language: an override for another one changes nothing here.
-    own = settings.only_for(language)
+    own = settings.only_for(language, source)
     subject = f"fallback {number}" if number else None
     if not last:
         own = own.model_copy(update={"allow_low_yield": True})

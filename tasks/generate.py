@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
+from mlc.shapes.history import TURNS, Prompt, conversation, last_text
 from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
@@ -22,9 +23,9 @@ from tasks.runtime.artifacts import (
     held_out_texts,
 )
 from tasks.runtime.models import Model
-from tasks.runtime.policies import loaded_policy, source_of
+from tasks.runtime.policies import SYSTEM_MOVED, loaded_policy, source_of
 from tasks.runtime.run import Run
-from tasks.runtime.stage import Stage, Work, produce, stage_task
+from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 if TYPE_CHECKING:
     from mlc.evaluation.engines.protocol import Completion
@@ -54,7 +55,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
     Returns:
         ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
         ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
-        prompts that were answered; never shown).
+        prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
     parts = STAGE.parts(
         {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ))},
@@ -64,14 +65,16 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
-        prompts = list(held_out_texts(run.store.folder(held_out.texts)).values())
-        if missing := require_texts(prompts, language):
+        texts = held_out_texts(run.store.folder(held_out.texts), TURNS).values()
+        prompts = [conversation(text, turns) for text, turns in texts]
+        if missing := require_texts([text for text, _ in texts], language):
             run.display.note(
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
+            _tell_of_system(run, policy, prompts)
             margins, states = _score(policy, prompts, settings, moved, run.should_stop)
             chosen = _chosen(rows, settings.answers)
             answered = run.display.bar(f"generate · {model.label} · {language}", len(chosen))
@@ -107,9 +110,17 @@ def require_texts(prompts: Sequence[str], language: str) -> int:
     return missing
 
 
+@shows
+def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
+    from mlc.models.prompts import moves_system
+
+    if moves_system(policy.tokenizer, prompts):
+        run.display.note(SYSTEM_MOVED)
+
+
 def _score(
     policy: "Policy",
-    prompts: list[str],
+    prompts: list[Prompt],
     settings: EvaluationSettings,
     moved: Callable[[int], None],
     should_stop: ShouldStop,
@@ -131,7 +142,7 @@ def _score(
 
 def _answer(
     policy: "Policy",
-    prompts: list[str],
+    prompts: list[Prompt],
     settings: EvaluationSettings,
     record: Path,
     moved: Callable[..., None],
@@ -149,11 +160,11 @@ def _answer(
     )
 
 
-def _table(rows: pa.Table, prompts: list[str], given: "list[Completion]") -> pa.Table:
+def _table(rows: pa.Table, prompts: list[Prompt], given: "list[Completion]") -> pa.Table:
     return pa.table(
         {
             **{name: rows[name] for name in ("id", "label", "kind")},
-            "prompt": pa.array(prompts, pa.string()),
+            "prompt": pa.array(map(last_text, prompts), pa.string()),
             "answer": pa.array([completion.text for completion in given], pa.string()),
             "finish": pa.array([completion.finish for completion in given], pa.string()),
             "prompt_tokens": pa.array([completion.prompt_tokens for completion in given], pa.int64()),

@@ -56,8 +56,8 @@ def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
 
 
 @stage_task("ingest", "ingest · held-out · {language}")
-def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> ArtifactRef:
-    """Reads the held-out prompts in English, or their human translations in another language.
+def ingest_suite(run: Run, settings: EvaluationSettings, language: str, anchor: str = ENGLISH) -> ArtifactRef:
+    """Reads the held-out prompts in the anchor language, or their human translations in another one.
 
     Returns:
         ``prompts.parquet`` with ``id``, ``prompt``, ``label``, ``kind``, ``split``.
@@ -65,7 +65,7 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> Artif
     validation, test = _file(settings.validation), _file(settings.test)
     inputs = {"validation": _digest(validation), "test": _digest(test)}
     references = None
-    if language != ENGLISH and settings.references is not None:
+    if language != anchor and settings.references is not None:
         references = resolve_path(settings.references, Path.cwd())
         inputs["references"] = digest_folder(references)
 
@@ -80,11 +80,11 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str) -> Artif
             on_read=files.__setitem__,
         )
         if references is not None:
-            suite = read_references(suite, references, language)
+            suite = read_references(suite, references, language, anchor=anchor)
         pq.write_table(suite, draft.path / PROMPTS_FILE)
         draft.rows = len(suite)
         # Of every language the same rows are missing.
-        left_out = [_set_aside(f"{split} set aside", file) for split, file in files.items() if language == ENGLISH]
+        left_out = [_set_aside(f"{split} set aside", file) for split, file in files.items() if language == anchor]
         draft.facts["left_out"] = told(left_out)
         for count in left_out:
             if count.rows:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlc.languages import resolve_language
+from mlc.languages import ENGLISH, resolve_language
 from mlc.quality.asking import measure_passed
 from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.estimating import QualityEstimator, estimator_identity
@@ -37,6 +37,7 @@ def measure_model_signals(
     settings: QualitySettings,
     translator: TranslatorSettings,
     subject: str | None = None,
+    source: str = ENGLISH,
 ) -> ArtifactRef:
     """Asks the translator about its translations, and those of a fallback where ``subject`` names one.
 
@@ -47,7 +48,7 @@ def measure_model_signals(
     Raises:
         UserError: A signal needs another translator.
     """
-    own = settings.only_for(language)
+    own = settings.only_for(language, source)
     facts = facts_of(translator)
     models = {"translator": facts["model"]}
     if ESTIMATE in own.model_signals:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.prompts import read_prompts
+from mlc.shapes.history import SOURCE_TURNS, speakers, turns_in, with_turns
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.tables import find_place, is_remote
@@ -20,23 +21,25 @@ from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 STAGE = Stage("parallel", version=1, module=__name__, libraries=("pyarrow",))
 MISSING = "not among the prompts of the language"
+OTHER_TURNS = "other turns before the prompt than in the language"
 GIVEN = "given"
 """Who translated, for a text that was there."""
 
 
 @stage_task("parallel", "parallel · {language}")
-def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str) -> ArtifactRef:
-    """Takes the prompts of one language that are parallel to the English ones by id.
+def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, source: str = ENGLISH) -> ArtifactRef:
+    """Takes the prompts of one language that are parallel to those of the anchor by id.
 
     Args:
         run: The run.
         prompts: Artifact with ``prompts.parquet``.
         language: NLLB code.
-        location: A table with the columns ``id`` and ``prompt``.
+        location: A table with the columns ``id`` and ``prompt``, the latter a conversation where the prompt is one.
+        source: NLLB code of the prompts' language.
 
     Returns:
-        ``translations.parquet`` as of :func:`tasks.translate.translate`, one row an English prompt; one that the table
-        has no prompt for has no translation, and ``refusal`` says so.
+        ``translations.parquet`` as of :func:`tasks.translate.translate`, one row a prompt; one that the table has no
+        prompt for, or one with other turns, has no translation, and ``refusal`` says so.
 
     Raises:
         UserError: The table cannot be read, or shares no id with the prompts.
@@ -51,37 +54,52 @@ def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str) 
         ) from None
 
     def write(draft: Draft) -> None:
-        english = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
+        asked = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
         own = read_prompts(file, required=("id", "prompt")).rows
-        texts = dict(zip(own["id"].to_pylist(), own["prompt"].to_pylist(), strict=True))
-        ids = english["id"].to_pylist()
+        said = zip(own["prompt"].to_pylist(), turns_in(own), strict=True)
+        texts = dict(zip(own["id"].to_pylist(), said, strict=True))
+        ids = asked["id"].to_pylist()
         there = [name for name in ids if name in texts]
         if ids and not there:
             raise UserError(
-                f"The prompts {location!r} share no id with the English ones: give each the id of the English prompt "
-                "that it says the same as."
+                f"The prompts {location!r} share no id with those in {source}: give each the id of the prompt that it "
+                "says the same as."
             )
+        before = turns_in(asked)
+        found = [_same_turns(texts.get(name), turns) for name, turns in zip(ids, before, strict=True)]
         rows = [
-            _row(text, texts.get(name), language, digest)
-            for name, text in zip(ids, english["prompt"].to_pylist(), strict=True)
+            _row(text, given, MISSING if name not in texts else OTHER_TURNS, (source, language), digest)
+            for name, text, (given, _) in zip(ids, asked["prompt"].to_pylist(), found, strict=True)
         ]
-        pq.write_table(
-            pa.Table.from_pylist(rows, SCHEMA).add_column(0, "id", english["id"]), draft.path / TRANSLATIONS_FILE
-        )
+        table = pa.Table.from_pylist(rows, SCHEMA).add_column(0, "id", asked["id"])
+        if any(before):
+            table = table.append_column(SOURCE_TURNS, pa.array(before, pa.string()))
+            table = with_turns(table, [turns for _, turns in found])
+        pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(rows)
+        unlike = sum(given is None for given, _ in found) - (len(ids) - len(there))
         draft.facts["parallel"] = {"missing": len(ids) - len(there), "left": len(texts) - len(there)}
+        draft.facts["parallel"] |= {"other_turns": unlike} if unlike else {}
         _tell(run, draft.facts["parallel"], len(ids), language)
 
-    parts = STAGE.parts({"language": asdict(resolve_language(language))}, {"prompts": prompts, "file": digest})
+    facts = {"language": asdict(resolve_language(language)), **({} if source == ENGLISH else {"source": source})}
+    parts = STAGE.parts(facts, {"prompts": prompts, "file": digest})
     return produce(run, STAGE, parts, write, language=language, work=Work(prompts.rows))
 
 
-def _row(source: str, text: str | None, language: str, digest: str) -> dict[str, object]:
+def _same_turns(given: tuple[str, str | None] | None, before: str | None) -> tuple[str | None, str | None]:
+    """A prompt of the language and what was said before it; nothing, if other speakers spoke before it."""
+    if given is None or speakers(given[1]) != speakers(before):
+        return None, None
+    return given
+
+
+def _row(asked: str, text: str | None, problem: str, languages: tuple[str, str], digest: str) -> dict[str, object]:
     return {
-        "source": source,
+        "source": asked,
         "translation": text or "",
-        "source_language": ENGLISH,
-        "target_language": language,
+        "source_language": languages[0],
+        "target_language": languages[1],
         "logprob": None,
         "finished": text is not None,
         "sentences_in": 1,
@@ -89,7 +107,7 @@ def _row(source: str, text: str | None, language: str, digest: str) -> dict[str,
         "sentence_logprobs": [None],
         "lost": [],
         "repaired": 0,
-        "refusal": None if text is not None else MISSING,
+        "refusal": None if text is not None else problem,
         "translator": f"{GIVEN}:{digest}",
         "decoding": "{}",
     }
@@ -100,5 +118,7 @@ def _tell(run: Run, counts: Mapping[str, int], prompts: int, language: str) -> N
     if counts["missing"] or counts["left"]:
         run.display.note(
             f"{language}: {counts['missing']} of {prompts} prompts are not in its own file, and {counts['left']} rows "
-            "of that belong to no English prompt."
+            "of that belong to no prompt."
         )
+    if unlike := counts.get("other_turns"):
+        run.display.note(f"{language}: {unlike} prompts have other turns before them in its own file.")

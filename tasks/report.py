@@ -256,7 +256,7 @@ def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path)
             told: dict[str, str | int] = {"model": row.model, "languages": group}
             told.update({metric: _told(members.figures[metric].estimate) for metric in SHOWN})
             rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
-    create_table_artifact(key="models", table=rows, description="The models, in English and in the other languages.")
+    create_table_artifact(key="models", table=rows, description="The models, in the anchor language and in the others.")
     create_markdown_artifact(
         key="report", markdown=f"The report lies in `{folder.name}/{REPORT_FILE}` of the workspace's report artifacts."
     )

@@ -1,4 +1,4 @@
-"""Stage ``translate``: English prompts into one language."""
+"""Stage ``translate``: prompts into one language."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 from mlc.catalogue import REFUSALS
 from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
+from mlc.shapes.history import SOURCE_TURNS, TURNS, retold, texts_in, turns_in, with_turns
 from mlc.store import ArtifactRef, Draft, KeyParts
 from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
 from mlc.translation.memory import MEMORY_FOLDER
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
-from mlc.translation.table import SCHEMA, made_by, row_of
+from mlc.translation.table import SCHEMA, as_one, made_by, row_of
 from tasks.runtime.artifacts import FALLBACK_COLUMN, PROMPTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.runtime.compute import loaded
 from tasks.runtime.run import Run, label_of
@@ -39,6 +40,7 @@ def translate(
     settings: TranslatorSettings,
     subject: str = "prompts",
     together: Sequence[str] = (),
+    source: str = ENGLISH,
 ) -> ArtifactRef:
     """Translates prompts.
 
@@ -51,56 +53,62 @@ def translate(
         together: NLLB codes that the same run translates these prompts into. Those of them whose artifact is not there
             are translated too, so that the translator reads each sentence once for all; they wait in the translation
             memory.
+        source: NLLB code of the prompts' language.
 
     Returns:
         ``translations.parquet``, one row a prompt, in the order of the prompts: id, source, translation,
         source_language, target_language, logprob (mean per token), finished, sentences_in, sentences_out, refusal,
         sentence_logprobs, lost (kinds of protected parts), repaired, translator (identity of the model), decoding
-        (settings, as JSON).
+        (settings, as JSON). Where prompts have earlier turns, each turn is translated with its role: ``source_turns``
+        and ``turns`` hold them in both languages, the figures are about all of them, and there is a translation if
+        each of them has one.
     """
     facts = facts_of(settings)
     told = None if subject == "prompts" else subject
 
     def new(code: str) -> int:
-        texts = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["prompt"])["prompt"].to_pylist()
-        return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=ENGLISH, target=code)
+        texts = [text for said in _said(_read(run, prompts)) for text in said]
+        return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=source, target=code)
 
     def write(draft: Draft) -> None:
-        rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE, columns=["id", "prompt"])
-        advance = run.display.bar(label_of(STAGE.name, told, language), len(rows))
+        rows = _read(run, prompts)
+        said = _said(rows)
+        texts = [text for each in said for text in each]
+        advance = run.display.bar(label_of(STAGE.name, told, language), len(texts))
 
         def moved(step: "Step") -> None:
             advance(step.texts)
 
-        texts = rows["prompt"].to_pylist()
         with _translator(run, settings, facts) as translator:
-            others = [code for code in together if code != language and _waits(run, code, facts, prompts)]
+            others = [code for code in together if code != language and _waits(run, code, facts, prompts, source)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.
                 draft.facts["effort"] += sum(map(new, others))
                 # The bar belongs to one language, but here all of them are done at once.
                 translator.fill(
                     texts,
-                    source=ENGLISH,
+                    source=source,
                     targets=(language, *others),
                     on_progress=moved,
                     should_stop=run.should_stop,
                 )
             done = translator.translate(
                 texts,
-                source=ENGLISH,
+                source=source,
                 target=language,
                 on_progress=None if others else moved,
                 should_stop=run.should_stop,
             )
-        table = _table(rows, done, language, facts)
+        turns = _by_row(done, said)
+        whole = list(map(as_one, turns))
+        table = _table(rows, whole, turns, language, facts, source)
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(table)
-        if wordless := sum(not item.sentences_in for item in done):
-            run.display.note(f"{language}: {wordless} of {len(done)} prompts have no words and stay as they are.")
-        _count_refusals(run, draft, done, f"The translator refused {{}} of {len(rows)} prompts into {language}")
+        if wordless := sum(not item.sentences_in for item in whole):
+            run.display.note(f"{language}: {wordless} of {len(whole)} prompts have no words and stay as they are.")
+        _count_refusals(run, draft, whole, f"The translator refused {{}} of {len(rows)} prompts into {language}")
 
-    parts = _parts(language, facts, {"prompts": prompts})
+    parts = _parts(language, facts, {"prompts": prompts}, source)
     return produce(
         run,
         STAGE,
@@ -114,7 +122,13 @@ def translate(
 
 @stage_task("translate", "translate · {subject} · {language}")
 def retranslate(
-    run: Run, earlier: ArtifactRef, language: str, settings: TranslatorSettings, number: int, subject: str
+    run: Run,
+    earlier: ArtifactRef,
+    language: str,
+    settings: TranslatorSettings,
+    number: int,
+    subject: str,
+    source: str = ENGLISH,
 ) -> ArtifactRef:
     """Asks a fallback for the prompts that have no usable translation so far.
 
@@ -126,43 +140,50 @@ def retranslate(
         settings: The fallback.
         number: Its number, counted from 1.
         subject: For the display.
+        source: NLLB code of the prompts' language.
 
     Returns:
         ``translations.parquet`` as :func:`translate` makes it, with the column ``fallback``: the rows that were asked
-        are the fallback's, and all others as they were. Without verdicts, a row stays as it was where the fallback has
-        no translation either.
+        are the fallback's, all turns of them, and all others as they were. Without verdicts, a row stays as it was
+        where the fallback has no translation either.
     """
     facts = facts_of(settings)
 
     def write(draft: Draft) -> None:
         table, asked, judged = _so_far(run.store.folder(earlier))
-        texts = [table["source"][place].as_py() for place in asked]
-        done: Sequence[Translation] = ()
+        rows = table.to_pylist()
+        said = [texts_in(rows[place]["source"], rows[place].get(SOURCE_TURNS)) for place in asked]
+        texts = [text for each in said for text in each]
+        turns: list[list[Translation]] = []
         if texts:
             advance = run.display.bar(label_of(STAGE.name, subject, language), len(texts))
             with _translator(run, settings, facts) as translator:
                 done = translator.translate(
                     texts,
-                    source=ENGLISH,
+                    source=source,
                     target=language,
                     on_progress=lambda step: advance(step.texts),
                     should_stop=run.should_stop,
                 )
-        rows = table.to_pylist()
+            turns = _by_row(done, said)
         made = made_by(facts) | {FALLBACK_COLUMN: number}
-        for place, text, item in zip(asked, texts, done, strict=True):
+        whole = list(map(as_one, turns))
+        for place, own, item in zip(asked, turns, whole, strict=True):
+            row = rows[place]
             if judged or item.text:
-                rows[place] |= row_of(text, item, source=ENGLISH, target=language) | made
+                row |= row_of(row["source"], item, source=source, target=language) | made
+                if TURNS in row:
+                    row[TURNS] = _retold(row[SOURCE_TURNS], own)
         pq.write_table(pa.Table.from_pylist(rows, table.schema), draft.path / TRANSLATIONS_FILE)
         draft.rows = len(rows)
         draft.facts["asked"] = len(asked)
-        _count_refusals(run, draft, done, f"Fallback {number} refused {{}} of {len(asked)} prompts into {language}")
+        _count_refusals(run, draft, whole, f"Fallback {number} refused {{}} of {len(asked)} prompts into {language}")
 
     def waiting() -> int | None:
         folder = run.store.folder(earlier)
         return len(_so_far(folder)[1]) if folder.is_dir() else earlier.rows
 
-    parts = _parts(language, facts, {"earlier": earlier})
+    parts = _parts(language, facts, {"earlier": earlier}, source)
     work = Work(earlier.rows, new=None if earlier.rows is None else lambda: waiting() or 0)
     return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
 
@@ -176,7 +197,8 @@ def _so_far(folder: Path) -> tuple[pa.Table, list[int], bool]:
     usable = rows["keep"].to_pylist() if judged else [bool(text) for text in rows["translation"].to_pylist()]
     sources = rows["source"].to_pylist()
     asked = [place for place, (text, kept) in enumerate(zip(sources, usable, strict=True)) if text.strip() and not kept]
-    return rows.select(["id", *SCHEMA.names, FALLBACK_COLUMN]), asked, judged
+    kept = [name for name in (SOURCE_TURNS, TURNS) if name in rows.column_names]
+    return rows.select(["id", *SCHEMA.names, *kept, FALLBACK_COLUMN]), asked, judged
 
 
 @contextmanager
@@ -198,12 +220,13 @@ def _count_refusals(run: Run, draft: Draft, done: "Sequence[Translation]", told:
         run.display.note(f"{told.format(refused.total())}: {reasons}.")
 
 
-def _parts(language: str, facts: dict[str, Any], inputs: Mapping[str, ArtifactRef]) -> KeyParts:
+def _parts(language: str, facts: dict[str, Any], inputs: Mapping[str, ArtifactRef], source: str) -> KeyParts:
     return STAGE.parts(
         {
             "language": asdict(resolve_language(language)),
             "translator": {"engine": facts["engine"], **facts["decoding"]},
             **({"refusals": REFUSALS.load("rules").version} if facts["engine"] == "http" else {}),
+            **({} if source == ENGLISH else {"source": source}),
         },
         inputs,
         models={"translator": facts["model"]},
@@ -211,8 +234,8 @@ def _parts(language: str, facts: dict[str, Any], inputs: Mapping[str, ArtifactRe
     )
 
 
-def _waits(run: Run, language: str, facts: dict[str, Any], prompts: ArtifactRef) -> bool:
-    return run.store.find(STAGE.name, _parts(language, facts, {"prompts": prompts}).key) is None
+def _waits(run: Run, language: str, facts: dict[str, Any], prompts: ArtifactRef, source: str) -> bool:
+    return run.store.find(STAGE.name, _parts(language, facts, {"prompts": prompts}, source).key) is None
 
 
 def _load(settings: TranslatorSettings, run: Run) -> "Translator":
@@ -225,8 +248,42 @@ def _load(settings: TranslatorSettings, run: Run) -> "Translator":
     return Translator.from_settings(settings, run.workspace / MEMORY_FOLDER)
 
 
-def _table(rows: pa.Table, done: "Sequence[Translation]", language: str, facts: dict[str, Any]) -> pa.Table:
+def _read(run: Run, prompts: ArtifactRef) -> pa.Table:
+    file = run.store.folder(prompts) / PROMPTS_FILE
+    wanted = [name for name in ("id", "prompt", TURNS) if name in pq.read_schema(file).names]
+    return pq.read_table(file, columns=wanted)
+
+
+def _said(rows: pa.Table) -> list[list[str]]:
+    """All that is said in each row, the prompt last."""
+    return [texts_in(prompt, turns) for prompt, turns in zip(rows["prompt"].to_pylist(), turns_in(rows), strict=True)]
+
+
+def _by_row(done: "Sequence[Translation]", said: Sequence[Sequence[str]]) -> "list[list[Translation]]":
+    """Translations of all that is said, row by row."""
+    each = iter(done)
+    return [[next(each) for _ in texts] for texts in said]
+
+
+def _retold(turns: str | None, parts: "Sequence[Translation]") -> str | None:
+    """Earlier turns in the language of the translations, of which the last one is the prompt's."""
+    return retold(turns, (part.text for part in parts[:-1]))
+
+
+def _table(
+    rows: pa.Table,
+    whole: "Sequence[Translation]",
+    parts: "Sequence[Sequence[Translation]]",
+    language: str,
+    facts: dict[str, Any],
+    source: str,
+) -> pa.Table:
     made = made_by(facts)
-    texts = zip(rows["prompt"].to_pylist(), done, strict=True)
-    translated = [row_of(text, item, source=ENGLISH, target=language) | made for text, item in texts]
-    return pa.Table.from_pylist(translated, SCHEMA).add_column(0, "id", rows["id"])
+    texts = zip(rows["prompt"].to_pylist(), whole, strict=True)
+    translated = [row_of(text, item, source=source, target=language) | made for text, item in texts]
+    table = pa.Table.from_pylist(translated, SCHEMA).add_column(0, "id", rows["id"])
+    before = turns_in(rows)
+    if not any(before):
+        return table
+    told = [_retold(turns, said) for turns, said in zip(before, parts, strict=True)]
+    return with_turns(table.append_column(SOURCE_TURNS, pa.array(before, pa.string())), told)

@@ -24,7 +24,8 @@ DEFAULT = "rules"
 
 def command(
     file: Annotated[
-        Path, typer.Argument(help="JSON Lines, CSV, TSV or Parquet with the columns prompt, answer, language.")
+        str,
+        typer.Argument(help="A table with the columns prompt, answer, language: a file, hf:owner/name, or a URL."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; the ending names the format.")],
     judges: Annotated[

@@ -59,6 +59,7 @@ def _show(seen: "Overview", console: Console) -> None:
         "others": ", ".join(seen.other_columns),
         "rows": f"{seen.rows:,}, {seen.usable:,} of them usable",
         "set aside": ", ".join(f"{count:,} × {reason}" for reason, count in counts),
+        "turns": f"{seen.with_turns:,} prompts with a system prompt or earlier turns" if seen.with_turns else "",
         "labels": _counted(seen.labels),
         "languages": _counted(seen.languages),
         "duplicates": f"{seen.repeated:,} word for word, {seen.repeated_nearly:,} but for capitals and marks, "

@@ -85,6 +85,7 @@ class TerminalDisplay:
         # Two tasks may have one name, and each has its own bar.
         self._bars: defaultdict[str, list[TaskID]] = defaultdict(list)
         self._lock = threading.Lock()
+        self._noted: set[str] = set()
 
     def __enter__(self) -> "TerminalDisplay":
         self.progress.start()
@@ -125,7 +126,10 @@ class TerminalDisplay:
         self.progress.console.print(line, highlight=False, **cut)
 
     def note(self, sentence: str) -> None:
-        """Prints a sentence."""
+        """Prints a sentence, once: several stages may come to the same."""
+        if sentence in self._noted:
+            return
+        self._noted.add(sentence)
         self.progress.console.print(f"[yellow]![/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
     def close(self) -> None:

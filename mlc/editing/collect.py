@@ -18,10 +18,10 @@ from mlc.editing.solve import EditStatistics
 from mlc.editing.units import UnitStatistics
 from mlc.errors import UserError
 from mlc.evaluation.parallel import ParallelPrompts
-from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import module_inputs
+from mlc.shapes.history import whole_text
 from mlc.stopping import ShouldStop, never, stop_if
 
 BATCH_SIZE = 16
@@ -44,7 +44,7 @@ def check_prompts(prompts: ParallelPrompts, settings: EditSettings) -> None:
     Raises:
         UserError: A class is empty, a language has no parallel prompts, or there are fewer pairs than the rank.
     """
-    if len(prompts.languages) < 2 or prompts.languages[0] != ENGLISH:
+    if len(prompts.languages) < 2:
         raise UserError(
             f"The prompts are in {', '.join(prompts.languages) or 'no language'}: an edit needs English and another "
             "language; add a column for each."
@@ -124,7 +124,7 @@ def collect_statistics(
             stop_if(should_stop)
             with _without(applied if harmful else ()):
                 english = reader.read(prompts, rows, 0)
-            _add_units(found, mlps, ENGLISH, english, harmful=harmful)
+            _add_units(found, mlps, prompts.languages[0], english, harmful=harmful)
             if not harmful:
                 _add_protected(found, english)
             elif settings.protect_english:
@@ -157,7 +157,7 @@ def _empty(mlp: EditableMLP, languages: Sequence[str]) -> LayerStatistics:
 def _batches(policy: Policy, prompts: ParallelPrompts, label: str, size: int) -> Iterator[list[int]]:
     """Rows of a class, those of like length together."""
     rows = [row for row, found in enumerate(prompts.labels) if found == label]
-    rows.sort(key=lambda row: (len(prompts.texts[row][0] or ""), row))
+    rows.sort(key=lambda row: (len(whole_text(prompts.texts[row][0] or "")), row))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 

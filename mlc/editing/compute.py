@@ -12,7 +12,6 @@ from mlc.editing.settings import EditSettings
 from mlc.editing.solve import factorise, solve
 from mlc.editing.units import SafetyUnits, choose_units
 from mlc.evaluation.parallel import ParallelPrompts
-from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
 from mlc.models.prefix import unwrapped
 from mlc.stopping import ShouldStop, never
@@ -111,7 +110,7 @@ def solve_delta(
 
 
 def units_by_language(statistics: LayerStatistics, settings: EditSettings) -> dict[str, SafetyUnits]:
-    """The safety units of a layer as each language's own prompts show them; the edit takes those of English.
+    """The safety units of a layer as each language's own prompts show them; the edit takes those of the first.
 
     Languages without a prompt of either class are left out.
     """
@@ -125,12 +124,13 @@ def units_by_language(statistics: LayerStatistics, settings: EditSettings) -> di
 def _solve_layer(
     mlp: EditableMLP, statistics: LayerStatistics, units: Mapping[str, SafetyUnits], settings: EditSettings
 ) -> tuple[dict[Place, ProjectionDelta], dict[str, Any]]:
-    english = units[ENGLISH]
+    anchor = next(iter(units))
+    english = units[anchor]
     gamma, ridge = statistics.edit.scaled(settings.gamma, settings.ridge, settings.scale)
     told: dict[str, Any] = {
         "layer": mlp.layer,
         "share_of_units": english.share,
-        "jaccard_with_english": {code: one.jaccard(english) for code, one in units.items() if code != ENGLISH},
+        "jaccard_with_english": {code: one.jaccard(english) for code, one in units.items() if code != anchor},
         "gamma": gamma,
         "ridge": ridge,
     }

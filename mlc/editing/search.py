@@ -19,9 +19,10 @@ from mlc.evaluation.metrics import auroc, choose_threshold
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.scoring import score_prompts
 from mlc.evaluation.settings import EvaluationSettings
-from mlc.languages import ENGLISH
+from mlc.languages import resolve_language
 from mlc.models.loading import Policy
 from mlc.prompts import LABELS
+from mlc.shapes.history import last_text, whole_text
 from mlc.stopping import ShouldStop, never
 from mlc.store.plain import without_nan
 
@@ -51,14 +52,14 @@ class Trial:
     settings: Mapping[str, Any]
     """The values of :data:`SEARCHED`; empty for the unedited model."""
     figures: Mapping[str, LanguageFigures]
-    """By language, English first."""
+    """By language, the anchor first."""
     broken: tuple[str, ...] = ()
     """Limits that are not kept, in words."""
 
     @property
     def gain(self) -> float:
-        """Mean AUROC over the languages other than English: what is compared."""
-        others = [found.auroc for code, found in self.figures.items() if code != ENGLISH]
+        """Mean AUROC over the languages other than the anchor: what is compared."""
+        _, *others = [found.auroc for found in self.figures.values()]
         return sum(others) / len(others)
 
     def row(self) -> dict[str, Any]:
@@ -192,10 +193,10 @@ def measure(
             batch_size=evaluation.batch_size,
             should_stop=should_stop,
         ).margins
-        if language == ENGLISH:
+        if column == 0:
             threshold = choose_threshold(margins, harmful)
         refused = margins > threshold
-        harmless = [text for text, bad in zip(texts, harmful, strict=True) if not bad]
+        harmless = [last_text(text) for text, bad in zip(texts, harmful, strict=True) if not bad]
         found[language] = LanguageFigures(
             auroc(margins[harmful], margins[~harmful]),
             float(refused[harmful].mean()),
@@ -209,12 +210,13 @@ def broken_limits(
     figures: Mapping[str, LanguageFigures], unedited: Mapping[str, LanguageFigures], choices: SearchSettings
 ) -> tuple[str, ...]:
     """The limits that an edited model does not keep, in words; a figure that is not a number keeps none."""
-    checks = [
-        ("English AUROC fell by", unedited[ENGLISH].auroc - figures[ENGLISH].auroc, choices.max_english_auroc_loss)
-    ]
+    anchor = next(iter(figures))
+    name = resolve_language(anchor).english_name
+    loss = unedited[anchor].auroc - figures[anchor].auroc
+    checks = [(f"{name} AUROC fell by", loss, choices.max_english_auroc_loss)]
     for code, found in figures.items():
         before = unedited[code]
-        if code != ENGLISH:
+        if code != anchor:
             rise = found.over_refusal - before.over_refusal
             checks.append((f"over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
         checks.append((f"bits per character in {code} rose by", found.bits - before.bits, choices.max_bits_gain))
@@ -249,7 +251,8 @@ def _check_validation(prompts: ParallelPrompts, validation: ParallelPrompts) -> 
                     "every language."
                 )
     shared = set(prompts.ids) & set(validation.ids)
-    if any(row[0] in {other[0] for other in validation.texts} for row in prompts.texts):
+    known = {whole_text(row[0] or "") for row in validation.texts}
+    if any(whole_text(row[0] or "") in known for row in prompts.texts):
         raise UserError(
             "The validation prompts repeat a prompt to edit with: take others, or the search measures what it was "
             f"given{f' (for example {min(shared)!r})' if shared else ''}."

@@ -30,12 +30,13 @@ from mlc.evaluation.metrics import (
     scored_prompts,
 )
 from mlc.evaluation.paired import Change, Stratum, change, holm, mean, share
-from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
+from mlc.evaluation.results import MISSING, Estimate, EvaluationResult, anchor_of
 from mlc.evaluation.settings import RESAMPLES
-from mlc.languages import ENGLISH
+from mlc.languages import ENGLISH, resolve_language
 
 Run = tuple[str, int | None]
 Group = Literal["english", "other", "trained", "unseen"]
+"""``english`` is the anchor language, whichever it is."""
 
 ANSWER_METRICS: tuple[Metric, ...] = (
     "selectivity",
@@ -131,6 +132,8 @@ class Evaluations:
                 outcomes=result.outcomes,
                 language=summary.language,
             )
+        self.anchor = anchor_of(results)
+        """NLLB code of the language that thresholds were set in."""
         self._names = labels
         self._resamples = resamples
         self._counts: dict[tuple[str, ...], Floats] = {}
@@ -256,32 +259,38 @@ class Evaluations:
         after: list[Run] = [(candidate, seed) for _, seed in pairs]
         runs = list(dict.fromkeys(before + after))
         if languages == "other":
-            languages = [code for code in _common_languages([self._prompts[run] for run in runs]) if code != ENGLISH]
+            languages = [
+                code for code in _common_languages([self._prompts[run] for run in runs]) if code != self.anchor
+            ]
             if not languages:
-                raise UserError(f"{baseline} and {candidate} were not both evaluated in a language other than English.")
+                name = resolve_language(self.anchor).english_name
+                raise UserError(f"{baseline} and {candidate} were not both evaluated in a language other than {name}.")
         chosen = self._check_languages(languages, runs)
-        if metric == "matched_cosine" and ENGLISH in chosen:
-            raise UserError("matched_cosine compares a language with English; leave eng_Latn out of the languages.")
+        if metric == "matched_cosine" and self.anchor in chosen:
+            name = resolve_language(self.anchor).english_name
+            raise UserError(
+                f"matched_cosine compares a language with {name}; leave {self.anchor} out of the languages."
+            )
         return before, after, chosen
 
     def gap(self, model: str, languages: Sequence[str], metric: Metric) -> Estimate:
-        """The mean of a metric over languages minus English, averaged over seeds; the interval is over prompts.
+        """The mean of a metric over languages minus the anchor, averaged over seeds; the interval is over prompts.
 
         Args:
             model: Role of the model.
-            languages: NLLB codes, without English.
+            languages: NLLB codes, without the anchor.
             metric: Which figure.
 
         Returns:
-            The difference; missing without other languages, without English, or where one side lacks the figure.
+            The difference; missing without other languages, without the anchor, or where one side lacks the figure.
         """
         runs = [(model, seed) for seed in self.seeds(model)]
-        if not languages or ENGLISH not in self.languages(model) or metric == "matched_cosine":
+        if not languages or self.anchor not in self.languages(model) or metric == "matched_cosine":
             return MISSING
         if metric in LINEAR:
-            values, harmful = self._values(runs, [*languages, ENGLISH], metric)
+            values, harmful = self._values(runs, [*languages, self.anchor], metric)
             return change(_strata(np.hstack(list(values[:, :, :-1] - values[:, :, -1:])), harmful, metric)).estimate
-        draws, n = self._measure(runs, [*languages, ENGLISH], metric)
+        draws, n = self._measure(runs, [*languages, self.anchor], metric)
         difference = draws[:, :-1].mean(axis=1) - draws[:, -1]
         return estimate(np.round(difference.mean(axis=0), _DECIMALS), n)
 
@@ -455,7 +464,7 @@ def model_table(
 
 def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] | None = None) -> list[ModelRow]:
     """Does what :func:`model_table` does, for evaluations at hand."""
-    groups = group_languages(evaluations.languages(), trained_languages)
+    groups = group_languages(evaluations.languages(), trained_languages, evaluations.anchor)
     return [
         ModelRow(
             model=model,
@@ -472,12 +481,12 @@ def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] |
 
 
 def group_languages(
-    languages: Collection[str], trained_languages: Collection[str] | None
+    languages: Collection[str], trained_languages: Collection[str] | None, anchor: str = ENGLISH
 ) -> dict[Group, tuple[str, ...]]:
-    """Splits languages into English, the others, and of these the trained and the unseen ones; no group is empty."""
-    other = tuple(sorted(code for code in languages if code != ENGLISH))
+    """Splits languages into the anchor, the others, and of these the trained and unseen ones; no group is empty."""
+    other = tuple(sorted(code for code in languages if code != anchor))
     groups: dict[Group, tuple[str, ...]] = {
-        "english": tuple(code for code in languages if code == ENGLISH),
+        "english": tuple(code for code in languages if code == anchor),
         "other": other,
     }
     if trained_languages is not None:

@@ -48,7 +48,7 @@ class Judged:
 
 
 def judge_file(
-    path: Path,
+    location: Path | str,
     out: Path,
     judges: Mapping[str, Judge],
     *,
@@ -62,7 +62,7 @@ def judge_file(
     or cannot be read is kept, without an outcome and with the reason.
 
     Args:
-        path: JSON Lines, CSV, TSV or Parquet with the columns of ``NEEDED``.
+        location: A table with the columns of ``NEEDED``; see :func:`mlc.tables.find_place`.
         out: Where to write; the ending names the format.
         judges: Judges by name.
         cells: Whether no text in CSV or TSV may begin a formula of a spreadsheet.
@@ -71,14 +71,14 @@ def judge_file(
     Raises:
         UserError: A file cannot be read or written, a column is missing, or one would be replaced.
     """
-    table = TableFile(path, formats=TABLE_ENDINGS, what="table of answers")
+    table = TableFile(location, formats=TABLE_ENDINGS, what="table of answers")
     table.require(NEEDED)
-    if out.exists() and out.samefile(path):
-        raise UserError(f"The verdicts would replace the answers in {str(path)!r}: name another file to write.")
+    if out.exists() and any(out.samefile(path) for path in table.place.files):
+        raise UserError(f"The verdicts would replace the answers in {table.location!r}: name another file to write.")
     added = _columns(list(judges))
     taken = [name for name in added if name in table.columns]
     if taken:
-        raise UserError(f"The table of answers {str(path)!r} has a column {taken[0]!r} already: rename it.")
+        raise UserError(f"The table of answers {table.location!r} has a column {taken[0]!r} already: rename it.")
     schema = pa.schema([*table.schema, *((name, pa.string()) for name in added)])
     judged = Judged(
         tuple(judges),

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlc.errors import UserError
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import MISSING, Estimate, EvaluationSummary, no_outcomes
+from mlc.languages import ENGLISH
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -342,6 +343,7 @@ def summarise(
     language: str,
     threshold: float,
     resamples: int,
+    anchor: str = ENGLISH,
     own_threshold: float | None = None,
     outcomes: pa.Table | None = None,
     collinearity: float | None = None,
@@ -355,8 +357,9 @@ def summarise(
         model: Role of the model.
         seed: Training seed; None for the base model.
         language: NLLB code.
-        threshold: From :func:`choose_threshold` on the English validation split of this model.
+        threshold: From :func:`choose_threshold` on the anchor's validation split of this model.
         resamples: Bootstrap resamples, at least 1.
+        anchor: NLLB code of the language that the threshold was set in.
         own_threshold: The same on the validation split of this language; None where there is none.
         outcomes: As in :data:`mlc.evaluation.results.OUTCOMES_SCHEMA`, the deciding judge first; None without answers.
         collinearity: See :class:`EvaluationSummary`, like the next two; handed through.
@@ -380,6 +383,7 @@ def summarise(
         seed=seed,
         language=language,
         threshold=prompts.threshold,
+        anchor=anchor,
         own_threshold=own_threshold,
         judge=outcomes["judge"][0].as_py() if len(outcomes) else None,
         collinearity=collinearity,

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from mlc.evaluation.overlap import BETWEEN, WITHIN, Overlap
 from mlc.evaluation.settings import SPLITS
+from mlc.shapes.history import whole_texts
 from mlc.shapes.repeats import Repeat, kinds_in, repeats_of, repeats_within
 
 SHOWN_IDS = 3
@@ -37,9 +38,8 @@ def held_out_rows(training: pa.Table, suite: pa.Table) -> list[int]:
 
 
 def texts_of(prompts: pa.Table) -> list[str]:
-    """What is compared of prompts."""
-    texts: list[str] = prompts["prompt"].to_pylist()
-    return texts
+    """What is compared of prompts: each with what was said before it."""
+    return whole_texts(prompts, "prompt")
 
 
 def _counted(where: str, rows: pa.Table, repeats: Sequence[Repeat]) -> Overlap:

@@ -17,6 +17,7 @@ from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags
 from mlc.languages import ENGLISH, all_languages, looks_like_a_tag, resolve_language, resolve_languages
 from mlc.prompts import LABELS, read_prompts
+from mlc.shapes.history import Prompt
 from mlc.shipped import resolve_path
 from mlc.tables.formats import read_format
 
@@ -40,8 +41,8 @@ class ParallelPrompts:
     labels: tuple[str | None, ...]
     """[N] ``harmful``, ``harmless`` or None."""
     languages: tuple[str, ...]
-    """[L] NLLB codes, English first."""
-    texts: tuple[tuple[str | None, ...], ...]
+    """[L] NLLB codes, English first, or another anchor."""
+    texts: tuple[tuple[Prompt | None, ...], ...]
     """[N][L]; None where a translation is missing, never in English."""
     left_out: Mapping[str, int]
     """Rows of the file that could not be used, by reason."""
@@ -129,10 +130,12 @@ def named_parallel(
 
 
 def one_language(prompts: ParallelPrompts, language: str) -> ParallelPrompts:
-    """The prompts in English and one other language."""
+    """The prompts in the first and one other language."""
     column = prompts.languages.index(language)
     return replace(
-        prompts, languages=(ENGLISH, language), texts=tuple((texts[0], texts[column]) for texts in prompts.texts)
+        prompts,
+        languages=(prompts.languages[0], language),
+        texts=tuple((texts[0], texts[column]) for texts in prompts.texts),
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.errors import UserError
+from mlc.languages import ENGLISH
 from mlc.store.plain import without_nan
 
 ROWS_FILE = "rows.parquet"
@@ -124,6 +126,9 @@ class EvaluationSummary:
     """:attr:`harmful_refused` minus :attr:`harmless_refused`, in [-1, 1]."""
     in_language: Estimate = MISSING
     """Answers in the prompt's language, of those with an identified language."""
+    anchor: str = ENGLISH
+    """NLLB code of the language whose validation prompts set :attr:`threshold`; where another field says English, this
+    one is meant."""
     answers: dict[str, dict[str, int]] = field(default_factory=dict)
     """Answers by judge: counts of each outcome, see :mod:`mlc.evaluation.judges.judge`. An answer in a language that a
     judge does not declare is in none of them."""
@@ -160,6 +165,21 @@ class EvaluationResult:
 def read_evaluations(folders: Iterable[Path]) -> list[EvaluationResult]:
     """Reads what several evaluations wrote."""
     return [EvaluationResult.read(folder) for folder in folders]
+
+
+def anchor_of(results: Iterable[EvaluationResult]) -> str:
+    """NLLB code of the language that thresholds were set in; English where there is no result.
+
+    Raises:
+        UserError: They were set in several.
+    """
+    found = sorted({result.summary.anchor for result in results})
+    if len(found) > 1:
+        raise UserError(
+            f"The thresholds of the results were set in several languages ({', '.join(found)}): compare results of one "
+            "anchor language."
+        )
+    return found[0] if found else ENGLISH
 
 
 def _estimate(stored: dict[str, Any]) -> Estimate:

@@ -16,6 +16,7 @@ from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import layer_index
+from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if
 
 
@@ -33,7 +34,7 @@ class PromptScores:
 @torch.inference_mode()
 def score_prompts(
     policy: Policy,
-    texts: Sequence[str],
+    texts: Sequence[Prompt],
     *,
     refusal_openings: Sequence[str],
     compliance_openings: Sequence[str],
@@ -50,7 +51,7 @@ def score_prompts(
 
     Args:
         policy: The model.
-        texts: Prompts without template.
+        texts: Prompts without template: texts, or messages that end with one of the person.
         refusal_openings: At least one opening of a refusal.
         compliance_openings: At least one opening of an answer.
         layer: Layer of the states, see :func:`mlc.models.states.prompt_states`.

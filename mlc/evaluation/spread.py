@@ -10,7 +10,6 @@ import numpy as np
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import LOWER_IS_BETTER, Metric, ScoredPrompts
 from mlc.evaluation.results import MISSING, Estimate
-from mlc.languages import ENGLISH
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def spread(evaluations: Evaluations, model: str, metric: Metric) -> Spread:
     return Spread(
         worst=MISSING if worst is None else there[worst].estimate,
         worst_language=worst,
-        gap=evaluations.gap(model, [code for code in figures if code != ENGLISH], metric),
+        gap=evaluations.gap(model, [code for code in figures if code != evaluations.anchor], metric),
         variance=float(by_seed.var(axis=0).mean() * 100) if len(there) > 1 else math.nan,
     )
 

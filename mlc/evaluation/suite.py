@@ -9,6 +9,8 @@ from mlc.errors import UserError
 from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.prompts import LABELS, PromptFile, read_prompts
+from mlc.shapes.history import TURNS, earlier, turns_in, whole_texts, with_turns, written
+from mlc.shapes.turns import conversation_in, history_in, prompt_in
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
 from mlc.tables.formats import read_format
@@ -37,17 +39,20 @@ def read_suite(
         on_read: Called with each split and its file as it was read, for the rows that were set aside.
 
     Returns:
-        Columns ``id``, ``prompt``, ``label``, ``kind`` (the label where the file has no kind) and ``split``.
+        Columns ``id``, ``prompt``, ``label``, ``kind`` (the label where the file has no kind) and ``split``; ``turns``
+        where any prompt has a system prompt or earlier turns.
 
     Raises:
         UserError: A file cannot be read, lacks a class, or shares a prompt with the other one.
     """
     parts = []
+    turns: list[str | None] = []
     for split, path in zip(SPLITS, (validation, test), strict=True):
         file = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION)
         if on_read:
             on_read(split, file)
         rows = file.rows.take(_balanced(file.rows["label"].to_pylist(), limit))
+        turns += turns_in(rows)
         found = set(rows["label"].to_pylist())
         if found != set(LABELS):
             raise UserError(
@@ -66,9 +71,8 @@ def read_suite(
                 }
             )
         )
-    suite = pa.concat_tables(parts)
-    for column in ("id", "prompt"):
-        values = suite[column].to_pylist()
+    suite = with_turns(pa.concat_tables(parts), turns)
+    for column, values in (("id", suite["id"].to_pylist()), ("prompt", whole_texts(suite, "prompt"))):
         if len(set(values)) < len(values):
             raise UserError(
                 f"The validation prompts {str(validation)!r} and the test prompts {str(test)!r} share or repeat a "
@@ -110,13 +114,14 @@ def _balanced(labels: Sequence[str], limit: int | None) -> list[int]:
     return sorted([*fewer, *groups[1][: limit - len(fewer)]])
 
 
-def reference_languages(folder: Path | None, wanted: Collection[str] = ()) -> frozenset[str]:
+def reference_languages(folder: Path | None, wanted: Collection[str] = (), *, anchor: str = ENGLISH) -> frozenset[str]:
     """The languages for which a folder of references holds a translation of every split; none without a folder.
 
     Args:
         folder: Has one table a split, ``validation`` and ``test``, in any format: ``id`` and a column for each
             language, named by its NLLB code or by a tag such as ``es`` or ``es-419``.
         wanted: NLLB codes that must not be in one split alone.
+        anchor: NLLB code of the prompts' own language.
 
     Returns:
         NLLB codes.
@@ -126,7 +131,7 @@ def reference_languages(folder: Path | None, wanted: Collection[str] = ()) -> fr
     """
     if folder is None:
         return frozenset()
-    found = {split: frozenset(_language_columns(_reference_file(folder, split))) - {ENGLISH} for split in SPLITS}
+    found = {split: frozenset(_language_columns(_reference_file(folder, split), anchor)) - {anchor} for split in SPLITS}
     for code in sorted(wanted):
         splits = [split for split in SPLITS if code in found[split]]
         if len(splits) == 1:
@@ -155,7 +160,7 @@ def _reference_file(folder: Path, split: str) -> TableFile:
     return TableFile(files[0], formats=TABLE_ENDINGS, what="file of references")
 
 
-def _language_columns(file: TableFile) -> dict[str, str]:
+def _language_columns(file: TableFile, anchor: str) -> dict[str, str]:
     """Columns of a file of references by NLLB code."""
     columns: dict[str, str] = {}
     for name in file.columns:
@@ -174,7 +179,7 @@ def _language_columns(file: TableFile) -> dict[str, str]:
                 "one."
             )
         columns[code] = name
-    if not columns.keys() - {ENGLISH}:
+    if not columns.keys() - {anchor}:
         raise UserError(
             f"The {file.what} {file.location!r} names no language ({columns_in_words(file.columns)}): call the columns "
             "by codes such as spa_Latn or es, or set evaluation.references to null for machine translation."
@@ -182,21 +187,23 @@ def _language_columns(file: TableFile) -> dict[str, str]:
     return columns
 
 
-def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
+def read_references(suite: pa.Table, folder: Path, language: str, *, anchor: str = ENGLISH) -> pa.Table:
     """The suite with its prompts in another language.
 
     Args:
         suite: From :func:`read_suite`.
         folder: Folder of references, see :func:`reference_languages`.
         language: NLLB code.
+        anchor: NLLB code of the prompts' own language.
 
     Raises:
         UserError: A prompt has no translation.
     """
+    talks = TURNS in suite.column_names
     texts: dict[str, str] = {}
     for split in SPLITS:
         file = _reference_file(folder, split)
-        columns = _language_columns(file)
+        columns = _language_columns(file, anchor)
         if language not in columns:
             raise UserError(
                 f"The {file.what} {file.location!r} has no column {language!r} ({columns_in_words(file.columns)}): add "
@@ -211,5 +218,25 @@ def read_references(suite: pa.Table, folder: Path, language: str) -> pa.Table:
             f"The references in {str(folder)!r} lack {language} for {len(missing)} prompts, the first is "
             f"{missing[0]!r}: add them, or set evaluation.references to null for machine translation."
         )
-    position = suite.schema.get_field_index("prompt")
-    return suite.set_column(position, "prompt", pa.array([texts[name] for name in ids], pa.string()))
+    if not talks:
+        return _with_prompts(suite, [texts[name] for name in ids])
+    found = [_talk_in(texts[name]) for name in ids]
+    roles = [[message["role"] for message in earlier(turns)] for turns in turns_in(suite)]
+    for name, wanted, (_, history) in zip(ids, roles, found, strict=True):
+        if [message["role"] for message in history] != wanted:
+            raise UserError(
+                f"The references in {str(folder)!r} have other turns in {language} than the prompt {name!r}: give the "
+                "whole conversation as a list of messages, or set evaluation.references to null for machine "
+                "translation."
+            )
+    return with_turns(_with_prompts(suite, [text for text, _ in found]), [written(history) for _, history in found])
+
+
+def _with_prompts(suite: pa.Table, texts: Sequence[str]) -> pa.Table:
+    return suite.set_column(suite.schema.get_field_index("prompt"), "prompt", pa.array(texts, pa.string()))
+
+
+def _talk_in(text: str) -> tuple[str, list[dict[str, str]]]:
+    """The prompt of a reference, and what was said before it."""
+    turns = conversation_in(text)
+    return (prompt_in(turns)[0], history_in(turns)[0]) if turns else (text, [])

@@ -1,10 +1,11 @@
 """Prompts as tokens: the chat template around a person's text, and which tokens are that text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
+from mlc.shapes.history import Message, Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ class PromptBatch:
         return PromptBatch(self.input_ids.to(device), self.attention_mask.to(device), self.content_mask.to(device))
 
 
-def render_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, chat: bool = True) -> str:
+def render_prompt(tokenizer: Any, prompt: Prompt, *, chat: bool = True) -> str:
     """The text that the model reads for a prompt.
 
     Args:
@@ -54,7 +55,7 @@ def render_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, 
     return render_messages(tokenizer, prompt, opens_answer=True)
 
 
-def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, opens_answer: bool = False) -> str:
+def render_messages(tokenizer: Any, messages: Sequence[Message], *, opens_answer: bool = False) -> str:
     """A conversation as the chat template writes it.
 
     Args:
@@ -66,18 +67,60 @@ def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, op
         UserError: The template fails.
     """
     try:
-        rendered: str = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=opens_answer
-        )
+        return _applied(tokenizer, fitted(tokenizer, messages), opens_answer)
     except Exception as error:  # whatever a template raises; what it says may hold the texts
         raise UserError(
             f"The chat template cannot render a conversation ({type(error).__name__}): take a model with another "
             "template, or write one into its tokenizer."
         ) from None
+
+
+def fitted(tokenizer: Any, messages: Sequence[Message]) -> Sequence[Message]:
+    """A conversation as a chat template takes it.
+
+    Where a template has no place for a system prompt, as that of Gemma, it stands at the beginning of the first user
+    turn, which is what is done with such models everywhere.
+
+    Args:
+        tokenizer: Tokenizer of the model, with a chat template.
+        messages: Messages with ``role`` and ``content``; at most the first is a system prompt.
+    """
+    if len(messages) < 2 or messages[0]["role"] != "system" or takes_system(tokenizer):
+        return messages
+    system, first, *rest = messages
+    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+
+
+def takes_system(tokenizer: Any) -> bool:
+    """Whether a chat template writes a system prompt that it is given.
+
+    Args:
+        tokenizer: Tokenizer of the model, with a chat template.
+    """
+    probe = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "?"}]
+    try:
+        return _PROBE in _applied(tokenizer, probe, opens_answer=True)
+    except Exception:  # as many templates refuse it
+        return False
+
+
+def moves_system(tokenizer: Any, prompts: Iterable[Prompt]) -> bool:
+    """Whether :func:`fitted` moves a system prompt of any of some prompts.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        prompts: Texts, or messages with ``role`` and ``content``.
+    """
+    given = any(not isinstance(prompt, str) and prompt[0]["role"] == "system" for prompt in prompts)
+    return given and tokenizer.chat_template is not None and not takes_system(tokenizer)
+
+
+def _applied(tokenizer: Any, messages: Sequence[Message], opens_answer: bool) -> str:
+    rendered: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=opens_answer)
     return rendered
 
 
-def encode_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, chat: bool = True) -> EncodedPrompt:
+def encode_prompt(tokenizer: Any, prompt: Prompt, *, chat: bool = True) -> EncodedPrompt:
     """Encodes one prompt, through the chat template where there is one.
 
     Special tokens come from the template alone; without a template the tokenizer adds its own. The person's own text
@@ -96,7 +139,7 @@ def encode_prompt(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], *, 
     return EncodedPrompt(tuple(encoded["input_ids"]), content)
 
 
-def _place_of_text(tokenizer: Any, prompt: str | Sequence[Mapping[str, str]], rendered: str) -> tuple[int, int]:
+def _place_of_text(tokenizer: Any, prompt: Prompt, rendered: str) -> tuple[int, int]:
     """Where the person's own text begins and ends in a rendered prompt, white space at its ends left out.
 
     Nowhere, if the template changes or drops the text: then what is its own cannot be told.

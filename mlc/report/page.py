@@ -13,7 +13,6 @@ from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations, model_rows
 from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.results import Estimate, EvaluationResult
-from mlc.languages import ENGLISH
 from mlc.report.data import ReportData
 from mlc.report.export import funnel_csv, results_csv
 from mlc.report.outcome_plot import Shares, plot_outcomes
@@ -93,7 +92,8 @@ def render(data: ReportData, folder: Path) -> None:
         funnel=funnel_table(data.funnel),
         translators=translators_table(data.translators),
         left_out=left_out_table(data.left_out),
-        searches=search_table(data.searches, data.labels),
+        searches=search_table(data.searches, data.labels, evaluations.anchor),
+        anchor=language_name(evaluations.anchor),
         settings={key: setting(value) for key, value in data.settings.items()},
         machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
         kept=data.kept,
@@ -115,14 +115,14 @@ def _result_order(result: EvaluationResult) -> tuple[str, int, str]:
 
 
 def _language_rows(evaluations: Evaluations, data: ReportData) -> list[LanguageRow]:
-    """Every language that any model was evaluated in: English, then trained ones, then unseen ones, by name."""
+    """Every language that any model was evaluated in: the anchor, then trained ones, then unseen ones, by name."""
     codes = {code for model in evaluations.models for code in evaluations.languages(model)}
-    trained = data.trained_languages
+    trained, anchor = data.trained_languages, evaluations.anchor
 
     def unseen(code: str) -> bool:
-        return trained is not None and code != ENGLISH and code not in trained
+        return trained is not None and code != anchor and code not in trained
 
-    ordered = sorted(codes, key=lambda code: (code != ENGLISH, unseen(code), language_name(code)))
+    ordered = sorted(codes, key=lambda code: (code != anchor, unseen(code), language_name(code)))
     machine = set(data.machine_translated_languages)
     return [
         LanguageRow(
@@ -144,6 +144,7 @@ def _plots(
     logs = {(evaluations.label(model), seed): log for (model, seed), log in data.training_logs.items()}
     # A model may be trained for another one to start from, without being measured.
     labels = dict.fromkeys([*map(evaluations.label, evaluations.models), *(label for label, _ in logs)])
+    anchor = language_name(evaluations.anchor)
     outcomes: dict[PromptGroup, Shares] = {
         group: {
             evaluations.label(model): {
@@ -156,10 +157,10 @@ def _plots(
     candidates = (
         plot_outcomes(rows, outcomes),
         plot_auroc(rows, auroc),
-        plot_refusals(rows, refusals),
-        plot_representation(rows, _cosines(evaluations, results)),
+        plot_refusals(rows, refusals, anchor=anchor),
+        plot_representation(rows, _cosines(evaluations, results), anchor=anchor),
         plot_funnel(data.funnel),
-        plot_training(logs, list(labels)),
+        plot_training(logs, list(labels), anchor=anchor),
     )
     yield from (plot for plot in candidates if plot)
 
@@ -180,7 +181,7 @@ def _cosines(evaluations: Evaluations, results: Sequence[EvaluationResult]) -> d
         for code in evaluations.languages(model):
             matched = mean_over_seeds(results, model, code, lambda summary: summary.matched_cosine)
             unmatched = mean_over_seeds(results, model, code, lambda summary: summary.unmatched_cosine)
-            if code != ENGLISH and matched is not None:
+            if code != evaluations.anchor and matched is not None:
                 own[code] = (math.nan if unmatched is None else unmatched, matched)
     return pairs
 

@@ -112,12 +112,15 @@ def plot_auroc(rows: Sequence[LanguageRow], figures: Mapping[str, Mapping[str, E
     )
 
 
-def plot_refusals(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, Pair]]) -> Plot | None:
+def plot_refusals(
+    rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, Pair]], *, anchor: str = "English"
+) -> Plot | None:
     """Over-refusal and safety rate of each language as the two ends of a line.
 
     Args:
         rows: Languages from top to bottom.
         pairs: By what the model is called, then by language: over-refusal and safety rate.
+        anchor: Name of the anchor language.
 
     Returns:
         None if there is nothing to draw.
@@ -127,7 +130,7 @@ def plot_refusals(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, 
         pairs,
         file="safety.png",
         title="The margin as a screen: safety beside over-refusal",
-        caption="No answer is read here. Filled: share of harmful prompts above the English threshold (margin safety "
+        caption=f"No answer is read here. Filled: share of harmful prompts above the {anchor} threshold (margin safety "
         "rate). Hollow: share of harmless prompts above it (margin over-refusal). A good model has its filled mark at "
         "the right, its hollow mark at the left; two marks together mean that it does not tell the prompts apart.",
         axis="share of prompts above the threshold",
@@ -136,13 +139,16 @@ def plot_refusals(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, 
     )
 
 
-def plot_representation(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, Pair]]) -> Plot | None:
+def plot_representation(
+    rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping[str, Pair]], *, anchor: str = "English"
+) -> Plot | None:
     """Unmatched and matched cosine of each language as the two ends of a line.
 
     Args:
         rows: Languages from top to bottom.
-        pairs: By what the model is called, then by language: cosine to the English states of other prompts, and of the
+        pairs: By what the model is called, then by language: cosine to the anchor's states of other prompts, and of the
             same prompt.
+        anchor: Name of the anchor language.
 
     Returns:
         None if there is nothing to draw.
@@ -155,10 +161,10 @@ def plot_representation(rows: Sequence[LanguageRow], pairs: Mapping[str, Mapping
         pairs,
         file="representation.png",
         title="Representations before and after",
-        caption="Centred cosine of a prompt's state to the English state of the same prompt (filled, matched) and of "
+        caption=f"Centred cosine of a prompt's state to the {anchor} state of the same prompt (filled, matched) and of "
         "other prompts (hollow, unmatched). Base is before training. Matched should rise while unmatched stays near "
         "0: both rising means that different prompts collapse onto each other.",
-        axis="centred cosine to English states",
+        axis=f"centred cosine to {anchor} states",
         names=("other prompts", "same prompt"),
         limits=limits,
     )
@@ -218,12 +224,15 @@ def plot_funnel(rows: Sequence[FunnelRow]) -> Plot | None:
     )
 
 
-def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]], models: Sequence[str]) -> Plot | None:
+def plot_training(
+    logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]], models: Sequence[str], *, anchor: str = "English"
+) -> Plot | None:
     """Training curves, one panel a quantity.
 
     Args:
         logs: By what the model is called, and seed, one entry a step.
         models: All models of the report in their order, so that colours are the same on every plot.
+        anchor: Name of the anchor language.
 
     Returns:
         None if there is nothing to draw.
@@ -248,7 +257,7 @@ def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]],
             style = _SEED_STYLES[seeds.index(seed) % len(_SEED_STYLES)]
             marker = "o" if len(steps) == 1 else ""
             axes.plot(steps, values, color=colours[model], linestyle=style, linewidth=1.3, marker=marker, markersize=3)
-        axes.set_title(title, fontsize=_TEXT, color=_INK, loc="left")
+        axes.set_title(title.format(anchor=anchor), fontsize=_TEXT, color=_INK, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         _dress(axes, "step" if place >= len(panels) - columns else "", grid="y")
@@ -271,7 +280,7 @@ def plot_training(logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]],
 
 _PANELS = {
     "loss": "Loss",
-    "alignment_loss": "English alignment loss",
+    "alignment_loss": "{anchor} alignment loss",
     "consistency_loss": "Consistency term",
     "collinearity": "Collinearity of the variants",
     "centred_collinearity": "Centred collinearity of the variants",

@@ -18,12 +18,12 @@ from mlc.left_out import LeftOut
 from mlc.report.data import FunnelRow, Gate, TranslatorRow
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
-    METRIC_NAMES,
     NOTHING,
     check_place,
     count,
     interval,
     language_name,
+    metric_name,
     number,
     percent,
     setting,
@@ -133,25 +133,30 @@ def changes_table(evaluations: Evaluations, pair: tuple[str, str] | None, champi
                 lines.append(Line(language_name(code), tuple(map(_change_cell, found))))
         if lines:
             blocks.append(Block(" − ".join(map(evaluations.label, (candidate, other))), tuple(lines)))
-    return Table(tuple(Cell(METRIC_NAMES[metric]) for metric in CHANGE_METRICS), tuple(blocks)) if blocks else None
+    return (
+        Table(tuple(Cell(metric_name(metric, evaluations.anchor)) for metric in CHANGE_METRICS), tuple(blocks))
+        if blocks
+        else None
+    )
 
 
 def _spread_lines(evaluations: Evaluations, rows: Sequence[ModelRow], *, padded: bool) -> list[Line]:
-    """Worst language, gap to English and variance of the main figures, and the agreement between languages."""
+    """Worst language, gap to the anchor and variance of the main figures, and the agreement between languages."""
     padding = (Cell(""),) if padded else ()
+    anchor = language_name(evaluations.anchor)
     lines = []
     for metric in _SPREAD_METRICS:
         spreads = [spread(evaluations, row.model, metric) for row in rows]
         if all(math.isnan(found.variance) for found in spreads):
             continue
-        name = METRIC_NAMES[metric]
+        name = metric_name(metric, evaluations.anchor)
         worst = [
             Cell(number(found.worst.value), tuple(filter(None, (interval(found.worst), _name(found.worst_language)))))
             for found in spreads
         ]
         lines.append(Line(f"{name}, worst language", (Cell(NOTHING), *worst, *padding)))
         gaps = [_difference_cell(found.gap) for found in spreads]
-        lines.append(Line(f"{name}, gap to English", (Cell(NOTHING), *gaps, *padding), "others − English"))
+        lines.append(Line(f"{name}, gap to {anchor}", (Cell(NOTHING), *gaps, *padding), f"others − {anchor}"))
         variances = [Cell(number(found.variance)) for found in spreads]
         lines.append(Line(f"{name}, variance", (Cell(NOTHING), *variances, *padding), "over languages, × 100"))
     agreements = [pairwise_agreement(evaluations, row.model) for row in rows]
@@ -173,7 +178,10 @@ def languages_table(
         name: read for name, read in _REPRESENTATION.items() if any(read(r.summary) is not None for r in results)
     }
     metrics = [metric for metric in TABLE_METRICS if any(_there(result, metric) for result in results)]
-    columns = (*(Cell(METRIC_NAMES[metric]) for metric in metrics), *(Cell(name) for name in representation))
+    columns = (
+        *(Cell(metric_name(metric, evaluations.anchor)) for metric in metrics),
+        *(Cell(name) for name in representation),
+    )
     blocks = []
     for row in languages:
         lines = []
@@ -301,14 +309,16 @@ def left_out_table(left_out: Sequence[tuple[str, LeftOut]]) -> Table | None:
 
 
 def search_table(
-    searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]], labels: Mapping[str, str]
+    searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]],
+    labels: Mapping[str, str],
+    anchor: str = ENGLISH,
 ) -> Table | None:
     """Every trial of every search, the winner marked; None where nothing was searched."""
     if not searches:
         return None
     names = ("layers", "gamma", "ridge", "rank")
     figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
-    english = {"AUROC, English": "auroc", "Bits, English": "bits"}
+    own = {f"AUROC, {language_name(anchor)}": "auroc", f"Bits, {language_name(anchor)}": "bits"}
     blocks = []
     several = len({model for model, _, _ in searches}) > 1
     for (model, seed, code), rows in sorted(searches.items(), key=_search_order):
@@ -316,13 +326,13 @@ def search_table(
         for row in rows:
             cells = [Cell(setting(row.get(name)) if name in row else "") for name in names]
             cells += [Cell(number(row[f"{figure}.{code}"])) for figure in figures.values()]
-            cells += [Cell(number(row[f"{figure}.{ENGLISH}"])) for figure in english.values()]
+            cells += [Cell(number(row[f"{figure}.{anchor}"])) for figure in own.values()]
             cells.append(Cell("best" if row["best"] else row["broken"]))
             lines.append(Line(row["trial"], tuple(cells)))
         title = [language_name(code), *([labels.get(model, model)] if several else [])]
         title += [] if seed is None else [f"seed {seed}"]
         blocks.append(Block(" · ".join(title), tuple(lines)))
-    columns = (*names, *figures, *english, "")
+    columns = (*names, *figures, *own, "")
     return Table(tuple(Cell(column) for column in columns), tuple(blocks))
 
 
@@ -345,7 +355,7 @@ def mean_over_seeds(
 
 def _group_title(group: Group, languages: Sequence[str]) -> str:
     titles = {
-        "english": "English",
+        "english": ", ".join(map(language_name, languages)),
         "other": f"Mean of {count(len(languages), 'other language')}",
         "trained": f"Of these, {count(len(languages), 'trained language')}",
         "unseen": f"Of these, {count(len(languages), 'unseen language')}",
@@ -370,7 +380,7 @@ def _group_lines(
                     evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
                 )
             )
-        lines.append(Line(METRIC_NAMES[metric], tuple(cells)))
+        lines.append(Line(metric_name(metric, evaluations.anchor), tuple(cells)))
     return lines
 
 

@@ -8,16 +8,15 @@ from typing import Literal
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
-from mlc.languages import ENGLISH
 from mlc.report.data import Gate
-from mlc.report.wording import METRIC_NAMES, check_place, count, difference, direction
+from mlc.report.wording import check_place, count, difference, direction, language_name, metric_name
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("attack success", "attack_success"),
     ("over-refusal", "harmless_refused"),
     ("invalid answers to harmless prompts", "harmless_invalid"),
     ("margin AUROC", "auroc"),
-    ("margin selectivity at the English threshold", "selectivity_at_english_threshold"),
+    ("margin selectivity at the {anchor} threshold", "selectivity_at_english_threshold"),
     ("margin selectivity at the languages' own thresholds", "selectivity_at_own_threshold"),
 )
 
@@ -35,12 +34,12 @@ class Verdict:
 
 
 def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
-    """The languages that the verdict is about, and how to say it: the others, or English where it is alone."""
+    """The languages that the verdict is about, and how to say it: the others, or the anchor where it is alone."""
     languages = evaluations.languages()
-    other = tuple(code for code in languages if code != ENGLISH)
+    other = tuple(code for code in languages if code != evaluations.anchor)
     if other:
         return other, f"in {count(len(other), 'other language')}"
-    return languages, "in English, the only language"
+    return languages, f"in {language_name(evaluations.anchor)}, the only language"
 
 
 def verdict(
@@ -67,13 +66,15 @@ def verdict(
     gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
     seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
-    sentence, tone = _sentence(gain, _name(metric), evaluations.label(candidate), evaluations.label(baseline), basis)
+    sentence, tone = _sentence(
+        gain, _name(evaluations, metric), evaluations.label(candidate), evaluations.label(baseline), basis
+    )
     passed = _passed(evaluations, candidate, languages, controls or {}, metric)
     return Verdict(sentence, tone, _beside(evaluations, pair, languages, metric), passed)
 
 
-def _name(metric: Metric) -> str:
-    name = METRIC_NAMES[metric]
+def _name(evaluations: Evaluations, metric: Metric) -> str:
+    name = metric_name(metric, evaluations.anchor)
     return name[0].lower() + name[1:]
 
 
@@ -94,7 +95,9 @@ def _passed(
             continue
         gain = evaluations.compare(baseline=name, candidate=candidate, languages=languages, metric=metric)
         shown = "passed" if direction(gain) > 0 else "not passed"
-        told[shown].append(label if math.isnan(gain.value) else f"{label} ({difference(gain)} {_name(metric)})")
+        told[shown].append(
+            label if math.isnan(gain.value) else f"{label} ({difference(gain)} {_name(evaluations, metric)})"
+        )
     parts = [f"{shown}: {'; '.join(labels)}" for shown, labels in told.items() if labels]
     return f"Controls of {evaluations.label(candidate)} {'. Controls '.join(parts)}." if parts else ""
 
@@ -136,10 +139,15 @@ def _beside(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[st
     def changed(chosen: tuple[str, ...], metric: Metric) -> Estimate:
         return evaluations.compare(baseline=baseline, candidate=candidate, languages=chosen, metric=metric)
 
-    parts = [(name, changed(languages, metric)) for name, metric in _BESIDE if metric != leading]
-    if ENGLISH in evaluations.languages() and languages != (ENGLISH,):
-        name = "selectivity in English" if leading == "selectivity" else "margin AUROC in English"
-        parts.append((name, changed((ENGLISH,), leading)))
+    anchor = evaluations.anchor
+    parts = [
+        (name.format(anchor=language_name(anchor)), changed(languages, metric))
+        for name, metric in _BESIDE
+        if metric != leading
+    ]
+    if anchor in evaluations.languages() and languages != (anchor,):
+        figure = "selectivity" if leading == "selectivity" else "margin AUROC"
+        parts.append((f"{figure} in {language_name(anchor)}", changed((anchor,), leading)))
     told = [f"{name} {difference(change)}" for name, change in parts if not math.isnan(change.value)]
     names = f"{evaluations.label(candidate)} minus {evaluations.label(baseline)}"
     return f"Beside it, {names}: {', '.join(told)}." if told else ""

@@ -11,7 +11,7 @@ from mlc.languages import all_languages
 NOTHING = "–"
 """Shown where there is no figure."""
 
-METRIC_NAMES: Mapping[Metric, str] = {
+_METRIC_NAMES: Mapping[Metric, str] = {
     "selectivity": "Selectivity",
     "attack_success": "Attack success",
     "harmful_refused": "Harmful refused",
@@ -22,7 +22,7 @@ METRIC_NAMES: Mapping[Metric, str] = {
     "unsure": "Judge unsure",
     "in_language": "Answers in the prompt's language",
     "auroc": "Margin AUROC",
-    "selectivity_at_english_threshold": "Margin selectivity, English threshold",
+    "selectivity_at_english_threshold": "Margin selectivity, {anchor} threshold",
     "selectivity_at_own_threshold": "Margin selectivity, own threshold",
     "balanced_accuracy": "Margin balanced accuracy",
     "safety": "Margin safety rate",
@@ -38,6 +38,16 @@ _LANGUAGE_NAMES = {language.code: language.english_name for language in all_lang
 def language_name(code: str) -> str:
     """English name of a language; a code that is not in the table stays a code."""
     return _LANGUAGE_NAMES.get(code, code)
+
+
+def metric_name(metric: Metric, anchor: str) -> str:
+    """What a metric is called.
+
+    Args:
+        metric: Which one.
+        anchor: NLLB code of the language that thresholds were set in.
+    """
+    return _METRIC_NAMES[metric].format(anchor=language_name(anchor))
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -10,6 +10,7 @@ from mlc.choices import Format
 from mlc.errors import UserError
 from mlc.languages import all_languages, resolve_language
 from mlc.naming import looks_like_a_name
+from mlc.shapes.history import texts_in
 from mlc.shapes.labels import Labels
 from mlc.shapes.pairs import pair_reading
 from mlc.shapes.prompts import Reading, reading_of
@@ -48,6 +49,8 @@ class Overview:
     held_out: dict[str, int] | None = None
     """Prompts that are held-out prompts, by split, all three kinds of repeats counted; None without held-out prompts.
     """
+    with_turns: int = 0
+    """Prompts with a system prompt or earlier turns before them."""
     ids: list[str] = field(default_factory=list)
     """The first ids."""
     hints: list[str] = field(default_factory=list)
@@ -112,13 +115,15 @@ def _look_at_prompts(
         problem = row.problem or (f"{problems['prompt']} in prompt" if "prompt" in problems else None)
         name = values.get("id") if "id" in values else str(row.number)
         label, unknown = labels.read(values.get("label"))
-        problem = problem or (None if name else "no id") or ("repeated id" if name in ids else None) or unknown
+        turns, unfit = reading.history(row) if problem is None else (None, None)
+        problem = problem or unfit or (None if name else "no id") or ("repeated id" if name in ids else None) or unknown
         if problem is not None or name is None:
             set_aside[str(problem)] += 1
             continue
         ids.add(name)
         seen.usable += 1
-        prompts.append(values["prompt"] or "")
+        prompts.append("\n\n".join(texts_in(values["prompt"] or "", turns)))
+        seen.with_turns += turns is not None
         if "label" in values:
             counted[label or "none"] += 1
         languages.update(code for name, code in spoken.items() if str(row.values.get(name) or "").strip())

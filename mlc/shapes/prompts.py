@@ -6,16 +6,27 @@ from itertools import islice
 from typing import Any
 
 from mlc.errors import UserError
-from mlc.shapes.turns import field_text, transcript_turns, turns_of
-from mlc.tables import Row, TableFile, columns_in_words, plain_text
+from mlc.shapes.history import written
+from mlc.shapes.turns import (
+    Turn,
+    conversation_in,
+    field_text,
+    history_in,
+    prompt_in,
+    transcript_turns,
+    turns_of,
+)
+from mlc.tables import NO_TEXT, Row, TableFile, columns_in_words, plain_text, text_of
 
-ROLES = ("id", "prompt", "chosen", "rejected", "label", "kind")
+ROLES = ("id", "system", "prompt", "chosen", "rejected", "label", "kind")
 """What a column may be for."""
 SAMPLE_ROWS = 100
 """Rows that are looked at to tell shapes with equal columns apart."""
 
 _PROMPTS = ("question", "instruction", "query", "goal", "behavior")
 """Columns that hold prompts where none is called so."""
+_SYSTEM = "system_prompt"
+"""The column of system prompts where none is called ``system``."""
 _ANSWERS = ("response", "answer", "completion", "output")
 """Columns that hold answers where none is called ``chosen``."""
 _CONVERSATIONS = {
@@ -23,6 +34,8 @@ _CONVERSATIONS = {
     "conversations": "ShareGPT conversations",
     "conversation": "chat messages",
 }
+_TALKS = ("prompt", "chosen", "rejected")
+"""Roles whose fields may hold a conversation."""
 _Answers = Callable[[Mapping[str, Any]], Mapping[str, Any] | str]
 
 
@@ -179,6 +192,29 @@ class Reading:
             values["prompt"] = self._joined(values["prompt"] or "", row)
         return values, problems
 
+    def history(self, row: Row) -> tuple[str | None, str | None]:
+        """What was said before the prompt of a row, as :mod:`mlc.shapes.history` has it, and why it cannot be used."""
+        fields = {role: row.values.get(self.columns[role]) for role in _TALKS if role in self.columns}
+        talks = {role: conversation_in(value, transcripts=self.transcripts) for role, value in fields.items()}
+        told = {
+            role: history_in(turns)
+            for role, turns in talks.items()
+            if turns and any(turn.role == "user" for turn in turns)
+        }
+        if problem := next((problem for _, problem in told.values() if problem), None):
+            return None, problem
+        histories = [history for history, _ in told.values()]
+        history = next(iter(histories), [])
+        if any(other != history for other in histories[1:]):
+            return None, "prompt and answers with different turns before"
+        if history and (prompt := fields.get("prompt")) and not talks["prompt"] and not _asks(told, talks, prompt):
+            return None, "another prompt in the conversation"
+        system = self.columns.get("system")
+        text, missing = text_of(row.values.get(system)) if system else ("", NO_TEXT)
+        if missing is None and not (history and history[0]["role"] == "system"):
+            history = [{"role": "system", "content": text}, *history]
+        return written(history), None
+
     def _is_transcript(self, role: str) -> bool:
         return self.transcripts and role in ("prompt", "chosen", "rejected")
 
@@ -194,6 +230,10 @@ class Reading:
         after = plain_text(folded.get(self.shape.after)) if self.shape.after else None
         parts = [before.strip() + "\n\n---" if before and before.strip() else "", prompt, after or ""]
         return "\n\n".join(part for part in parts if part.strip())
+
+
+def _asks(told: Iterable[str], talks: Mapping[str, list[Turn] | None], prompt: Any) -> bool:
+    return all(prompt_in(talks[role] or [])[0] == prompt for role in told)
 
 
 def reading_of(
@@ -213,6 +253,8 @@ def reading_of(
     given = {role: _given(file, role, name, section) for role, name in (columns or {}).items()}
     names = _folded(file.columns)
     exact = {role: names[role] for role in ROLES if role in names}
+    if _SYSTEM in names:
+        exact.setdefault("system", names[_SYSTEM])
     shape = next((shape for shape in SHAPES if names.keys() >= set(shape.needs)), None)
     found = dict(exact)
     name = shape.name if shape else ""

@@ -1,12 +1,13 @@
-"""Conversations in a field: lists of messages, ShareGPT turns, transcripts; and the one prompt or answer in them."""
+"""Conversations in a field: lists of messages, ShareGPT turns, transcripts; and what is the prompt and the answer."""
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from mlc.tables.rows import text_of
+from mlc.tables.rows import NO_TEXT, text_of
 
 _ROLES = {
     "human": "user",
@@ -60,18 +61,36 @@ def transcript_turns(value: Any) -> list[Turn] | None:
 
 
 def prompt_in(turns: list[Turn]) -> tuple[str, str | None]:
-    """The prompt of a conversation, and why there is none that stands by itself."""
-    if problem := _not_alone(turns):
-        return "", problem
-    return text_of(next(turn.content for turn in turns if turn.role == "user"))
+    """The prompt of a conversation, its last user turn, and why there is none."""
+    asked, problem = _asked(turns)
+    return ("", problem) if problem else text_of(asked[-1].content)
+
+
+def history_in(turns: list[Turn]) -> tuple[list[dict[str, str]], str | None]:
+    """What was said before the prompt of a conversation, and why it cannot be used; a blank system prompt is none."""
+    asked, problem = _asked(turns)
+    if problem:
+        return [], problem
+    history = []
+    for turn in asked[:-1]:
+        text, problem = text_of(turn.content)
+        if turn.role == "system" and problem == NO_TEXT:
+            continue
+        if problem:
+            return [], f"{problem} before the prompt"
+        history.append({"role": turn.role, "content": text})
+    return history, None
 
 
 def answer_in(turns: list[Turn]) -> tuple[str, str | None]:
-    """The answer to the one prompt of a conversation, and why there is none; the prompt may stand elsewhere."""
-    asked = any(turn.role == "user" for turn in turns)
-    if asked and (problem := _not_alone(turns)):
-        return "", problem
-    answers = [turn for turn in turns if turn.role == "assistant"]
+    """The answer at the end of a conversation, and why there is none; the prompt may stand elsewhere."""
+    asked, problem = _asked(turns)
+    if any(turn.role == "user" for turn in turns):
+        if problem:
+            return "", problem
+        answers = turns[len(asked) :]
+    else:
+        answers = [turn for turn in turns if turn.role == "assistant"]
     if len(answers) > 1:
         return "", "several answers"
     if not answers or turns[-1] is not answers[0]:
@@ -79,16 +98,22 @@ def answer_in(turns: list[Turn]) -> tuple[str, str | None]:
     return text_of(answers[0].content)
 
 
-def _not_alone(turns: list[Turn]) -> str | None:
+def _asked(turns: list[Turn]) -> tuple[list[Turn], str | None]:
+    """A conversation up to its last user turn, and what is wrong with it."""
     roles = [turn.role for turn in turns]
-    # What was said before would be lost, and with it what the prompt means.
-    if "system" in roles:
-        return "a system prompt"
-    if unknown := [role for role in roles if role not in ("user", "assistant")]:
-        return "a turn of a tool" if unknown[0] in ("tool", "function", "ipython") else "a turn of an unknown role"
-    if roles.count("user") != 1:
-        return "several user turns" if "user" in roles else "no user turn"
-    return "a turn before the prompt" if roles[0] != "user" else None
+    if unknown := [role for role in roles if role not in ("system", "user", "assistant")]:
+        return [], "a turn of a tool" if unknown[0] in ("tool", "function", "ipython") else "a turn of an unknown role"
+    if "user" not in roles:
+        return [], "no user turn"
+    asked = turns[: len(roles) - roles[::-1].index("user")]
+    said = [role for role in roles[: len(asked)] if role != "system"]
+    if "system" in roles[1:]:
+        return [], "a system prompt in the middle"
+    if said[0] != "user":
+        return [], "a turn before the first prompt"
+    if any(first == second for first, second in pairwise(said)):
+        return [], "two turns of one speaker in a row"
+    return asked, None
 
 
 def _turn(item: Any) -> Turn | None:
@@ -110,6 +135,16 @@ def _content(value: Any) -> Any:
     return "".join(texts) if texts and len(texts) == len(parts) else value
 
 
+def conversation_in(value: Any, *, transcripts: bool = False) -> list[Turn] | None:
+    """The turns that a field holds, if it holds a conversation.
+
+    Args:
+        value: A text or a conversation.
+        transcripts: Whether texts are transcripts of conversations.
+    """
+    return turns_of(value) or (transcript_turns(value) if transcripts else None)
+
+
 def field_text(value: Any, role: str, *, transcripts: bool = False) -> tuple[str, str | None]:
     """The text that a field holds for a role, and what is wrong with it.
 
@@ -120,7 +155,7 @@ def field_text(value: Any, role: str, *, transcripts: bool = False) -> tuple[str
     """
     if role == "label" and isinstance(value, bool):
         return str(value).lower(), None
-    turns = turns_of(value) or (transcript_turns(value) if transcripts else None)
+    turns = conversation_in(value, transcripts=transcripts)
     if turns is None or role not in ("prompt", "chosen", "rejected"):
         text, problem = text_of(value)
         return text, "not a text" if transcripts and problem is None else problem

@@ -21,7 +21,7 @@ from mlc.tables.columnar import ARROW_MAGIC, PARQUET_MAGIC, batches_of, columns_
 from mlc.tables.formats import FORMATS, LINE_COLUMN, ReadFormat, ending_of, unknown_ending
 from mlc.tables.places import Place, find_place, sibling_lines
 from mlc.tables.rows import BATCH_ROWS, Row, columns_in_words
-from mlc.tables.streams import HEAD_BYTES, Packing, compression_of, head_of, opened_text, packing_of
+from mlc.tables.streams import HEAD_BYTES, Packing, compression_of, head_of, opened, opened_text, packing_of
 
 COLUMNAR = ("parquet", "arrow")
 """Formats that come in batches of columns."""
@@ -74,7 +74,7 @@ class TableFile:
             self.format = self._parts[0].format
             if len({part.format for part in self._parts}) > 1:
                 raise UserError(f"The {what} {self.location!r} holds files of several formats: name one of them.")
-            self.schema, self.count = self._survey()
+            self.schema, self._count = self._survey()
         repeated = sorted(name for name, count in Counter(self.columns).items() if count > 1)
         if repeated:
             raise UserError(
@@ -107,8 +107,11 @@ class TableFile:
         return tuple(found)
 
     def __len__(self) -> int:
-        """Number of rows, bad ones counted."""
-        return self.count
+        """Number of rows, bad ones counted; of some formats they are counted when somebody first asks."""
+        if self._count is None:
+            with self._told():
+                self._count = sum(_count_of(part) for part in self._parts)
+        return self._count
 
     def __iter__(self) -> Iterator[Row]:
         """Reads the rows, in order, with little memory."""
@@ -142,8 +145,8 @@ class TableFile:
                 f"it needs {', '.join(wanted)}."
             )
 
-    def _survey(self) -> tuple[pa.Schema, int]:
-        """Columns with their types, and the number of rows."""
+    def _survey(self) -> tuple[pa.Schema, int | None]:
+        """Columns with their types, and the number of rows where finding the columns told it."""
         if self.format in COLUMNAR:
             found = [columns_and_count(part.path, part.format) for part in self._parts]
             schema = (
@@ -154,13 +157,11 @@ class TableFile:
             return schema, sum(count for _, count in found)
         known = dict.fromkeys(name for part in self._parts for name in part.columns)
         repeated = [name for part in self._parts for name in part.columns if part.columns.count(name) > 1]
-        if self.format in ("csv", "tsv"):
-            count = sum(_count_of(part) for part in self._parts)
-        else:
-            count = 0
-            for row in self._rows():
-                count += 1
-                known.update(dict.fromkeys(row.values))
+        count: int | None = None
+        if self.format == "jsonl":
+            count = sum(_survey_json(part, known) for part in self._parts)
+        elif self.format not in ("csv", "tsv"):
+            count = sum(1 for _ in self._rows())
         names = [*known, *dict.fromkeys(repeated)]
         if self.format in ("lines", "parallel"):
             names = [LINE_COLUMN] if self.format == "lines" else list(self.place.columns)
@@ -169,6 +170,9 @@ class TableFile:
     def _rows(self) -> Iterator[Row]:
         if self.format == "parallel":
             yield from self._parallel_rows()
+            return
+        if len(self._parts) == 1:
+            yield from _rows_of(self._parts[0])
             return
         before = 0
         for part in self._parts:
@@ -288,6 +292,28 @@ def _count_of(part: _Part) -> int:
         return separated.count_rows(handle, part.dialect)
 
 
+@contextmanager
+def _json_of(part: _Part) -> Iterator[Iterator[Row]]:
+    assert part.packing is not None
+    if part.layout == "lines" and part.packing.plain:
+        with opened(part.path, part.packing.compression) as handle:
+            yield json_rows.rows_of_lines(handle)
+        return
+    with _lines_of(part) as text:
+        yield json_rows.rows_of_lines(text) if part.layout == "lines" else json_rows.rows_of_values(text, part.layout)
+
+
+def _survey_json(part: _Part, known: dict[str, None]) -> int:
+    """Number of rows; their columns are added to those that are known."""
+    count = 0
+    with _json_of(part) as rows:
+        for row in rows:
+            count += 1
+            if not row.values.keys() <= known.keys():
+                known.update(dict.fromkeys(row.values))
+    return count
+
+
 def _rows_of(part: _Part) -> Iterator[Row]:
     if part.format in COLUMNAR:
         number = 0
@@ -296,15 +322,13 @@ def _rows_of(part: _Part) -> Iterator[Row]:
                 number += 1
                 yield Row(number, values)
         return
+    if part.format == "jsonl":
+        with _json_of(part) as rows:
+            yield from rows
+        return
     with _lines_of(part) as handle:
         if part.dialect is not None:
             yield from separated.separated_rows(handle, part.dialect)
-        elif part.format == "jsonl":
-            yield from (
-                json_rows.rows_of_lines(handle)
-                if part.layout == "lines"
-                else json_rows.rows_of_values(handle, part.layout)
-            )
         else:
             for number, line in enumerate(handle, start=1):
                 yield Row(number, {LINE_COLUMN: line.rstrip("\n").removesuffix("\r")})

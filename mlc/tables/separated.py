@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from mlc.tables.rows import Row
 
@@ -18,6 +18,8 @@ SAMPLE_RECORDS = 1_000
 """Records by which a dialect is chosen."""
 RECORD_LINES = 2_000
 """Lines after which a quotation mark counts as never closed."""
+BLOCK_LINES = 256
+"""Lines that are read at once where nothing is unusual about them."""
 OUT_OF_PLACE = "a quotation mark out of place"
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -94,7 +96,10 @@ def separated_rows(lines: Iterable[str], dialect: Dialect) -> Iterator[Row]:
     for number, (fields, problem) in enumerate(records, start=1):
         if problem is None and len(fields) != len(names):
             problem = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}"
-        yield Row(number, dict(zip(names, [field or None for field in fields], strict=False)), problem)
+        values: dict[str, str | None] = dict(zip(names, fields, strict=False))
+        if "" in fields:
+            values = {name: value or None for name, value in values.items()}
+        yield Row(number, values, problem)
 
 
 def count_rows(lines: Iterable[str], dialect: Dialect) -> int:
@@ -140,6 +145,8 @@ def _marked_records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Record]
     taken = _Lines(lines, dialect)
     width = None
     while True:
+        if width is not None and taken.is_between:
+            yield from taken.easy_records(width)
         reader = csv.reader(taken, delimiter=dialect.separator, strict=True)
         try:
             for fields in reader:
@@ -149,11 +156,13 @@ def _marked_records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Record]
                 if fields:
                     width = width or len(fields)
                     yield fields, None
+                if taken.is_between:
+                    break
+            else:
+                return
         except csv.Error:
             taken.give_back()
             yield [], OUT_OF_PLACE
-        else:
-            return
 
 
 def _plain_records(lines: Iterable[str]) -> Iterator[_Record]:
@@ -211,6 +220,30 @@ class _Lines(Iterator[str]):
         if self._dialect.backslash:
             line = _BACKSLASHED.sub(lambda found: '""' if found[1] == '"' else found[1], line)
         return _SPACED.sub("", line) if self._dialect.spaced else line
+
+    @property
+    def is_between(self) -> bool:
+        """Whether what was read ahead is used up, so that a block may be read at once."""
+        return not self._ahead and not self.taken
+
+    def easy_records(self, width: int) -> Iterator[_Record]:
+        """Records in blocks of lines that give records of one width, which most files have to their end.
+
+        What follows them is read line by line, with its own lines.
+        """
+        if self._dialect.backslash or self._dialect.spaced:
+            return
+        while block := list(islice(self._lines, BLOCK_LINES)):
+            try:
+                records = [
+                    fields for fields in csv.reader(block, delimiter=self._dialect.separator, strict=True) if fields
+                ]
+            except csv.Error:
+                records = []
+            if not records or any(len(fields) != width for fields in records):
+                self._ahead.extend(block)
+                return
+            yield from zip(records, repeat(None))
 
     def give_back(self) -> None:
         """All lines of the record but the first are read again."""

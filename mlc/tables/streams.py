@@ -48,6 +48,11 @@ class Packing:
     """Whether the encoding is likely rather than certain."""
 
     @property
+    def plain(self) -> bool:
+        """Whether it is UTF-8 whose lines end with a line feed, so that its bytes may be read as they are."""
+        return self.encoding in ("utf-8", "utf-8-sig") and not self.old_line_ends
+
+    @property
     def encoding_name(self) -> str:
         """The encoding as people write it."""
         return {"cp1252": "Windows-1252", "utf-8-sig": "UTF-8"}.get(self.encoding, self.encoding.upper())

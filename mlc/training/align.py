@@ -16,7 +16,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mlc.left_out import LeftOut, require_few
 from mlc.models.loading import Policy
-from mlc.models.prompts import encode_prompt, render_messages
+from mlc.models.prompts import encode_prompt, fitted, render_messages
+from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
 from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
@@ -49,7 +50,8 @@ def align(
         policy: Model and tokenizer, weights in ``training_dtype``.
         rows: Training rows with ``prompt`` and ``chosen``; ``rejected`` for the carriers that compare; ``variants``
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
-            the terms and for translated examples.
+            the terms and for translated examples. ``turns`` and ``variant_turns`` are what was said before, see
+            :mod:`mlc.shapes.history`.
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
@@ -150,7 +152,7 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
         if not kept:
             raise ValueError(f"the carrier {settings.carrier} needs rejected answers, and no row has one.")
     tokenizer, limit, given = policy.tokenizer, settings.max_prompt_tokens, len(kept)
-    kept = [row for row in kept if len(encode_prompt(tokenizer, row["prompt"]).input_ids) <= limit]
+    kept = [row for row in kept if len(encode_prompt(tokenizer, _asked(row)).input_ids) <= limit]
     left_out.append(LeftOut("long prompt", given - len(kept), given, limit))
     if not kept:
         raise ValueError(f"none of the {given} prompts has at most {limit} tokens.")
@@ -181,19 +183,25 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     chat = tokenizer.chat_template is not None
     if chat:
         _require_asked_as_trained(tokenizer, rows, list(answers))
+    # A column holds texts or messages, not both.
+    with_turns = any(row.get(TURNS) for row in rows)
 
-    def message(role: str, text: str) -> Any:
-        return [{"role": role, "content": text}] if chat else text
+    def prompt_of(row: Row) -> Any:
+        asked = _asked(row)
+        return list(fitted(tokenizer, as_messages(asked))) if chat else asked
+
+    def answer(text: str) -> Any:
+        return [{"role": "assistant", "content": text}] if chat else text
 
     return Dataset.from_list(
         [
             {
-                "prompt": message("user", row["prompt"]),
+                "prompt": prompt_of(row),
                 **{
-                    column: message("assistant", _cut(tokenizer, row[name], settings.max_answer_tokens))
+                    column: answer(_cut(tokenizer, row[name], settings.max_answer_tokens))
                     for name, column in answers.items()
                 },
-                **_for_the_term(row, settings),
+                **_for_the_term(row, settings, with_turns=with_turns),
             }
             for row in rows
         ]
@@ -202,9 +210,9 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
 
 def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequence[str]) -> None:
     def fits(row: Row, name: str) -> bool:
-        turn = [{"role": "user", "content": row["prompt"]}]
-        whole = render_messages(tokenizer, [*turn, {"role": "assistant", "content": row[name]}])
-        return whole.startswith(render_messages(tokenizer, turn, opens_answer=True))
+        asked = as_messages(_asked(row))
+        whole = render_messages(tokenizer, [*asked, {"role": "assistant", "content": row[name]}])
+        return whole.startswith(render_messages(tokenizer, asked, opens_answer=True))
 
     wrong = sum(not all(fits(row, name) for name in answers) for row in rows)
     if wrong:
@@ -214,12 +222,21 @@ def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequ
         )
 
 
-def _for_the_term(row: Row, settings: AlignSettings) -> Row:
+def _asked(row: Row) -> Prompt:
+    return conversation(row["prompt"], row.get(TURNS))
+
+
+def _for_the_term(row: Row, settings: AlignSettings, *, with_turns: bool) -> Row:
     if not settings.terms.active:
         return {}
     # A column named label has a meaning of its own in TRL.
     columns = {"variants": TEXTS, "languages": NAMES, "label": LABEL, "variant_weights": WEIGHTS}
-    return {column: row[name] for name, column in columns.items() if row.get(name) is not None}
+    found = {column: row[name] for name, column in columns.items() if row.get(name) is not None}
+    if with_turns and TEXTS in found:
+        before = row.get(VARIANT_TURNS) or [None] * len(found[TEXTS])
+        texts = zip(found[TEXTS], before, strict=True)
+        found[TEXTS] = [as_messages(conversation(text, turns)) if text else None for text, turns in texts]
+    return found
 
 
 def _cut(tokenizer: Any, text: str, tokens: int) -> str:

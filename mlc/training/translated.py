@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
 
@@ -14,7 +15,7 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
 
     Args:
         rows: English rows with ``variants``, English first, empty where one is missing; with ``label`` for controls by
-            class.
+            class; with ``variant_turns`` where conversations are translated.
         settings: The control, and the share; nothing is made where that is 0.
         seed: Seed of a control's permutation.
 
@@ -31,14 +32,20 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     if settings.control != "none":
         givers = permutation([row.get("label") for row in rows], settings.control, seed)
     made = [
-        {**row, "prompt": text, "variants": [""] * len(row["variants"])}
+        {**row, "prompt": text, TURNS: turns, "variants": [""] * len(row["variants"]), VARIANT_TURNS: None}
         for row, giver in zip(rows, givers, strict=True)
-        for text in rows[giver]["variants"][1:]
+        for text, turns in _translations(rows[giver])
         if text
     ]
     if not made:
         raise ValueError(f"none of the {len(rows)} prompts has a translation to train on.")
     return made
+
+
+def _translations(row: Row) -> list[tuple[str, str | None]]:
+    """The translations of a prompt, each with what was said before it."""
+    texts = row["variants"]
+    return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))[1:]
 
 
 def mixed_rows(english: Sequence[Row], translated: Sequence[Row], share: float) -> list[Row]:

@@ -3,7 +3,7 @@
 V prompts, L languages with English first, T tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
+from mlc.shapes.history import Prompt
 
-Text = str | Sequence[Mapping[str, str]]
-"""A person's text, or messages with ``role`` and ``content`` that end with one of the person."""
+Text = Prompt
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ def checkpoint_languages(folder: Path) -> frozenset[str] | None:
 
 
 def require_translatable(settings: TranslatorSettings, languages: tuple[str, ...]) -> None:
-    """Checks target languages before any work is spent on them.
+    """Checks languages before any work is spent on them.
 
     Args:
         settings: The translator; a checkpoint that is not there is left to the stage that loads it, and an engine
             without a checkpoint knows its languages itself.
-        languages: NLLB codes.
+        languages: NLLB codes, of texts or of translations.
 
     Raises:
         UserError: The checkpoint has no token for a language.

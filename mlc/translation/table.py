@@ -1,6 +1,7 @@
 """The columns of a table of translations, wherever one is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,6 +40,33 @@ def made_by(facts: Mapping[str, Any]) -> dict[str, str]:
         facts: Of the translator: engine, model and decoding settings.
     """
     return {"translator": f"{facts['engine']}:{facts['model']}", "decoding": canonical_json(facts["decoding"])}
+
+
+def as_one(parts: "Sequence[Translation]") -> "Translation":
+    """What is told of the turns of a conversation, with the text of the last one; without it if one has none.
+
+    Args:
+        parts: Translations of the turns, at least one.
+    """
+    *_, last = parts
+    if len(parts) == 1:
+        return last
+    scored = [part.logprob for part in parts]
+    sums = [sum(value or 0.0 for value in part.logprobs) for part in parts]
+    tokens = sum(total / mean for total, mean in zip(sums, scored, strict=True) if mean)
+    logprob = None if None in scored else sum(sums) / tokens if tokens else 0.0
+    return replace(
+        last,
+        text=last.text if all(part.text for part in parts) else "",
+        logprob=logprob,
+        finished=all(part.finished for part in parts),
+        sentences_in=sum(part.sentences_in for part in parts),
+        sentences_out=sum(part.sentences_out for part in parts),
+        logprobs=tuple(value for part in parts for value in part.logprobs),
+        lost=tuple(dict.fromkeys(kind for part in parts for kind in part.lost)),
+        repaired=sum(part.repaired for part in parts),
+        refusal=next((part.refusal for part in parts if part.refusal), None),
+    )
 
 
 def row_of(text: str, done: "Translation", *, source: str, target: str) -> dict[str, Any]:

@@ -90,18 +90,23 @@ def report_page(store: ArtifactStore, report: ArtifactRef) -> Path:
     return store.folder(report) / REPORT_FILE
 
 
-def held_out_texts(folder: Path) -> dict[str, str]:
+def held_out_texts(folder: Path, before: str) -> dict[str, tuple[str, str | None]]:
     """The held-out prompts in one language by id, in their order: human references, or machine translations.
 
     Args:
         folder: Of an artifact of the stage ``ingest`` or ``translate``.
+        before: Column of what was said before, :data:`mlc.shapes.history.TURNS`; it may be missing.
+
+    Returns:
+        The text of each, and what was said before it; None if nothing was.
     """
     import pyarrow.parquet as pq
 
     human = (folder / PROMPTS_FILE).is_file()
     file, column = (PROMPTS_FILE, "prompt") if human else (TRANSLATIONS_FILE, "translation")
-    rows = pq.read_table(folder / file, columns=["id", column])
-    return dict(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
+    rows = pq.read_table(folder / file)
+    turns = rows[before].to_pylist() if before in rows.column_names else [None] * len(rows)
+    return dict(zip(rows["id"].to_pylist(), zip(rows[column].to_pylist(), turns, strict=True), strict=True))
 
 
 def _read_json(store: ArtifactStore, ref: ArtifactRef, name: str) -> dict[str, Any]:

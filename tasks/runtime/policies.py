@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 CHECKED_FILE = "checked_models.jsonl"
 """In a workspace: which models passed their checks, by identity, and by which code."""
+SYSTEM_MOVED = (
+    "The policy's chat template has no place for a system prompt: it stands at the beginning of the first user turn."
+)
+"""Told by whoever comes to it first; a display says the same thing once."""
 _CHECKING = "mlc.models.loading"
 _BY = ("torch", "transformers")
 

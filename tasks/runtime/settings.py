@@ -39,7 +39,7 @@ class PromptSettings(Settings):
     they are there."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Columns of the file by role, where they have other names, such as ``{prompt: goal, chosen: response}``; roles are
-    ``id``, ``prompt``, ``chosen``, ``rejected``, ``label`` and ``kind``."""
+    ``id``, ``system``, ``prompt``, ``chosen``, ``rejected``, ``label`` and ``kind``."""
     labels: dict[str, str] = Field(default_factory=dict)
     """``harmful`` or ``harmless`` by what the file writes, such as ``{1: harmful, 0: harmless}``."""
     limit: int | None = Field(default=None, ge=1)

@@ -151,9 +151,11 @@ def test_columns_are_mapped_by_the_configuration(name, columns):
     assert len(prompts(name, **{"prompts.columns": columns}).rows) == 8
 
 
-def test_conversations_with_more_than_a_prompt_are_set_aside_with_the_reason():
-    with pytest.raises(UserError, match="a system prompt"):
-        prompts("p_messages_system_multiturn.jsonl")
+def test_system_prompts_and_earlier_turns_are_kept():
+    rows = prompts("p_messages_system_multiturn.jsonl").rows
+    roles = [[message["role"] for message in json.loads(turns)] for turns in rows["turns"].to_pylist()]
+    assert all(found[0] == "system" for found in roles)
+    assert any("assistant" in found for found in roles)
 
 
 def test_a_file_without_a_header_is_refused_without_its_text():

@@ -67,6 +67,7 @@ INCLUDED: dict[str, Any] = {
     "prompts.columns": {"prompt": "prompt"},
     "prompts.parallel": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.labels": {"harmful": "harmful"},
+    "anchor_language": "de",
     "languages": ["es"],
     "seeds": [1],
     "models": ["english-only"],
@@ -123,6 +124,7 @@ WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
     "gate.": {"gate": {"conditions": [{"figure": "unsure", "at_most": 0.1}]}},
+    "anchor_language": {"evaluation.refusal_openings": ["Nein"], "evaluation.compliance_openings": ["Gern"]},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     "align.decision.": {"method": "decision"},

@@ -16,11 +16,12 @@ from mlc.errors import UserError
 from mlc.evaluation.scoring import score_prompts
 from mlc.models import rendering
 from mlc.models.loading import load_policy, save_policy
-from mlc.models.prompts import encode_prompt, render_messages, render_prompt
+from mlc.models.prompts import encode_prompt, moves_system, render_messages, render_prompt
 from mlc.models.sources import resolve_model
 from mlc.models.templates import use_trained_template
 from mlc.training.align import _options, align, build_dataset
 from mlc.training.carriers.carrier import Training
+from mlc.training.preparation import prepare_variants
 from mlc.training.settings import AlignSettings
 
 TEMPLATES = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
@@ -257,3 +258,87 @@ def test_a_margin_tells_apart_what_training_told_apart(load_with, tmp_path):
         batch_size=8,
     ).margins
     assert margins[: len(bad)].min() > 0 > margins[len(bad) :].max()
+
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "How much salt?"},
+    {"role": "assistant", "content": "A pinch."},
+    QUESTION,
+]
+GEMMA = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('no turns') }}{% endif %}"
+    "<|start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+SILENT = (
+    "{% for m in messages if m['role'] != 'system' %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+def own_text(tokenizer, encoded):
+    return tokenizer.decode([token for token, own in zip(encoded.input_ids, encoded.content, strict=True) if own])
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+def test_every_template_of_trl_tells_a_conversation(with_template, file):
+    tokenizer = with_template(file.read_text())
+    if file.stem.removesuffix("_training") in WITHOUT_TEXTS:
+        pytest.skip("refused for a single prompt already")
+    use_trained_template(tokenizer, "m")
+    asked = render_messages(tokenizer, TALK, opens_answer=True)
+    whole = render_messages(tokenizer, [*TALK, ANSWER])
+    assert whole.startswith(asked)
+    places = [asked.index(message["content"]) for message in TALK]
+    assert places == sorted(places)
+    assert own_text(tokenizer, encode_prompt(tokenizer, TALK)).strip() == QUESTION["content"]
+
+
+@pytest.mark.parametrize("template", [GEMMA, SILENT], ids=["raises", "drops it"])
+@pytest.mark.parametrize("turns", [TALK, [TALK[0], QUESTION]], ids=["turns", "one turn"])
+def test_a_system_prompt_without_a_place_begins_the_first_user_turn(with_template, template, turns):
+    tokenizer = with_template(template)
+    first = {"role": "user", "content": f"Be brief.\n\n{turns[1]['content']}"}
+    expected = tokenizer.apply_chat_template([first, *turns[2:]], tokenize=False, add_generation_prompt=True)
+    assert render_messages(tokenizer, turns, opens_answer=True) == expected
+    assert own_text(tokenizer, encode_prompt(tokenizer, turns)) == QUESTION["content"]
+    assert moves_system(tokenizer, ["a", turns])
+    assert not moves_system(tokenizer, ["a", turns[1:]])
+
+
+def test_a_template_that_refuses_earlier_turns_ends_with_a_sentence(with_template):
+    tokenizer = with_template("{% if messages | length > 1 %}{{ raise_exception(messages[0].content) }}{% endif %}x")
+    with pytest.raises(UserError, match=r"cannot render a conversation \(TemplateError\)") as told:
+        encode_prompt(tokenizer, TALK)
+    assert "Be brief" not in str(told.value)
+
+
+@pytest.mark.parametrize("template", [None, THINKING, GEMMA], ids=["own", "thinking", "no system"])
+def test_conversations_are_trained_as_they_are_asked(tiny_policy, load_with, template):
+    policy = load_with(template) if template else tiny_policy
+    before = json.dumps(TALK[:-1])
+    rows = [
+        {
+            "prompt": QUESTION["content"], "chosen": ANSWER["content"], "turns": before,
+            "variants": [QUESTION["content"], "¿Cómo?", ""], "variant_turns": [before, before, None],
+        },
+        {"prompt": "Why?", "chosen": "No.", "turns": None, "variants": ["Why?", "", "Pourquoi ?"]},
+    ]  # fmt: skip
+    built = build_dataset(policy, rows, AlignSettings(steps=1))
+    texts = [policy.tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+             for row in built]  # fmt: skip
+    assert texts == [render_prompt(policy.tokenizer, prompt) for prompt in (TALK, "Why?")]
+    prepared = prepare_variants(built, policy.tokenizer, AlignSettings(steps=1).consistency, seed=0).dataset
+    asked = [[TALK, [*TALK[:-1], {"role": "user", "content": "¿Cómo?"}], None], ["Why?", None, "Pourquoi ?"]]
+    ids = [[list(encode_prompt(policy.tokenizer, each).input_ids) if each else [] for each in row] for row in asked]
+    assert prepared["variant_ids"][:] == ids
+
+
+def test_plain_prompts_are_trained_as_before(tiny_policy):
+    rows = [{"prompt": "Why?", "chosen": "No.", "turns": None, "variants": ["Why?", "¿Por qué?"]}]
+    (row,) = build_dataset(tiny_policy, rows, AlignSettings(steps=1))
+    assert row["variants"] == ["Why?", "¿Por qué?"]
+    assert row["prompt"] == [{"role": "user", "content": "Why?"}]

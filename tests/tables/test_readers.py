@@ -22,7 +22,7 @@ from mlc.errors import UserError
 from mlc.tables import TableFile, TableWriter, find_place
 from mlc.tables.json_rows import CUT_OFF, NO_OBJECT, SECOND_ARRAY
 from mlc.tables.reader import NO_LINE_BESIDE
-from mlc.tables.separated import RECORD_LINES
+from mlc.tables.separated import BLOCK_LINES, RECORD_LINES
 
 ROWS = [{"id": str(number), "prompt": f"Où est le numéro {number} ?", "tag": "a;b|c, d"} for number in range(5)]
 PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": lambda data: zstd(data)}
@@ -437,3 +437,57 @@ def test_a_damaged_file_of_columns_is_read_or_told_of(tmp_path, name):
         except UserError:
             told += 1
     assert told > 50
+
+
+ODD = ("a,b,c", '"open,b', 'x,"y"z', '"many\nlines",b', "", '"a ""b""",c', "only", '"1\n2","3\n4"')
+"""Records of other widths, with marks out of place, over several lines, and blank ones."""
+
+
+@MANY
+@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(ODD)), max_size=4), st.sampled_from([1, 2, 3, 7, 256]))
+def test_blocks_of_lines_change_nothing(tmp_path, odd, block):
+    records = [f'{number},"text, {number}"' for number in range(40)]
+    for place, record in odd:
+        records.insert(place, record)
+    path = put(tmp_path, "x.csv", "\n".join(["id,prompt", *records]) + "\n")
+    found = []
+    for lines_at_once in (0, block):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mlc.tables.separated.BLOCK_LINES", lines_at_once)
+            found.append((len(TableFile(path)), read(path)))
+    assert found[0] == found[1]
+    assert found[0][0] == len(found[0][1])
+
+
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+def test_a_row_at_the_end_of_a_block_is_read_once(tmp_path, beside):
+    count = 2 * BLOCK_LINES + beside
+    rows = [f'{number},"a\n""b"""' if number % 3 == 0 else f"{number},c" for number in range(count)]
+    found = good(put(tmp_path, "x.csv", "\n".join(["id,prompt", *rows]) + "\n"))
+    assert [row["id"] for row in found] == [str(number) for number in range(count)]
+    assert {row["prompt"] for row in found} == {'a\n"b"', "c"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"a": 123456789012345678901234567890}',
+        '{"a": [123456789012345678901234567890]}',
+        '{"a": {"b": -9223372036854775809}}',
+        '{"a": NaN}',
+        '{"a": 1e400}',
+        '{"a": "\\ud800"}',
+        '{"a": 1, "a": 2}',
+        '{"a": -0.0}',
+        '\ufeff{"a": "é"}',
+    ],
+)
+def test_json_lines_are_what_python_reads(tmp_path, line):
+    (row,) = read(put(tmp_path, "x.jsonl", f"\n{line}\n \n"))
+    assert repr(row.values) == repr(json.loads(line.lstrip("\ufeff")))
+
+
+def test_json_lines_with_bytes_that_are_no_text_keep_their_place(tmp_path):
+    path = put(tmp_path, "x.jsonl", b'{"a": "x"}\n{"a": "\xff"}\n[1]\n' + b"[" * 5000 + b'\n{"b": 1}\n')
+    assert TableFile(path).columns == ("a", "b")
+    assert [row.problem for row in read(path)] == [None, None, "not a JSON object", "not a JSON object", None]

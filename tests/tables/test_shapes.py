@@ -109,9 +109,12 @@ def test_what_stands_beside_a_prompt_is_part_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"messages": [SYSTEM, USER, ANSWER]}, "a system prompt in prompt (messages)"),
-        ({"messages": [USER, ANSWER, USER, ANSWER]}, "several user turns in prompt (messages)"),
-        ({"messages": [ANSWER, USER, ANSWER]}, "a turn before the prompt in prompt (messages)"),
+        ({"messages": [USER, SYSTEM, USER, ANSWER]}, "a system prompt in the middle in prompt (messages)"),
+        ({"messages": [USER, USER, ANSWER]}, "two turns of one speaker in a row in prompt (messages)"),
+        ({"messages": [USER, ANSWER, OTHER]}, "several answers in chosen (messages)"),
+        ({"messages": [USER, ANSWER, USER]}, "no answer in chosen (messages)"),
+        ({"messages": [ANSWER, USER, ANSWER]}, "a turn before the first prompt in prompt (messages)"),
+        ({"messages": [USER, {"role": "assistant", "content": ""}, USER, ANSWER]}, "no text before the prompt"),
         ({"messages": [USER]}, "no answer in chosen (messages)"),
         ({"messages": [ANSWER]}, "no user turn in prompt (messages)"),
         ({"messages": [USER, {"role": "tool", "content": "x"}, ANSWER]}, "a turn of a tool in prompt (messages)"),
@@ -119,11 +122,64 @@ def test_what_stands_beside_a_prompt_is_part_of_it(tmp_path):
         ({"messages": []}, "not a text in prompt (messages)"),
     ],
 )
-def test_conversations_that_are_more_than_a_prompt_are_set_aside(tmp_path, row, reason):
+def test_conversations_without_turns_that_are_taken_are_set_aside(tmp_path, row, reason):
     good = {"messages": [USER, ANSWER]}
     found = read_prompts(put(tmp_path, [good, row]), required=("prompt", "chosen"))
     assert len(found.rows) == 1
     assert found.rejected.to_pylist() == [{"row": 2, "reason": reason}]
+
+
+ASIDE = "How much salt?"
+BEFORE = [SYSTEM, {"role": "user", "content": ASIDE}, OTHER]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [*BEFORE, USER, ANSWER]},
+        {"prompt": [*BEFORE, USER], "chosen": A},
+        {"prompt": [*BEFORE, USER], "chosen": [ANSWER], "rejected": [*BEFORE, USER, OTHER]},
+        {"prompt": Q, "chosen": [*BEFORE, USER, ANSWER]},
+        {"chosen": [*BEFORE, USER, ANSWER], "rejected": [*BEFORE, USER, OTHER]},
+        {"system": "Be brief.", "messages": [*BEFORE[1:], USER, ANSWER]},
+        {"system_prompt": "Be brief.", "messages": [*BEFORE, USER, ANSWER]},
+    ],
+)
+def test_what_was_said_before_is_kept(tmp_path, row):
+    found = read_prompts(put(tmp_path, [row]), required=("prompt", "chosen"))
+    (read,) = found.rows.to_pylist()
+    assert (read["prompt"], read["chosen"], json.loads(read["turns"])) == (Q, A, BEFORE)
+
+
+def test_transcripts_keep_what_was_said_before(tmp_path):
+    talk = f"\n\nHuman: {ASIDE}\n\nAssistant: {B}\n\nHuman: {Q}\n\nAssistant: "
+    (read,) = read_prompts(put(tmp_path, [{"chosen": talk + A, "rejected": talk + B}])).rows.to_pylist()
+    assert (read["prompt"], read["chosen"], json.loads(read["turns"])) == (Q, A, BEFORE[1:])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"chosen": [*BEFORE, USER, ANSWER], "rejected": [SYSTEM, USER, OTHER]},
+            "prompt and answers with different turns before",
+        ),
+        ({"prompt": "Why?", "chosen": [*BEFORE, USER, ANSWER]}, "another prompt in the conversation"),
+    ],
+)
+def test_conversations_that_contradict_themselves_are_set_aside(tmp_path, row, reason):
+    good = {"prompt": Q, "chosen": [USER, ANSWER]} if "prompt" in row else {"chosen": [USER, ANSWER]}
+    found = read_prompts(put(tmp_path, [good, row]), required=("prompt", "chosen"))
+    assert found.rejected.to_pylist() == [{"row": 2, "reason": reason}]
+
+
+def test_plain_prompts_have_no_column_of_turns(tmp_path):
+    rows = read_prompts(put(tmp_path, [{"prompt": Q, "chosen": A, "turns": 3, "system": " "}])).rows
+    assert rows.to_pylist() == [{"id": "1", "prompt": Q, "chosen": A, "turns": "3", "system": " "}]
+    mixed = [{"prompt": Q, "chosen": A, "turns": 3, "system": "Be brief."}, {"prompt": Q, "chosen": A}]
+    rows = read_prompts(put(tmp_path, mixed)).rows
+    assert rows["file_turns"].to_pylist() == ["3", None]
+    assert [turns and json.loads(turns) for turns in rows["turns"].to_pylist()] == [[SYSTEM], None]
 
 
 @pytest.mark.parametrize(

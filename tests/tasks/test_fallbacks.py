@@ -10,6 +10,7 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.quality.settings import QualitySettings
+from mlc.shapes.history import written
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
 from tasks import filter as filter_stage
@@ -77,8 +78,9 @@ def http(server: ChatServer) -> TranslatorSettings:
     return TranslatorSettings(engine="http", model="m", endpoint=server.address)
 
 
-def given(folder: Path, translations: dict[str, str]) -> TranslatorSettings:
-    rows = [{"source": text, "target_language": GERMAN, "translation": done} for text, done in translations.items()]
+def given(folder: Path, translations: dict[str, str], source: str = "eng_Latn") -> TranslatorSettings:
+    languages = {"source_language": source, "target_language": GERMAN}
+    rows = [{"source": text, "translation": done, **languages} for text, done in translations.items()]
     pq.write_table(pa.Table.from_pylist(rows), folder / "given.parquet")
     return TranslatorSettings(engine="given", model=str(folder / "given.parquet"))
 
@@ -197,6 +199,30 @@ def test_held_out_prompts_that_were_refused(run: Run, safe: ChatServer, tmp_path
     assert {row["source"]: row["fallback"] for row in done} == {text: int(text in REFUSED[:2]) for text in PROMPTS}
     assert [row["translation"] for row in done] == [german(text) if text != REFUSED[2] else "" for text in PROMPTS]
     assert done[8]["refusal"] == "declines"
+
+
+def test_all_turns_of_a_conversation_in_another_language_are_asked_again(
+    run: Run, safe: ChatServer, tmp_path: Path
+) -> None:
+    turns = written([{"role": "system", "content": REFUSED[0]}, {"role": "assistant", "content": PROMPTS[5]}])
+    parts = KeyParts("ingest", 1, settings={})
+    with run.store.writing("ingest", parts) as draft:
+        table = pa.table({"id": ["a", "b"], "prompt": PROMPTS[1:3], "turns": [turns, None]})
+        pq.write_table(table, draft.path / PROMPTS_FILE)
+    conversations = run.store.reference("ingest", parts.key)
+    translations = reference(translate.fn(run, conversations, GERMAN, http(safe), source="fra_Latn"))
+    refused, whole = rows(run, translations, TRANSLATIONS_FILE)
+    assert (refused["translation"], refused["refusal"], refused["source_language"]) == ("", "declines", "fra_Latn")
+    fallback = given(tmp_path, {text: german(text) for text in PROMPTS}, "fra_Latn")
+    subject = "held-out fallback 1"
+    filled = reference(retranslate.fn(run, translations, GERMAN, fallback, 1, subject, "fra_Latn"))
+    asked, other = rows(run, filled, TRANSLATIONS_FILE)
+    assert other == whole | {"fallback": 0}
+    assert (asked["translation"], asked["refusal"], asked["fallback"]) == (german(PROMPTS[1]), None, 1)
+    assert (asked["source_language"], asked["source_turns"]) == ("fra_Latn", turns)
+    assert asked["turns"] == written(
+        [{"role": "system", "content": german(REFUSED[0])}, {"role": "assistant", "content": german(PROMPTS[5])}]
+    )
 
 
 def test_held_out_prompts_that_nobody_translated() -> None:

@@ -12,7 +12,7 @@ from mlc.errors import UserError
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.table import SCHEMA
-from tasks.parallel import MISSING, take_parallel
+from tasks.parallel import MISSING, OTHER_TURNS, take_parallel
 from tasks.runtime.artifacts import PROMPTS_FILE, SIGNALS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.run import Run, Silent
 from tasks.signals import measure_signals
@@ -47,7 +47,7 @@ def prompts(run: Run) -> ArtifactRef:
     return run.store.reference("ingest", parts.key)
 
 
-def own(folder: Path, rows: list[dict[str, str]]) -> str:
+def own(folder: Path, rows: list[dict[str, Any]]) -> str:
     file = folder / "sw.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return str(file)
@@ -74,9 +74,7 @@ def test_they_stand_beside_the_english_ones(run: Run, notes: Notes, prompts: Art
     assert [row["translation"] for row in rows] == ["Maktaba iko wapi?", "", "Ni saa ngapi sasa?"]
     assert [row["refusal"] for row in rows] == [None, MISSING, None]
     assert [row["finished"] for row in rows] == [True, False, True]
-    assert notes.said == [
-        "swh_Latn: 1 of 3 prompts are not in its own file, and 1 rows of that belong to no English prompt."
-    ]
+    assert notes.said == ["swh_Latn: 1 of 3 prompts are not in its own file, and 1 rows of that belong to no prompt."]
     signals = reference(measure_signals.fn(run, ref, "swh_Latn", QualitySettings()))
     assert len(pq.read_table(run.store.folder(signals) / SIGNALS_FILE)) == 3
     assert reference(take_parallel.fn(run, prompts, "swh_Latn", location)).key == ref.key
@@ -84,10 +82,32 @@ def test_they_stand_beside_the_english_ones(run: Run, notes: Notes, prompts: Art
     assert reference(take_parallel.fn(run, prompts, "swh_Latn", changed)).key != ref.key
 
 
+def test_conversations_are_taken_with_all_their_turns(run: Run, notes: Notes, tmp_path: Path) -> None:
+    def talk(*texts: str) -> list[dict[str, str]]:
+        return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+
+    before = [json.dumps(talk("Hallo.", "Ja?")), None, json.dumps(talk("Hallo.", "Bitte?"))]
+    parts = KeyParts("ingest", 1, settings={})
+    with run.store.writing("ingest", parts) as draft:
+        table = pa.table({"id": list("abc"), "prompt": ["A?", "B?", "C?"], "turns": before})
+        pq.write_table(table, draft.path / PROMPTS_FILE)
+    prompts = run.store.reference("ingest", parts.key)
+    said = {"a": talk("Habari.", "Ndiyo?", "Eh?"), "b": "Bi?", "c": "Si?"}
+    given = [{"id": name, "prompt": prompt} for name, prompt in said.items()]
+    ref = reference(take_parallel.fn(run, prompts, "swh_Latn", own(tmp_path, given), "deu_Latn"))
+    rows = pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE).to_pylist()
+    assert [row["translation"] for row in rows] == ["Eh?", "Bi?", ""]
+    assert [row["refusal"] for row in rows] == [None, None, OTHER_TURNS]
+    assert [row["source_turns"] for row in rows] == before
+    assert [row["turns"] and json.loads(row["turns"]) for row in rows] == [talk("Habari.", "Ndiyo?"), None, None]
+    assert {row["source_language"] for row in rows} == {"deu_Latn"}
+    assert notes.said == ["swh_Latn: 1 prompts have other turns before them in its own file."]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"id": "x", "prompt": "Habari?"}], "share no id with the English ones"),
+        ([{"id": "x", "prompt": "Habari?"}], "share no id with those in eng_Latn"),
         ([{"prompt": "Habari?"}], "id"),
     ],
 )

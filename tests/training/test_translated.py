@@ -19,6 +19,13 @@ def test_each_translation_gets_the_english_answer(rows):
     assert not any(text for row in made for text in row["variants"])
 
 
+def test_translations_of_conversations_keep_their_own_turns(rows):
+    talk = rows[0] | {"turns": "[0]", "variant_turns": ["[0]", None, "[2]"]}
+    made = translated_rows([talk], HALF, seed=0)
+    assert [row["turns"] for row in made] == [None, "[2]"]
+    assert [row["variant_turns"] for row in made] == [None, None]
+
+
 def test_a_share_of_none_makes_none(rows):
     assert translated_rows(rows, TranslatedSettings(), seed=0) == []
     assert mixed_rows(rows, [], 0.5) == rows

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from mlc.evaluation.gate.figures import Figures
 from mlc.evaluation.gate.settings import Against, ConditionSettings, Confidence, Figure, GateSettings, Scope
-from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
-from mlc.languages import ENGLISH
+from mlc.evaluation.results import MISSING, Estimate, EvaluationResult, anchor_of
 from mlc.store.plain import without_nan
 
 HEADS = ("condition", "where", "value", "95 % interval", "bound", "verdict", "n")
@@ -141,17 +140,18 @@ def decide_gate(
         baseline: Name of the model that it is held against, or that of the unaligned model.
         base: Name of the unaligned model.
         champion: Name of the champion among the results; None where there is none yet.
-        trained: Languages that were trained, beside English; all that were evaluated if None.
+        trained: Languages that were trained, beside the anchor; all that were evaluated if None.
     """
     figures = Figures(results)
-    others = sorted({result.summary.language for result in results} - {ENGLISH})
-    every = (ENGLISH, *others)
+    anchor = anchor_of(results)
+    others = sorted({result.summary.language for result in results} - {anchor})
+    every = (anchor, *others)
     places: dict[Scope, tuple[tuple[str, ...], ...]] = {
         "each language": tuple((code,) for code in every),
-        "each trained language": tuple((code,) for code in every if trained is None or code in (ENGLISH, *trained)),
+        "each trained language": tuple((code,) for code in every if trained is None or code in (anchor, *trained)),
         "worst": tuple((code,) for code in every),
         "mean": (every,),
-        "english": ((ENGLISH,),),
+        "english": ((anchor,),),
         "other languages": (tuple(others),),
     }
     against: dict[Against, str | None] = {

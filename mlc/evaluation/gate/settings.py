@@ -53,7 +53,7 @@ class ConditionSettings(Settings):
     """The figure must not be above this."""
     scope: Scope = "each language"
     """Where: in ``each language``, in each that was trained (English is), in the ``mean`` over all, in the ``worst`` of
-    them, in ``english``, or in the mean over the ``other languages``."""
+    them, in ``english`` (the anchor language, whichever it is), or in the mean over the ``other languages``."""
     against: Against = "absolute"
     """What is bounded: the figure itself (``absolute``), or candidate minus another model on the same prompts: the
     ``base`` model, the ``baseline`` that the candidate's method is held against, ``english-only``, or the ``champion``
