@@ -132,6 +132,20 @@ def test_mistakes(run, rows, arguments, told):
     assert "Traceback" not in ended.output
 
 
+def test_answers_may_lie_behind_a_url_and_in_shards(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLC_CACHE", str(tmp_path / "cache"))
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number, row in enumerate(ROWS[:2]):
+        (shards / f"{number}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    for place, count in ((f"file://{shards}/1.jsonl", 1), (str(shards), 2)):
+        out = tmp_path / f"{count}.jsonl"
+        ended = CliRunner().invoke(app, ["judge", place, "--out", str(out)])
+        assert ended.exit_code == 0, ended.stderr
+        outcomes = [json.loads(line)["outcome"] for line in out.read_text(encoding="utf-8").splitlines()]
+        assert outcomes == ["refused", "complied"][-count:]
+
+
 def test_the_answers_are_not_replaced(run):
     ended, rows = run(ROWS, out="in.jsonl")
     assert ended.exit_code == 2
