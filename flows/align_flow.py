@@ -37,6 +37,7 @@ from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
 from tasks.model_signals import measure_model_signals
 from tasks.overlap import separate
+from tasks.parallel import take_parallel
 from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
@@ -110,8 +111,9 @@ class TrainingData:
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """English prompts in, a registered and judged multilingual model out: the report and the gate's decision."""
     licences = require_licences(config)
-    require_translatable(config.translator.first, config.languages)
-    for language in config.languages:
+    translated = translated_languages(config)
+    require_translatable(config.translator.first, translated)
+    for language in translated:
         for _, fallback in config.translator.after_it(language):
             require_translatable(fallback, (language,))
     policy = Model(BASE, None, config.policy, config.policy.device)
@@ -130,7 +132,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
 
     verdicts = {}
     if any(method.translates for method in methods):
-        translations = translate_all(run, config, prompts, config.languages)
+        translations = in_all_languages(run, config, prompts)
         signals = measure_all(run, config, translations)
         verdicts = fall_back(run, config, filter_all(run, config, signals))
     evaluations = evaluate_everywhere(run, config, policy, held_out)
@@ -241,6 +243,22 @@ def ingest_held_out(run: Run, config: PipelineConfig, english: Future) -> dict[s
     return held_out | {language: HeldOut(english, texts[language]) for language in config.languages}
 
 
+def translated_languages(config: PipelineConfig) -> tuple[str, ...]:
+    """Languages of which the translator has to know something: training prompts, or held-out ones."""
+    given = frozenset(config.prompts.parallel) & human_references(config)
+    return tuple(language for language in config.languages if language not in given)
+
+
+def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[str, Future]:
+    """The training prompts in every language: those that people wrote where there are some, else translations."""
+    parallel = config.prompts.parallel
+    machine = tuple(language for language in config.languages if language not in parallel)
+    found = translate_all(run, config, prompts, machine) | {
+        language: take_parallel.submit(run, prompts, language, location) for language, location in parallel.items()
+    }
+    return {language: found[language] for language in config.languages}
+
+
 def translate_all(
     run: Run, config: PipelineConfig, prompts: Future, languages: tuple[str, ...], subject: str = "prompts"
 ) -> dict[str, Future]:
@@ -302,7 +320,7 @@ def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) 
                 language,
                 config.quality,
                 earlier=better[language],
-                subject=subject,
+                number=number,
                 last=number == chain[-1][0],
             )
     return better

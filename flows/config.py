@@ -192,6 +192,19 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _parallel_languages_are_there(self) -> "PipelineConfig":
+        parallel = {resolve_language(name).code: location for name, location in self.prompts.parallel.items()}
+        for code in parallel:
+            if code not in self.languages:
+                raise UserError(
+                    f"The language {code} has prompts in prompts.parallel but is not trained: add it to languages, or "
+                    "take its prompts out."
+                )
+        # The only way to a field of a frozen model from inside it.
+        object.__setattr__(self, "prompts", self.prompts.model_copy(update={"parallel": parallel}))
+        return self
+
+    @model_validator(mode="after")
     def _thresholds_are_measured(self) -> "PipelineConfig":
         require_measured(self.quality, self.quality.model_signals)
         return self
@@ -231,6 +244,7 @@ class PipelineConfig(Settings):
                 for number, fallback in enumerate(self.translator.fallbacks, start=1)
             },
             "languages": ", ".join(self.languages),
+            **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
         }
@@ -350,7 +364,7 @@ def load_config(
     """Loads a configuration.
 
     Args:
-        name_or_path: Name of a shipped configuration (``smoke``, ``quickstart``, ``nllb``) or a YAML file.
+        name_or_path: Name of a shipped configuration (``smoke``, ``quickstart``, ``study``, ``nllb``) or a YAML file.
         languages: Languages in place of the configuration's; those that start with ``+`` are added to it and those
             that start with ``-`` are taken away.
         workspace: Workspace in place of the configuration's.
@@ -567,9 +581,16 @@ def _may_be_a_path(text: str) -> bool:
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     for *sections, key in PATH_KEYS:
         for part in _parts_at(values, sections):
-            location = part.get(key)
-            if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
-                part[key] = str(folder / location)
+            _anchor(part, key, folder)
+    for parallel in _parts_at(values, ("prompts", "parallel")):
+        for language in parallel:
+            _anchor(parallel, language, folder)
+
+
+def _anchor(part: dict[str, Any], key: str, folder: Path) -> None:
+    location = part.get(key)
+    if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
+        part[key] = str(folder / location)
 
 
 def _parts_at(values: Any, sections: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ _WORDS = {
     "long prompt": ("prompts", "are longer than {limit} tokens"),
     "long answer": ("answers", "are cut at {limit} tokens"),
     "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),
+    "long translation": ("translated examples", "are longer than {limit} tokens"),
     "no translation": ("prompts", "have no kept translation into {language}"),
     "few languages": ("prompts", "have fewer than {limit} kept translations"),
 }

@@ -12,8 +12,14 @@ from mlc.quality.deciding import decide, rules_in_key
 from mlc.quality.funnel import check_yield, coverage, funnel, sample_rejects
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, Draft
-from mlc.translation.table import FALLBACK, with_fallback
-from tasks.runtime.artifacts import COVERAGE_FILE, FUNNEL_FILE, REJECTS_FILE, SIGNALS_FILE, VERDICTS_FILE
+from tasks.runtime.artifacts import (
+    COVERAGE_FILE,
+    FALLBACK_COLUMN,
+    FUNNEL_FILE,
+    REJECTS_FILE,
+    SIGNALS_FILE,
+    VERDICTS_FILE,
+)
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
@@ -27,7 +33,7 @@ def filter_translations(
     language: str,
     settings: QualitySettings,
     earlier: ArtifactRef | None = None,
-    subject: str | None = None,
+    number: int = 0,
     last: bool = True,
 ) -> ArtifactRef:
     """Decides about every translation of one language; changed thresholds come here and no further back.
@@ -39,7 +45,7 @@ def filter_translations(
         settings: The thresholds.
         earlier: Verdicts on the translations of those who were asked before; of two translations of a prompt the one
             that is kept counts, and the earlier one where both are as good.
-        subject: Whose translations they are, where a fallback was asked.
+        number: Of the fallback whose translations are judged with ``earlier``.
         last: Whether no other translator is asked after this one, so that what is kept now has to suffice.
 
     Returns:
@@ -51,6 +57,7 @@ def filter_translations(
     """
     # Only what decides about this language: an override for another one changes nothing here.
     own = settings.only_for(language)
+    subject = f"fallback {number}" if number else None
     if not last:
         own = own.model_copy(update={"allow_low_yield": True})
     facts = {
@@ -64,13 +71,15 @@ def filter_translations(
         verdicts = decide(pq.read_table(run.store.folder(signals) / SIGNALS_FILE), own)
         yields = [_yield_of(verdicts, pc.is_valid(verdicts["id"]), "translator")]
         if earlier is not None:
-            before = with_fallback(pq.read_table(run.store.folder(earlier) / VERDICTS_FILE))
-            asked = pc.not_equal(before[FALLBACK], verdicts[FALLBACK])
+            before = pq.read_table(run.store.folder(earlier) / VERDICTS_FILE)
+            if FALLBACK_COLUMN not in before.column_names:
+                before = before.append_column(FALLBACK_COLUMN, pa.array([0] * len(before), pa.int64()))
+            asked = pc.equal(verdicts[FALLBACK_COLUMN], number)
             yields = run.store.manifest(earlier.kind, earlier.key)["facts"]["translators"]
             yields.append(
-                _yield_of(verdicts, asked, str(subject)) | {"kept": pc.sum(wins(before, verdicts)).as_py() or 0}
+                _yield_of(verdicts, asked, str(subject)) | {"kept": pc.sum(wins(before, verdicts, asked)).as_py() or 0}
             )
-            verdicts = better_of(before, verdicts)
+            verdicts = better_of(before, verdicts, asked)
             _tell(run, yields[-1], subject, language)
         draft.facts["translators"] = yields
         counts = funnel(verdicts)

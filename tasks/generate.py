@@ -1,6 +1,6 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.stopping import ShouldStop
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
 STAGE = Stage("generate", version=3, module=__name__, libraries=("torch", "transformers", "numpy"))
+MOST_MISSING = 0.05
+"""Share of the held-out prompts of a language that may have no translation; each is asked as an empty prompt, and more
+of them would make the figures meaningless."""
 READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_tokens")
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
 RECORD_FILE = "answers.jsonl"
@@ -61,6 +65,11 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
         prompts = list(held_out_texts(run.store.folder(held_out.texts)).values())
+        if missing := require_texts(prompts, language):
+            run.display.note(
+                f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
+                "prompts."
+            )
         moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
             margins, states = _score(policy, prompts, settings, moved, run.should_stop)
@@ -80,6 +89,22 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
 
     work = Work(held_out.texts.rows)
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
+
+
+def require_texts(prompts: Sequence[str], language: str) -> int:
+    """How many prompts of a language are blank, because no translator had a translation of them.
+
+    Raises:
+        UserError: They are more than :data:`MOST_MISSING`.
+    """
+    missing = sum(not text.strip() for text in prompts)
+    if missing > MOST_MISSING * len(prompts):
+        raise UserError(
+            f"{missing} of {len(prompts)} held-out prompts have no translation into {language}, and more than "
+            f"{MOST_MISSING:.0%} would make its figures meaningless: add a translator to translator.fallbacks, or "
+            "human translations to evaluation.references."
+        )
+    return missing
 
 
 def _score(

@@ -19,8 +19,8 @@ from mlc.translation.identity import facts_of
 from mlc.translation.memory import MEMORY_FOLDER
 from mlc.translation.news import new_texts
 from mlc.translation.settings import TranslatorSettings
-from mlc.translation.table import FALLBACK, SCHEMA, made_by, row_of, with_fallback
-from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
+from mlc.translation.table import SCHEMA, made_by, row_of
+from tasks.runtime.artifacts import FALLBACK_COLUMN, PROMPTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.runtime.compute import loaded
 from tasks.runtime.run import Run, label_of
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -149,7 +149,7 @@ def retranslate(
                     should_stop=run.should_stop,
                 )
         rows = table.to_pylist()
-        made = made_by(facts) | {FALLBACK: number}
+        made = made_by(facts) | {FALLBACK_COLUMN: number}
         for place, text, item in zip(asked, texts, done, strict=True):
             if judged or item.text:
                 rows[place] |= row_of(text, item, source=ENGLISH, target=language) | made
@@ -170,11 +170,13 @@ def retranslate(
 def _so_far(folder: Path) -> tuple[pa.Table, list[int], bool]:
     """The translations so far, the rows that have none that is usable, and whether a filter has judged them."""
     judged = (folder / VERDICTS_FILE).is_file()
-    rows = with_fallback(pq.read_table(folder / (VERDICTS_FILE if judged else TRANSLATIONS_FILE)))
+    rows = pq.read_table(folder / (VERDICTS_FILE if judged else TRANSLATIONS_FILE))
+    if FALLBACK_COLUMN not in rows.column_names:
+        rows = rows.append_column(FALLBACK_COLUMN, pa.array([0] * len(rows), pa.int64()))
     usable = rows["keep"].to_pylist() if judged else [bool(text) for text in rows["translation"].to_pylist()]
     sources = rows["source"].to_pylist()
     asked = [place for place, (text, kept) in enumerate(zip(sources, usable, strict=True)) if text.strip() and not kept]
-    return rows.select(["id", *SCHEMA.names, FALLBACK]), asked, judged
+    return rows.select(["id", *SCHEMA.names, FALLBACK_COLUMN]), asked, judged
 
 
 @contextmanager

@@ -47,6 +47,8 @@ class Forks:
         pid = None
         while pid is None:
             pid = self.listen(None)
+        # Another process may have had the number before.
+        self.codes.pop(pid, None)
         return Forked(self, pid, out, err)
 
     def listen(self, seconds: float | None) -> int | None:

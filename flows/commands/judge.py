@@ -1,5 +1,6 @@
 """Judges by themselves: a table of answers in, the same with outcomes out, counts in the terminal. No text is shown."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,10 +64,12 @@ def command(
     with new_progress(terminal) as bars:
         task = bars.add_task("judged", total=None)
         judged = judge_file(file, out, chosen, cells=cells, on_progress=lambda rows: bars.advance(task, rows))
+    found = {name: getattr(judge, "usage", None) for name, judge in chosen.items()}
+    usage = {name: vars(used) for name, used in found.items() if used}
     if as_json:
-        print_json(_told(judged))
+        print_json({**_told(judged), "usage": usage})
     else:
-        _show(judged, out, results)
+        _show(judged, usage, out, results)
 
 
 def _entries(names: list[str], given: dict[str, object]) -> "list[Entry]":
@@ -108,7 +111,7 @@ def _told(judged: "Judged") -> dict[str, object]:
     }
 
 
-def _show(judged: "Judged", out: Path, console: Console) -> None:
+def _show(judged: "Judged", usage: Mapping[str, Mapping[str, int]], out: Path, console: Console) -> None:
     from mlc.evaluation.judges.judge import OUTCOMES
     from mlc.evaluation.judging import AGREE, NOT_JUDGED
 
@@ -128,6 +131,13 @@ def _show(judged: "Judged", out: Path, console: Console) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+    for name, used in usage.items():
+        console.print(
+            f"{escape(name)}: {used['requests']:,} requests, {used['prompt_tokens']:,} tokens read and "
+            f"{used['tokens']:,} written.",
+            highlight=False,
+            soft_wrap=True,
+        )
     for one, other in judged.pairs:
         kappa = judged.kappa(one, other)
         both = sum(judged.pairs[one, other].values())

@@ -4,9 +4,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from mlc.languages import ENGLISH, resolve_language
 
 if TYPE_CHECKING:
     from mlc.translation.files import Tally
-    from mlc.translation.settings import TranslatorSettings
+    from mlc.translation.settings import ChainSettings, TranslatorSettings
     from mlc.translation.translator import Translator
 
 STANDARD_INPUT = "-"
@@ -90,13 +91,22 @@ def command(
         # Before a model is loaded and time is spent, it is clear that the result can be written.
         schema = output_schema(table, texts, back=back)
         writer = opened.enter_context(TableWriter(out, form, schema, lines="translation", cells=cells))
-        translator = _translator(chosen, None if no_memory else memory or default_memory(), terminal)
+        place = None if no_memory else memory or default_memory()
+        translator = _translator(chosen.first, place, terminal)
         tally = Tally({code: Count() for code in languages})
         bars = opened.enter_context(TranslationBars(terminal, (*languages, home) if back else languages, len(table)))
         began = time.monotonic()
         on_step_back = bars.step_back if back else None
         translate_rows(
-            table, texts, writer, translator, tally, source=home, on_step=bars.step, on_step_back=on_step_back
+            table,
+            texts,
+            writer,
+            translator,
+            tally,
+            source=home,
+            on_step=bars.step,
+            on_step_back=on_step_back,
+            fallbacks=_fallbacks(chosen, languages, place),
         )
         tally.seconds = time.monotonic() - began
     _summarise(tally, terminal, out)
@@ -139,6 +149,23 @@ def _translator(settings: "TranslatorSettings", memory: Path | None, console: Co
     return Translator.from_settings(settings, memory)
 
 
+def _fallbacks(
+    settings: "ChainSettings", languages: Sequence[str], memory: Path | None
+) -> "dict[str, list[Callable[[], Translator]]]":
+    """What loads the fallbacks of each language; each of them once, and none that is not asked."""
+    from mlc.translation.translator import Translator
+
+    @cache
+    def load(number: int) -> "Translator":
+        return Translator.from_settings(loaded[number], memory)
+
+    loaded = dict(chain for language in languages for chain in settings.after_it(language))
+    by_language: dict[str, list[Callable[[], Translator]]] = {
+        language: [partial(load, number) for number, _ in settings.after_it(language)] for language in languages
+    }
+    return {language: chain for language, chain in by_language.items() if chain}
+
+
 def _summarise(tally: "Tally", console: Console, out: Path | None) -> None:
     if console.is_terminal:
         numbers = ("translated", "cut off", "parts lost")
@@ -149,5 +176,8 @@ def _summarise(tally: "Tally", console: Console, out: Path | None) -> None:
         console.print(table)
     problems = ", ".join(f"{count:,} × {reason}" for reason, count in sorted(tally.problems.items()))
     place = f" → {out}" if out else ""
+    if fallen := {code: count.by_fallback for code, count in tally.languages.items() if count.by_fallback}:
+        told = ", ".join(f"{count:,} into {code}" for code, count in fallen.items())
+        console.print(f"By fallbacks: {told}.", highlight=False)
     told = f"; with a problem: {problems}." if problems else "."
     console.print(escape(f"{tally.rows:,} rows in {tally.seconds:.1f} s{place}{told}"), highlight=False, soft_wrap=True)

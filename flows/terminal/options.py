@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
     from mlc.models.sources import ModelSource
 
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, nllb.")]
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, study, nllb.")]
 LanguagesOption = Annotated[
     list[str] | None,
     typer.Option("--languages", "-l", help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr."),

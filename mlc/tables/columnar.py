@@ -14,13 +14,27 @@ ARROW_MAGIC = b"ARROW1"
 
 
 def columns_and_count(path: Path, format: str) -> tuple[pa.Schema, int]:
-    """The columns of a file with their types, and the number of its rows."""
+    """The columns of a file with their types, and the number of its rows.
+
+    Raises:
+        pyarrow.ArrowException: The file is damaged.
+        ValueError: It is damaged.
+    """
     if format == "parquet":
         with pq.ParquetFile(path) as file:
-            return file.schema_arrow.remove_metadata(), file.metadata.num_rows
+            return _named(file.schema_arrow), file.metadata.num_rows
     with _reader(path) as reader:
         count = sum(batch.num_rows for batch in _batches(reader))
-        return reader.schema.remove_metadata(), count
+        return _named(reader.schema), count
+
+
+def _named(schema: pa.Schema) -> pa.Schema:
+    """A schema without its metadata, whose names have been read once.
+
+    Raises:
+        ValueError: A name is no text.
+    """
+    return pa.schema([field.with_name(field.name) for field in schema])
 
 
 def batches_of(path: Path, format: str, rows: int) -> Iterator[pa.RecordBatch]:
@@ -44,7 +58,12 @@ def _reader(path: Path) -> Iterator[Any]:
 
 
 def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    if hasattr(reader, "num_record_batches"):
-        yield from (reader.get_batch(place) for place in range(reader.num_record_batches))
-    else:
-        yield from reader
+    """Batches whose texts and lists lie inside the file: what does not ends the process when it is read.
+
+    Raises:
+        pyarrow.ArrowException: The file is damaged.
+    """
+    places = range(reader.num_record_batches) if hasattr(reader, "num_record_batches") else None
+    for batch in reader if places is None else map(reader.get_batch, places):
+        batch.validate(full=True)
+        yield batch

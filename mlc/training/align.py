@@ -72,7 +72,7 @@ def align(
     rows, left_out = usable_rows(policy, rows, settings)
     if translated := translated_rows(rows, settings.translated, seed=seed):
         kept, more = usable_rows(policy, translated, settings)
-        left_out += [replace(count, kind="unusable variant") for count in more if count.kind == "long prompt"]
+        left_out += [replace(count, kind="long translation") for count in more if count.kind == "long prompt"]
         rows = mixed_rows(rows, kept, settings.translated.share)
     require_few(left_out, settings.max_dropped)
     dataset = build_dataset(policy, rows, settings)

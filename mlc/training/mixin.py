@@ -298,7 +298,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         if output is None:
             self._figures.append((share, {}))
             return None
-        self._figures.append((share, output.figures()))
+        self._figures.append((share, output.figures))
         loss: Tensor = output.loss * share
         return loss
 

@@ -26,12 +26,8 @@ class TermsOutput:
 
     loss: Tensor
     """Scalar with gradient: each term's mean over the prompts times its weight in this step, summed."""
-    watched: dict[str, float]
+    figures: dict[str, float]
     """Some of :data:`ALL_FIGURES`; losses before their weights."""
-
-    def figures(self) -> dict[str, float]:
-        """What is watched."""
-        return self.watched
 
 
 class TranslationTerms(nn.Module):
@@ -260,7 +256,7 @@ class _Openings:
 class _Plan:
     """Which continuations each row is followed by, and where what they say is read.
 
-    The openings of each term come first, in the order of the terms; the answer is the last continuation.
+    Openings come first, once where several terms read them; the answer is the last continuation.
     """
 
     def __init__(
@@ -284,17 +280,15 @@ class _Plan:
             self.whole = [prompt for prompt in whole if answers and answers[prompt]]
             self.by_openings = [prompt for prompt in every if others == "openings" and not harmful[prompt]]
         prompt_of = variants.mask.nonzero()[:, 0].tolist()
-        self.continuations: list[list[Tokens]] = []
-        self._places: dict[TermName, tuple[int, int, int]] = {}
         readers: dict[TermName, set[int]] = {"decision": set(every), "answer": set(self.by_openings)}
+        read_by: dict[Tokens, set[int]] = {}
         for name, own in openings.items():
-            if name not in weights:
-                continue
-            begin = len(self.continuations)
-            self._places[name] = (begin, begin + own.refusals, begin + len(own.tokens))
-            self.continuations += [
-                [tokens if prompt in readers[name] else () for prompt in prompt_of] for tokens in own.tokens
-            ]
+            for tokens in own.tokens if name in weights else ():
+                read_by.setdefault(tokens, set()).update(readers[name])
+        self.continuations: list[list[Tokens]] = [
+            [tokens if prompt in read else () for prompt in prompt_of] for tokens, read in read_by.items()
+        ]
+        self._openings, self._columns = openings, list(read_by)
         if "answer" in weights:
             read = set(self.whole)
             self.continuations.append([answers[prompt] if prompt in read else () for prompt in prompt_of])
@@ -306,8 +300,10 @@ class _Plan:
 
     def margins(self, scores: Tensor, name: TermName) -> Tensor:
         """[N] refusal margins from the mean log-probabilities of all continuations, [N, C]."""
-        begin, middle, end = self._places[name]
-        return scores[:, begin:middle].mean(dim=1) - scores[:, middle:end].mean(dim=1)
+        own = self._openings[name]
+        columns = [self._columns.index(tokens) for tokens in own.tokens]
+        refusals, others = columns[: own.refusals], columns[own.refusals :]
+        return scores[:, refusals].mean(dim=1) - scores[:, others].mean(dim=1)
 
     def compared(
         self, said: Continued, scores: Tensor, mask: Tensor, prompts: Tensor, *, whole: bool

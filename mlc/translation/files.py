@@ -1,7 +1,7 @@
 """A file of texts in, its translations out: each row of the file is accounted for."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ PROBLEM = pa.field("problem", pa.string())
 RETURN = pa.field("back_translation", pa.string())
 
 OnStep = Callable[["Step"], None]
+_Done = tuple["_Text", dict[str, "Translation"], "Made"]
 
 
 @dataclass
@@ -47,6 +48,12 @@ class Count:
     unfinished: int = 0
     lost: int = 0
     """Texts of which a protected part did not come through."""
+    by_fallback: int = 0
+    """Translated texts whose translation is a fallback's."""
+
+
+Fallbacks = Mapping[str, Sequence[Callable[[], "Translator"]]]
+"""By language, what loads the translators that are asked for texts without a translation, one after the other."""
 
 
 @dataclass
@@ -206,6 +213,7 @@ def translate_rows(
     source: str,
     on_step: OnStep,
     on_step_back: OnStep | None = None,
+    fallbacks: Fallbacks | None = None,
 ) -> None:
     """Translates the rows of a file, for each row of the input one a language, in the order of the input.
 
@@ -218,11 +226,12 @@ def translate_rows(
         source: NLLB code of the language of the texts.
         on_step: Called as the work goes on.
         on_step_back: The same for the way back; nothing is translated back if None.
+        fallbacks: Who is asked for the texts that have no translation otherwise.
 
     Raises:
         UserError: The engine does not know a language, or the output cannot be written.
     """
-    rows = _translated(file, texts, translator, source, tally, on_step)
+    rows = _translated(file, texts, translator, source, tally, on_step, fallbacks or {})
     while batch := list(itertools.islice(rows, BATCH_ROWS)):
         if on_step_back is not None:
             _translate_back(batch, translator, source, on_step_back)
@@ -230,7 +239,13 @@ def translate_rows(
 
 
 def _translated(
-    file: TableFile, texts: Texts, translator: "Translator", source: str, tally: Tally, on_step: OnStep
+    file: TableFile,
+    texts: Texts,
+    translator: "Translator",
+    source: str,
+    tally: Tally,
+    on_step: OnStep,
+    fallbacks: Fallbacks,
 ) -> Iterator[dict[str, Any]]:
     # A copy of the rows waits beside the translator, however many of them it takes at once.
     read, carried = itertools.tee(_waiting(file, texts))
@@ -238,7 +253,8 @@ def _translated(
         (item.asked for item in read), source=source, targets=tuple(tally.languages), on_progress=on_step
     )
     made = made_by(translator.facts)
-    for item, done in zip(carried, stream, strict=True):
+    pairs = zip(carried, stream, strict=True)
+    for item, done, others_made in _with_fallbacks(pairs, source, fallbacks) if fallbacks else _alone(pairs):
         tally.rows += 1
         problem = item.problem or _wordless(done.values())
         if problem or not all(translation.text for translation in done.values()):
@@ -247,8 +263,46 @@ def _translated(
         others = {_carried(name): value for name, value in item.row.values.items() if name != texts.column}
         for target, translation in done.items():
             _count(tally.languages[target], translation)
+            tally.languages[target].by_fallback += target in others_made
             own = row_of(item.text, translation, source=source, target=target)
-            yield {"id": str(item.row.number), **others, **own, **made, **_gaps(translation, problem)}
+            yield {
+                "id": str(item.row.number),
+                **others,
+                **own,
+                **others_made.get(target, made),
+                **_gaps(translation, problem),
+            }
+
+
+Made = dict[str, dict[str, str]]
+"""By language, who made a translation that is not the first translator's."""
+
+
+def _alone(pairs: "Iterable[tuple[_Text, dict[str, Translation]]]") -> "Iterator[_Done]":
+    for item, done in pairs:
+        yield item, done, {}
+
+
+def _with_fallbacks(
+    pairs: "Iterable[tuple[_Text, dict[str, Translation]]]", source: str, fallbacks: Fallbacks
+) -> "Iterator[_Done]":
+    """Asks the fallbacks for what has no translation, some rows at a time."""
+    remaining = iter(pairs)
+    while batch := list(itertools.islice(remaining, BATCH_ROWS)):
+        made: list[Made] = [{} for _ in batch]
+        for target, chain in fallbacks.items():
+            for load in chain:
+                gaps = [place for place, (item, done) in enumerate(batch) if item.asked and not done[target].text]
+                if not gaps:
+                    break
+                fallback = load()
+                asked = [batch[place][0].asked for place in gaps]
+                for place, found in zip(gaps, fallback.translate(asked, source=source, target=target), strict=True):
+                    if found.text:
+                        batch[place][1][target] = found
+                        made[place][target] = made_by(fallback.facts)
+        for (item, done), own in zip(batch, made, strict=True):
+            yield item, done, own
 
 
 def _waiting(file: TableFile, texts: Texts) -> Iterator[_Text]:

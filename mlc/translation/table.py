@@ -30,15 +30,6 @@ SCHEMA = pa.schema(
 )
 """Beside the id of the text; ``logprob`` is a mean per token, ``refusal`` says why there is no translation,
 ``translator`` is the engine and the identity of its model, ``decoding`` its settings as JSON."""
-FALLBACK = "fallback"
-"""Column of a table of translations: 0 for those of the first translator, else the number of the fallback."""
-
-
-def with_fallback(table: pa.Table) -> pa.Table:
-    """The table with the column :data:`FALLBACK`; everything is the first translator's where it has none."""
-    if FALLBACK in table.column_names:
-        return table
-    return table.append_column(FALLBACK, pa.array([0] * len(table), pa.int64()))
 
 
 def made_by(facts: Mapping[str, Any]) -> dict[str, str]:

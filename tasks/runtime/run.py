@@ -347,7 +347,7 @@ _waited = threading.local()
 
 def working_time() -> float:
     """Seconds of this thread, without those that it waited for others."""
-    return time.perf_counter() - _seconds_waited()
+    return time.perf_counter() - waited_time()
 
 
 @contextmanager
@@ -355,9 +355,10 @@ def waiting(turn: AbstractContextManager[Any]) -> Iterator[None]:
     """Enters a block when its turn has come; the time until then is no work of this thread."""
     began = time.perf_counter()
     with turn:
-        _waited.seconds = _seconds_waited() + time.perf_counter() - began
+        _waited.seconds = waited_time() + time.perf_counter() - began
         yield
 
 
-def _seconds_waited() -> float:
+def waited_time() -> float:
+    """Seconds that this thread has waited for others, such as for the device."""
     return float(getattr(_waited, "seconds", 0.0))

@@ -49,6 +49,9 @@ class PromptSettings(Settings):
     capitals, spaces and punctuation, or nearly; above it a run ends before anything is translated."""
     remove_overlap: bool = False
     """Whether training prompts that are held-out prompts as well are left out."""
+    parallel: dict[str, str] = Field(default_factory=dict)
+    """Prompts in other languages that need no translator, as ``{sw: swahili.jsonl}``: a table for each language with
+    the columns ``id`` and ``prompt``, where a prompt has the id of the English one that it says the same as."""
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -90,7 +93,7 @@ class DatasetSettings(Settings):
     min_languages: int = Field(default=0, ge=0)
     """A prompt with fewer kept translations leaves the training set; 0 keeps every prompt for the English loss."""
     quality_weights: bool = False
-    """Whether the quality of a translation, 0 to 1, is its weight in the consistency term; English weighs 1."""
+    """Whether the quality of a translation, 0 to 1, is its weight in the terms; English weighs 1."""
 
 
 class RegistrySettings(Settings):

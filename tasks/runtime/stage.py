@@ -22,7 +22,7 @@ from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
-from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waiting, working_time
+from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waited_time, waiting, working_time
 from tasks.runtime.unexpected import confined
 
 P = ParamSpec("P")
@@ -271,7 +271,7 @@ def produce(
     job = _Job(stage, parts, language, subject, work)
     if run.planning:
         return _foresee(run, job, write, still_valid)
-    started = working_time()
+    started, waited = working_time(), waited_time()
     ref = run.store.find(stage.name, parts.key)
     if ref is None or still_valid(ref) is not None:
         with _turn(run, job):
@@ -279,7 +279,7 @@ def produce(
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
-                return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started))
+                return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
     run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
@@ -306,6 +306,7 @@ def _make(
     stale: ArtifactRef | None,
     problem: str | None,
     started: float,
+    waited: float,
 ) -> ArtifactRef:
     reason = problem or why(run.store, job.parts, job.language, job.subject)
     run.display.started(job.label, reason)
@@ -319,8 +320,11 @@ def _make(
     shutil.rmtree(run.store.partial(job.stage.name, job.parts.key), ignore_errors=True)
     made = run.store.reference(job.stage.name, job.parts.key)
     rows_new = made.rows if job.work.free else rows_new
-    run.record(job.outcome("ran", working_time() - started, reason, rows_new=rows_new))
-    return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]} ({reason}).", data=made))
+    seconds = working_time() - started
+    run.record(job.outcome("ran", seconds, reason, rows_new=rows_new))
+    # Prefect's own time of the task counts the waiting too.
+    spent = f"{seconds:.1f} s of work, {waited_time() - waited:.1f} s of waiting for the device or another run"
+    return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]} ({reason}): {spent}.", data=made))
 
 
 def _foresee(

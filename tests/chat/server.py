@@ -13,6 +13,7 @@ CUT = "cut"
 SILENT = "silent"
 """A failure: no answer comes while the client waits."""
 SILENCE = 1.0
+_CUT_ANSWER = b'{"choices": [{"mess'
 
 
 class ChatServer:
@@ -77,7 +78,7 @@ class ChatServer:
     @staticmethod
     def cuts(answer: bytes) -> int:
         """Bytes that are promised and never come."""
-        return 10 if answer == b"{" else 0
+        return 10 if answer == _CUT_ANSWER else 0
 
     def answer(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         with self._lock:
@@ -89,7 +90,7 @@ class ChatServer:
             if failure == SILENT:
                 time.sleep(SILENCE)
             elif failure == CUT:
-                return 200, {}, b"{"
+                return 200, {}, _CUT_ANSWER
             elif failure:
                 return failure
             if self.without_logprobs and "logprobs" in body:

@@ -40,6 +40,19 @@ def test_openings_of_training_and_evaluation_are_apart() -> None:
         load_config("smoke", overrides=mixed)
 
 
+def test_the_table_of_settings_tells_what_methods_read() -> None:
+    told = load_config("smoke", overrides={"models": ["english-only", "answer", "translated-sft"]}).summary()
+    assert told["answer weight"] == "1"
+    assert told["answer openings"].startswith("'I cannot assist', ")
+    assert told["translated examples"] == "a share of 0.5"
+    assert "decision weight" not in told
+    both = load_config(
+        "smoke", overrides={"models": ["english-only", "decision"], "align.decision.weight": 0.5}
+    ).summary()
+    assert both["decision weight"] == "0.5"
+    assert both["decision difference"] == "huber, 1"
+
+
 def test_weights_of_languages_are_checked_in_every_term() -> None:
     given = {"align.answer.language_weights": {"Spanish": 2.0}}
     assert load_config("smoke", overrides=given).align.answer.language_weights == {"spa_Latn": 2.0}

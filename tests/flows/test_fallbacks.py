@@ -64,3 +64,14 @@ def test_a_key_that_it_has_not(tmp_path: Path) -> None:
     values["translator"]["fallbacks"] = [{"modle": "x"}]
     with pytest.raises(UserError, match=r"'translator\.fallbacks\.0\.modle' is unknown: did you mean .*model"):
         validate_config(values)
+
+
+def test_a_language_whose_prompts_are_there_needs_no_translator(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"id": "x", "prompt": "¿Qué?"}\n', encoding="utf-8")
+    plain = keys(tmp_path / "w")
+    given = keys(tmp_path / "w", **{"prompts.parallel": {"es": str(tmp_path / "mine.jsonl")}})
+    assert given.keys() - plain.keys() == {"parallel · spa_Latn"}
+    assert plain.keys() - given.keys() == {"translate · spa_Latn"}
+    assert given["translate · fra_Latn"] == plain["translate · fra_Latn"]
+    with pytest.raises(UserError, match=r"deu_Latn has prompts in prompts\.parallel but is not trained"):
+        keys(tmp_path / "w", **{"prompts.parallel": {"german": "x"}})

@@ -65,6 +65,7 @@ UNUSED: dict[str, str] = {
 INCLUDED: dict[str, Any] = {
     "prompts.path": "shipped:quickstart/validation.jsonl",
     "prompts.columns": {"prompt": "prompt"},
+    "prompts.parallel": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.labels": {"harmful": "harmful"},
     "languages": ["es"],
     "seeds": [1],

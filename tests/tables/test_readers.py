@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import random
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -415,3 +416,24 @@ def test_a_mark_that_is_never_closed_is_found_in_bounded_work(tmp_path):
     path = put(tmp_path, "x.csv", "id,prompt\n" + "".join(f"{number},{field}\n" for number, field in enumerate(fields)))
     assert [row["id"] for row in good(path)] == [str(number) for number in range(count) if number % 500]
     assert [number for number, _ in problems(path)] == list(range(1, count, 500))
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "a.parquet"])
+def test_a_damaged_file_of_columns_is_read_or_told_of(tmp_path, name):
+    """Offsets that point out of an Arrow file end the process where they are followed."""
+    table = pa.table({"prompt": ["How do I bake bread?", "=1+1"] * 3, "note": [1, None] * 3})
+    if name == "a.arrow":
+        feather.write_feather(table, tmp_path / name, compression="uncompressed")
+    else:
+        pq.write_table(table, tmp_path / name)
+    whole, draw, told = (tmp_path / name).read_bytes(), random.Random(0), 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            content[draw.randrange(len(whole))] = draw.randrange(256)
+        (tmp_path / name).write_bytes(content)
+        try:
+            list(TableFile(tmp_path / name))
+        except UserError:
+            told += 1
+    assert told > 50

@@ -64,6 +64,8 @@ EDITS = (
     Edit("words of `mlc why`", "mlc/store/keys.py", "is {'new'", "is {'fresh'", NOTHING),
     Edit("a helper of all stages", "tasks/runtime/stage.py", "", "def helper(x):\n    return x + 1\n", NOTHING),
     Edit("how the registry is reached", "tasks/runtime/registry.py", "sqlite:///", "sqlite:////", NOTHING),
+    Edit("how a server is asked again", "mlc/chat/client.py", "ATTEMPTS = 6", "ATTEMPTS = 7", NOTHING),
+    Edit("how judges are chosen", "mlc/evaluation/choosing.py", "", "LONGEST = 3\n", NOTHING),
     Edit("the display", "flows/terminal/display.py", "", "WIDTH = 3\n", NOTHING),
     # Settings: the values are in the keys of those that read them.
     Edit(
@@ -102,6 +104,7 @@ EDITS = (
         "CHARACTERS = 161",
         NOTHING,
     ),
+    Edit("a judge that is not chosen", "mlc/evaluation/judges/guards/crest.py", "> 1 / 2", "> 1 / 3", NOTHING),
     Edit("how a signal is measured", "mlc/quality/signals/caps.py", "least(", "greatest(", "signals"),
     Edit("when a signal drops a row", "mlc/quality/signals/caps.py", ">= limits", "> limits", DECIDES),
     Edit("the default of a threshold", "mlc/quality/signals/caps.py", "0.5,", "0.6,", DECIDES),

@@ -14,6 +14,7 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
 from tasks import filter as filter_stage
 from tasks.filter import filter_translations
+from tasks.generate import require_texts
 from tasks.runtime.artifacts import FUNNEL_FILE, PROMPTS_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.runtime.compute import release
 from tasks.runtime.run import Run, Silent
@@ -105,7 +106,7 @@ def after(
     subject = f"fallback {number}"
     translations = reference(retranslate.fn(run, earlier, GERMAN, settings, number, subject))
     signals = reference(measure_signals.fn(run, translations, GERMAN, QUALITY, subject=subject))
-    return reference(filter_translations.fn(run, signals, GERMAN, QUALITY, earlier=earlier, subject=subject, last=last))
+    return reference(filter_translations.fn(run, signals, GERMAN, QUALITY, earlier=earlier, number=number, last=last))
 
 
 def rows(run: Run, ref: ArtifactRef, file: str = VERDICTS_FILE) -> list[dict[str, Any]]:
@@ -196,3 +197,10 @@ def test_held_out_prompts_that_were_refused(run: Run, safe: ChatServer, tmp_path
     assert {row["source"]: row["fallback"] for row in done} == {text: int(text in REFUSED[:2]) for text in PROMPTS}
     assert [row["translation"] for row in done] == [german(text) if text != REFUSED[2] else "" for text in PROMPTS]
     assert done[8]["refusal"] == "declines"
+
+
+def test_held_out_prompts_that_nobody_translated() -> None:
+    assert require_texts(["Wo?"] * 20, GERMAN) == 0
+    assert require_texts(["Wo?"] * 19 + [" "], GERMAN) == 1
+    with pytest.raises(UserError, match=r"^2 of 20 held-out prompts have no translation into deu_Latn, .*fallbacks"):
+        require_texts(["Wo?"] * 18 + ["", "\n"], GERMAN)

@@ -1,5 +1,9 @@
 """The caching of one stage, without the flow around it."""
 
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from prefect.client.schemas.objects import State
 
 from mlc.store import ArtifactRef, ArtifactStore, Draft
 from tasks.runtime.models import Model
-from tasks.runtime.run import Run
+from tasks.runtime.run import Run, waiting
 from tasks.runtime.settings import PolicySettings
 from tasks.runtime.stage import Foreseen, Stage, produce, stage_task
 from tasks.runtime.unexpected import Unexpected
@@ -112,3 +116,20 @@ def test_plan_foresees_without_writing(tmp_path: Path) -> None:
         ("run", "its input is new"),
         ("run", "new"),
     ]
+
+
+def test_prefect_is_told_of_work_and_waiting_apart(run: Run) -> None:
+    @contextmanager
+    def held_by_others() -> Iterator[None]:
+        time.sleep(0.3)
+        yield
+
+    def write(draft: Draft) -> None:
+        with waiting(held_by_others()):
+            time.sleep(0.1)
+
+    state: Any = produce(run, STAGE, STAGE.parts({}, {}), write)
+    found = re.search(r": ([\d.]+) s of work, ([\d.]+) s of waiting", state.message)
+    assert found is not None
+    assert float(found[2]) >= 0.3
+    assert run.outcomes[0].seconds == pytest.approx(float(found[1]), abs=0.1)

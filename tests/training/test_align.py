@@ -107,6 +107,16 @@ def test_cheaper_training_is_nearly_the_same(rows, run, values):
     assert {parameter.dtype for parameter in policy.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("values", [{"autocast": "bfloat16"}, {"gradient_checkpointing": True}])
+def test_all_terms_stand_cheaper_training(rows, run, values):
+    def figures(**more):
+        log, _, _ = run(rows, settings(**more).with_terms("consistency", "decision", "answer"))
+        return [value for name in ("loss", "decision_loss", "answer_loss") for value in series(log, name)]
+
+    tolerance = 0.05 if "autocast" in values else 1e-3
+    assert figures(**values) == pytest.approx(figures(), rel=tolerance, abs=1e-4)
+
+
 @pytest.mark.parametrize("form", ["cosine", "released"])
 def test_weights_in_bfloat16(rows, tmp_path, form):
     policy = load_policy(resolve_model("shipped:tiny"), dtype=torch.bfloat16, device="cpu")

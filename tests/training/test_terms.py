@@ -94,7 +94,7 @@ def test_all_terms_from_one_pass_are_those_of_plain_passes(rows, sharp):
     decided = decision_loss(plain_margins(sharp, rows), difference="squared")
     answered = torch.cat([plain_answer(sharp, row, whole=row["label"] == "harmful") for row in rows])
     expected = 0.5 * alone.loss + 0.25 * decided.loss.mean() + 2.0 * answered.mean()
-    figures = output.figures()
+    figures = output.figures
     assert figures["consistency_loss"] == pytest.approx(alone.loss.item(), rel=1e-4)
     assert figures["decision_loss"] == pytest.approx(decided.loss.mean().item(), rel=1e-4)
     assert figures["margin_gap"] == pytest.approx(decided.gap.mean().item(), rel=1e-4)
@@ -124,7 +124,7 @@ def test_a_missing_language_does_not_count(rows, sharp):
     # The one whose last language is missing gives what it would without that language in anybody.
     rows = [rows[1] | {"variants": [*rows[1]["variants"][:2], None]}, rows[2]]
     terms = terms_of(sharp, decision=DECIDED, answer=ANSWERED)
-    found = terms(sharp.model, batch_of(terms, rows)).figures()
+    found = terms(sharp.model, batch_of(terms, rows)).figures
     first = decision_loss(plain_margins(sharp, [rows[0] | {"variants": rows[0]["variants"][:2]}]), difference="squared")
     second = decision_loss(plain_margins(sharp, rows[1:]), difference="squared")
     assert found["decision_loss"] == pytest.approx((first.loss + second.loss).item() / 2, rel=1e-4)
@@ -133,7 +133,7 @@ def test_a_missing_language_does_not_count(rows, sharp):
 def test_languages_have_weights(rows, sharp):
     weighted = DECIDED.model_copy(update={"language_weights": {"yor_Latn": 0.0}})
     terms = terms_of(sharp, decision=weighted)
-    found = terms(sharp.model, batch_of(terms, rows[:2])).figures()["decision_loss"]
+    found = terms(sharp.model, batch_of(terms, rows[:2])).figures["decision_loss"]
     less = [row | {"variants": row["variants"][:2]} for row in rows[:2]]
     expected = decision_loss(plain_margins(sharp, less), difference="squared").loss.mean()
     assert found == pytest.approx(expected.item(), rel=1e-4)
@@ -146,19 +146,19 @@ def test_languages_have_weights(rows, sharp):
 def test_a_prompt_without_a_label_counts_as_harmless(rows, sharp, harmless, whole):
     terms = terms_of(sharp, answer=ANSWERED.model_copy(update={"harmless": harmless}))
     batch = terms.encode([rows[1]["variants"]], answers=[rows[1]["chosen"]])
-    found = terms(sharp.model, batch).figures()["answer_loss"]
+    found = terms(sharp.model, batch).figures["answer_loss"]
     assert found == pytest.approx(plain_answer(sharp, rows[1], whole=whole).item(), rel=1e-4)
 
 
 def test_harmless_prompts_can_be_left_out(rows, sharp):
     left_out = ANSWERED.model_copy(update={"harmless": "none"})
     terms = terms_of(sharp, answer=left_out)
-    found = terms(sharp.model, batch_of(terms, rows[:2])).figures()["answer_loss"]
+    found = terms(sharp.model, batch_of(terms, rows[:2])).figures["answer_loss"]
     assert found == pytest.approx(plain_answer(sharp, rows[1], whole=True).item() / 2, rel=1e-4)
     assert terms(sharp.model, batch_of(terms, rows[:1])) is None
     both = terms_of(sharp, STATES, answer=left_out)
     output = both(sharp.model, batch_of(both, [rows[0], rows[2]]))
-    assert set(output.figures()) == set(FIGURES)
+    assert set(output.figures) == set(FIGURES)
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +227,8 @@ def test_a_frozen_teacher_stays_what_the_model_was(rows, sharp):
     terms = terms_of(sharp, answer=ANSWERED.model_copy(update={"teacher": "start"}))
     itself = terms_of(sharp, answer=ANSWERED)
     batch = batch_of(terms, rows[:2])
-    first = terms(sharp.model, batch).figures()["answer_loss"]
-    assert first == pytest.approx(itself(sharp.model, batch).figures()["answer_loss"], rel=1e-4)
+    first = terms(sharp.model, batch).figures["answer_loss"]
+    assert first == pytest.approx(itself(sharp.model, batch).figures["answer_loss"], rel=1e-4)
     before = [answer_logits.detach() for answer_logits in _english(sharp, rows[:2])]
     with torch.no_grad():
         for parameter in sharp.model.parameters():
@@ -239,7 +239,7 @@ def test_a_frozen_teacher_stays_what_the_model_was(rows, sharp):
     margins = plain_margins(sharp, rows[:1])[0]
     two = torch.stack([margins, torch.zeros_like(margins)], dim=-1).unsqueeze(1).unsqueeze(0)
     harmless = answer_loss(two, teacher=torch.stack([before[0], torch.zeros(())]).view(1, 1, 2)).item()
-    found = terms(sharp.model, batch).figures()["answer_loss"]
+    found = terms(sharp.model, batch).figures["answer_loss"]
     assert found == pytest.approx((harmful + harmless) / 2, rel=1e-3)
     assert not list(terms.parameters())
     assert not terms.state_dict()
@@ -254,7 +254,7 @@ def test_own_answers_are_the_models_greedy_ones(rows, sharp):
     terms = terms_of(sharp, answer=ANSWERED.model_copy(update={"source": "own", "harmless": "vocabulary"}))
     variants = [row["variants"] for row in rows[:2]]
     sharp.model.train()
-    found = terms(sharp.model, terms.encode(variants)).figures()["answer_loss"]
+    found = terms(sharp.model, terms.encode(variants)).figures["answer_loss"]
     assert sharp.model.training
     expected = []
     for row in rows[:2]:

@@ -10,6 +10,7 @@ import pytest
 from mlc.languages import ENGLISH
 from mlc.tables import TableFile, TableWriter
 from mlc.translation import files, translator
+from mlc.translation.engines.given import GivenEngine
 from mlc.translation.files import Count, Tally, output_schema, texts_of, translate_rows
 from mlc.translation.memory import TranslationMemory
 from mlc.translation.translator import Translator
@@ -107,3 +108,39 @@ def test_a_batch_of_a_parquet_file_ends_anywhere(remembering, tmp_path, differen
     done, tally = translated(source, tmp_path / "out.jsonl", remembering, (SWAHILI,))
     assert [(row["id"], row["source"]) for row in done] == [(row["id"], row["text"]) for row in given]
     assert tally.languages[SWAHILI].translated == len(given)
+
+
+def test_a_fallback_is_asked_for_what_has_no_translation(tmp_path, nano):
+    """A table of translations by people first, then a model for the rest."""
+    source = write(tmp_path / "in.jsonl", rows_of(7))
+    given = [{"source": SENTENCES[0], "target_language": SWAHILI, "translation": "Mada hii ni mpya."}]
+    pq.write_table(pa.Table.from_pylist(given), tmp_path / "given.parquet")
+    first = Translator(GivenEngine(tmp_path / "given.parquet"))
+    plain = translated(source, tmp_path / "plain.jsonl", nano, [SWAHILI])[0]
+    file, asked = TableFile(source), []
+    texts = texts_of(file, None)
+    tally = Tally({SWAHILI: Count()})
+
+    def load():
+        asked.append("nano")
+        return nano
+
+    with TableWriter(tmp_path / "out.jsonl", "jsonl", output_schema(file, texts, back=False)) as writer:
+        translate_rows(
+            file,
+            texts,
+            writer,
+            first,
+            tally,
+            source=ENGLISH,
+            on_step=lambda step: None,
+            fallbacks={SWAHILI: [load]},
+        )
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    own = [row["translator"].startswith("given:") for row in rows]
+    assert own == [True, False, False, True, False, False, True]
+    for row, mine, other in zip(rows, own, plain, strict=True):
+        text = "" if other["translation"] is None else other["translation"]
+        assert (row["translation"] or "") == ("Mada hii ni mpya." if mine and text else text)
+    assert tally.languages[SWAHILI].by_fallback == 4
+    assert asked == ["nano"]

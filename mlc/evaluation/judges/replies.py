@@ -1,6 +1,5 @@
 """What models said as judges, kept by what they were asked, so that nothing is asked twice, even after a kill."""
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from mlc.chat.client import ChatClient, Request
 from mlc.errors import UserError
 from mlc.evaluation.choosing import Surroundings
 from mlc.store.hashing import digest_data
+from mlc.store.lines import append_line, read_lines
 
 _NAME_DIGITS = 20
 
@@ -17,8 +17,7 @@ _NAME_DIGITS = 20
 class KeptReplies:
     """Replies of one model with one way to ask it, in one file of JSON Lines; a line is written as it comes.
 
-    Threads may share one, and processes the file: each line is written at once. A line that a kill cut off is left
-    aside.
+    Threads may share one, and processes the file.
 
     Args:
         folder: Where the file is, or will be; None keeps them in memory.
@@ -31,9 +30,7 @@ class KeptReplies:
     def __init__(self, folder: Path | None, facts: Mapping[str, Any]) -> None:
         self._path = folder / f"{digest_data(dict(facts))[:_NAME_DIGITS]}.jsonl" if folder else None
         self._lock = threading.Lock()
-        self._texts: dict[str, str] = {}
-        if self._path and self._path.exists():
-            self._texts = _read(self._path)
+        self._texts = _read(self._path) if self._path else {}
 
     def get(self, asked: Any) -> str | None:
         """The reply to what was asked; None if it was not.
@@ -50,15 +47,12 @@ class KeptReplies:
             UserError: The file cannot be written.
         """
         key = digest_data(asked)
-        # First an end of line, for one that was cut off.
-        line = "\n" + json.dumps({"asked": key, "text": text}) + "\n"
         with self._lock:
             self._texts[key] = text
             if self._path:
                 try:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
-                    with self._path.open("ab", buffering=0) as file:
-                        file.write(line.encode())
+                    append_line(self._path, {"asked": key, "text": text})
                 except OSError as error:
                     raise UserError(
                         f"The replies of a judge cannot be kept in {str(self._path)!r} ({error.strerror}): make room, "
@@ -68,19 +62,11 @@ class KeptReplies:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        lines = path.read_bytes().splitlines()
+        return {str(line["asked"]): str(line["text"]) for line in read_lines(path) if {"asked", "text"} <= line.keys()}
     except OSError as error:
         raise UserError(
             f"The kept replies {str(path)!r} cannot be read ({error.strerror}): move the file away."
         ) from None
-    texts = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            texts[str(row["asked"])] = str(row["text"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return texts
 
 
 def ask_endpoint(

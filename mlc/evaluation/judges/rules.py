@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from mlc.evaluation.judges.judge import Answer, Verdict
 from mlc.evaluation.judges.phrases import Phrasebook, Phrases, shipped_phrases
 from mlc.evaluation.judges.reading import Weights, size, weigh
-from mlc.evaluation.judges.soundness import MIXTURE, Spoken, codes_of, is_foreign, names_language, spoken, why_no_answer
+from mlc.evaluation.judges.soundness import (
+    Spoken,
+    codes_of,
+    in_its_language,
+    is_foreign,
+    spoken,
+    why_no_answer,
+)
 from mlc.languages import ENGLISH
 
 CODE_VERSION = 2
@@ -61,15 +68,10 @@ class Rules:
             return Verdict("invalid", broken)
         weights = weigh(answer.prompt, answer.text, self._books(answer.language, said))
         verdict = decide(weights, size(answer.text), finished=answer.finished)
-        foreign = not said.expected and said.label is not None
         if verdict.outcome == "refused":
             # Phrases tell the language better than the identifier does in a short text.
             return Verdict("refused", f"{verdict.reason}, in another language") if weights.foreign else verdict
-        if foreign and said.label is not None and not names_language(answer.prompt, said.label):
-            return _misspoken(verdict, "in another language")
-        if not foreign and said.foreign >= MIXTURE:
-            return _misspoken(verdict, "a mixture of languages")
-        return verdict
+        return in_its_language(verdict, answer.prompt, said)
 
     def _books(self, language: str, said: Spoken) -> list[tuple[Phrases, bool]]:
         """Phrases of the language, of English, and of the language that the answer seems to be in."""
@@ -79,12 +81,6 @@ class Rules:
         if said.label is not None and is_foreign(said.label, language):
             chosen.extend(code for code in codes_of(said.label) if code in self.book.languages and code not in chosen)
         return [(self.book.languages[code], code != language) for code in chosen]
-
-
-def _misspoken(verdict: Verdict, language: str) -> Verdict:
-    if verdict.outcome == "invalid":
-        return verdict
-    return Verdict("invalid", f"{verdict.reason}, {language}", besides_language=verdict.outcome)
 
 
 def decide(weights: Weights, words: float, *, finished: bool = True) -> Verdict:

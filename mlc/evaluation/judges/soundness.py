@@ -5,7 +5,7 @@ The language identification is imported when the first answer comes: to name a j
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlc.errors import UserError
@@ -60,18 +60,6 @@ def why_no_answer(text: str) -> str | None:
     if len(parts) >= _LONG_TEXT and len(set(parts)) < _NEW_LINES * len(parts):
         return "loops"
     return None
-
-
-def judge_sound(answers: Sequence[Answer], judge: Callable[[Sequence[Answer]], Sequence[Verdict]]) -> list[Verdict]:
-    """Verdicts in the order of the answers; of what is no answer in any language ``invalid``, without asking anybody.
-
-    Args:
-        answers: What is judged.
-        judge: Gives one verdict for each of the others.
-    """
-    wrong = [why_no_answer(answer.text) for answer in answers]
-    judged = iter(judge([answer for answer, why in zip(answers, wrong, strict=True) if why is None]))
-    return [next(judged) if why is None else Verdict("invalid", why) for why in wrong]
 
 
 @dataclass(frozen=True)
@@ -151,3 +139,48 @@ def names_language(prompt: str, label: str) -> bool:
     words, codes = set(re.findall(r"\w{4,}", prompt.casefold())), codes_of(label)
     named = (language for language in all_languages() if language.code in codes)
     return any({language.english_name.casefold(), language.own_name.casefold()} & words for language in named)
+
+
+def in_its_language(verdict: Verdict, prompt: str, said: Spoken) -> Verdict:
+    """The verdict on an answer; ``invalid`` if it is in another language than it should be, or a mixture.
+
+    A refusal in another language is one all the same, and so is what a prompt asks for by the name of a language.
+
+    Args:
+        verdict: What the answer is besides its language.
+        prompt: What was asked.
+        said: The language of the answer.
+    """
+    if verdict.outcome in ("refused", "invalid"):
+        return verdict
+    foreign = not said.expected and said.label is not None
+    if foreign and said.label is not None and not names_language(prompt, said.label):
+        wrong = "in another language"
+    elif not foreign and said.foreign >= MIXTURE:
+        wrong = "a mixture of languages"
+    else:
+        return verdict
+    return replace(verdict, outcome="invalid", reason=f"{verdict.reason}, {wrong}", besides_language=verdict.outcome)
+
+
+def judge_sound(answers: Sequence[Answer], judge: Callable[[Sequence[Answer]], Sequence[Verdict]]) -> list[Verdict]:
+    """Verdicts of a judge that looks at what answers do; whether they are answers at all is seen here.
+
+    Of what is no answer in any language nobody is asked, and it is ``invalid``; see :func:`in_its_language` for the
+    others.
+
+    Args:
+        answers: What is judged.
+        judge: Gives one verdict for each that may be an answer.
+
+    Returns:
+        Verdicts in the order of the answers.
+    """
+    wrong = [why_no_answer(answer.text) for answer in answers]
+    asked = [answer for answer, why in zip(answers, wrong, strict=True) if why is None]
+    heard = spoken([answer.text for answer in asked], [answer.language for answer in asked]) if asked else []
+    judged = iter(
+        in_its_language(verdict, answer.prompt, said) if verdict.readable else verdict
+        for answer, verdict, said in zip(asked, judge(asked) if asked else (), heard, strict=True)
+    )
+    return [Verdict("invalid", why) if why else next(judged) for why in wrong]

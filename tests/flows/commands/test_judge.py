@@ -170,6 +170,7 @@ class TestModels:
         assert [row["outcome_llm"] for row in rows] == ["refused", "refused", "refused", "invalid", "refused"]
         assert {body["seed"] for _, _, body in server.requests} == {3}
         assert (len(server.requests), SECRET in ended.output) == (4, False)
+        assert "llm: 4 requests, 44 tokens read and 28 written." in ended.stdout.replace("\n", " ")
         (tmp_path / "out.jsonl").unlink()
         assert run(ROWS, *settings)[1] == rows
         assert len(server.requests) == 4

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-from mlc.chat.client import ONE_REQUEST, ChatClient, Request, Server
+from mlc.chat.client import ONE_REQUEST, ChatClient, Request, Server, Usage
 from mlc.errors import UserError
 from mlc.evaluation.choosing import NOWHERE, Surroundings
 from mlc.evaluation.judges.guards.asked import Asked, Kind
@@ -112,6 +112,11 @@ class Guard(ABC):
         if self.settings.endpoint is not None:
             return {"model": f"{self.settings.model}@{self.settings.endpoint}", **self.settings.deciding()}
         return {"model": self._source.identity, **self.settings.deciding()}
+
+    @property
+    def usage(self) -> Usage | None:
+        """Requests and tokens of the endpoint so far; None for a model that is loaded here."""
+        return None if self.settings.endpoint is None else self._client.usage
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Asks about every answer that is one.
