@@ -210,13 +210,17 @@ def broken_limits(
 ) -> tuple[str, ...]:
     """The limits that an edited model does not keep, in words; a figure that is not a number keeps none."""
     checks = [
-        ("English AUROC fell by", unedited[ENGLISH].auroc - figures[ENGLISH].auroc, choices.max_english_auroc_loss)
+        (
+            "English margin AUROC fell by",
+            unedited[ENGLISH].auroc - figures[ENGLISH].auroc,
+            choices.max_english_auroc_loss,
+        )
     ]
     for code, found in figures.items():
         before = unedited[code]
         if code != ENGLISH:
             rise = found.over_refusal - before.over_refusal
-            checks.append((f"over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
+            checks.append((f"margin over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
         checks.append((f"bits per character in {code} rose by", found.bits - before.bits, choices.max_bits_gain))
     # Without rounding, 0.2 - 0.15 would be more than 0.05.
     return tuple(

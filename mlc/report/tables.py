@@ -307,8 +307,13 @@ def search_table(
     if not searches:
         return None
     names = ("layers", "gamma", "ridge", "rank")
-    figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
-    english = {"AUROC, English": "auroc", "Bits, English": "bits"}
+    figures = {
+        "Margin AUROC": "auroc",
+        "Margin safety rate": "safety",
+        "Margin over-refusal": "over_refusal",
+        "Bits per character": "bits",
+    }
+    english = {"Margin AUROC, English": "auroc", "Bits, English": "bits"}
     blocks = []
     several = len({model for model, _, _ in searches}) > 1
     for (model, seed, code), rows in sorted(searches.items(), key=_search_order):
