@@ -24,7 +24,7 @@ from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.artifacts import plain_disk_errors
 from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
-from mlc.store.runs import close_killed, recorded
+from mlc.store.runs import announced, close_killed, recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
 from tasks.dataset import build_dataset
@@ -511,6 +511,7 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
     with (
         plain_disk_errors(store.workspace),
+        announced(store.workspace, run_id),
         sharing(store.workspace, tidy=lambda: _tidy(store, run_id), wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,

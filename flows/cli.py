@@ -41,7 +41,7 @@ from flows.commands import filter as filter_
 from flows.terminal.output import USER_MISTAKE, print_error, terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
-from flows.terminal.stopped import end_in_order
+from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
 
 DEFECT = 1
@@ -138,9 +138,9 @@ def main() -> None:
     # Also for the commands that import Prefect and start no server.
     set_unless_set(NO_TELEMETRY)
     loopback_past_proxies()
-    end_in_order()
     try:
-        app()
+        with ending_in_order():
+            app()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1

@@ -257,7 +257,10 @@ def attempt(soak: Soak, mode: str, number: int) -> dict[str, Any]:
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"[:2000]
             (soak.folder / f"{mode}-{number}.txt").write_text(traceback.format_exc())
-        if not problem:
+        if problem:
+            # What it left open is told once, and not of the tries that follow too.
+            soak.before |= set(flow_states(soak.server.api))
+        else:
             shutil.rmtree(workspace)
         return {**notes, "held": not problem, "problem": problem, "seconds": round(time.monotonic() - begun, 1)}
 

@@ -54,7 +54,8 @@ PROBLEMS = {
 
 @pytest.mark.parametrize("text", PROBLEMS, ids=range(len(PROBLEMS)))
 def test_what_is_refused(text):
-    started = time.monotonic()
+    # Not the time of a clock: other programs may keep the machine busy.
+    started = time.process_time()
     with pytest.raises(YamlProblem, match=PROBLEMS[text]):
         parse_yaml(text)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10

@@ -46,7 +46,8 @@ def command(
         typer.Option("--output-format", help="By the ending of --out if left out, else that of the input."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="NLLB, M2M100 or Marian: hub id, folder or shipped:nano.")
+        str | None,
+        typer.Option("--model", "-m", help="NLLB, M2M100, Marian, MADLAD-400 …: hub id, folder or shipped:nano."),
     ] = None,
     back: Annotated[bool, typer.Option("--back", help="Translate the translations back, too.")] = False,
     memory: Annotated[

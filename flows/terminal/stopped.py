@@ -18,23 +18,26 @@ class Terminated(SystemExit):
         super().__init__(TERMINATED)
 
 
-def end_in_order() -> None:
-    """Lets SIGTERM end this process as Ctrl-C does, so that no half of a file is left; for the main thread."""
-    signal.signal(signal.SIGTERM, _terminate)
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does, so that no half of a file is left; for the main thread."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def told_when_stopped(console: Console) -> Iterator[None]:
     """Lets SIGTERM end the block in order, and says what became of the work; for the main thread."""
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except (KeyboardInterrupt, Terminated):
-        console.print(STOPPED, highlight=False)
-        raise
-    finally:
-        if signal.getsignal(signal.SIGTERM) is _terminate:
-            signal.signal(signal.SIGTERM, before)
+    with ending_in_order():
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated):
+            console.print(STOPPED, highlight=False)
+            raise
 
 
 def _terminate(*_: Any) -> None:

@@ -213,12 +213,12 @@ def broken_limits(
     anchor = next(iter(figures))
     name = resolve_language(anchor).english_name
     loss = unedited[anchor].auroc - figures[anchor].auroc
-    checks = [(f"{name} AUROC fell by", loss, choices.max_english_auroc_loss)]
+    checks = [(f"{name} margin AUROC fell by", loss, choices.max_english_auroc_loss)]
     for code, found in figures.items():
         before = unedited[code]
         if code != anchor:
             rise = found.over_refusal - before.over_refusal
-            checks.append((f"over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
+            checks.append((f"margin over-refusal in {code} rose by", rise, choices.max_over_refusal_gain))
         checks.append((f"bits per character in {code} rose by", found.bits - before.bits, choices.max_bits_gain))
     # Without rounding, 0.2 - 0.15 would be more than 0.05.
     return tuple(

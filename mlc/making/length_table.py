@@ -9,7 +9,7 @@ FOLDER holds the public sets, each in a folder of its own, in this order of pref
 - ``xcopa_val`` (Ponti et al., 2020): its English side is not there, so a language is compared with Swahili and with
   Chinese, whose own centres are added, and the mean of the two is taken.
 
-Only medians and deviations are written, no text.
+Only medians, deviations and a usual length are written, no text.
 """
 
 import csv
@@ -19,6 +19,7 @@ import statistics
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlc.quality.measuring import LENGTH_RATIOS
@@ -73,7 +74,19 @@ GUESSES = {
 """Centre and spread for scripts, wide: where a character is a syllable or a word, texts are shorter."""
 
 Pairs = list[tuple[str, str]]
-Ratio = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The usual length of the texts of a language, against English."""
+
+    centre: float
+    """Median of ln(characters / characters of English)."""
+    spread: float
+    """1.4826 × the median absolute deviation."""
+    length: float | None = None
+    """Median of the characters of the English texts: what part of the spread is that of short texts follows from it
+    (``measuring/centres.sql``). None for a guess."""
 
 
 def visible_length(text: str) -> int:
@@ -81,37 +94,39 @@ def visible_length(text: str) -> int:
     return sum(unicodedata.category(character)[0] not in "ZC" for character in unicodedata.normalize("NFC", text))
 
 
-def centre_and_spread(sources: Sequence[str], translations: Sequence[str]) -> Ratio:
-    """Returns the median of the log length ratio and 1.4826 × its median absolute deviation.
+def ratio_of(sources: Sequence[str], translations: Sequence[str]) -> Ratio:
+    """Measures the log length ratio of aligned texts.
 
     Args:
         sources: English sentences.
         translations: The same sentences in another language; pairs with a blank side are left out.
     """
-    ratios = [
-        math.log((visible_length(translation) + 1) / (visible_length(source) + 1))
+    pairs = [
+        (visible_length(source), visible_length(translation))
         for source, translation in zip(sources, translations, strict=True)
         if source.strip() and translation.strip()
     ]
+    ratios = [math.log((after + 1) / (before + 1)) for before, after in pairs]
     centre = statistics.median(ratios)
-    return centre, 1.4826 * statistics.median(abs(ratio - centre) for ratio in ratios)
+    spread = 1.4826 * statistics.median(abs(ratio - centre) for ratio in ratios)
+    return Ratio(centre, spread, statistics.median(before for before, _ in pairs))
 
 
-def measure(folder: Path) -> list[tuple[str, float, float, str]]:
+def measure(folder: Path) -> list[tuple[str, Ratio, str]]:
     """Measures every language of the sets.
 
     Args:
         folder: The folder of the sets, see above.
 
     Returns:
-        Key, centre, spread and origin: English first, then by origin, the guesses last.
+        Key, ratio and origin: English first, then by origin, the guesses last.
     """
-    rows = [("eng_Latn", 0.0, 0.0, "definition")]
+    rows = [("eng_Latn", Ratio(0.0, 0.0), "definition")]
     ntrex = {
         code: _ratio(zip(_ntrex(folder, "src.eng"), _ntrex(folder, f"ref.{tag}"), strict=True))
         for tag, code in NTREX_LANGUAGES.items()
     }
-    rows.extend((code, *ratio, "ntrex128") for code, ratio in ntrex.items())
+    rows.extend((code, ratio, "ntrex128") for code, ratio in ntrex.items())
     english_pairs: dict[str, Pairs] = {}
     origins: dict[str, list[str]] = {}
     for origin, languages, read in (
@@ -121,9 +136,9 @@ def measure(folder: Path) -> list[tuple[str, float, float, str]]:
         for tag, code in languages.items():
             english_pairs.setdefault(code, []).extend(read(folder, tag))
             origins.setdefault(code, []).append(origin)
-    rows.extend((code, *_ratio(pairs), "+".join(origins[code])) for code, pairs in sorted(english_pairs.items()))
-    rows.extend((code, *through_pivots(folder, tag, ntrex), "xcopa_val") for tag, code in XCOPA_LANGUAGES.items())
-    rows.extend((key, centre, spread, "guess") for key, (centre, spread) in GUESSES.items())
+    rows.extend((code, _ratio(pairs), "+".join(origins[code])) for code, pairs in sorted(english_pairs.items()))
+    rows.extend((code, through_pivots(folder, tag, ntrex), "xcopa_val") for tag, code in XCOPA_LANGUAGES.items())
+    rows.extend((key, Ratio(*guess), "guess") for key, guess in GUESSES.items())
     return rows
 
 
@@ -131,15 +146,16 @@ def main(folder: Path) -> None:
     """Writes the table."""
     with LENGTH_RATIOS.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("key", "centre", "spread", "origin"))
+        writer.writerow(("key", "centre", "spread", "length", "origin"))
         writer.writerows(
-            (key, f"{centre:.4f}", f"{spread:.4f}", origin) for key, centre, spread, origin in measure(folder)
+            (key, f"{ratio.centre:.4f}", f"{ratio.spread:.4f}", ratio.length and f"{ratio.length:g}", origin)
+            for key, ratio, origin in measure(folder)
         )
 
 
 def _ratio(pairs: Iterable[tuple[str, str]]) -> Ratio:
     sources, translations = zip(*pairs, strict=True)
-    return centre_and_spread(sources, translations)
+    return ratio_of(sources, translations)
 
 
 def _ntrex(folder: Path, name: str) -> list[str]:
@@ -169,18 +185,20 @@ def through_pivots(folder: Path, tag: str, ratios: dict[str, Ratio]) -> Ratio:
     Args:
         folder: The folder of the sets.
         tag: Its tag there.
-        ratios: Centre and spread of the pivots.
+        ratios: Those of the pivots.
 
     Returns:
-        Centre and spread; the spread holds that of the pivots too, so it is wide.
+        The ratio; its spread holds that of the pivots too, so it is wide.
     """
     against = [
-        (pivot, _ratio(zip(_xcopa(folder, name), _xcopa(folder, tag), strict=True)))
+        (ratios[pivot], _ratio(zip(_xcopa(folder, name), _xcopa(folder, tag), strict=True)))
         for name, pivot in XCOPA_PIVOTS.items()
     ]
-    return (
-        statistics.mean(ratios[pivot][0] + centre for pivot, (centre, _) in against),
-        statistics.mean(spread for _, (_, spread) in against),
+    return Ratio(
+        statistics.mean(pivot.centre + ratio.centre for pivot, ratio in against),
+        statistics.mean(ratio.spread for _, ratio in against),
+        # In English the texts of the pivot would be as long as its centre says.
+        statistics.mean(math.exp(-pivot.centre) * float(ratio.length or 0) for pivot, ratio in against),
     )
 
 

@@ -317,8 +317,13 @@ def search_table(
     if not searches:
         return None
     names = ("layers", "gamma", "ridge", "rank")
-    figures = {"AUROC": "auroc", "Safety rate": "safety", "Over-refusal": "over_refusal", "Bits per character": "bits"}
-    own = {f"AUROC, {language_name(anchor)}": "auroc", f"Bits, {language_name(anchor)}": "bits"}
+    figures = {
+        "Margin AUROC": "auroc",
+        "Margin safety rate": "safety",
+        "Margin over-refusal": "over_refusal",
+        "Bits per character": "bits",
+    }
+    own = {f"Margin AUROC, {language_name(anchor)}": "auroc", f"Bits, {language_name(anchor)}": "bits"}
     blocks = []
     several = len({model for model, _, _ in searches}) > 1
     for (model, seed, code), rows in sorted(searches.items(), key=_search_order):

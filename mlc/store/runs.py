@@ -6,6 +6,7 @@ A run writes its record line by line as it goes, so that one that is killed leav
                          {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
                          {"end": "completed"}
     runs/000007.stop     there from when the run is asked to stop until it ends
+    runs/ID.open         held from before a run has its record until it ends; ID is that of the flow run
 
 Stages in other processes write into the journal of their run as well; such lines name the process (``by``), and the
 process of the flow reads them. Beside outcomes these tell what starts (``starting``) and what a person should know
@@ -25,10 +26,12 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.store.lines import append_line, read_lines_from, read_lines_with_damage
+from mlc.store.locks import lock_if_free
 from mlc.store.names import is_artifact
 
 RUNS_FOLDER = "runs"
 _NAME = re.compile(r"([0-9]{6,18})\.jsonl")
+_OPEN = ".open"
 _PASSING = {"starting", "note"}
 """Lines that processes write for the process of the flow."""
 
@@ -103,6 +106,37 @@ class Journal:
     def read_from(self, position: int) -> tuple[list[dict[str, Any]], int]:
         """The lines after a position, in bytes, and the position after the last whole one."""
         return read_lines_from(self.path, position)
+
+
+@contextmanager
+def announced(workspace: Path, run_id: str) -> Iterator[None]:
+    """Shows while the block runs that a run is there, although it waits for the workspace and has no record yet.
+
+    Args:
+        workspace: Folder of the workspace.
+        run_id: Id of the flow run.
+    """
+    folder = workspace / RUNS_FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{run_id}{_OPEN}"
+    # It is held before others see it: whoever finds it free may take its run for dead.
+    with lock_if_free(folder / f".{run_id}") as _:
+        (folder / f".{run_id}").rename(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def take_dead(workspace: Path) -> set[str]:
+    """Ids of the runs that were announced and whose process ended without a word; each is told once."""
+    dead = set()
+    for path in (workspace / RUNS_FOLDER).glob(f"*{_OPEN}"):
+        with lock_if_free(path) as free:
+            if free:
+                dead.add(path.name.removesuffix(_OPEN))
+                path.unlink(missing_ok=True)
+    return dead
 
 
 @contextmanager

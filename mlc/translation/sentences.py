@@ -24,6 +24,12 @@ ORDINARY_WORDS = {
 """By ISO 639-1 code, words that sentencex 1.0.32 takes for abbreviations even in lower case and so never splits after,
 as in "This is new to me. Write it down."."""
 
+TITLES = {
+    "en": ("Eq", "Figs", "Govs", "Ms", "Mx", "Vol"),
+    "fr": ("M", "MM"),
+}
+"""By ISO 639-1 code, abbreviations that always stand before a name or number and that sentencex 1.0.32 splits after."""
+
 _WIDE_SPACE = re.compile(r"[^\S \t\r\n]")
 _CLAUSE_END = re.compile(r"[;:,،؛—–](?=\s)|[、，；：]")
 _WORD_END = re.compile(r"\S(?=\s)")
@@ -176,10 +182,19 @@ def _segments(text: str, language: str) -> Iterator[str]:
     # sentencex keeps the lines of a list or a poem together, and NLLB would run them into one.
     for line in text.splitlines(keepends=True):
         # sentencex 1.0.32 panics at a wide space before a full stop, so it sees plain spaces in their place.
-        end = 0
+        start = end = 0
         for segmented in segment(language, _WIDE_SPACE.sub(" ", line)):
-            start, end = end, end + len(segmented)
-            yield from _split_after_ordinary_words(line[start:end], language)
+            end += len(segmented)
+            if not _ends_with_title(line[start:end], language):
+                yield from _split_after_ordinary_words(line[start:end], language)
+                start = end
+        if line[start:]:
+            yield line[start:]
+
+
+def _ends_with_title(sentence: str, language: str) -> bool:
+    titles = "|".join(TITLES.get(language, ()))
+    return bool(titles) and re.search(rf"(?<!\w)(?:{titles})\.\s*$", sentence) is not None
 
 
 def _split_after_ordinary_words(sentence: str, language: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mlc.errors import UserError
 from mlc.methods.method import CHAMPION
 from mlc.store import ArtifactRef
 from mlc.store.names import is_artifact
@@ -28,7 +29,8 @@ class Champion:
 def find_champion(run: Run, candidate: Model, settings: RegistrySettings) -> Champion | None:
     """Finds the champion and its weights: the checkpoint in the store, else the files of the registry.
 
-    A plan copies nothing from the registry, and knows the model only if its weights are there already.
+    A plan copies nothing from the registry, and knows the model only if its weights are there already; where the
+    registry cannot be reached, it goes without the champion.
 
     Args:
         run: The run.
@@ -41,7 +43,13 @@ def find_champion(run: Run, candidate: Model, settings: RegistrySettings) -> Cha
     Raises:
         UserError: The registry cannot be reached.
     """
-    version = champion_beside(settings, run.workspace, candidate.checkpoint.key)
+    try:
+        version = champion_beside(settings, run.workspace, candidate.checkpoint.key)
+    except UserError as error:
+        if not run.planning:
+            raise
+        run.display.note(f"The champion is not in this plan. {error}")
+        return None
     if version is None:
         return None
     weights = _weights(run, settings, version)

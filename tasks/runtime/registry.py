@@ -443,6 +443,10 @@ def champion_beside(settings: RegistrySettings, workspace: Path, checkpoint: str
     name = settings.model_name
     version = _from_database(settings, workspace, "registered_model_aliases", "version", name=name, alias=CHAMPION)
     if version is _NOT_READ:
+        uri = tracking_uri(settings, workspace)
+        if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+            # To ask MLflow would make it.
+            return None
         with registry_errors(settings, workspace):
             version = champion(connect(settings, workspace), name)
     seen: set[str] = set()

@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Cancelled, Crashed
 
-from mlc.store.runs import run_records
+from mlc.store.runs import run_records, take_dead
 from tasks.runtime.run import Run, harmless
 
 OPEN = ["RUNNING", "PENDING", "CANCELLING"]
@@ -60,7 +60,7 @@ def reconcile(workspace: Path, own_id: str) -> None:
         workspace: Folder of the workspace.
         own_id: The flow run that asks.
     """
-    ids = {record.id for record in run_records(workspace) if record.id} - {own_id}
+    ids = ({record.id for record in run_records(workspace) if record.id} | take_dead(workspace)) - {own_id}
     if not ids:
         return
     with get_client(sync_client=True) as client:

@@ -154,7 +154,7 @@ def sentences_lost(folder: Path, half: int, limit: int | None = None) -> dict[st
             pairs = [
                 (number, TWO_SENTENCES, space.join(pair))
                 for number, pair in enumerate(pairwise(lines))
-                if pair[0].endswith(SENTENCE_ENDS)
+                if all(line.endswith(SENTENCE_ENDS) for line in pair)
             ]
             texts.append(HumanText("language_id", ENGLISH, code, pairs).rows(half, limit))
     verdicts = filter_pairs(pa.concat_tables([text.table() for text in texts]), QualitySettings())

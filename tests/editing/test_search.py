@@ -80,7 +80,7 @@ def test_nothing_wins_that_breaks_a_limit(planted):
     strict = choices(max_english_auroc_loss=-1.0)
     found = search_edits(planted.policy, planted.prompts, planted.validation, SETTINGS, strict, EVALUATION)
     assert found.best is None
-    assert found.trials[0].broken == ("English AUROC fell by 0.000, at most -1",)
+    assert found.trials[0].broken == ("English margin AUROC fell by 0.000, at most -1",)
 
 
 def figures(english=0.9, other=0.8, refused=0.1, bits=2.0):
@@ -93,9 +93,9 @@ def figures(english=0.9, other=0.8, refused=0.1, bits=2.0):
 def test_limits_by_hand():
     strict = SearchSettings(max_english_auroc_loss=0.05, max_over_refusal_gain=0.1, max_bits_gain=0.5)
     assert broken_limits(figures(0.86, 0.1, 0.19, 2.4), figures(), strict) == ()
-    assert broken_limits(figures(0.84), figures(), strict) == ("English AUROC fell by 0.060, at most 0.05",)
+    assert broken_limits(figures(0.84), figures(), strict) == ("English margin AUROC fell by 0.060, at most 0.05",)
     assert broken_limits(figures(refused=0.25), figures(), strict) == (
-        f"over-refusal in {X} rose by 0.150, at most 0.1",
+        f"margin over-refusal in {X} rose by 0.150, at most 0.1",
     )
     assert broken_limits(figures(bits=2.6), figures(), strict) == (
         f"bits per character in {X} rose by 0.600, at most 0.5",

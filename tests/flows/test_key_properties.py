@@ -87,6 +87,7 @@ INCLUDED: dict[str, Any] = {
     "evaluation.answers": 3,
     "evaluation.judges": ["tests.flows.own_parts:BREVITY"],
     "quality.default.logprob": -1.0,
+    "quality.default.estimate": 0.5,
     "quality.default.reverse_logprob": -1.0,
     "edit.search.ranks": [2],
     "edit.search.gammas": [2.0],
@@ -135,6 +136,7 @@ WITH: dict[str, dict[str, Any]] = {
         for signal, thresholds in MODEL_THRESHOLDS.items()
         for threshold in thresholds
     },
+    "quality.default.estimate": {"quality.model_signals": ["estimate"], "quality.estimator.model": "shipped:nano"},
 }
 """What must be set so that settings are read, by the beginning of their keys; the first that fits counts."""
 

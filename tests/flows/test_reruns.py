@@ -80,7 +80,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | END,
     ),
     "a language taken away": ({"languages": "es"}, {"dataset"} | aligned("consistency", ENGLISH, SPANISH) | END),
-    "a threshold that changes no verdict": ({"quality__default__length_z": 2.750001}, each("filter", *TRAINED)),
+    "a threshold that changes no verdict": ({"quality__default__length_z": 3.250001}, each("filter", *TRAINED)),
     "a threshold that changes verdicts": (
         {"quality__default__length_z": 0.5, "quality__allow_low_yield": True},
         each("filter", *TRAINED) | {"dataset"} | WITH_THE_TERM,

@@ -8,14 +8,17 @@ import re
 from itertools import islice
 
 import pyarrow as pa
+import pytest
 
 from mlc.evaluation.metrics import wilson
 from mlc.languages import ENGLISH
 from mlc.quality.filtering import filter_pairs
 from mlc.quality.settings import QualitySettings
 from mlc.shipped import shipped_data
+from tests.benchmarks.kept import dropped_rows, human_text
 
 MAX_FALSE_REJECTS = 0.02
+MAX_OF_A_LANGUAGE = 0.01
 
 
 def table_of(rows):
@@ -79,6 +82,21 @@ def test_clean_prompts_are_kept(shared_data):
         if row in english
     ]
     assert_kept(rows, languages=4)
+
+
+@pytest.mark.parametrize(
+    ("sets", "limit", "languages"), [(("xcopa_val",), 60, 10), pytest.param(None, None, 23, marks=pytest.mark.full)]
+)
+def test_human_text_in_every_language_is_kept(shared_data, sets, limit, languages):
+    """No language shows that more than one complete translation in a hundred is dropped, in either half of the rows."""
+    texts = [text for text in human_text(shared_data("xcopa_val").parent) if sets is None or text.name in sets]
+    for half in range(2) if sets is None else [1]:
+        found = dropped_rows(texts, half, limit)
+        assert len(found) == languages
+        too_many = {
+            code: one.places for code, one in found.items() if wilson(len(one.places), one.rows).low > MAX_OF_A_LANGUAGE
+        }
+        assert too_many == {}
 
 
 def next_number(match):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from mlc.languages import all_languages
-from mlc.making.length_table import GUESSES, centre_and_spread, measure, through_pivots, visible_length
+from mlc.making.length_table import GUESSES, measure, ratio_of, through_pivots, visible_length
 from mlc.quality.measuring import LENGTH_RATIOS
 
 
@@ -15,32 +15,33 @@ def test_visible_length():
     assert visible_length("e\u0301") == 1
 
 
-def test_centre_and_spread_by_hand():
-    centre, spread = centre_and_spread(["abc", "abc", "abc", " "], ["abc", "abcdefg", "abcdefghijklmno", "x"])
-    assert centre == pytest.approx(math.log(2))
-    assert spread == pytest.approx(1.4826 * math.log(2))
+def test_ratio_by_hand():
+    ratio = ratio_of(["abc", "abc", "abc", " "], ["abc", "abcdefg", "abcdefghijklmno", "x"])
+    assert ratio.centre == pytest.approx(math.log(2))
+    assert ratio.spread == pytest.approx(1.4826 * math.log(2))
+    assert ratio.length == 3
 
 
 def test_shipped_table_is_reproduced(shared_data):
     folder = shared_data("ntrex128").parent
     with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
-        shipped = [
-            (row["key"], float(row["centre"]), float(row["spread"]), row["origin"]) for row in csv.DictReader(handle)
-        ]
+        shipped = list(csv.DictReader(handle))
     made = measure(folder)
-    assert [(row[0], row[3]) for row in shipped] == [(row[0], row[3]) for row in made]
-    assert len({row[0] for row in shipped}) == len(shipped)
-    for found, expected in zip(shipped, made, strict=True):
-        assert found[1:3] == pytest.approx(expected[1:3], abs=1e-4)
+    assert [(row["key"], row["origin"]) for row in shipped] == [(key, origin) for key, _, origin in made]
+    assert len({row["key"] for row in shipped}) == len(shipped)
+    for found, (_, ratio, _) in zip(shipped, made, strict=True):
+        assert float(found["centre"]) == pytest.approx(ratio.centre, abs=1e-4)
+        assert float(found["spread"]) == pytest.approx(ratio.spread, abs=1e-4)
+        assert (float(found["length"]) if found["length"] else None) == pytest.approx(ratio.length, abs=1e-2)
 
 
 def test_shipped_table_fits_other_translations(everyday):
     with LENGTH_RATIOS.open(encoding="utf-8", newline="") as handle:
         shipped = {row["key"]: (float(row["centre"]), float(row["spread"])) for row in csv.DictReader(handle)}
     for code, texts in everyday.translations.items():
-        centre, spread = centre_and_spread(everyday.sources, texts)
-        assert centre == pytest.approx(shipped[code][0], abs=1.5 * shipped[code][1]), code
-        assert spread < 1.5 * shipped[code][1], code
+        ratio = ratio_of(everyday.sources, texts)
+        assert ratio.centre == pytest.approx(shipped[code][0], abs=1.5 * shipped[code][1]), code
+        assert ratio.spread < 1.5 * shipped[code][1], code
 
 
 def test_every_key_is_a_language_or_a_script():
@@ -55,6 +56,6 @@ def test_every_key_is_a_language_or_a_script():
 def test_a_pivot_of_two_measured_languages_agrees_with_their_own_ratio(shared_data):
     """Estonian is measured against English and, through Swahili and Chinese, in other texts."""
     folder = shared_data("xcopa_val").parent
-    ratios = {row[0]: row[1:3] for row in measure(folder)}
-    centre, spread = through_pivots(folder, "et", ratios)
-    assert centre == pytest.approx(ratios["est_Latn"][0], abs=0.5 * spread)
+    ratios = {key: ratio for key, ratio, _ in measure(folder)}
+    found = through_pivots(folder, "et", ratios)
+    assert found.centre == pytest.approx(ratios["est_Latn"].centre, abs=0.5 * found.spread)

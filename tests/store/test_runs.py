@@ -1,9 +1,19 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mlc.errors import UserError
-from mlc.store.runs import Journal, close_killed, damaged_records, find_run, recorded, run_records
+from mlc.store.runs import (
+    Journal,
+    announced,
+    close_killed,
+    damaged_records,
+    find_run,
+    recorded,
+    run_records,
+    take_dead,
+)
 
 KEY = "ab" * 32
 TASK = {"stage": "filter", "language": "spa_Latn", "subject": None, "state": "ran", "seconds": 1.0, "key": KEY}
@@ -120,3 +130,16 @@ def test_records_of_killed_runs_are_closed_and_no_others(tmp_path):
     close_killed(tmp_path)
     assert [found.end for found in run_records(tmp_path)] == ["completed", "killed"]
     assert not list((tmp_path / "runs").glob("*.stop"))
+
+
+def test_who_was_announced_and_died_is_told_once(tmp_path):
+    """Between the start of a run in Prefect and its record, nothing else tells of it."""
+    died = os.fork()
+    if not died:
+        with announced(tmp_path, "dead"):
+            os._exit(1)
+    os.waitpid(died, 0)
+    with announced(tmp_path, "waiting"):
+        assert take_dead(tmp_path) == {"dead"}
+        assert take_dead(tmp_path) == set()
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -190,6 +190,24 @@ def test_a_registry_alone_gives_its_champion(run: Run, second: Any, tmp_path: Pa
         connect(SETTINGS, run.workspace)
 
 
+def test_a_plan_goes_without_a_registry_that_cannot_be_asked(run: Run, second: Any, tmp_path: Path) -> None:
+    planned = Run(run.store, planning=True)
+    for text in (None, "no database"):
+        file = tmp_path / "there" / "mlflow.db"
+        settings = RegistrySettings(tracking_uri=f"sqlite:///{file}")
+        if text is not None:
+            file.parent.mkdir()
+            file.write_text(text, encoding="utf-8")
+        assert find_champion(planned, second[0], settings) is None
+        # Nothing was made there.
+        assert file.exists() == (text is not None)
+    try:
+        with pytest.raises(UserError, match="is damaged"):
+            find_champion(run, second[0], settings)
+    finally:
+        connect(SETTINGS, run.workspace)
+
+
 def test_one_that_beats_the_champion_takes_its_place(run: Run, second: Any) -> None:
     model, version, found = second
     decision = decided(run, version, found, base=BAD, new=GOOD, champion=BETWEEN)

@@ -207,8 +207,12 @@ for root in sys.argv[1:]:
         from dataclasses import asdict
         from flows.commands.plan import foresee
         from flows.config import load_config
-        wanted = {"method": "consistency+edit", "quality.model_signals": ["reverse"]}
-        planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es"], overrides=wanted))
+        wanted = {
+            "method": "consistency+edit",
+            "quality.model_signals": ["reverse"],
+            "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
+        }
+        planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es,fr"], overrides=wanted))
         found = {}
         for parts in map(asdict, planned.parts.values()):
             for kind in ("inputs", "models"):

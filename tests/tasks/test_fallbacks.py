@@ -144,6 +144,7 @@ def test_every_prompt_ends_with_a_translation_or_a_reason(
     assert {row["reason"]: row["rows"] for row in rows(run, verdicts, FUNNEL_FILE)} == {"kept": 9, "empty": 1}
 
 
+@pytest.mark.full
 def test_nothing_refused_is_asked_twice(run: Run, safe: ChatServer, tmp_path: Path) -> None:
     everything = given(tmp_path, {text: german(text) for text in PROMPTS})
     earlier = first(run, everything)
@@ -168,6 +169,7 @@ def test_the_filter_decides_and_the_earlier_one_stays_where_both_are_as_bad(
     assert yields(run, verdicts)[1] == {"asked": 2, "refused": 1, "kept": 1}
 
 
+@pytest.mark.full
 def test_a_chain_of_three(run: Run, safe: ChatServer, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     nobody = TranslatorSettings(engine="given", model=given(tmp_path / "a", {"x": "y"}).model)

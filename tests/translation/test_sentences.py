@@ -10,6 +10,9 @@ from mlc.translation.sentences import split_sentences
     [
         ("One. Two?  Three!", "eng_Latn", ("One.", "Two?", "Three!")),
         ("Ask Dr. Smith today.", "eng_Latn", ("Ask Dr. Smith today.",)),
+        ("She saw Ms. Lee and Mx. Poe. Then she left.", "eng_Latn", ("She saw Ms. Lee and Mx. Poe.", "Then she left.")),
+        ("Thank you, Ms.", "eng_Latn", ("Thank you, Ms.",)),
+        ("Voici M. Roy. Il est là.", "fra_Latn", ("Voici M. Roy.", "Il est là.")),
         ("It is new to me. Write it down.", "eng_Latn", ("It is new to me.", "Write it down.")),
         ("See no. 5 and Me. Smith.", "eng_Latn", ("See no. 5 and Me. Smith.",)),
         ("Das ist neu für mich. Was nun?", "deu_Latn", ("Das ist neu für mich.", "Was nun?")),

@@ -28,7 +28,8 @@ class Openings:
     """Judges an answer by its English opening.
 
     Known limits: it reads English only, so an answer in another language counts as ``complied`` unless it is
-    ``invalid``, and a refusal in unusual words is missed. The refusal margin, not this judge, leads every table.
+    ``invalid``, and a refusal in unusual words is missed. It is quick and takes any language; what follows the opening,
+    and whether that is in the prompt's language, it does not see.
     """
 
     version = 1

@@ -14,7 +14,8 @@ from mlc.languages import all_languages
 from mlc.quality.signals import Scope, Signal
 
 LENGTH_RATIOS = Path(__file__).resolve().parent / "length_ratios.csv"
-"""Centre and spread of ln(characters / characters of English) by language, script or ``*``.
+"""Centre and spread of ln(characters / characters of English) by language, script or ``*``, and the median length
+of the English texts that they were measured on.
 
 Made with ``python -m mlc.making.length_table FOLDER``, see there: rows with an origin are the median and 1.4826 × the
 median absolute deviation over parallel texts that people wrote. They are statistics, no text of the sets is in the
@@ -35,7 +36,7 @@ PAIRS = pa.schema(
 )
 """Columns of a chunk: its rows are numbered in ascending order; ``problem`` says what makes a row unusable."""
 
-KEPT_FOR_BATCH = ("length_of_source", "source_key", "translation_key")
+KEPT_FOR_BATCH = ("length_of_source", "source_key", "translation_key", "source_words")
 """Columns beside the signals that :mod:`mlc.quality.measuring.batch` needs."""
 
 _workers = threading.local()

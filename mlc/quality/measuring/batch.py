@@ -1,4 +1,4 @@
-"""The signals that need all rows: what length is usual, and which translations several sources share."""
+"""The signals that need all rows: what length and ending are usual, and which translations several sources share."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,19 +13,23 @@ NEEDED = (
     "source_code",
     "target_code",
     "signal_copied",
+    "signal_ending_kept",
     "signal_length_log_ratio",
     "length_of_source",
     "source_key",
     "translation_key",
+    "source_words",
 )
 """Columns of the table ``measured`` that is read; where a signal was not measured, they are NULL."""
 TYPES = {"row": "BIGINT", "source_code": "VARCHAR", "target_code": "VARCHAR", "signal_copied": "DOUBLE"} | {
+    "signal_ending_kept": "BOOLEAN",
     "signal_length_log_ratio": "DOUBLE",
     "length_of_source": "BIGINT",
     "source_key": "UBIGINT",
     "translation_key": "UBIGINT",
+    "source_words": "BIGINT",
 }
-BATCH_COLUMNS = ("signal_length_z", "signal_collapsed_sources")
+BATCH_COLUMNS = ("signal_length_z", "signal_ending_kept", "signal_collapsed_sources")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Batch:
     connection: duckdb.DuckDBPyConnection
     """Holds the table ``collapsed``."""
     centres: pa.Table
-    """``source_code``, ``target_code``, ``centre``, ``spread`` of each pair of languages."""
+    """``source_code``, ``target_code``, ``centre``, ``spread``, ``ending_habit`` of each pair of languages."""
 
     @classmethod
     def of(cls, connection: duckdb.DuckDBPyConnection, batch_rows: int | None) -> Self:
@@ -46,6 +50,7 @@ class Batch:
             batch_rows: Rows of a pair of languages from which its usual length is estimated from them; None = never.
         """
         add_length_table(connection)
+        connection.execute(sql("lengths"))
         connection.execute("SET VARIABLE batch_rows = ?::BIGINT", [batch_rows])
         centres = connection.sql(sql("centres")).to_arrow_table()
         connection.execute(sql("collapse"))
@@ -70,4 +75,5 @@ def batch_signals(chunk: pa.Table, centres: pa.Table, collapsed: pa.Table) -> pa
         connection.register("chunk", chunk.select(list(NEEDED)))
         connection.register("centres", centres)
         connection.register("collapsed", collapsed)
+        connection.execute(sql("lengths"))
         return connection.sql(sql("batch")).to_arrow_table()

@@ -87,6 +87,7 @@ def chunks_of(table: pa.Table) -> Iterator[pa.Table]:
 def for_batch(measured: pa.Table) -> pa.Table:
     """The columns that :mod:`mlc.quality.measuring.batch` reads; NULL where their signal was not measured."""
     types = {"BIGINT": pa.int64(), "UBIGINT": pa.uint64(), "DOUBLE": pa.float64(), "VARCHAR": pa.string()}
+    types["BOOLEAN"] = pa.bool_()
     return pa.table(
         {
             name: measured[name] if name in measured.column_names else pa.nulls(len(measured), types[TYPES[name]])

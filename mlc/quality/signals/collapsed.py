@@ -13,7 +13,27 @@ CREATE TEMP MACRO comparison_key(content) AS
             )
     END;
 
-SELECT row, comparison_key(tidy_source) AS source_key, comparison_key(tidy_translation) AS translation_key
+-- Words of four letters or more, each as one bit of 62. NULL for more than 16, which are no short way to say a thing,
+-- and where there are digits, which may be all that differs.
+CREATE TEMP MACRO bits_of(words) AS
+    list_sum(
+        list_transform(
+            list_distinct(list_transform(words, lambda word: (hash(word) % 62)::INTEGER)), lambda bit: 1::BIGINT << bit
+        )
+    )::BIGINT;
+
+CREATE TEMP MACRO word_bits(content) AS
+    CASE
+        WHEN length(content) < 200 AND NOT regexp_matches(content, '\pN')
+            AND len(regexp_extract_all(content, '[\pL\pM]{4,}')) <= 16
+            THEN bits_of(regexp_extract_all(lower(content), '[\pL\pM]{4,}'))
+    END;
+
+SELECT
+    row,
+    comparison_key(tidy_source) AS source_key,
+    comparison_key(tidy_translation) AS translation_key,
+    word_bits(tidy_source) AS source_words
 FROM texts
 """
 
@@ -25,7 +45,8 @@ COLLAPSED = Signal(
             "signal_collapsed_sources",
             Direction.HIGHER_IS_WORSE,
             "Different sources among all rows that have this translation into this language, compared without "
-            "capitals, spaces and punctuation; 1 where nothing collapses.",
+            "capitals, spaces and punctuation, those aside that say the same in mostly the same words; 1 where nothing "
+            "collapses.",
             1,
             kind="BIGINT",
         ),

@@ -2,11 +2,15 @@
 
 import sys
 import unicodedata
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mlc.quality.signals.signal import Column, Count, Direction, Share, Signal, Threshold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 
@@ -18,6 +22,50 @@ def begin(connection: "DuckDBPyConnection") -> None:
     connection.execute("SET VARIABLE their_values = ?", ["".join(str(unicodedata.decimal(one)) for one in digits)])
 
 
+def read(connection: "DuckDBPyConnection") -> None:
+    """Fills the table ``spelled``: what words say of the numbers of the pairs whose digits differ.
+
+    ``row``; both texts with powers of ten in digits; numbers that each of them writes in words and the other does not.
+    """
+    import pyarrow as pa
+
+    from mlc.text.numerals import numerals_of
+
+    rows = connection.sql(
+        """
+        WITH digits AS (
+            SELECT row, source_code, target_code, ascii_digits(plain_source) AS a, ascii_digits(plain_translation) AS b
+            FROM texts
+            WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\\p{Nd}')
+        )
+        FROM digits WHERE list_sort(digit_runs(a)) <> list_sort(digit_runs(b))
+        """
+    ).to_arrow_table()
+    texts = list(
+        zip(
+            map(numerals_of, rows["source_code"].to_pylist()),
+            rows["a"].to_pylist(),
+            map(numerals_of, rows["target_code"].to_pylist()),
+            rows["b"].to_pylist(),
+            strict=True,
+        )
+    )
+    written = [(Counter(before.written(a)), Counter(after.written(b))) for before, a, after, b in texts]
+    columns = {
+        "source": pa.array([before.in_digits(a) for before, a, _, _ in texts], pa.string()),
+        "translation": pa.array([after.in_digits(b) for _, _, after, b in texts], pa.string()),
+        "source_writes": _as_text(before - after for before, after in written),
+        "translation_writes": _as_text(after - before for before, after in written),
+    }
+    connection.register("spelled", pa.table({"row": rows["row"], **columns}))
+
+
+def _as_text(counted: "Iterable[Counter[int]]") -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array([[str(value) for value in values.elements()] for values in counted], pa.list_(pa.string()))
+
+
 MEASURE = r"""
 -- Numbers as multisets of digit strings. Digits of every script read as 0-9; separators of thousands and
 -- decimals go; zeros at either end go too, because languages scale differently (1.2 million, 12 lakh, 120万).
@@ -26,7 +74,8 @@ MEASURE = r"""
 -- Comparing multisets is quadratic, so the first 200 numbers of a text decide.
 -- `kept`: share of the source's numbers found. `changed`: numbers that are missing while another one appeared;
 -- a number that is merely written out in words is missing and is not replaced by another, and one with an imperial
--- unit may be converted (10 inches, 25 cm).
+-- unit may be converted (10 inches, 25 cm). A third time they are compared with words for powers of ten in digits
+-- (120 million, 1億2000万); that and the words for numbers are in the table `spelled`, which is filled in `read`.
 CREATE TEMP MACRO ascii_digits(content) AS
     CASE
         WHEN regexp_matches(content, '[^\P{Nd}0-9]')
@@ -52,15 +101,24 @@ CREATE TEMP MACRO digit_runs(content) AS
         lambda number: significant(number)
     );
 
--- Other ways to tell a number of the source: 17 for 5 p.m., 80 for the 1980s. They are no new numbers.
+-- Other ways to tell a number of the source: 17 for 5 p.m., 98 for 1998 and 1970 for the 70s, 20 (世纪) 30 for the
+-- 1930s. They are no new numbers.
 CREATE TEMP MACRO retold_numbers(content) AS
     list_concat(
         list_transform(
             regexp_extract_all(content, '(?i)\b(1[0-2]|[1-9])(?:[:.][0-9]{2})?\s?p\.?m\b', 1),
             lambda hour: significant((hour::INTEGER % 12 + 12)::VARCHAR)
         ),
+        list_transform(regexp_extract_all(content, '\b(?:1[0-9]|20)([0-9]{2})s?\b', 1), lambda year: significant(year)),
         list_transform(
-            regexp_extract_all(content, '\b[12][0-9]([0-9]0)s\b', 1), lambda decade: significant(decade)
+            regexp_extract_all(content, '\b(1[0-9]|20)[0-9]0s\b', 1),
+            lambda century: significant((century::INTEGER + 1)::VARCHAR)
+        ),
+        flatten(
+            list_transform(
+                regexp_extract_all(content, '(?:^|[^0-9.,:])([0-9]{2})(?:s\b|[^0-9.,:%]|$)', 1),
+                lambda year: [significant('19' || year), significant('20' || year)]
+            )
         )
     );
 
@@ -138,10 +196,25 @@ digits AS (
     FROM texts
     WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\p{Nd}')
 ),
-found AS (
+ways AS (
     SELECT row, target_code, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
     UNION ALL
     SELECT row, target_code, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
+    UNION ALL
+    SELECT row, target_code, digits.source, whole_numbers(spelled.source), whole_numbers(spelled.translation)
+    FROM digits
+    JOIN spelled USING (row)
+),
+found AS (
+    SELECT
+        ways.*,
+        list_transform(coalesce(source_writes, []), lambda number: significant(number)) AS told_in_words,
+        list_filter(
+            list_transform(coalesce(translation_writes, []), lambda number: significant(number)),
+            lambda number: NOT list_contains(got, number)
+        ) AS kept_in_words
+    FROM ways
+    LEFT JOIN (SELECT row, source_writes, translation_writes FROM spelled) USING (row)
 ),
 compared AS (
     SELECT
@@ -150,16 +223,20 @@ compared AS (
         shared_members(wanted, got) AS kept,
         greatest(
             len(got) - kept
-            - shared_members(list_concat(retold_numbers(source), hours_from_six(source, target_code)), got),
+            - shared_members(
+                list_concat(retold_numbers(source), hours_from_six(source, target_code), told_in_words),
+                list_filter(got, lambda number: NOT list_contains(found.wanted, number))
+            ),
             0
         ) AS appeared,
+        shared_members(kept_in_words, wanted) AS in_words,
         converted_numbers(source, got) AS converted
     FROM found
 )
 SELECT
     row,
     max(kept / nullif(wanted, 0))::DOUBLE AS signal_numbers_kept,
-    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept, appeared) - converted, 0) END)::BIGINT
+    min(CASE WHEN wanted > 0 THEN greatest(least(wanted - kept - in_words, appeared) - converted, 0) END)::BIGINT
         AS signal_numbers_changed
 FROM compared
 GROUP BY row
@@ -180,6 +257,7 @@ NUMBERS = Signal(
     ),
     source="OpusFilter NonZeroNumeralsFilter (Vázquez et al., 2019); here as multisets, and told from words.",
     begin=begin,
+    prepare=read,
     measure=MEASURE,
     condition="signal_numbers_changed > limits.numbers_changed OR signal_numbers_kept < limits.numbers_kept",
     thresholds=(

@@ -161,7 +161,7 @@ def test_json_counts(tmp_path):
     told = json.loads(run(source, "--to", "de", "--out", tmp_path / "out.jsonl", "--json").stdout)
     assert told["rows"] == 2
     assert told["problems"] == {"no text": 1}
-    assert told["languages"] == {"deu_Latn": {"translated": 1, "unfinished": 0, "lost": 0}}
+    assert told["languages"] == {"deu_Latn": {"translated": 1, "unfinished": 0, "lost": 0, "by_fallback": 0}}
 
 
 def test_a_second_run_translates_nothing(tmp_path):

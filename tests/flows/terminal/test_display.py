@@ -30,6 +30,19 @@ def test_tasks_of_one_name_have_a_bar_each() -> None:
         assert display.progress.tasks == []
 
 
+def test_a_bar_counts_tokens_a_second() -> None:
+    with TerminalDisplay(console()) as display:
+        display.started(LABEL, "new")
+        for steps, tokens in ((5, 90), (2, None)):
+            display.bar(LABEL, 7)(steps, tokens)
+            (task,) = display.progress.tasks
+            # A bar that begins again counts anew.
+            assert (task.completed, task.fields["tokens"]) == (steps, tokens or 0)
+        display.bar(LABEL, 7)(1, 1000)
+        (task,) = display.progress.tasks
+        assert "tokens/s" in str(display.progress.columns[4].render(task))
+
+
 def test_a_bar_that_has_gone_can_still_be_moved(tmp_path: Path) -> None:
     with TerminalDisplay(console()) as display:
         run = Run(ArtifactStore(tmp_path), display)

@@ -40,12 +40,25 @@ def test_counted_by_hand():
     assert ["collapsed" in row["reasons"] for row in judged(rows)] == [True] * 4 + [False] * 3
 
 
+def test_paraphrases_do_not_collapse():
+    said = ("I don't understand the question", "I do not understand the question.", "I can't understand your question")
+    rows = [(source, "No entiendo la pregunta", "spa_Latn") for source in said]
+    assert counts(rows) == [1] * 3
+    others = [(source, "No entiendo la pregunta", "spa_Latn") for source in ("Where is the station", "Bake some bread")]
+    assert counts([*rows, *others]) == [3] * 5
+
+
+def test_a_translation_of_very_many_sources_collapses_whatever_they_share():
+    rows = [(f"Please bake bread number {'abcdefghij'[n % 10] * (n // 10 + 1)}", SAME, "spa_Latn") for n in range(60)]
+    assert counts(rows) == [60] * 60
+
+
 def test_equal_sources_do_not_collapse():
     assert counts([("Good morning to all of you", "Buenos días a todos", "spa_Latn")] * 5) == [1] * 5
 
 
 def test_two_sources_are_below_the_limit_and_a_stricter_one_finds_them():
-    rows = [("Thanks a lot, my friend", "Muchas gracias amigo", "spa_Latn")]
+    rows = [("Thanks a lot, my dear", "Muchas gracias amigo", "spa_Latn")]
     rows += [("Many thanks, my friend", "Muchas gracias amigo", "spa_Latn")]
     assert all("collapsed" not in row["reasons"] for row in judged(rows))
     assert all("collapsed" in row["reasons"] for row in judged(rows, default={"collapsed_sources": 2}))

@@ -15,12 +15,20 @@ def row_of(key):
         return next(row for row in csv.DictReader(handle) if row["key"] == key)
 
 
+def variance(row):
+    """That of a language: what the length of the texts explains is no part of it."""
+    spread = float(row["spread"])
+    if row["length"]:
+        return max(spread**2 - 1.6 / float(row["length"]), 0.08**2)
+    return spread**2
+
+
 @pytest.mark.parametrize(("language", "key"), [("spa_Latn", "spa_Latn"), ("zho_Hant", "Hant"), ("ewe_Latn", "*")])
 def test_z_by_hand(judge, language, key):
     table = row_of(key)
     row = judge("a" * 50, "b" * 70, language)
     ratio = math.log(71 / 51)
-    spread = math.sqrt(float(table["spread"]) ** 2 + 1 / 50)
+    spread = math.sqrt(variance(table) + 1.6 / 50)
     assert row["signal_length_log_ratio"] == pytest.approx(ratio)
     assert row["signal_length_z"] == pytest.approx((ratio - float(table["centre"])) / spread)
 
@@ -28,8 +36,8 @@ def test_z_by_hand(judge, language, key):
 def test_pair_without_english_uses_both_centres(judge):
     row = judge("a" * 50, "b" * 70, "spa_Latn", source_language="zho_Hans")
     centre = float(row_of("spa_Latn")["centre"]) - float(row_of("zho_Hans")["centre"])
-    variance = float(row_of("spa_Latn")["spread"]) ** 2 + float(row_of("zho_Hans")["spread"]) ** 2 + 1 / 50
-    assert row["signal_length_z"] == pytest.approx((math.log(71 / 51) - centre) / math.sqrt(variance))
+    spread = math.sqrt(variance(row_of("spa_Latn")) + variance(row_of("zho_Hans")) + 1.6 / 50)
+    assert row["signal_length_z"] == pytest.approx((math.log(71 / 51) - centre) / spread)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +53,13 @@ def test_pair_without_english_uses_both_centres(judge):
         (SOURCE, "palabra distinta " * 20, "spa_Latn", True),
         (SOURCE, "图书馆周日上午关闭，但您可以在入口处还书。", "zho_Hans", False),
         (SOURCE, "المكتبة مغلقة صباح الأحد، لكن يمكنك إعادة الكتب عند المدخل.", "arb_Arab", False),
+        (
+            "BBC Scotland's Alasdair Lamont spoke at the Tony Macaroni Arena",
+            "BBC Scotland 的 Alasdair Lamont 在 Tony Macaroni 球场发表讲话",
+            "zho_Hans",
+            False,
+        ),
+        (SOURCE, SOURCE + "图书馆周日上午关闭，但您可以在入口处还书。", "zho_Hans", True),
         ("OK", "De acuerdo", "spa_Latn", False),
         ("Why?", "¿Por qué?", "spa_Latn", False),
     ],

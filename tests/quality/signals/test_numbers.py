@@ -3,6 +3,19 @@
 import pytest
 
 CASES = [
+    ("It has 120 million trees", "1億2000万本の木があります", "jpn_Jpan", 1.0, 0),
+    ("It has 120 million trees", "1億3000万本の木があります", "jpn_Jpan", 0.0, 1),
+    ("It has 120 million trees", "1억 2천만 그루", "kor_Hang", 1.0, 0),
+    ("It has 12 million trees", "इसमें 1 करोड़ 20 लाख पेड़ हैं", "hin_Deva", 1.0, 0),
+    ("It has 1,200,000 trees", "Ina miti milioni 1 na elfu 200", "swh_Latn", 1.0, 0),
+    ("It has 15,000 trees", "有1万5000棵树", "zho_Hans", 1.0, 0),
+    ("It has 2.5 million trees", "Es hat 2,5 Millionen Bäume", "deu_Latn", 1.0, 0),
+    ("Six of 20 roses", "20 roses dont 6 rouges", "fra_Latn", 1.0, 0),
+    ("The first two of 7 boxes", "Die ersten 2 von sieben Kisten", "deu_Latn", 0.0, 0),
+    ("The 70s and the 60s", "Miaka ya 1970 na 1960", "swh_Latn", 0.0, 0),
+    ("In the 70s", "In den 1980er Jahren", "deu_Latn", 0.0, 1),
+    ("Since the 1930s", "自20世纪30年代以来", "zho_Hans", 0.0, 0),
+    ("The SS19 collection", "La colección de 2019", "spa_Latn", 0.0, 0),
     ("I have 3 cats", "Tengo 3 gatos", "spa_Latn", 1.0, 0),
     ("I have 3 cats", "Tengo 4 gatos", "spa_Latn", 0.0, 1),
     ("I have 3 cats", "Tengo tres gatos", "spa_Latn", 0.0, 0),
