@@ -331,7 +331,7 @@ def test_conversations_are_trained_as_they_are_asked(tiny_policy, load_with, tem
     texts = [policy.tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
              for row in built]  # fmt: skip
     assert texts == [render_prompt(policy.tokenizer, prompt) for prompt in (TALK, "Why?")]
-    prepared = prepare_variants(built, policy.tokenizer, AlignSettings(steps=1).consistency, seed=0).dataset
+    prepared = prepare_variants(built, policy.tokenizer, AlignSettings(steps=1).terms, seed=0).dataset
     asked = [[TALK, [*TALK[:-1], {"role": "user", "content": "¿Cómo?"}], None], ["Why?", None, "Pourquoi ?"]]
     ids = [[list(encode_prompt(policy.tokenizer, each).input_ids) if each else [] for each in row] for row in asked]
     assert prepared["variant_ids"][:] == ids
