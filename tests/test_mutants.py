@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlc.errors import UserError
-from tests import forked, mutants
+from tests import addresses, forked, mutants
 from tests.mutants import Mutant, Verdict, area_of, computing_files, draw, line_of, sites_of
 
 SOURCE = '''
@@ -89,7 +89,8 @@ def test_a_break_is_judged_by_the_tests_that_reach_it(tmp_path, monkeypatch, aft
     )
     monkeypatch.setitem(mutants.AREAS, "mlc/losses", ("tests/test_some.py",))
     monkeypatch.setattr(mutants, "LIBRARIES", ())
-    (tmp_path / "tests" / "forked.py").write_text(Path(forked.__file__).read_text())
+    for module in (forked, addresses):
+        (tmp_path / "tests" / Path(module.__file__).name).write_text(Path(module.__file__).read_text())
     mutant = Mutant("mlc/losses/some.py", 2, "kind", "a", "b", whole.replace("text.lower().strip()", after))
     with mutants.testing(tmp_path, tmp_path) as tests:
         verdict = mutants.judge(mutant, tmp_path, tests, full=False)
@@ -103,7 +104,8 @@ def test_tests_that_cannot_run_prove_nothing(tmp_path, monkeypatch):
     for folder in ("mlc", "tests"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
-    (tmp_path / "tests" / "forked.py").write_text(Path(forked.__file__).read_text())
+    for module in (forked, addresses):
+        (tmp_path / "tests" / Path(module.__file__).name).write_text(Path(module.__file__).read_text())
     (tmp_path / "mlc" / "some.py").write_text("")
     mutant = Mutant("mlc/some.py", 1, "kind", "a", "b", "")
     with mutants.testing(tmp_path, tmp_path) as tests, pytest.raises(UserError, match="because no tests ran"):

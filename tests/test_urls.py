@@ -111,7 +111,9 @@ def test_variables_are_read_where_they_are_used(monkeypatch: pytest.MonkeyPatch,
     assert not any(TOKEN in text for text in told)
     assert validate_config(config.model_dump(mode="json")) == config
     assert tracking_uri(config.registry, store.workspace) == f"http://me:{TOKEN}@127.0.0.1:9/v1"
-    assert EndpointEngine.from_settings(config.translator)._address.startswith(f"http://me:{TOKEN}@127.0.0.1:9/v1/")
+    assert EndpointEngine.from_settings(config.translator.first)._client._address.startswith(
+        f"http://me:{TOKEN}@127.0.0.1:9/v1/"
+    )
 
 
 def test_failures_of_servers_show_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

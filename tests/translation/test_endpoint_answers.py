@@ -126,7 +126,7 @@ class TestPrompts:
             for _ in range(2):
                 translator = Translator.from_settings(settings, root)
                 (row, blank) = translator.translate([text, " "], source=ENGLISH, target=GERMAN)
-                assert (row.text, row.sentences_in, blank.text) == ("Eins. Zwei. Drei. Vier.", 1, "")
+                assert (row.text, row.sentences_in, blank.text) == ("Eins. Zwei. Drei. Vier.", 1, " ")
             assert server.asked == [text]
             assert new_texts([text, " "], facts_of(settings), root, source=ENGLISH, target=GERMAN) == 0
 

@@ -24,6 +24,7 @@ class Shouting:
     """An engine that writes sentences in capitals and notes what it was asked for; it reads a few letters at once."""
 
     languages = None
+    remembers = True
 
     def __init__(self, *, whole_texts=False, longest_sentence=12):
         self.whole_texts = whole_texts
@@ -31,6 +32,9 @@ class Shouting:
         self.facts = {"engine": "shouting", "version": 1, "model": "", "decoding": {}}
         self.identity = identity_of(self.facts)
         self.asked = []
+
+    def refusals(self, done, *, source, target):
+        return {}
 
     def lengths(self, sentences, *, source):
         return [len(sentence) for sentence in sentences]

@@ -6,6 +6,7 @@ from typing import Any
 from mlc.errors import UserError
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.shipped import SHIPPED_PREFIX, resolve_path, shipped_data
+from mlc.urls import redacted
 from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
 
 DEFAULT_POLICY = "strict"
@@ -32,20 +33,21 @@ def read_policy(location: str, base: Path) -> dict[str, Any]:
     Raises:
         UserError: There is no such policy, or it cannot be read.
     """
+    told = redacted(location)
     name = location.removeprefix(f"{SHIPPED_PREFIX}gates/").removesuffix(".yaml")
     shipped = name in shipped_policies() and (location == name or location.startswith(SHIPPED_PREFIX))
     path = shipped_data(f"gates/{name}.yaml") if shipped else resolve_path(location, base)
     if not path.is_file():
         raise UserError(
-            f"There is no gate policy {location!r}: give a YAML file, or one of {', '.join(shipped_policies())}."
+            f"There is no gate policy {told!r}: give a YAML file, or one of {', '.join(shipped_policies())}."
         )
     try:
         with path.open(encoding="utf-8") as handle:
             values = parse_yaml(handle.read(LONGEST + 1))
     except YamlProblem as problem:
-        raise UserError(f"The gate policy {location!r} {problem}: correct it.") from None
+        raise UserError(f"The gate policy {told!r} {problem}: correct it.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The gate policy {location!r} cannot be read ({error}): check the file.") from None
+        raise UserError(f"The gate policy {told!r} cannot be read ({error}): check the file.") from None
     if not isinstance(values, dict):
-        raise UserError(f"The gate policy {location!r} is not a mapping with conditions: see the shipped ones.")
+        raise UserError(f"The gate policy {told!r} is not a mapping with conditions: see the shipped ones.")
     return {"name": path.stem, **values}
