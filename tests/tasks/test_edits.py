@@ -31,7 +31,7 @@ NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
 READS_POLICY = "align edit generate"
-READS_EVALUATION = "ingest overlap generate edit evaluate report"
+READS_EVALUATION = "ingest overlap generate edit evaluate report promote"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ EDITS = (
     Edit("the template of prompts", "mlc/models/prompts.py", '"role": "user"', '"role": "person"', READS_POLICY),
     Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
     Edit("how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge"),
-    Edit("how a text is cut", "mlc/translation/sentences.py", "", "LONGEST = 3\n", TRANSLATION),
+    Edit("how a text is cut", "mlc/translation/sentences.py", "", "LONGEST = 3\n", f"{TRANSLATION} signals"),
     Edit("how an edit is solved", "mlc/editing/solve.py", "", "RIDGE = 3\n", "edit"),
     Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
     Edit("the gate", "mlc/evaluation/gate/deciding.py", "", "MARGIN = 3\n", "report promote"),
