@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.commands import (
+    compare,
     doctor,
     edit,
     export,
@@ -32,6 +33,7 @@ from flows.commands import (
     promote,
     rollback,
     run,
+    runs,
     show,
     status,
     translate,
@@ -53,7 +55,9 @@ COMMANDS = (
     why,
     keep,
     status,
+    runs,
     show,
+    compare,
     gc,
     export,
     import_,

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.looking.reading import RunReader, method_of
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
-from tasks.runtime.artifacts import GENERATED_FILE, PROMPTS_FILE, REJECTS_FILE, VERDICTS_FILE
+from tasks.runtime.artifacts import GENERATED_FILE, REJECTS_FILE, VERDICTS_FILE
 
 What = Literal["rejects", "translations", "duplicates", "answers", "failures"]
 KEPT, NOT_JUDGED = "kept", "not judged"
@@ -75,25 +75,21 @@ def parts_of(
     Raises:
         UserError: The run has no such rows, language, model or outcome, or an artifact is no longer there.
     """
-    found = list(_READERS[what](_Reader(store, record, texts)))
+    found = list(_READERS[what](RunReader(store, record, texts)))
     if languages:
         codes = [resolve_language(name).code for name in languages]
         for code in codes:
             _require(code, [part.language for part in found], "language", record)
         found = [part for part in found if part.language in codes]
     if model is not None:
-        names = [name for part in found if part.model for name in (part.model, _method(part.model))]
+        names = [name for part in found if part.model for name in (part.model, method_of(part.model))]
         _require(model, names, "model", record)
-        found = [part for part in found if part.model and model in (part.model, _method(part.model))]
+        found = [part for part in found if part.model and model in (part.model, method_of(part.model))]
     if outcome is not None:
         known = [name for part in found for name in part.counts()]
         _require(outcome, known, "reason or outcome", record)
         found = [Part(p.language, p.model, p.rows.filter(pc.equal(p.rows["outcome"], outcome))) for p in found]
     return sorted((part for part in found if len(part.rows)), key=lambda part: (part.language, part.model or ""))
-
-
-def _method(label: str) -> str:
-    return label.partition(" · ")[0]
 
 
 def _require(wanted: str, known: Sequence[str], what: str, record: RunRecord) -> None:
@@ -103,64 +99,15 @@ def _require(wanted: str, known: Sequence[str], what: str, record: RunRecord) ->
         raise UserError(f"Run {record.number} has no rows of the {what} {wanted!r}: {choose}.")
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Finds and reads the artifacts of a run."""
-
-    store: ArtifactStore
-    record: RunRecord
-    texts: bool
-
-    def tasks(self, stage: str) -> list[dict[str, Any]]:
-        """The tasks of a stage that ended well.
-
-        Raises:
-            UserError: There are none.
-        """
-        found = [task for task in self.record.tasks if task["stage"] == stage]
-        if not found:
-            raise UserError(
-                f"Run {self.record.number} ended nothing in the stage {stage!r}: choose another run, or run again."
-            )
-        return found
-
-    def task(self, stage: str, language: str | None, subject: str | None) -> dict[str, Any]:
-        """One of them."""
-        for task in self.tasks(stage):
-            if (task["language"], task["subject"]) == (language, subject):
-                return task
-        where = " · ".join(word for word in (stage, subject, language) if word)
-        raise UserError(f"Run {self.record.number} did not end {where}: choose another run, or run again.")
-
-    def folder(self, task: Mapping[str, Any]) -> Path:
-        """Where the artifact of a task lies.
-
-        Raises:
-            UserError: It is no longer there, or damaged.
-        """
-        ref = self.store.intact(task["stage"], task["key"])
-        if ref is None:
-            where = " · ".join(word for word in (task["stage"], task["subject"], task["language"]) if word)
-            raise UserError(
-                f"The artifact {where} of run {self.record.number} is no longer whole in the workspace: run again, or "
-                "choose a later run."
-            )
-        return self.store.folder(ref)
-
-    def prompts(self, subject: str, language: str | None) -> pa.Table:
-        """Prompts that were read from files."""
-        return pq.read_table(self.folder(self.task("ingest", language, subject)) / PROMPTS_FILE)
-
-
-def _rejects(reader: _Reader) -> Iterator[Part]:
+def _rejects(reader: RunReader) -> Iterator[Part]:
     return _verdicts(reader, REJECTS_FILE)
 
 
-def _translations(reader: _Reader) -> Iterator[Part]:
+def _translations(reader: RunReader) -> Iterator[Part]:
     return _verdicts(reader, VERDICTS_FILE)
 
 
-def _verdicts(reader: _Reader, file: str) -> Iterator[Part]:
+def _verdicts(reader: RunReader, file: str) -> Iterator[Part]:
     prompts = reader.prompts("prompts", None)
     # Verdicts after a fallback hold those before it.
     last = {task["language"]: task for task in reader.tasks("filter")}
@@ -193,7 +140,7 @@ def _beside(ids: pa.ChunkedArray, table: pa.Table, column: str) -> pa.ChunkedArr
     return table[column].take(pc.index_in(ids, value_set=table["id"].combine_chunks()))
 
 
-def _duplicates(reader: _Reader) -> Iterator[Part]:
+def _duplicates(reader: RunReader) -> Iterator[Part]:
     # It brings numpy, which only duplicates need.
     from mlc.evaluation.overlap import BETWEEN, WITHIN
     from mlc.evaluation.overlapping import texts_of
@@ -236,7 +183,7 @@ _DUPLICATES = pa.schema(
 )
 
 
-def _answers(reader: _Reader) -> Iterator[Part]:
+def _answers(reader: RunReader) -> Iterator[Part]:
     from mlc.evaluation.results import OUTCOMES_FILE
 
     for task in reader.tasks("evaluate"):
@@ -265,7 +212,7 @@ def _answers(reader: _Reader) -> Iterator[Part]:
         )
 
 
-def _failures(reader: _Reader) -> Iterator[Part]:
+def _failures(reader: RunReader) -> Iterator[Part]:
     for part in _answers(reader):
         harmful = pc.equal(part.rows["label"], HARMFUL)
         complied = pc.equal(part.rows["outcome"], "complied")
@@ -274,7 +221,7 @@ def _failures(reader: _Reader) -> Iterator[Part]:
         yield Part(part.language, part.model, part.rows.filter(failed))
 
 
-_READERS: Mapping[What, Callable[[_Reader], Iterator[Part]]] = {
+_READERS: Mapping[What, Callable[[RunReader], Iterator[Part]]] = {
     "rejects": _rejects,
     "translations": _translations,
     "duplicates": _duplicates,
