@@ -48,6 +48,8 @@ from flows.terminal.stopped import end_in_order
 from mlc.errors import UserError
 
 DEFECT = 1
+DETAILED_MISTAKE = 1
+"""Of a user's mistake where 2 says that something would run; as other tools have it that know such plans."""
 INTERRUPTED = 130
 COMMANDS = (
     run,
@@ -111,7 +113,6 @@ app = typer.Typer(
     name="mlc",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -148,8 +149,12 @@ def main() -> None:
     try:
         app()
         code = 0
+    except plan.WouldRun:
+        code = plan.WOULD_RUN
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else DEFECT
+        if code == USER_MISTAKE and plan.DETAILED_EXITCODE in sys.argv:
+            code = DETAILED_MISTAKE
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
