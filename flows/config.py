@@ -23,7 +23,7 @@ from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.needs import require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
-from mlc.settings import Settings
+from mlc.settings import Settings, demand_of
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import TRANSLATED_SHARE, AlignSettings, OpeningSettings
@@ -629,35 +629,6 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-_MUST = {
-    "string_type": "must be a text",
-    "string_too_short": "must not be empty",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number that is not so large",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
-    "dict_type": "must hold keys with values",
-    "model_type": "must hold keys with values",
-    "model_attributes_type": "must hold keys with values",
-    "none_required": "must be null",
-    "literal_error": "must be {expected}",
-    "greater_than": "must be greater than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "too_short": "must have at least {min_length} in it, not {actual_length}",
-    "too_long": "must have at most {max_length} in it, not {actual_length}",
-}
-"""What a value must be, by the type of pydantic's error and with its context."""
-
-
 def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str) -> UserError:
     """The first thing that is wrong with values, in one sentence.
 
@@ -682,7 +653,7 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
         return UserError(_unquoted(named, first["input"]))
     # Where a value may be one of several kinds, there is one error for each of them.
     kinds = [first, *(other for other in others if _place(other["loc"], values) == place)]
-    demands = list(dict.fromkeys(map(_demand, kinds)))
+    demands = list(dict.fromkeys(map(demand_of, kinds)))
     alternatives = " or ".join(
         [demands[0], *(demand.removeprefix("must ").removeprefix("be ") for demand in demands[1:])]
     )
@@ -705,15 +676,6 @@ def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
             place.append(part)
             values = inner
     return tuple(place)
-
-
-def _demand(problem: Any) -> str:
-    context = problem.get("ctx", {})
-    if problem["type"] in _MUST:
-        return _MUST[problem["type"]].format(**context)
-    if "error" in context:
-        return f"is wrong: {context['error']}"
-    return str(problem["msg"][0].lower() + problem["msg"][1:]).replace("input should be", "must be")
 
 
 def _unquoted(key: str, value: bool) -> str:
