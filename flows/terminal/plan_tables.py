@@ -63,13 +63,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _table(*columns: str) -> Table:
-    return plain_table(*columns, right=("tasks", "rows", "new rows", "about"))
+    table = plain_table(*columns, right=("tasks", "rows", "new rows", "about"))
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def _show_total(planned: list[Task], console: Console) -> None:
     to_run = [task for task in planned if task["action"] == "run"]
     known = [task["seconds_estimated"] for task in to_run if task["seconds_estimated"] is not None]
-    words = f"{len(to_run)} tasks would run, {len(planned) - len(to_run)} are cached"
+    cached = len(planned) - len(to_run)
+    words = f"{len(to_run)} task{'s' * (len(to_run) != 1)} would run, {cached} {'is' if cached == 1 else 'are'} cached"
     if known:
         new = len(to_run) - len(known)
         rest = f", and {new} task{'' if new == 1 else 's'} that never ran here" if new else ""
