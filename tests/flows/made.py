@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlc.store import ArtifactStore, Draft, KeyParts
+from mlc.store import ArtifactStore, KeyParts
 from mlc.store.runs import Journal, recorded
 from tasks.runtime.artifacts import GENERATED_FILE, PROMPTS_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Outcome
@@ -24,19 +24,11 @@ class Made:
     def __init__(self, store: ArtifactStore, journal: Journal) -> None:
         self.store, self.journal = store, journal
 
-    def artifact(
-        self, stage: str, language: str | None, subject: str | None, write: Callable[[Path], Any], **facts: Any
-    ) -> None:
+    def artifact(self, stage: str, language: str | None, subject: str | None, write: Callable[[Path], Any]) -> None:
         """One artifact, and the line of its task."""
-        settings = {"run": self.journal.number, "language": language, "subject": subject}
-        parts = KeyParts(stage, 1, settings)
-
-        def written(draft: Draft) -> None:
-            write(draft.path)
-            draft.facts |= facts
-
+        parts = KeyParts(stage, 1, {"run": self.journal.number, "language": language, "subject": subject})
         with self.store.writing(stage, parts) as draft:
-            written(draft)
+            write(draft.path)
         self.journal.write({"task": asdict(Outcome(stage, language, subject, "ran", 1.0, "new", parts.key))})
 
     def table(self, stage: str, language: str | None, subject: str | None, name: str, rows: pa.Table) -> None:

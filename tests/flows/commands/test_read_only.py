@@ -51,7 +51,7 @@ def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, environment: d
         "why": "cached",
         "export": "artifacts of run 2",
         "show": "Run 2, answers",
-        "runs": "completed",
+        "runs": "gate failed",
         "compare": "French",
     }
     assert words[command] in told
