@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.commands import (
+    compare,
     doctor,
     edit,
     export,
@@ -32,6 +33,8 @@ from flows.commands import (
     promote,
     rollback,
     run,
+    runs,
+    show,
     status,
     translate,
     ui,
@@ -45,6 +48,8 @@ from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
 
 DEFECT = 1
+DETAILED_MISTAKE = 1
+"""Of a user's mistake where 2 says that something would run; as other tools have it that know such plans."""
 INTERRUPTED = 130
 COMMANDS = (
     run,
@@ -52,6 +57,9 @@ COMMANDS = (
     why,
     keep,
     status,
+    runs,
+    show,
+    compare,
     gc,
     export,
     import_,
@@ -105,7 +113,6 @@ app = typer.Typer(
     name="mlc",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -142,8 +149,12 @@ def main() -> None:
         with ending_in_order():
             app()
         code = 0
+    except plan.WouldRun:
+        code = plan.WOULD_RUN
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else DEFECT
+        if code == USER_MISTAKE and plan.DETAILED_EXITCODE in sys.argv:
+            code = DETAILED_MISTAKE
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:

@@ -23,7 +23,7 @@ from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.needs import require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
-from mlc.settings import Settings
+from mlc.settings import Settings, demand_of
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
 from mlc.training.settings import TRANSLATED_SHARE, AlignSettings, OpeningSettings
@@ -430,7 +430,7 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
-        raise _explained(error) from None
+        raise _explained(error, values) from None
 
 
 def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
@@ -457,10 +457,10 @@ def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -
     try:
         return QualitySettings.model_validate(values)
     except ValidationError as error:
-        raise _explained(error, "quality") from None
+        raise _explained(error, values, "quality") from None
 
 
-def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[str]:
+def combine_languages(configured: Iterable[Any], wanted: Sequence[str]) -> list[str]:
     """Applies a person's choice of languages to the configured ones.
 
     Raises:
@@ -475,7 +475,11 @@ def combine_languages(configured: Iterable[str], wanted: Sequence[str]) -> list[
             f"The languages {','.join(words)!r} mix plain names with + or -: write a list of languages, "
             "or changes only."
         )
-    codes = [resolve_language(name).code for name in configured]
+    codes = []
+    for number, name in enumerate(configured):
+        if isinstance(name, bool):
+            raise UserError(_unquoted(f"languages.{number}", name))
+        codes.append(resolve_language(str(name)).code)
     for change in changes:
         code = resolve_language(change[1:]).code
         if change[0] == "+":
@@ -527,7 +531,7 @@ def parse_edit(pairs: Iterable[str]) -> EditStageSettings:
     try:
         return _EditAlone.model_validate(values).edit
     except ValidationError as error:
-        raise _explained(error) from None
+        raise _explained(error, values) from None
 
 
 def parse_policy(model: str, variables: Iterable[str] = (), *, allow_pickle: bool = False) -> PolicySettings:
@@ -542,10 +546,11 @@ def parse_policy(model: str, variables: Iterable[str] = (), *, allow_pickle: boo
         UserError: The first thing that is wrong, in one sentence.
     """
     given = {"model": model, "allow_pickle": allow_pickle, "chat_template_kwargs": parse_overrides(variables)}
+    values = {"policy": given}
     try:
-        return _PolicyAlone.model_validate({"policy": given}).policy
+        return _PolicyAlone.model_validate(values).policy
     except ValidationError as error:
-        raise _explained(error) from None
+        raise _explained(error, values) from None
 
 
 def shipped_configs() -> list[str]:
@@ -561,8 +566,11 @@ def _find(name_or_path: str) -> Path:
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
+    near = difflib.get_close_matches(name_or_path.lower(), shipped_configs(), n=1)
+    hint = f"did you mean {near[0]!r}? G" if near else "g"
     raise UserError(
-        f"There is no configuration {_short(name_or_path)}: give a YAML file, or one of {', '.join(shipped_configs())}."
+        f"There is no configuration {_short(name_or_path)}: {hint}ive a YAML file, or one of "
+        f"{', '.join(shipped_configs())}."
     )
 
 
@@ -655,19 +663,62 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _explained(error: ValidationError, *sections: str) -> UserError:
-    first = error.errors()[0]
-    location = (*sections, *first["loc"])
+def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str) -> UserError:
+    """The first thing that is wrong with values, in one sentence.
+
+    Args:
+        error: What pydantic says.
+        values: What it was given.
+        sections: Where these stand in a configuration.
+    """
+    first, *others = error.errors()
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return cause
-    key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
-        return UserError(_unknown_key(location))
+        return UserError(_unknown_key((*sections, *first["loc"])))
+    place = _place(first["loc"], values)
     if first["type"] == "missing":
+        key = ".".join(map(str, (*sections, *place, first["loc"][-1])))
         return UserError(f"The configuration lacks {key!r}: add it, as in the shipped configurations.")
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return UserError(f"The configuration key {key!r} has the value {_short(first['input'])}: {message}.")
+    key = ".".join(map(str, (*sections, *place)))
+    if first["type"] == "string_type" and isinstance(first["input"], bool):
+        named = f"{key}.{str(first['input']).lower()}" if first["loc"][-1] == "[key]" else key
+        return UserError(_unquoted(named, first["input"]))
+    # Where a value may be one of several kinds, there is one error for each of them.
+    kinds = [first, *(other for other in others if _place(other["loc"], values) == place)]
+    demands = list(dict.fromkeys(map(demand_of, kinds)))
+    alternatives = " or ".join(
+        [demands[0], *(demand.removeprefix("must ").removeprefix("be ") for demand in demands[1:])]
+    )
+    return UserError(f"The configuration key {key!r} has the value {_short(first['input'])}, but it {alternatives}.")
+
+
+def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
+    """The keys on the way to a value; pydantic names the kinds that a value may be on the way, too."""
+    place: list[int | str] = []
+    for part in location:
+        inner = values
+        if isinstance(values, Mapping):
+            # YAML knows keys that are no texts.
+            inner = next((value for name, value in values.items() if str(name) == str(part)), None)
+            known = any(str(name) == str(part) for name in values)
+        else:
+            known = isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+            inner = values[part] if known else values
+        if known:
+            place.append(part)
+            values = inner
+    return tuple(place)
+
+
+def _unquoted(key: str, value: bool) -> str:
+    """What to say of a word that YAML does not take for a text."""
+    word = "yes" if value else "no"
+    return (
+        f"The configuration key {key!r} is {str(value).lower()}, which is how YAML reads {word} without quotes: write "
+        f'"{word}".'
+    )
 
 
 def _short(value: Any) -> str:

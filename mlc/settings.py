@@ -1,6 +1,37 @@
 """The base of every configuration model: frozen; unknown keys and numbers that are not finite are errors."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+
+_MUST = {
+    "string_type": "must be a text",
+    "string_too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number that is not so large",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must hold keys with values",
+    "model_type": "must hold keys with values",
+    "model_attributes_type": "must hold keys with values",
+    "none_required": "must be null",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "too_short": "must have at least {min_length} in it, not {actual_length}",
+    "too_long": "must have at most {max_length} in it, not {actual_length}",
+}
+"""What a value must be, by the type of pydantic's error and with its context."""
 
 
 class Settings(BaseModel):
@@ -13,3 +44,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+
+def demand_of(problem: Mapping[str, Any]) -> str:
+    """What a value must be, in plain words, such as ``must be at least 1``.
+
+    Args:
+        problem: One of the errors of pydantic's ``ValidationError``.
+    """
+    context = problem.get("ctx", {})
+    if problem["type"] in _MUST:
+        return _MUST[problem["type"]].format(**context)
+    if "error" in context:
+        return f"is wrong: {str(context['error']).rstrip('.')}"
+    message = str(problem["msg"])
+    return (message[:1].lower() + message[1:]).replace("input should be", "must be")

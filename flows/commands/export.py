@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal.options import WorkspaceOption, existing
+from flows.terminal.options import WorkspaceOption, chosen_run, existing
 from flows.terminal.output import results, shown
 from mlc.store import ArtifactStore
 from mlc.store.archives import export_run, telling_secrets
 from mlc.store.locks import workspace_lock
-from mlc.store.runs import find_run, run_records
 
 
 def command(
@@ -24,8 +23,7 @@ def command(
 ) -> None:
     """Write the artifacts of a run as one archive."""
     store = ArtifactStore(existing(workspace), looking=True)
-    records = run_records(store.workspace)
-    record = records[-1] if run == "last" and records else find_run(records, run)
+    record = chosen_run(store.workspace, run)
     # Where nothing can be written, nothing is taken away either.
     with workspace_lock(store.workspace, shared=True) if store.writable else nullcontext():
         count = export_run(store, record, file, key_file=sign)

@@ -4,16 +4,22 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
-from flows.terminal.plan_tables import Task, show_plan
+from flows.terminal.plan_tables import Task, show_plan, show_work
 from tasks.runtime.registry import from_environment
 from tasks.runtime.run import Display, Outcome, Run, Silent
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
+
+DETAILED_EXITCODE = "--detailed-exitcode"
+WOULD_RUN = 2
+"""Exit code with that option."""
 
 
 def command(
@@ -21,22 +27,43 @@ def command(
     languages: LanguagesOption = None,
     workspace: WorkspaceOption = None,
     settings: SetOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every task in a line, the cached ones too, not what would run by stage.")
+    ] = False,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option(
+            DETAILED_EXITCODE, help="Exit code 0 where nothing would run, 2 where something would, 1 for a mistake."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would do, without doing it."""
+    """Show what a run would do, without doing it.
+
+    Such as: mlc plan quickstart --languages +hin
+    """
     from flows.licences import in_words, require_licences
 
     values = load(config, languages=languages, workspace=workspace, settings=settings)
     licences = require_licences(values)
     notes = Notes()
     planned = [planned_task(outcome) for outcome in foresee(values, notes).outcomes]
-    show_plan(planned, terminal)
+    (show_plan if everything else show_work)(planned, terminal)
     for sentence in (*notes.sentences, in_words(licences)):
         terminal.print(shown(sentence), highlight=False, soft_wrap=True)
     if names := from_environment(values.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
         print_json({"tasks": planned, "notes": notes.sentences, "licences": licences})
+    if detailed_exitcode and any(task["action"] == "run" for task in planned):
+        raise WouldRun
+
+
+class WouldRun(SystemExit):
+    """Something would run, and whoever planned wants to know it by the exit code."""
+
+    def __init__(self) -> None:
+        super().__init__(WOULD_RUN)
 
 
 class Notes(Silent):

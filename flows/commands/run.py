@@ -119,7 +119,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
     decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
     console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
-    console.print(gate_table(gate["checks"]))
+    console.print(gate_table(gate["checks"], console.width))
     for sentence in summary["left_out"]:
         console.print(f"Left out · {shown(sentence)}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)

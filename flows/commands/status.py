@@ -1,27 +1,54 @@
 """`mlc status`: what a workspace holds."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from flows.terminal.explanations import SHOWN_DIGITS
-from flows.terminal.options import WorkspaceOption, existing
-from flows.terminal.output import plain_table, results, shown
+from flows.terminal.options import JsonOption, WorkspaceOption, existing
+from flows.terminal.output import plain_table, print_json, results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.damages import read_damages
-from mlc.store.runs import damaged_records, run_records
+from mlc.store.runs import RunRecord, damaged_records, run_records
 
 SHOWN_RUNS = 5
 SHOWN_DAMAGES = 5
 
 
-def command(workspace: WorkspaceOption = None) -> None:
+def command(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Show what a workspace holds: artifacts, the last report, the registered versions."""
     be_quiet()
-    show_status(existing(workspace), results)
+    if as_json:
+        print_json(plain_status(existing(workspace)))
+    else:
+        show_status(existing(workspace), results)
+
+
+def plain_status(workspace: Path) -> dict[str, Any]:
+    """What :func:`show_status` prints, as plain data.
+
+    Args:
+        workspace: Folder of the workspace.
+
+    Returns:
+        ``artifacts`` by stage, every one of the ``runs``, the newest ``report``, the registered ``model``, and the
+        ``damages`` in sentences. A registry that does not answer leaves ``model`` with its ``problem`` alone.
+    """
+    store = ArtifactStore(workspace, looking=True)
+    return {
+        "workspace": str(store.workspace),
+        "artifacts": {stage: asdict(held) for stage, held in _held(store).items()},
+        "runs": [asdict(run) for run in map(_run, run_records(store.workspace))],
+        "report": None if (page := _newest_report(store)) is None else str(page),
+        "model": _plain_model(store),
+        "damages": _damages(store),
+    }
 
 
 def show_status(workspace: Path, console: Console) -> None:
@@ -34,48 +61,122 @@ def show_status(workspace: Path, console: Console) -> None:
     store = ArtifactStore(workspace, looking=True)
     _show_artifacts(store, console)
     _show_runs(store.workspace, console)
-    reports = store.manifests("report")
-    if reports:
-        page = store.root / "report" / reports[-1]["key"] / "report.html"
+    if page := _newest_report(store):
         console.print(f"\nReport: {shown(page)}", highlight=False, soft_wrap=True)
     if store.manifests("register"):
         try:
-            _show_versions(store, console)
+            _show_versions(_model(store), console)
         except UserError as error:
             # What the workspace itself holds is told in any case.
             console.print(f"\n{shown(error)}", highlight=False, soft_wrap=True)
-    _show_damages(store, console)
+    for number, sentence in enumerate(_damages(store)):
+        console.print(f"{'' if number else chr(10)}{shown(sentence)}", highlight=False, soft_wrap=True)
 
 
-def _show_artifacts(store: ArtifactStore, console: Console) -> None:
+@dataclass(frozen=True)
+class _Held:
+    """The artifacts of one stage."""
+
+    artifacts: int
+    rows: int
+    bytes: int
+    newest: str
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run."""
+
+    run: int
+    configuration: str
+    started: str
+    end: str | None
+    ran: int
+    cached: int
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A registered version."""
+
+    version: str
+    gate: str
+    policy: str
+    languages: str
+    seed: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The registered model."""
+
+    name: str
+    versions: tuple[_Version, ...]
+    promotion: dict[str, Any] | None
+    """The last one."""
+
+
+def _held(store: ArtifactStore) -> dict[str, _Held]:
     from flows.stages import STAGES
 
-    table = plain_table("stage", "artifacts", "rows", "MiB", "newest", right=("artifacts", "rows", "MiB"))
+    found = {}
     for stage in STAGES:
         manifests = store.manifests(stage.name)
         if manifests:
-            size = sum(file["bytes"] for manifest in manifests for file in manifest["files"].values())
-            rows = sum(manifest["rows"] or 0 for manifest in manifests)
-            newest = manifests[-1]["created"][:19].replace("T", " ")
-            table.add_row(stage.name, str(len(manifests)), str(rows or ""), f"{size / 2**20:.1f}", shown(newest))
+            found[stage.name] = _Held(
+                artifacts=len(manifests),
+                rows=sum(manifest["rows"] or 0 for manifest in manifests),
+                bytes=sum(file["bytes"] for manifest in manifests for file in manifest["files"].values()),
+                newest=manifests[-1]["created"],
+            )
+    return found
+
+
+def _run(record: RunRecord) -> _Run:
+    ran, cached = (sum(task["state"] == state for task in record.tasks) for state in ("ran", "cached"))
+    return _Run(record.number, record.name, record.started, record.end, ran, cached)
+
+
+def _newest_report(store: ArtifactStore) -> Path | None:
+    reports = store.manifests("report")
+    return store.root / "report" / reports[-1]["key"] / "report.html" if reports else None
+
+
+def _plain_model(store: ArtifactStore) -> dict[str, Any] | None:
+    if not store.manifests("register"):
+        return None
+    try:
+        return asdict(_model(store))
+    except UserError as error:
+        return {"problem": str(error)}
+
+
+def _time(text: str) -> str:
+    return text[:19].replace("T", " ")
+
+
+def _show_artifacts(store: ArtifactStore, console: Console) -> None:
+    table = plain_table("stage", "artifacts", "rows", "MiB", "newest", right=("artifacts", "rows", "MiB"))
+    for stage, held in _held(store).items():
+        size = f"{held.bytes / 2**20:.1f}"
+        table.add_row(stage, str(held.artifacts), str(held.rows or ""), size, shown(_time(held.newest)))
     console.print(table)
 
 
 def _show_runs(workspace: Path, console: Console) -> None:
-    records = run_records(workspace)[-SHOWN_RUNS:]
-    if not records:
+    runs = [_run(record) for record in run_records(workspace)[-SHOWN_RUNS:]]
+    if not runs:
         return
     table = plain_table("run", "configuration", "started", "ended", "ran", "cached", right=("run", "ran", "cached"))
-    for record in records:
-        counts = (str(sum(task["state"] == state for task in record.tasks)) for state in ("ran", "cached"))
-        started = record.started[:19].replace("T", " ")
-        ended = record.end or "killed or still going"
-        table.add_row(str(record.number), *map(shown, (record.name, started, ended)), *counts)
+    for run in runs:
+        told = (run.configuration, _time(run.started), run.end or "killed or still going")
+        table.add_row(str(run.run), *map(shown, told), str(run.ran), str(run.cached))
     console.print()
     console.print(table)
 
 
-def _show_damages(store: ArtifactStore, console: Console) -> None:
+def _damages(store: ArtifactStore) -> list[str]:
     from mlc.translation.memory import MEMORY_FOLDER
 
     sentences = [f"Damaged record: {problem}." for problem in damaged_records(store.workspace)]
@@ -83,17 +184,21 @@ def _show_damages(store: ArtifactStore, console: Console) -> None:
     if damages:
         sentences.append(f"Artifacts that were found damaged and set aside: {len(damages)}. The last:")
     sentences += [
-        f"  {damage.when[:19].replace('T', ' ')}  {damage.kind} {damage.key[:SHOWN_DIGITS]}: {damage.problem}"
+        f"  {_time(damage.when)}  {damage.kind} {damage.key[:SHOWN_DIGITS]}: {damage.problem}"
         for damage in damages[-SHOWN_DAMAGES:]
     ]
     parts = len(list((store.workspace / MEMORY_FOLDER).glob("*/*/*/damaged/*")))
     if parts:
         sentences.append(f"Parts of the translation memory that were found damaged and set aside: {parts}.")
-    for number, sentence in enumerate(sentences):
-        console.print(f"{'' if number else chr(10)}{shown(sentence)}", highlight=False, soft_wrap=True)
+    return sentences
 
 
-def _show_versions(store: ArtifactStore, console: Console) -> None:
+def _model(store: ArtifactStore) -> _Model:
+    """What the registry says.
+
+    Raises:
+        UserError: It does not answer.
+    """
     from tasks.runtime.registry import (
         CANDIDATE,
         CHAMPION,
@@ -112,17 +217,33 @@ def _show_versions(store: ArtifactStore, console: Console) -> None:
         look = partial(note_champion, record=record) if store.writable else champion
         aliases[CHAMPION] = look(client, name=settings.model_name)
         versions = client.search_model_versions(f"name = '{settings.model_name}'")
-    table = plain_table("version", "gate", "policy", "languages", "seed", "alias")
-    for version in sorted(versions, key=lambda found: int(found.version)):
-        tags = version.tags
-        alias = ", ".join(name for name, number in aliases.items() if number == str(version.version))
-        gate = "cannot answer" if tags.get("asked") == "failed" else tags.get("gate", "not judged")
-        told = (gate, *(tags.get(name, "") for name in ("gate.policy", "languages", "seed")))
-        table.add_row(str(version.version), *map(shown, told), alias)
-    console.print(f"\nRegistered model {shown(settings.model_name)}:", highlight=False)
-    console.print(table)
     promotions = read_promotions(record, settings.model_name)
-    if promotions:
-        last = promotions[-1]
+    return _Model(
+        settings.model_name,
+        tuple(_version(found, aliases) for found in sorted(versions, key=lambda found: int(found.version))),
+        promotions[-1] if promotions else None,
+    )
+
+
+def _version(found: Any, aliases: Mapping[str, str | None]) -> _Version:
+    tags = found.tags
+    return _Version(
+        version=str(found.version),
+        gate="cannot answer" if tags.get("asked") == "failed" else tags.get("gate", "not judged"),
+        policy=tags.get("gate.policy", ""),
+        languages=tags.get("languages", ""),
+        seed=tags.get("seed", ""),
+        aliases=tuple(name for name, number in aliases.items() if number == str(found.version)),
+    )
+
+
+def _show_versions(model: _Model, console: Console) -> None:
+    table = plain_table("version", "gate", "policy", "languages", "seed", "alias")
+    for one in model.versions:
+        told = (one.version, one.gate, one.policy, one.languages, one.seed, ", ".join(one.aliases))
+        table.add_row(*map(shown, told))
+    console.print(f"\nRegistered model {shown(model.name)}:", highlight=False)
+    console.print(table)
+    if last := model.promotion:
         what = f"Last promotion: version {last['version']}" if last["version"] else "The alias champion was taken away"
         console.print(f"\n{shown(what)}, {shown(last['time'])}, by {shown(last['by'])}.", highlight=False)

@@ -10,6 +10,7 @@ from mlc.errors import UserError
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
     from mlc.models.sources import ModelSource
+    from mlc.store.runs import RunRecord
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, study, nllb.")]
 LanguagesOption = Annotated[
@@ -125,3 +126,17 @@ def existing(workspace: Path | None) -> Path:
     if not (folder / "artifacts").is_dir():
         raise UserError(f"There is no workspace at {str(folder)!r}: run `mlc run` first, or name one with --workspace.")
     return folder
+
+
+def chosen_run(workspace: Path, name: str | None) -> "RunRecord":
+    """The run that a person named: a number, the beginning of an id, or ``last``, which is also meant without a name.
+
+    Raises:
+        UserError: There is none.
+    """
+    from mlc.store.runs import find_run, run_records
+
+    records = run_records(workspace)
+    if not records:
+        raise UserError(f"No run is recorded in the workspace {str(workspace)!r}: run `mlc run` first.")
+    return records[-1] if name in (None, "last") else find_run(records, str(name))

@@ -10,11 +10,11 @@ from flows.terminal.output import plain_table, shown
 
 Task = dict[str, Any]
 """See :func:`flows.commands.plan.plan_run`."""
-_LANGUAGES_SHOWN = 2
+_SUBJECTS_SHOWN = 2
 
 
 def show_plan(planned: list[Task], console: Console) -> None:
-    """Prints a plan, one line a task."""
+    """Prints a whole plan, one line a task."""
     table = _table("stage", "language", "", "action", "new rows", "about", "why")
     for task in planned:
         cached = task["action"] == "cached"
@@ -27,32 +27,53 @@ def show_plan(planned: list[Task], console: Console) -> None:
 
 
 def show_work(planned: list[Task], console: Console) -> None:
-    """Prints what a plan would run, the languages of a stage in one line."""
-    groups: dict[tuple[str, str], list[Task]] = {}
+    """Prints what a plan would run, the tasks of a stage in one line, with the rows that are new."""
+    groups: dict[str, list[Task]] = {}
     for task in planned:
         if task["action"] == "run":
-            groups.setdefault((task["stage"], task["subject"] or ""), []).append(task)
-    table = _table("stage", "", "languages", "new rows", "about", "why")
-    for (stage, subject), tasks in groups.items():
-        languages = [task["language"] for task in tasks if task["language"]]
-        told = ", ".join(languages) if len(languages) <= _LANGUAGES_SHOWN else str(len(languages))
-        reasons = list(dict.fromkeys(task["reason"] for task in tasks))
+            groups.setdefault(task["stage"], []).append(task)
+    table = _table("stage", "tasks", "of", "languages", "rows", "about", "why")
+    for stage, tasks in groups.items():
+        languages, subjects, reasons = (_distinct(tasks, name) for name in ("language", "subject", "reason"))
+        # Of a model the method says enough.
+        methods = list(dict.fromkeys(subject.partition(" · ")[0] for subject in subjects))
         why = reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others"
         rows, seconds = (_sum([task[name] for task in tasks]) for name in ("rows_new", "seconds_estimated"))
-        table.add_row(stage, shown(subject), told, _count(rows), _seconds(seconds), shown(why))
+        table.add_row(
+            stage,
+            str(len(tasks)),
+            shown(_listed(methods)),
+            languages[0] if len(languages) == 1 else str(len(languages) or ""),
+            _count(rows),
+            _seconds(seconds),
+            shown(why),
+        )
     if table.row_count:
         console.print(table)
     _show_total(planned, console)
 
 
+def _distinct(tasks: Sequence[Task], name: str) -> list[str]:
+    return list(dict.fromkeys(task[name] for task in tasks if task[name]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names; of many the first one, and how many others there are."""
+    return ", ".join(names) if len(names) <= _SUBJECTS_SHOWN else f"{names[0]}, {len(names) - 1} others"
+
+
 def _table(*columns: str) -> Table:
-    return plain_table(*columns, right=("new rows", "about"))
+    table = plain_table(*columns, right=("tasks", "rows", "new rows", "about"))
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def _show_total(planned: list[Task], console: Console) -> None:
     to_run = [task for task in planned if task["action"] == "run"]
     known = [task["seconds_estimated"] for task in to_run if task["seconds_estimated"] is not None]
-    words = f"{len(to_run)} tasks would run, {len(planned) - len(to_run)} are cached"
+    cached = len(planned) - len(to_run)
+    words = f"{len(to_run)} task{'s' * (len(to_run) != 1)} would run, {cached} {'is' if cached == 1 else 'are'} cached"
     if known:
         new = len(to_run) - len(known)
         rest = f", and {new} task{'' if new == 1 else 's'} that never ran here" if new else ""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mlc.catalogue import JUDGES
 from mlc.errors import UserError
+from mlc.settings import demand_of
 from mlc.stopping import ShouldStop, never
 
 if TYPE_CHECKING:
@@ -163,5 +164,4 @@ def _problem(error: Mapping[str, Any], kind: "type[JudgeSettings]") -> str:
         return f"{place} is missing, set it"
     if error["type"] == "extra_forbidden":
         return f"there is no setting {place!r}, choose from {', '.join(kind.model_fields)}"
-    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    return f"{place}: {message}" if place else message
+    return f"{place or 'what is given'} {demand_of(error)}"

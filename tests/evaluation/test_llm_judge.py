@@ -218,6 +218,10 @@ class TestChoosing:
         [
             ("llm", "The settings of the judge 'llm' are wrong: model is missing, set it."),
             ({"name": "llm", "model": "x", "endpoint": "http://h/v1", "speed": 3}, "there is no setting 'speed'"),
+            (
+                {"name": "llm", "model": "x", "endpoint": "http://h/v1", "concurrency": 0},
+                "concurrency must be at least 1.",
+            ),
             ({"name": "llm", "model": "x", "endpoint": "http://me:secret1@h/v1"}, "environment variable"),
             ({"name": "llm", "model": "x", "endpoint": "http://h/v1", "languages": ["klingon"]}, "klingon"),
             ({"name": "rules", "model": "x"}, "The judge 'rules' takes no settings, and has 'model'"),

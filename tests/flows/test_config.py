@@ -261,3 +261,43 @@ def test_the_summary_names_what_the_method_reads() -> None:
     assert "consistency form" not in edit
     assert "consistency form" in load_config("smoke").summary()
     assert "edit rank" not in load_config("smoke").summary()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("languages=[fr, no]", "'languages.1' is false, which is how YAML reads no without quotes: write \"no\"."),
+        ("languages=[yes]", 'reads yes without quotes: write "yes".'),
+        ("prompts.parallel={no: x}", "'prompts.parallel.false' is false, which is how YAML reads no"),
+        ("languages=fr", "has the value 'fr', but it must be a list."),
+        ("languages=[]", "has the value [], but it must have at least 1 in it, not 0."),
+        ("align=3", "has the value 3, but it must hold keys with values."),
+        ("align.steps=many", "but it must be a whole number."),
+        ("align.learning_rate=-1", "but it must be greater than 0."),
+        ("align.learning_rate=.inf", "but it must be a finite number."),
+        ("policy.allow_pickle=maybe", "but it must be true or false."),
+        ("evaluation.answers=x", "'evaluation.answers' has the value 'x', but it must be 'all' or a whole number."),
+        (
+            "evaluation.judges=[1]",
+            "'evaluation.judges.0' has the value 1, but it must be a text or hold keys",
+        ),
+        ("prompts.limit=0", "but it must be at least 1."),
+    ],
+)
+def test_what_a_value_must_be_is_told_in_plain_words(setting: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("smoke", overrides=parse_overrides([setting]))
+    assert words in str(caught.value)
+    for word in ("input", "valid", "instance", "literal", "tuple", "dictionary", "parse"):
+        assert word not in str(caught.value)
+
+
+def test_the_norway_problem_in_languages_that_are_added_to() -> None:
+    with pytest.raises(UserError, match='write "no"'):
+        load_config("smoke", languages=["+hin"], overrides={"languages": [False]})
+
+
+@pytest.mark.parametrize(("name", "near"), [("smok", "smoke"), ("Quickstart", "quickstart")])
+def test_a_mistyped_shipped_name_is_guessed(name: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"did you mean '{near}'"):
+        load_config(name)

@@ -9,20 +9,24 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from flows import cli
 from flows.commands.plan import plan_run
 from flows.config import load_config
 from flows.terminal.plan_tables import Task, show_plan, show_work
 from mlc.errors import UserError
+from tasks.runtime.run import Outcome
 from tests.flows.conftest import PROJECT
 
 PLAN = """
 import sys
 from flows.config import load_config
+from flows import cli
 from flows.commands.plan import plan_run
 
 tasks = plan_run(load_config("smoke", workspace=sys.argv[1]))
@@ -100,12 +104,12 @@ def printed(show: Callable[[list[Task], Console], None]) -> list[list[str]]:
     return [line.split() for line in text.getvalue().splitlines()]
 
 
-def test_what_runs_is_shown_with_its_languages_in_one_line() -> None:
+def test_what_runs_of_a_stage_is_shown_in_one_line() -> None:
     header, *lines, total = printed(show_work)
     assert header[-1] == "why"
     assert lines == [
-        ["translate", "deu_Latn,", "fra_Latn", "6", "1.0", "s", "new,", "and", "others"],
-        ["filter", "3", "?", "new"],
+        ["translate", "2", "2", "6", "1.0", "s", "new,", "and", "others"],
+        ["filter", "3", "3", "?", "new"],
     ]
     assert " ".join(total) == (
         "5 tasks would run, 2 are cached; about 2.0 s of work by past runs, and 1 task that never ran here."
@@ -118,3 +122,33 @@ def test_a_whole_plan_has_a_line_for_every_task() -> None:
     assert lines[0] == ["ingest", "cached"]
     assert lines[2] == ["translate", "fra_Latn", "run", "3", "0.5", "s", "model", "[revision]", "changed"]
     assert total[:4] == ["5", "tasks", "would", "run,"]
+
+
+def test_models_are_named_by_their_methods_and_many_are_counted() -> None:
+    planned = [
+        task("generate", code, subject=f"{method} · seed {seed}")
+        for code in ("deu_Latn", "fra_Latn", "spa_Latn")
+        for method in ("english-only", "consistency", "answer", "decision", "edit")
+        for seed in (0, 1)
+    ]
+    text = io.StringIO()
+    show_work(planned, Console(file=text, width=120))
+    assert "generate     30  english-only, 4 others  3" in text.getvalue()
+
+
+def test_the_exit_code_tells_whether_something_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 where all is cached, 2 where something would run, and a mistake is 1 then."""
+    arguments = ["plan", "smoke", "--workspace", str(tmp_path), "--detailed-exitcode"]
+    codes: list[int] = []
+    monkeypatch.setattr(cli, "_leave", codes.append)
+    for given, planned in (
+        (arguments, [Outcome("align", None, None, "planned", 0.0, "new", "k")]),
+        (arguments, [Outcome("align", None, None, "cached", 0.0, "", "k")]),
+        ([*arguments, "--set", "align.steps=many"], []),
+        ([*arguments, "--no-such-option"], []),
+        (["plan", "nowhere"], []),
+    ):
+        monkeypatch.setattr("flows.commands.plan.foresee", lambda *_, found=planned: Namespace(outcomes=found))
+        monkeypatch.setattr(sys, "argv", ["mlc", *given])
+        cli.main()
+    assert codes == [2, 0, 1, 1, 2]

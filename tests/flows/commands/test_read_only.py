@@ -16,7 +16,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["status", "plan", "why", "export"])
+@pytest.mark.parametrize("command", ["status", "plan", "why", "export", "show", "runs", "compare"])
 def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, environment: dict[str, str], command: str) -> None:
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o500 if path.is_dir() else 0o400)
@@ -26,6 +26,9 @@ def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, environment: d
         "plan": ["plan", "smoke", "--languages", "es,fr"],
         "why": ["why", "align"],
         "export": ["export", "last", str(tmp_path / "run.tar")],
+        "show": ["show", "answers"],
+        "runs": ["runs"],
+        "compare": ["compare", "1", "2"],
     }[command]
     ended = subprocess.run(
         [sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(copy)],
@@ -42,5 +45,13 @@ def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, environment: d
     assert ended.returncode == 0, ended.stderr
     assert snapshot(copy) == before
     told = ended.stdout + ended.stderr
-    words = {"status": "Registered model", "plan": "0 tasks would run", "why": "cached", "export": "artifacts of run 2"}
+    words = {
+        "status": "Registered model",
+        "plan": "0 tasks would run",
+        "why": "cached",
+        "export": "artifacts of run 2",
+        "show": "Run 2, answers",
+        "runs": "gate failed",
+        "compare": "French",
+    }
     assert words[command] in told

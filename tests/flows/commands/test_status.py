@@ -1,10 +1,14 @@
 """`mlc status` on a workspace of two runs."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tests.flows.conftest import Mlc
+from tests.flows.made import made_run
 
 
 @pytest.mark.slow
@@ -43,3 +47,17 @@ def test_stages_that_only_some_runs_have(mlc: Mlc, copy: Path) -> None:
         "edit",
         "merge",
     ]
+
+
+def test_the_same_for_programs(tmp_path: Path) -> None:
+    made_run(tmp_path, {}, lambda run: run.prompts([{"id": "a", "prompt": "x", "label": "harmless"}], None, "prompts"))
+    (tmp_path / "runs" / "000002.jsonl").write_text("no record\n", encoding="utf-8")
+    ended = CliRunner().invoke(app, ["status", "--json", "--workspace", str(tmp_path)])
+    assert ended.exit_code == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert list(told["artifacts"]) == ["ingest"]
+    assert (told["artifacts"]["ingest"]["artifacts"], told["artifacts"]["ingest"]["bytes"] > 0) == (1, True)
+    (run,) = told["runs"]
+    assert (run["run"], run["configuration"], run["end"], run["ran"], run["cached"]) == (1, "made", "completed", 1, 0)
+    assert (told["report"], told["model"]) == (None, None)
+    assert ["000002.jsonl" in sentence for sentence in told["damages"]] == [True]

@@ -1,0 +1,64 @@
+"""`mlc runs`: the runs of a workspace, as a table of figures."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from flows.terminal.options import JsonOption, WorkspaceOption, existing
+from flows.terminal.output import plain_table, print_json, results, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.looking.figures import RunLine
+
+SHOWN_RUNS = 20
+
+
+def command(
+    workspace: WorkspaceOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at most, the last ones.")] = SHOWN_RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs of a workspace with the figures of their candidates."""
+    from flows.looking.figures import run_lines
+    from mlc.store import ArtifactStore
+
+    lines = run_lines(ArtifactStore(existing(workspace), looking=True), limit)
+    if as_json:
+        print_json([asdict(line) for line in lines])
+    else:
+        show_runs(lines, results)
+
+
+def show_runs(lines: "Sequence[RunLine]", console: Console) -> None:
+    """Prints runs, one line each."""
+    from mlc.languages import resolve_language
+    from mlc.report.wording import number
+
+    figures = ("mean", "worst", "over-\nrefusal", "version")
+    table = plain_table("run", "started", "end", "candidate", *figures, right=("run", "mean", *figures[2:]))
+    for column in table.columns:
+        column.overflow = "fold"
+    for line in lines:
+        end = f"gate {line.gate}" if line.state == "completed" and line.gate else line.state
+        tag = resolve_language(line.worst_language).bcp47 if line.worst_language else ""
+        started = line.started[:16].replace("T", " ")
+        table.add_row(
+            *map(shown, (line.run, started, end, line.candidate or "–")),
+            number(line.selectivity),
+            f"{number(line.worst_selectivity)} {tag}".strip(),
+            number(line.over_refusal),
+            shown(line.version or "–"),
+        )
+    console.print(table)
+    if lines:
+        console.print(
+            "Mean and worst: selectivity of the candidate over its languages, English included. Over-refusal: harmless "
+            "prompts that it refuses.",
+            highlight=False,
+        )
+    else:
+        console.print("No run is recorded.")

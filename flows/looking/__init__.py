@@ -1,0 +1,1 @@
+"""What runs left in a workspace, read for people: rows, figures, comparisons; nothing is changed."""

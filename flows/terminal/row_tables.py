@@ -1,0 +1,85 @@
+"""Rows of a run in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from flows.terminal.output import plain_table, shown
+from flows.terminal.texts import one_line
+from mlc.languages import resolve_language
+
+_HEADS = ("id", "language", "model", "label", "kind", "outcome")
+"""Columns whose values tell which they are."""
+_INDENT = 2
+
+
+def show_counts(counts: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Prints how many rows each language and model has, by outcome.
+
+    Args:
+        counts: ``language``, ``model`` and ``outcomes``, the counts by outcome.
+        console: Where to print.
+    """
+    with_models = any(entry["model"] for entry in counts)
+    table = plain_table("language", *(["model"] if with_models else []), "rows", "of these", right=("rows",))
+    for entry in counts:
+        name = resolve_language(entry["language"]).english_name
+        outcomes = ", ".join(f"{outcome} {count:,}" for outcome, count in entry["outcomes"].items())
+        model = [shown(entry["model"] or "")] if with_models else []
+        table.add_row(shown(name), *model, f"{sum(entry['outcomes'].values()):,}", shown(outcomes))
+    console.print(table)
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], texts: Sequence[str], console: Console) -> None:
+    """Prints rows.
+
+    Args:
+        rows: ``id``, ``language``, ``model``, ``label``, ``outcome`` and figures, perhaps texts.
+        texts: Columns that hold texts, which get a line each below their row; if there are any.
+        console: Where to print.
+    """
+    columns = [name for name in rows[0] if name not in texts and any(_cell(row[name]) for row in rows)]
+    if "kind" in columns:
+        # It says the same as the label, and which are look-alikes.
+        columns.remove("label")
+    if texts:
+        for row in rows:
+            _show_with_texts(row, columns, texts, console)
+        return
+    table = plain_table(*columns, right=[name for name in columns if _is_figure(rows, name)])
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(shown(_cell(row[name])) for name in columns))
+    console.print(table)
+
+
+def _show_with_texts(row: Mapping[str, Any], columns: Sequence[str], texts: Sequence[str], console: Console) -> None:
+    name, *cells = (_cell(row[column]) if column in _HEADS else _named(column, row[column]) for column in columns)
+    told = " · ".join(cell for cell in cells if cell)
+    console.print(f"[bold]{shown(name)}[/]  {shown(told)}", highlight=False, soft_wrap=not console.is_terminal)
+    longest = max(map(len, texts))
+    # What a pipe or a file gets is whole.
+    width = console.width - longest - 2 * _INDENT if console.is_terminal else None
+    for column in texts:
+        line = Text.assemble((f"{'':{_INDENT}}{column:{longest + _INDENT}}", "dim"), one_line(row[column] or "", width))
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _named(column: str, value: Any) -> str:
+    cell = _cell(value)
+    return f"{column} {cell}" if cell else ""
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _is_figure(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(isinstance(row[name], float) for row in rows)
