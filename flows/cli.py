@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from flows.commands import (
     doctor,
     edit,
+    evaluate,
     export,
     gc,
     import_,
@@ -64,6 +65,7 @@ COMMANDS = (
     layers,
     filter_,
     judge,
+    evaluate,
     edit,
     languages,
     doctor,
