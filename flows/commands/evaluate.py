@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -26,6 +26,7 @@ from mlc.errors import UserError
 if TYPE_CHECKING:
     from mlc.evaluation.choosing import Chosen
     from mlc.evaluation.engines.protocol import AnswerEngine
+    from mlc.evaluation.harness import Harness
     from mlc.evaluation.measuring import Measured
     from mlc.evaluation.suites.loading import LoadedSuite
 
@@ -77,6 +78,10 @@ def command(
     allow_pickle: PickleOption = False,
     template: TemplateOption = None,
     device: DeviceOption = "auto",
+    export: Annotated[
+        str | None,
+        typer.Option(help="Measure nothing: write the suite as a task of inspect or lm-eval into the folder of --out."),
+    ] = None,
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,6 +98,9 @@ def command(
 
     suite = _suite(words_of(suites or ()), suite_path, words_of(languages or ()) or None, _count(answers))
     folder = writable(out or Path(f"evaluation-{short_name(model)}"))
+    if export is not None:
+        _export(suite, export, folder, words_of(judges or ()), answer_tokens or ANSWER_TOKENS, model)
+        return
     private = private_folder(folder)
     chosen = _judges(words_of(judges or ()), settings or [], private)
     record = private / RECORD_FILE
@@ -175,3 +183,14 @@ def _count(answers: str) -> int | None:
             f"The number of answers {answers!r} is neither all nor a whole number from 1: give --answers 20."
         )
     return int(answers)
+
+
+def _export(
+    suite: "LoadedSuite", harness: str, folder: Path, judges: list[str], answer_tokens: int, model: str
+) -> None:
+    from mlc.evaluation.harness import export_suite
+
+    judge = (judges or [DEFAULT_JUDGE])[0]
+    told = export_suite(suite, cast("Harness", harness), folder, judge=judge, answer_tokens=answer_tokens)
+    model_option = f"--model hf/{model}" if harness == "inspect" else f"--model hf --model_args pretrained={model}"
+    results.print(f"{shown(told)} {shown(model_option)}", highlight=False, soft_wrap=True)

@@ -177,3 +177,13 @@ def test_a_copy_that_a_variable_names(server, tmp_path):
     figures = json.loads(ended.stdout.splitlines()[-1])["models"][0]["languages"]["eng_Latn"]
     assert cells(figures["lookalike_refused"]) == (0.0, 1)
     assert cells(figures["harmful_refused"]) == (1.0, 1)
+
+
+def test_a_suite_for_another_harness(suite, tmp_path):
+    ended = run("large", "--suite", suite, "--export", "lm-eval", "--out", tmp_path / "tasks")
+    assert ended.exit_code == 0, ended.output
+    assert f"--include_path {tmp_path / 'tasks'} --tasks mlc_mine" in ended.stdout
+    assert "pretrained=large" in ended.stdout
+    assert SECRET not in ended.output
+    assert (tmp_path / "tasks" / "mlc_mine_spa_Latn.yaml").is_file()
+    assert run("large", "--suite", suite, "--export", "helm", "--out", tmp_path / "x").exit_code == 2
