@@ -186,6 +186,27 @@ def test_a_suite_of_ones_own_in_five_lines(tmp_path):
     assert suite.identity != suite.take(["es"]).identity
 
 
+def test_what_columns_leave_open(tmp_path):
+    (tmp_path / "mine.yaml").write_text("source: mine.csv\nlabel: harmful\nlanguages: columns\n")
+    (tmp_path / "mine.csv").write_text("id,en,zh\na,Bake.,烤。\n")
+    suite = loaded(str(tmp_path / "mine.yaml"))
+    assert list(suite.prompts) == [ENGLISH]
+    assert suite.set_aside == {"the column zh may be of several languages: map it in suite.languages": 1}
+    (tmp_path / "mine.csv").write_text("id,es,spa_Latn\na,Hornea.,Hornea.\n")
+    with pytest.raises(UserError, match="two columns for spa_Latn, 'es' and 'spa_Latn'"):
+        loaded(str(tmp_path / "mine.yaml"))
+
+
+def test_translations_of_one_of_several_parts(tmp_path):
+    lines(tmp_path / "a.jsonl", [{"id": "x", "prompt": "Bake."}])
+    lines(tmp_path / "b.jsonl", [{"id": "x", "prompt": "Boil."}])
+    lines(tmp_path / "b_es.jsonl", [{"id": "x", "es": "Cuece."}])
+    (tmp_path / "mine.yaml").write_text(
+        "parts:\n- {source: a.jsonl, label: harmful}\n- {source: b.jsonl, label: harmless, translations: b_es.jsonl}\n"
+    )
+    assert facts(loaded(str(tmp_path / "mine.yaml")), "spa_Latn") == [("1:x", "Cuece.", "harmless", "harmless")]
+
+
 def test_files_by_language_need_no_list(tmp_path):
     for code in ("en", "sw"):
         lines(tmp_path / f"rows_{code}.jsonl", [{"prompt": f"Bake. {code}", "row": 4}])

@@ -94,7 +94,7 @@ def load_suite(settings: SuiteSettings, base: Path, *, local: Path | None = None
             prefix = ":".join(name for name in (str(number) if len(settings.parts) > 1 else "", place.group) if name)
             reader.read(part, place, f"{prefix}:" if prefix else "")
         if part.translations is not None:
-            reader.translate(_at(part.translations, base))
+            reader.translate(_at(part.translations, base), f"{number}:" if len(settings.parts) > 1 else "")
     if not reader.prompts:
         reasons = ", ".join(sorted(reader.set_aside)) or "it has no row"
         raise UserError(f"The suite {settings.name!r} holds no usable prompt ({reasons}): correct its file or source.")
@@ -231,13 +231,13 @@ class _Reader:
         if hint := labels.hint(SECTION):
             self.set_aside[f"unknown label ({hint.rstrip('.')})"] += self.set_aside.pop("unknown label", 0)
 
-    def translate(self, location: Path | str) -> None:
+    def translate(self, location: Path | str, prefix: str) -> None:
         """Adds the translations of prompts that are there in English."""
         file = TableFile(location, formats=TABLE_ENDINGS, what=WHAT)
         file.require(["id"])
         columns = _language_columns(file, COLUMNS, ("id",))
         for row in file:
-            english = self.prompts.get(ENGLISH, {}).get(plain_text(row.values.get("id")) or "")
+            english = self.prompts.get(ENGLISH, {}).get(f"{prefix}{plain_text(row.values.get('id'))}")
             for code, column in columns.items():
                 text, problem = text_of(row.values.get(column))
                 if english and code != ENGLISH and not problem and text.strip():
@@ -253,6 +253,12 @@ class _Reader:
         if isinstance(part.languages, str) and part.languages != COLUMNS:
             return _Texts(fixed=resolve_language(part.languages).code)
         roles = [name for role, name in part.columns.items() if role != "prompt"]
+        if part.languages == COLUMNS:
+            for name in file.columns:
+                if name not in roles and _is_ambiguous(name):
+                    self.set_aside[f"the column {name} may be of several languages: map it in {SECTION}.languages"] += (
+                        file.count
+                    )
         return _Texts(wide=_language_columns(file, part.languages, roles))
 
     def _add(self, row: Row, part: SuitePart, reading: Reading, labels: Labels, texts: "_Texts", prefix: str) -> None:
@@ -334,7 +340,13 @@ def _language_columns(
         named = {resolve_language(code).code: column for code, column in languages.items()}
         there = {code: column for code, column in named.items() if column in file.columns}
     else:
-        known = {code: name for name in file.columns if name not in roles and (code := _tag(name))}
+        known: dict[str, str] = {}
+        for name in file.columns:
+            code = None if name in roles else _tag(name)
+            if code is not None and known.setdefault(code, name) != name:
+                raise UserError(
+                    f"The {WHAT} {file.location!r} has two columns for {code}, {known[code]!r} and {name!r}: drop one."
+                )
         wanted = None if isinstance(languages, str) else {resolve_language(name).code for name in languages}
         there = {code: name for code, name in known.items() if wanted is None or code in wanted}
     if not there:
@@ -354,6 +366,17 @@ def _tag(name: str) -> str | None:
         return resolve_language(name).code
     except UserError:
         return None
+
+
+def _is_ambiguous(name: str) -> bool:
+    """Whether the name of a column is a code that several languages have, such as ``zh``."""
+    if not re.fullmatch(r"[a-z]{2,3}", name):
+        return False
+    try:
+        resolve_language(name)
+    except UserError as error:
+        return "is ambiguous" in str(error)
+    return False
 
 
 def _first(prompts: Sequence[SuitePrompt], count: int | None) -> list[SuitePrompt]:
