@@ -234,19 +234,21 @@ MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit
 def ingest_held_out(run: Run, config: PipelineConfig, suite: Future) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
     references, anchor = human_references(config), config.anchor_language
-    human = tuple(language for language in config.languages if language in references)
-    machine = tuple(language for language in config.languages if language not in references)
+    human = tuple(language for language in config.measured_languages if language in references)
+    machine = tuple(language for language in config.measured_languages if language not in references)
     texts = {language: ingest_suite.submit(run, config.evaluation, language, anchor) for language in human}
     translations = translate_all(run, config, suite, machine, subject="held-out")
     texts |= {language: fill_gaps(run, config, language, future) for language, future in translations.items()}
     held_out = {anchor: HeldOut(suite, suite)}
-    return held_out | {language: HeldOut(suite, texts[language]) for language in config.languages}
+    return held_out | {language: HeldOut(suite, texts[language]) for language in config.measured_languages}
 
 
 def translated_languages(config: PipelineConfig) -> tuple[str, ...]:
     """Languages of which the translator has to know something: training prompts, or held-out ones."""
-    given = frozenset(config.prompts.parallel) & human_references(config)
-    return tuple(language for language in config.languages if language not in given)
+    references = human_references(config)
+    given = frozenset(config.prompts.parallel) & references
+    trained = [language for language in config.languages if language not in given]
+    return (*trained, *(code for code in config.unseen_languages if code not in references))
 
 
 def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[str, Future]:
@@ -399,7 +401,7 @@ def human_references(config: PipelineConfig) -> frozenset[str]:
     """Languages whose held-out prompts have human translations."""
     folder = config.evaluation.references
     return reference_languages(
-        resolve_path(folder, Path.cwd()) if folder else None, config.languages, anchor=config.anchor_language
+        resolve_path(folder, Path.cwd()) if folder else None, config.measured_languages, anchor=config.anchor_language
     )
 
 
@@ -422,7 +424,7 @@ def report_facts(
     return ReportFacts(
         settings=config.summary() | {f"licence of the {role}": told for role, told in licences.items()},
         trained_languages=config.languages,
-        machine_translated_languages=tuple(code for code in config.languages if code not in references),
+        machine_translated_languages=tuple(code for code in config.measured_languages if code not in references),
         roles=replace(config.roles, champion=CHAMPION if champion else None),
         kept=kept,
         labels=tuple(labels),

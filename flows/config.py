@@ -253,6 +253,16 @@ class PipelineConfig(Settings):
         return Roles(candidate.name, candidate.baseline, trained=self.languages)
 
     @property
+    def measured_languages(self) -> tuple[str, ...]:
+        """The languages that models are measured in, beside English: those that are trained, then the others."""
+        return (*self.languages, *self.unseen_languages)
+
+    @property
+    def unseen_languages(self) -> tuple[str, ...]:
+        """The languages that models are measured in and not trained in."""
+        return tuple(code for code in self.evaluation.languages if code not in self.languages)
+
+    @property
     def languages_label(self) -> str:
         """The languages in short, for names of runs."""
         return " ".join(code.split("_")[0] for code in self.languages)
@@ -277,6 +287,7 @@ class PipelineConfig(Settings):
             },
             **({"anchor language": self.anchor_language} if self.anchor_language != ENGLISH else {}),
             "languages": ", ".join(self.languages),
+            **({"measured, not trained": ", ".join(self.unseen_languages)} if self.unseen_languages else {}),
             **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,

@@ -1,8 +1,6 @@
 """Stage ``evaluate``: judges what one model did in one language."""
 
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +9,11 @@ import pyarrow.parquet as pq
 
 from mlc.catalogue import JUDGES
 from mlc.evaluation.choosing import VERDICTS_FOLDER, Surroundings, choose
-from mlc.evaluation.judges.judge import Answer, Verdict, ask
-from mlc.evaluation.judges.soundness import spoken
+from mlc.evaluation.judges.judge import Answer, ask
 from mlc.evaluation.metrics import choose_threshold, summarise
+from mlc.evaluation.outcomes import outcome_table, verdict_table
 from mlc.evaluation.representation import PairFigures, pair_figures
-from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_SCHEMA, EvaluationResult
+from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
@@ -26,8 +24,6 @@ from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("evaluate", version=4, module=__name__, libraries=("numpy",))
-JUDGED_COLUMNS = ("id", "answer", "judge", "outcome", "reason", "category", "raw")
-NOT_JUDGED = "not judged: the judge does not know the language"
 
 
 @stage_task("evaluate", "evaluate · {model.label} · {language}")
@@ -80,7 +76,7 @@ def evaluate(
         answers = [Answer(row["prompt"], row["answer"], language, row["finish"] != "length") for row in answered]
         verdicts = {one.label: ask(one.judge, answers) for one in chosen}
         table = scored.append_column("matched_cosine", _cosines(scored, pair))
-        outcomes = _outcomes(answered, answers, verdicts)
+        outcomes = outcome_table(answered, answers, verdicts)
         summary = summarise(
             table,
             model=model.method,
@@ -96,7 +92,7 @@ def evaluate(
             unmatched_cosine=pair.unmatched if pair else None,
         )
         EvaluationResult(summary, table, outcomes).write(draft.path)
-        pq.write_table(_judged(answered, verdicts), draft.path / ANSWERS_FILE)
+        pq.write_table(verdict_table(answered, verdicts), draft.path / ANSWERS_FILE)
         draft.rows = len(scored)
 
     work = Work(generated.rows)
@@ -111,45 +107,6 @@ def _cosines(scored: pa.Table, pair: PairFigures | None) -> pa.Array:
         for row, cosine in zip(places, pair.matched.tolist(), strict=True):
             found[row] = cosine
     return pa.array(found, pa.float64())
-
-
-def _outcomes(
-    answered: Sequence[Mapping[str, Any]],
-    answers: Sequence[Answer],
-    verdicts: Mapping[str, Sequence[Verdict | None]],
-) -> pa.Table:
-    """What counts of each answer by each judge; the outcome of an answer that was not judged is NULL."""
-    heard = spoken([answer.text for answer in answers], [answer.language for answer in answers])
-    rows = [
-        {
-            **{name: row[name] for name in ("id", "label", "kind")},
-            "judge": judge,
-            "outcome": verdict.counts_as(harmful=row["label"] == "harmful") if verdict else None,
-            "reason": verdict.reason if verdict else NOT_JUDGED,
-            "answer_language": said.code,
-        }
-        for judge, given in verdicts.items()
-        for row, verdict, said in zip(answered, given, heard, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, OUTCOMES_SCHEMA)
-
-
-def _judged(answered: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Verdict | None]]) -> pa.Table:
-    """The verdicts beside the texts, as each judge gave them."""
-    rows = [
-        {
-            "id": row["id"],
-            "answer": row["answer"],
-            "judge": judge,
-            "outcome": verdict.outcome if verdict else None,
-            "reason": verdict.reason if verdict else NOT_JUDGED,
-            "category": verdict.category if verdict else None,
-            "raw": verdict.raw if verdict else None,
-        }
-        for judge, given in verdicts.items()
-        for row, verdict in zip(answered, given, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in JUDGED_COLUMNS]))
 
 
 def _threshold(scored: pa.Table) -> float:

@@ -9,13 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.terminal.display import new_progress
-from flows.terminal.options import CellsOption, JsonOption
+from flows.terminal.options import CellsOption, JsonOption, judge_entries
 from flows.terminal.output import plain_table, print_json, results, terminal
 from mlc.choices import words_of
-from mlc.errors import UserError
 
 if TYPE_CHECKING:
-    from mlc.evaluation.choosing import Entry
     from mlc.evaluation.judging import Judged
 
 DEFAULT = "rules"
@@ -57,7 +55,7 @@ def command(
     from mlc.evaluation.judging import judge_file
 
     given = {"model": model, "endpoint": endpoint, **parse_overrides(settings or ())}
-    entries = _entries(
+    entries = judge_entries(
         words_of(judges or ()) or [DEFAULT], {name: value for name, value in given.items() if value is not None}
     )
     surroundings = Surroundings(out.with_name(f"{out.name}.replies"))
@@ -71,22 +69,6 @@ def command(
         print_json({**_told(judged), "usage": usage})
     else:
         _show(judged, usage, out, results)
-
-
-def _entries(names: list[str], given: dict[str, object]) -> "list[Entry]":
-    """The judges, with the settings for the one that takes some."""
-    from mlc.evaluation.choosing import takes_settings
-
-    if not given:
-        return [*names]
-    taking = [name for name in names if takes_settings(name)]
-    if len(taking) != 1:
-        found = ", ".join(taking) if taking else f"none of {', '.join(names)}"
-        raise UserError(
-            f"The settings {', '.join(given)} are for one judge that takes settings, and {found} "
-            f"{'do' if taking else 'does'}: name one such judge, and judge once more for another."
-        )
-    return [{"name": name, **given} if name in taking else name for name in names]
 
 
 def _told(judged: "Judged") -> dict[str, object]:

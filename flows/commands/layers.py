@@ -1,6 +1,5 @@
 """`mlc layers`: prompts in; a table, a picture and the figures of every layer out."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,11 +15,12 @@ from flows.terminal.options import (
     SomeLanguagesOption,
     TemplateOption,
     found_policy,
+    short_name,
+    writable,
 )
 from flows.terminal.output import print_json, results, terminal
 from flows.terminal.quiet import be_quiet
 from mlc.choices import Pool, words_of
-from mlc.errors import UserError
 
 
 def command(
@@ -51,7 +51,7 @@ def command(
     chosen, dropped = choose_prompts(everything, limit)
     source = found_policy(model, allow_pickle=allow_pickle, template=template)
     policy = load_policy(source, device=pick_device(device))
-    folder = _writable(out or Path(f"layers-{_short_name(model)}"))
+    folder = writable(out or Path(f"layers-{short_name(model)}"))
     entries = policy.model.config.get_text_config().num_hidden_layers + 1
     pools = tuple(one for one in POOLS if pool in ("all", one))
     with named_bars(terminal) as bar:
@@ -70,19 +70,3 @@ def command(
         print_json(told)
     else:
         show_sweep(sweep, chosen, notes, model, folder, results)
-
-
-def _short_name(model: str) -> str:
-    return Path(model.rpartition(":")[2]).resolve().name or "model"
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, made before what takes long."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = None if os.access(folder, os.W_OK) else "no permission"
-    except OSError as error:
-        reason = error.strerror
-    if reason:
-        raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
-    return folder

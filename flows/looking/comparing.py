@@ -13,7 +13,7 @@ from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.paired import Change
-from mlc.evaluation.results import Estimate, EvaluationResult
+from mlc.evaluation.results import Estimate, EvaluationResult, anchor_of
 from mlc.languages import resolve_language
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
@@ -61,6 +61,8 @@ class Comparison:
     """Those that only the first one was."""
     notes: tuple[str, ...]
     """What is not alike and cannot be seen in the settings, in sentences."""
+    anchor: str
+    """NLLB code of the language that thresholds were set in."""
     figures: Mapping[Metric, Mapping[str, LanguageFigures]]
     """By metric and language."""
     mean: Mapping[Metric, Estimate]
@@ -103,6 +105,7 @@ def compare_runs(store: ArtifactStore, first: RunRecord, second: RunRecord) -> C
         gained=tuple(sorted(languages[1] - languages[0])),
         lost=tuple(sorted(languages[0] - languages[1])),
         notes=(*notes, *seeds),
+        anchor=anchor_of([*before, *after]),
         figures={metric: _figures(evaluations, metric) for metric in metrics},
         mean={
             metric: evaluations.compare(baseline=BEFORE, candidate=AFTER, languages=both, metric=metric)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
+from mlc.shapes.history import TURNS
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import PROMPTS_FILE, held_out_texts
@@ -87,8 +88,8 @@ class RunReader:
             raise UserError(f"Run {self.record.number} did not evaluate {method!r}: choose another run, or run again.")
         return read_evaluations(map(self.folder, found))
 
-    def held_out(self, language: str) -> dict[str, str]:
-        """The held-out prompts in a language by id; texts, for comparing only.
+    def held_out(self, language: str) -> dict[str, tuple[str, str | None]]:
+        """The held-out prompts in a language by id, with what was said before them; texts, for comparing only.
 
         Raises:
             UserError: They are not there.
@@ -102,4 +103,4 @@ class RunReader:
         ]
         if not found:
             raise UserError(f"Run {self.record.number} has no held-out prompts in {language}: choose another run.")
-        return held_out_texts(self.folder(found[-1]))
+        return held_out_texts(self.folder(found[-1]), TURNS)

@@ -20,7 +20,7 @@ CHANCE = 0.05
 
 def show_comparison(found: "Comparison", console: Console) -> None:
     """Prints a comparison."""
-    from mlc.report.wording import METRIC_NAMES, difference, language_name
+    from mlc.report.wording import difference, language_name, metric_name
 
     first, second = found.runs
     both = zip(found.runs, found.candidates, strict=True)
@@ -35,7 +35,7 @@ def show_comparison(found: "Comparison", console: Console) -> None:
         console.print(f"\n[yellow]![/] {shown(note)}", highlight=False)
     for metric, figures in found.figures.items():
         console.print()
-        console.print(f"[bold]{METRIC_NAMES[metric]}[/], {_better(metric)}", highlight=False)
+        console.print(f"[bold]{metric_name(metric, found.anchor)}[/], {_better(metric)}", highlight=False)
         _show_figures(metric, figures, (f"run {first}", f"run {second}"), console)
         console.print(f"Mean of the languages: {difference(found.mean[metric])}", highlight=False)
     console.print(

@@ -61,13 +61,20 @@ def new_progress(console: Console) -> Progress:
 
 
 @contextmanager
-def named_bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Gives a function that adds a bar, by name and number of steps, and returns what moves it."""
+def named_bars(console: Console) -> Iterator[Callable[[str, int], Callable[..., None]]]:
+    """Gives a function that adds a bar, by name and number of steps, and returns what moves it, by steps and tokens."""
     with new_progress(console) as progress:
 
-        def bar(name: str, total: int) -> Callable[[int], None]:
-            task = progress.add_task(name, total=total)
-            return lambda steps: progress.advance(task, steps)
+        def bar(name: str, total: int) -> Callable[..., None]:
+            task = progress.add_task(name, total=total, tokens=0)
+            written = 0
+
+            def moved(steps: int, tokens: int = 0) -> None:
+                nonlocal written
+                written += tokens
+                progress.update(task, advance=steps, tokens=written)
+
+            return moved
 
         yield bar
 

@@ -1,5 +1,6 @@
 """What people write on the command line: the options that several commands have."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from mlc.errors import UserError
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
+    from mlc.evaluation.choosing import Entry
     from mlc.models.sources import ModelSource
     from mlc.store.runs import RunRecord
 
@@ -140,3 +142,44 @@ def chosen_run(workspace: Path, name: str | None) -> "RunRecord":
     if not records:
         raise UserError(f"No run is recorded in the workspace {str(workspace)!r}: run `mlc run` first.")
     return records[-1] if name in (None, "last") else find_run(records, str(name))
+
+
+def judge_entries(names: list[str], given: dict[str, object]) -> "list[Entry]":
+    """The judges that a person named, with the settings for the one that takes some.
+
+    Raises:
+        UserError: A judge is unknown, or it is not clear which one the settings are for.
+    """
+    from mlc.evaluation.choosing import takes_settings
+
+    if not given:
+        return [*names]
+    taking = [name for name in names if takes_settings(name)]
+    if len(taking) != 1:
+        found = ", ".join(taking) if taking else f"none of {', '.join(names)}"
+        raise UserError(
+            f"The settings {', '.join(given)} are for one judge that takes settings, and {found} "
+            f"{'do' if taking else 'does'}: name one such judge, and judge once more for another."
+        )
+    return [{"name": name, **given} if name in taking else name for name in names]
+
+
+def short_name(model: str) -> str:
+    """A model's name for that of a folder."""
+    return Path(model.rpartition(":")[2]).resolve().name or "model"
+
+
+def writable(folder: Path) -> Path:
+    """The folder that a command is to write, made before what takes long.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
+    return folder

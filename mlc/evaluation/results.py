@@ -27,7 +27,10 @@ ROWS_SCHEMA = pa.schema(
         ("label", pa.string()),  # harmful | harmless
         ("kind", pa.string()),  # harmful | harmless | lookalike
         ("split", pa.string()),  # validation | test
-        ("margin", pa.float64()),  # refusal margin, nats per token; higher = more inclined to refuse
+        (
+            "margin",
+            pa.float64(),
+        ),  # refusal margin, nats per token; higher = likelier to refuse; NULL = not measured
         ("matched_cosine", pa.float64()),  # centred cosine to the English state of the same prompt; NULL for English
     ]
 )

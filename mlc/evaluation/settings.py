@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from mlc.evaluation.choosing import Entry, choose
+from mlc.languages import resolve_languages
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
 
@@ -29,6 +30,9 @@ class EvaluationSettings(Settings):
     """Folder with human translations, one table a split, such as ``validation.jsonl`` and ``test.csv``: id, and one
     column per language, named by NLLB code or tag. A language that it lacks is machine-translated, and the report says
     so."""
+    languages: tuple[str, ...] = ()
+    """Languages that are measured beside those that are trained, and not trained: names, tags or NLLB codes. They show
+    how far the alignment carries over to languages that it has not seen."""
     limit: int | None = Field(default=None, ge=4)
     """Only so many prompts of each split, the first ones of each label; none = all."""
     refusal_openings: tuple[str, ...] = Field(default=("I can't help with", "I'm not able to"), min_length=1)
@@ -49,6 +53,11 @@ class EvaluationSettings(Settings):
     """Prompts in a forward pass; does not change results."""
     resamples: int = Field(default=RESAMPLES, ge=100)
     """Bootstrap resamples for the intervals."""
+
+    @field_validator("languages")
+    @classmethod
+    def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        return resolve_languages(languages)
 
     @field_validator("judges")
     @classmethod

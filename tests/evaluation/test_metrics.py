@@ -10,6 +10,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from mlc.errors import UserError
 from mlc.evaluation.metrics import (
     ANSWER_RATES,
+    MARGIN_RATES,
+    SELECTIVITIES,
     auroc,
     choose_threshold,
     estimate,
@@ -320,3 +322,31 @@ def test_unknown_metric_is_an_error():
     prompts = scored_prompts(make_rows([1.0], [0.0]), 0.5)
     with pytest.raises(ValueError, match="metric must be one of auroc"):
         measure("accuracy", prompts, np.ones((1, 2)))
+
+
+def test_without_margins_their_figures_are_missing_and_those_of_answers_are_not():
+    rows = pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "label": ["harmful", "harmful", "harmless"],
+            "kind": ["harmful", "harmful", "lookalike"],
+            "split": ["test"] * 3,
+            "margin": pa.nulls(3, pa.float64()),
+            "matched_cosine": pa.nulls(3, pa.float64()),
+        }
+    )
+    told = [("a", "harmful", "harmful", "refused"), ("b", "harmful", "harmful", "complied")]
+    outcomes = pa.Table.from_pylist(
+        [
+            {"id": name, "label": label, "kind": kind, "judge": "rules", "outcome": outcome, "reason": ""}
+            for name, label, kind, outcome in [*told, ("c", "harmless", "lookalike", "complied")]
+        ],
+        OUTCOMES_SCHEMA,
+    )
+    summary = summarise(
+        rows, model="m", seed=None, language="eng_Latn", threshold=math.nan, resamples=100, outcomes=outcomes
+    )
+    margins = (*MARGIN_RATES, "auroc", "balanced_accuracy", *(name for name in SELECTIVITIES if "threshold" in name))
+    assert [getattr(summary, metric).n for metric in margins] == [0] * len(margins)
+    assert all(math.isnan(getattr(summary, metric).value) for metric in margins)
+    assert (summary.selectivity.value, summary.attack_success.value, summary.lookalike_refused.value) == (0.5, 0.5, 0)

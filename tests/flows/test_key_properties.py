@@ -110,6 +110,7 @@ INCLUDED: dict[str, Any] = {
     "align.carrier": "orpo",
     "evaluation.columns": {"prompt": "prompt"},
     "evaluation.labels": {"harmful": "harmful"},
+    "evaluation.languages": ["fr"],
     "evaluation.layer": 1,
     "evaluation.limit": 20,
     "evaluation.references": None,

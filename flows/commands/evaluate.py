@@ -1,0 +1,196 @@
+"""`mlc evaluate`: what any model answers to a suite, judged, in every language, without training anything."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from flows.terminal.display import named_bars
+from flows.terminal.options import (
+    DeviceOption,
+    JsonOption,
+    PickleOption,
+    TemplateOption,
+    found_policy,
+    judge_entries,
+    short_name,
+    writable,
+)
+from flows.terminal.output import print_json, results, shown, terminal
+from flows.terminal.quiet import be_quiet
+from flows.terminal.stopped import told_when_stopped
+from mlc.choices import words_of
+from mlc.errors import UserError
+
+if TYPE_CHECKING:
+    from mlc.evaluation.choosing import Chosen
+    from mlc.evaluation.engines.protocol import AnswerEngine
+    from mlc.evaluation.harness import Harness
+    from mlc.evaluation.measuring import Measured
+    from mlc.evaluation.suites.loading import LoadedSuite
+
+DEFAULT_JUDGE = "rules"
+"""The judge, if none is named."""
+KEY_VARIABLE = "MLC_MODEL_KEY"
+"""Environment variable that holds the key of the endpoint; none is sent where it is not set."""
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="A folder, a hub id, package:NAME or shipped:NAME; with --endpoint its name there.")
+    ],
+    suites: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite", help="A shipped suite or a YAML file; several: xstest,multijail. quickstart if left out."
+        ),
+    ] = None,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option("--languages", "-l", help="Languages to ask in: es,sw; all that the suite has if left out."),
+    ] = None,
+    judges: Annotated[
+        list[str] | None, typer.Option("--judge", "-j", help="As in `mlc judge`; the first one decides. rules.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A setting of the judge, such as strict=false; repeatable.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model of the same kind, or the folder of an earlier evaluation, to hold it against."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures, report and answers; evaluation-MODEL.")] = None,
+    answers: Annotated[str, typer.Option(help="Prompts a language: all, or so many, half of them harmful.")] = "all",
+    endpoint: Annotated[
+        str | None, typer.Option(help="Server that runs the model, such as http://127.0.0.1:8000/v1.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests to the endpoint at once.")] = 4,
+    suite_path: Annotated[
+        Path | None, typer.Option(help="A local copy of the suite's file or folder; else MLC_SUITES, else its source.")
+    ] = None,
+    answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in tokens; 128 if left out.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that are answered together.")] = 20,
+    allow_pickle: PickleOption = False,
+    template: TemplateOption = None,
+    device: DeviceOption = "auto",
+    export: Annotated[
+        str | None,
+        typer.Option(help="Measure nothing: write the suite as a task of inspect or lm-eval into the folder of --out."),
+    ] = None,
+    power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure refusal and over-refusal of a model in every language, with intervals. Nothing is trained.
+
+    An evaluation that was stopped goes on where it was. Texts are in the folder private, which only you can read.
+
+    Example: mlc evaluate shipped:tiny --languages es,sw --answers 8
+    """
+    be_quiet()
+    from flows.terminal.outcome_tables import show_metrics
+    from mlc.evaluation.measuring import ANSWER_TOKENS, is_measured, measure, read_measured
+    from mlc.report.measured import RECORD_FILE, plain_metrics, private_folder, require_same, write_measured
+
+    suite = _suite(words_of(suites or ()), suite_path, words_of(languages or ()) or None, _count(answers))
+    folder = writable(out or Path(f"evaluation-{short_name(model)}"))
+    if export is not None:
+        _export(suite, export, folder, words_of(judges or ()), answer_tokens or ANSWER_TOKENS, model)
+        return
+    private = private_folder(folder)
+    chosen = _judges(words_of(judges or ()), settings or [], private)
+    record = private / RECORD_FILE
+    os.close(os.open(record, os.O_CREAT | os.O_WRONLY, 0o600))
+    earlier = Path(against) if against is not None and is_measured(Path(against)) else None
+    if model == against:
+        raise UserError(f"The model {model!r} would be held against itself: name another one with --against.")
+    if earlier:
+        require_same(earlier, suite, chosen[0].label)
+
+    def engine(name: str) -> "AnswerEngine":
+        if endpoint is not None:
+            return _http(name, endpoint, concurrency, answer_tokens or ANSWER_TOKENS)
+        from mlc.devices import pick_device
+        from mlc.evaluation.engines.transformers import TransformersEngine
+        from mlc.models.loading import load_policy
+
+        source = found_policy(name, allow_pickle=allow_pickle, template=template)
+        policy = load_policy(source, device=pick_device(device))
+        return TransformersEngine(policy, max_new_tokens=answer_tokens or ANSWER_TOKENS, batch_size=batch_size)
+
+    with told_when_stopped(terminal), named_bars(terminal) as bar:
+
+        def measured(name: str) -> "Measured":
+            return measure(engine(name), suite, chosen, model=name, record=record, bar=bar)
+
+        every = [measured(model)]
+        if against is not None:
+            every.append(read_measured(earlier, against) if earlier else measured(against))
+    names = [one.label for one in chosen]
+    plain = plain_metrics(suite, names, every)
+    write_measured(folder, suite, names, every, plain)
+    if as_json:
+        print_json(plain)
+        return
+    show_metrics(plain, results, power=power)
+    for reason, rows in suite.set_aside.items():
+        results.print(f"{rows:,} rows of the suite cannot be used: {shown(reason)}.", highlight=False, soft_wrap=True)
+    results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)
+
+
+def _suite(names: list[str], copy: Path | None, languages: list[str] | None, count: int | None) -> "LoadedSuite":
+    from mlc.evaluation.suites.finding import DEFAULT_SUITE, find_suite, local_copy
+    from mlc.evaluation.suites.loading import join_suites, load_suite
+
+    names = names or [DEFAULT_SUITE]
+    if copy is not None and len(names) > 1:
+        raise UserError(f"The copy {str(copy)!r} is of one suite, and {len(names)} are named: name one.")
+    if copy is not None and not copy.exists():
+        raise UserError(f"There is no copy of the suite at {str(copy)!r}: correct the path, or leave it out.")
+    found = []
+    for name in names:
+        settings, base = find_suite(name, Path.cwd())
+        found.append(load_suite(settings, base, local=copy or local_copy(settings.name)))
+    return join_suites(found).take(languages, count)
+
+
+def _judges(names: list[str], settings: list[str], private: Path) -> "list[Chosen]":
+    from flows.config import parse_overrides
+    from mlc.evaluation.choosing import Surroundings, choose
+    from mlc.report.measured import REPLIES_FOLDER
+
+    entries = judge_entries(names or [DEFAULT_JUDGE], parse_overrides(settings))
+    return choose(entries, Surroundings(private / REPLIES_FOLDER))
+
+
+def _http(model: str, endpoint: str, concurrency: int, tokens: int) -> "AnswerEngine":
+    from mlc.chat.client import Server
+    from mlc.evaluation.engines.http import HttpEngine
+
+    server = Server(endpoint, model, KEY_VARIABLE, concurrency, ("--endpoint", "MODEL"))
+    return HttpEngine(server, max_new_tokens=tokens)
+
+
+def _count(answers: str) -> int | None:
+    if answers == "all":
+        return None
+    if not answers.isdecimal() or int(answers) < 1:
+        raise UserError(
+            f"The number of answers {answers!r} is neither all nor a whole number from 1: give --answers 20."
+        )
+    return int(answers)
+
+
+def _export(
+    suite: "LoadedSuite", harness: str, folder: Path, judges: list[str], answer_tokens: int, model: str
+) -> None:
+    from mlc.evaluation.harness import export_suite
+
+    judge = (judges or [DEFAULT_JUDGE])[0]
+    told = export_suite(suite, cast("Harness", harness), folder, judge=judge, answer_tokens=answer_tokens)
+    model_option = f"--model hf/{model}" if harness == "inspect" else f"--model hf --model_args pretrained={model}"
+    results.print(f"{shown(told)} {shown(model_option)}", highlight=False, soft_wrap=True)

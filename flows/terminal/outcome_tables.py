@@ -1,0 +1,119 @@
+"""What models answered, in the terminal: at most 80 columns wide."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.terminal.output import plain_table
+
+OUTCOMES = ("refused", "complied", "invalid")
+GROUPS = ("harmful", "harmless")
+_PLACES = ("harmful", "harmless", "selectivity", "over-refusal", "judged")
+_DISCORDANT = (0.1, 0.2, 0.3, 0.5)
+
+
+def show_metrics(plain: Mapping[str, Any], console: Console, *, power: bool) -> None:
+    """Shows all figures, in per cent and points.
+
+    Args:
+        plain: From :func:`mlc.report.measured.plain_metrics`.
+        console: Where to.
+        power: Whether to say which differences so many prompts show.
+    """
+    for model in plain["models"]:
+        _show_model(model, console)
+    for differences in plain["differences"]:
+        _show_differences(differences, console)
+    console.print(
+        "Per cent of judged answers, with 95 % intervals; the rest of a class is unsure. Selectivity: harmful refused "
+        "less harmless refused.",
+        highlight=False,
+    )
+    if power:
+        _show_power(plain["models"][0], console)
+
+
+def _show_model(model: Mapping[str, Any], console: Console) -> None:
+    title = f"{escape(model['model'])}: refused / complied / invalid"
+    table = plain_table("language", *_PLACES, right=_PLACES, title=title)
+    for column in table.columns:
+        column.no_wrap = True
+    for code, figures in model["languages"].items():
+        shares = [_shares(figures["outcomes"].get(group)) for group in GROUPS]
+        judged = "+".join(str(figures["outcomes"].get(group, {}).get("judged", 0)) for group in GROUPS)
+        table.add_row(code, *shares, _cell(figures["selectivity"]), _cell(figures["harmless_refused"]), judged)
+    if mean := model["mean_of_others"]:
+        table.add_row("others", "", "", _cell(mean["selectivity"]), _cell(mean["harmless_refused"]), "")
+    console.print(table)
+    for metric, name in (
+        ("selectivity", "Selectivity"),
+        ("attack_success", "Attack success"),
+        ("harmless_refused", "Over-refusal"),
+    ):
+        found = model["spread"][metric]
+        if found["worst_language"] and len(model["languages"]) > 1:
+            gap = _cell(found["gap_to_english"], signed=True)
+            console.print(
+                f"{name}: worst in {found['worst_language']}, {_cell(found['worst'])}; others less English {gap}.",
+                highlight=False,
+            )
+    if not math.isnan(model["pairwise_agreement"]):
+        console.print(
+            f"Same outcome in two languages (PAG): {100 * model['pairwise_agreement']:.0f} %.", highlight=False
+        )
+
+
+def _show_differences(differences: Mapping[str, Any], console: Console) -> None:
+    heads = ("selectivity", "p", "attack success", "p ", "over-refusal", "p  ")
+    title = f"{escape(differences['model'])} less {escape(differences['against'])}, points, paired by prompt"
+    table = plain_table("language", *heads, right=heads, title=title)
+    for column in table.columns:
+        column.no_wrap = True
+    for code, figures in differences["languages"].items():
+        cells: list[str] = []
+        for metric in ("selectivity", "attack_success", "harmless_refused"):
+            cells += [_cell(figures[metric], signed=True), _p(figures[metric]["p"])]
+        table.add_row(code, *cells)
+    console.print(table)
+    console.print("p: of no difference, adjusted for the number of languages (Holm).", highlight=False)
+
+
+def _show_power(model: Mapping[str, Any], console: Console) -> None:
+    from mlc.evaluation.paired import POWER, difference_shown
+
+    for group in GROUPS:
+        counts = [figures["outcomes"][group]["judged"] for figures in model["languages"].values()]
+        fewest = min(counts, default=0)
+        if fewest:
+            found = {share: difference_shown(fewest, share) for share in _DISCORDANT}
+            told = [
+                f"{100 * value:.0f} where {100 * share:.0f} % of answers differ"
+                for share, value in found.items()
+                if not math.isnan(value)
+            ]
+            console.print(
+                f"{fewest} {group} prompts a language show differences of {', '.join(told) or 'no'} points in "
+                f"{100 * POWER:g} of 100 trials.",
+                highlight=False,
+            )
+
+
+def _shares(found: Mapping[str, Any] | None) -> str:
+    if not found or not found["judged"]:
+        return "–"
+    return " / ".join(f"{100 * found[outcome]:.0f}" for outcome in OUTCOMES)
+
+
+def _cell(figure: Mapping[str, Any], *, signed: bool = False) -> str:
+    if math.isnan(figure["value"]):
+        return "–"
+    value, low, high = (round(100 * figure[part]) for part in ("value", "low", "high"))
+    shown = f"{value:+d}" if signed and value else str(value)
+    return f"{shown} \\[{low}, {high}]".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "–" if math.isnan(value) else "<.01" if value < 0.01 else f"{value:.2f}".removeprefix("0")
