@@ -1,6 +1,6 @@
 """Which of the models of a run is meant: one object, from the training to the registry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlc.choices import Attention, InferenceType
 from mlc.store import ArtifactRef
@@ -24,7 +24,7 @@ class Model:
     """Type of the weights while the model is scored and answers."""
     attention: Attention = "sdpa"
     """How attention is computed."""
-    base: "Model | None" = None
+    base: "Model | None" = field(default=None, hash=False)
     """The model that was trained; where that was done with an adapter, ``weights`` are the adapter alone."""
 
     @property
