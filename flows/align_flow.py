@@ -116,7 +116,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     for language in translated:
         for _, fallback in config.translator.after_it(language):
             require_translatable(fallback, (anchor, language))
-    policy = Model(BASE, None, config.policy, config.policy.device)
+    own = config.policy
+    policy = Model(BASE, None, own, own.device, own.dtype, own.attention)
     tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
@@ -200,7 +201,7 @@ def train_all(
     for start in starts:
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
-            models.append(replace(model, weights=align_model.submit(run, model, examples, settings)))
+            models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
     return models
 
 

@@ -218,6 +218,21 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _registered_weights_are_there(self) -> "PipelineConfig":
+        if self.registry.weights == "adapter":
+            if resolve_method(self.candidate).recipe != "train":
+                raise UserError(
+                    f"The candidate {self.candidate!r} edits weights and has no adapter to register: set "
+                    "registry.weights to merged."
+                )
+            if self.align.adapter is None:
+                raise UserError(
+                    "The setting registry.weights is adapter, and align.adapter is none, so that there is no adapter: "
+                    "set align.adapter to lora, or registry.weights to merged."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _openings_are_apart(self) -> "PipelineConfig":
         measured = (*self.evaluation.refusal_openings, *self.evaluation.compliance_openings)
         require_own_openings(in_order(self.models), self.align, measured)
@@ -312,7 +327,16 @@ class PipelineConfig(Settings):
             "seeds": ", ".join(map(str, self.seeds)),
             f"{anchor} loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
             f"learning rate {self.align.learning_rate:g}",
+            **self._adapter_in_words(),
         }
+
+    def _adapter_in_words(self) -> dict[str, str]:
+        adapter = self.align.adapter
+        if adapter is None:
+            return {}
+        kind = {"lora": "LoRA", "qlora": "QLoRA"}[adapter.kind]
+        ways = [word for word, used in (("DoRA", adapter.use_dora), ("rsLoRA", adapter.use_rslora)) if used]
+        return {"adapter": ", ".join([kind, f"rank {adapter.r}", f"alpha {adapter.alpha}", *ways])}
 
     def _term_in_words(self) -> dict[str, str]:
         term = self.align.consistency

@@ -23,6 +23,14 @@ Divergence = Literal["forward", "reverse", "jsd"]
 """How far two distributions lie apart, see :func:`mlc.losses.answer_loss`."""
 FloatType = Literal["float32", "bfloat16"]
 """Type of the numbers that a model is trained and saved in."""
+InferenceType = Literal["auto", "float32", "bfloat16", "float16"]
+"""Type of the numbers that a model answers in; ``auto`` is that of its checkpoint."""
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+"""How attention is computed."""
+Optimiser = Literal["adamw_fused", "adamw", "adafactor", "adamw_8bit", "paged_adamw_8bit"]
+"""Which optimiser trains."""
+Weights = Literal["merged", "adapter"]
+"""What the registry holds of a model that was trained with an adapter."""
 Format = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
 """Formats of tables, see :mod:`mlc.tables`."""
 

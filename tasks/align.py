@@ -17,13 +17,13 @@ from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
-from tasks.runtime.policies import SYSTEM_MOVED, source_of
+from tasks.runtime.policies import BASE_FACT, SYSTEM_MOVED, base_fact, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
 from tasks.runtime.warm_start import ROLE as WARM_START
 
-STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl"))
+STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl", "peft"))
 NOT_IN_KEY = {"teacher", "checkpoint_minutes", "max_dropped"}
 """Settings that enter through the models, or change no result."""
 
@@ -40,14 +40,21 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         settings: The alignment.
 
     Returns:
-        The folder ``checkpoint`` (as ``save_pretrained`` writes it) and ``training_log.jsonl``.
+        The folder ``checkpoint`` (as ``save_pretrained`` writes it; with ``align.adapter`` the adapter alone) and
+        ``training_log.jsonl``.
     """
     if model.seed is None:
         raise TypeError(f"{model.label} is trained without a seed")
     source, seed = source_of(run, model), model.seed
     teacher = resolve_model(settings.teacher, allow_pickle=source.allow_pickle) if settings.teacher else None
+    adapter = settings.adapter
+    if adapter and teacher and teacher.identity == source.identity:
+        # The policy without its adapter is the same model, and in memory already.
+        teacher = None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS | settings.unused)
+    if "attention" in model.answering:
+        facts["attention"] = model.attention
     modules = [CARRIERS.module(settings.carrier)]
     parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
     warm = None
@@ -81,7 +88,12 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
             # Training needs the memory for itself.
             release()
             trained = load_policy(
-                _start(run, warm) or source, dtype=getattr(torch, settings.training_dtype), device=model.device
+                _start(run, warm, source if adapter else None) or source,
+                dtype=settings.training_dtype,
+                device=model.device,
+                attention=model.attention,
+                trains_adapter=bool(adapter and warm),
+                four_bits=bool(adapter and adapter.kind == "qlora"),
             )
             moved = run.display.bar(f"align · {model.label}", settings.steps)
             if moves_system(trained.tokenizer, [conversation(row["prompt"], row.get(TURNS)) for row in rows]):
@@ -110,6 +122,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
             save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
+        if adapter and (where := base_fact(model)):
+            draft.facts[BASE_FACT] = where
         draft.facts |= {"started_from": list(warm.languages) if warm else None, "steps": settings.steps}
 
     effort = settings.steps * settings.batch_size * settings.accumulation
@@ -117,8 +131,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
     return produce(run, STAGE, parts, write, subject=model.label, work=work)
 
 
-def _start(run: Run, warm: WarmStart | None) -> ModelSource | None:
-    """The checkpoint of a warm start, verified."""
+def _start(run: Run, warm: WarmStart | None, base: ModelSource | None) -> ModelSource | None:
+    """The checkpoint of a warm start, verified; with what it is an adapter of."""
     if warm is None:
         return None
     store, ref = run.store, warm.checkpoint
@@ -127,7 +141,7 @@ def _start(run: Run, warm: WarmStart | None) -> ModelSource | None:
             f"The checkpoint {ref.key[:12]} that training was to start from is damaged and was set aside: run again, "
             "and another start is chosen."
         )
-    return artifact_model(store.folder(ref) / CHECKPOINT_FOLDER, ref.sha256)
+    return artifact_model(store.folder(ref) / CHECKPOINT_FOLDER, ref.sha256, base)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def compute_delta(
     label = f"edit · {model.label} · {language}"
 
     def write(draft: Draft) -> None:
-        with loaded_policy(run, model) as policy:
+        with loaded_policy(run, model, dtype="float32") as policy:
             given = _training_prompts(run, training, (settings.anchor, language))
             if edit.search.wanted:
                 validation = _validation_prompts(run, held_out, (settings.anchor, language))

@@ -58,7 +58,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
     parts = STAGE.parts(
-        {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ))},
+        {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ)), **model.answering},
         {"suite": held_out.suite, "texts": held_out.texts},
         {"model": source_of(run, model).identity},
     )

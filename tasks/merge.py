@@ -41,7 +41,7 @@ def merge_edits(run: Run, model: Model, deltas: Mapping[str, ArtifactRef], setti
     )
 
     def write(draft: Draft) -> None:
-        with loaded_policy(run, model) as policy:
+        with loaded_policy(run, model, dtype="float32") as policy:
             import torch
 
             from mlc.editing.apply import merge_deltas

@@ -1,17 +1,23 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlc.errors import UserError
 from mlc.evaluation.results import EvaluationResult, read_evaluations
+from mlc.models.adapters import merged_dtype, name_base
+from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE, left_out_in_words
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
+from tasks.runtime.policies import source_of
 from tasks.runtime.registry import (
     CANDIDATE,
     CHECKPOINT_TAG,
@@ -94,8 +100,8 @@ def register_model(
                 if left_out := left_out_in_words(run.store, report):
                     told["left_out"] = "; ".join(left_out)
                 own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
-                weights = folder(checkpoint) / CHECKPOINT_FOLDER
-                version = _log_version(weights, folder(report), own, told, settings, parts.key)
+                with _weights(run, model, settings) as weights:
+                    version = _log_version(weights, folder(report), own, told, settings, parts.key)
                 for name, value in told.items():
                     client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
                 try:
@@ -112,6 +118,32 @@ def register_model(
         return version_problem(read_version(run.store, ref), settings, run.workspace)
 
     return produce(run, STAGE, parts, write, still_valid=still_valid)
+
+
+@contextmanager
+def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Path]:
+    """The folder that a version is made of: the checkpoint, or what the settings ask for of an adapter."""
+    source = source_of(run, model)
+    checkpoint = Path(source.target)
+    if source.base is None:
+        yield checkpoint
+        return
+    with TemporaryDirectory(prefix="mlc-register-") as scratch:
+        # Versions call their folder as the store does.
+        folder = Path(scratch) / CHECKPOINT_FOLDER
+        with computing(run, model.device):
+            import torch
+
+            from mlc.models.loading import load_policy, place_of, save_policy
+
+            if settings.weights == "adapter":
+                shutil.copytree(checkpoint, folder)
+                name_base(folder, *place_of(source.base))
+            else:
+                # Merging takes the memory for the whole model in float32.
+                release()
+                save_policy(load_policy(source, device="cpu"), folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+        yield folder
 
 
 def _is_of(model: Model, result: EvaluationResult) -> bool:
@@ -137,7 +169,7 @@ def _log_version(
             python_model=str(PYFUNC),
             artifacts={"checkpoint": str(checkpoint)},
             signature=_signature(),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(checkpoint),
             registered_model_name=settings.model_name,
         )
         for name, value in _metrics(results).items():
@@ -197,10 +229,11 @@ def _is_an_answer(answered: Any) -> bool:
     return len(answers) == 1 and isinstance(answers[0], str)
 
 
-def _requirements() -> list[str]:
+def _requirements(checkpoint: Path) -> list[str]:
     from importlib.metadata import version
 
-    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas")]
+    adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
+    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter)]
 
 
 def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:

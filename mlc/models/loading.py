@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlc.cache import cache_folder
+from mlc.choices import Attention, InferenceType
 from mlc.devices import pick_device
 from mlc.errors import UserError
+from mlc.models.adapters import is_adapted, merged_dtype, save_adapter, with_adapter, with_adapter_merged
 from mlc.models.check import (
     cannot_load,
     end_tokens,
@@ -69,9 +71,17 @@ class Policy:
 
 
 def load_policy(
-    source: ModelSource, *, dtype: "torch.dtype | Literal['auto'] | None" = None, device: str = "auto"
+    source: ModelSource,
+    *,
+    dtype: "torch.dtype | InferenceType | None" = None,
+    device: str = "auto",
+    attention: Attention = "sdpa",
+    trains_adapter: bool = False,
+    four_bits: bool = False,
 ) -> Policy:
     """Loads a causal language model in evaluation mode, and checks it.
+
+    An adapter is merged into the weights in memory, so that what comes is a model like any other.
 
     Its chat template opens answers as they stand in training, see :mod:`mlc.models.templates`; its tokenizer has a
     token to pad with, and its generation settings name every token that ends an answer, so that all of this is in a
@@ -79,22 +89,31 @@ def load_policy(
 
     Args:
         source: Where it is, from :func:`mlc.models.sources.resolve_model`.
-        dtype: Type of the weights in memory; float32 if None, that of the checkpoint if ``auto``.
+        dtype: Type of the weights in memory; as torch or its name has it; float32 if None, that
+            of the checkpoint if ``auto``.
         device: ``auto``, ``cpu``, ``cuda`` or any device of torch.
+        attention: How attention is computed; ``sdpa`` is what transformers takes by itself, ``eager`` for families
+            without it.
+        trains_adapter: The adapter of the source stays one, to be trained on; the policy's source is then the model
+            that it belongs to.
+        four_bits: The weights of the model are 4-bit numbers (NF4, bitsandbytes) that multiply in bfloat16, for an
+            adapter to be trained on.
 
     Raises:
         UserError: It cannot be loaded as a causal language model, does not pass a check of :mod:`mlc.models.check`, or
             the device is not there.
     """
-    model, tokenizer, left_over = load_checked(source, dtype=dtype, device=device)
+    how = _How(dtype, device, attention, trains_adapter, four_bits)
+    model, tokenizer, left_over = _load_checked(source, how)
     answers = use_trained_template(tokenizer, source.location, source.chat_template_kwargs)
     ends = end_tokens(model, tokenizer, answers.closing)
     model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
-    return Policy(model, tokenizer, source, answers.lead, left_over)
+    owner = source.base if trains_adapter and source.base else source
+    return Policy(model, tokenizer, owner, answers.lead, left_over)
 
 
 def load_checked(
-    source: ModelSource, *, dtype: "torch.dtype | Literal['auto'] | None" = None, device: str = "auto"
+    source: ModelSource, *, dtype: "torch.dtype | InferenceType | None" = None, device: str = "auto"
 ) -> tuple[Any, Any, str]:
     """Loads a causal language model and its tokenizer as they are, and checks both.
 
@@ -109,13 +128,62 @@ def load_checked(
     Raises:
         UserError: As of :func:`load_policy`, but for the chat template.
     """
+    return _load_checked(source, _How(dtype, device))
+
+
+@dataclass(frozen=True)
+class _How:
+    """Arguments of :func:`load_policy`."""
+
+    dtype: "torch.dtype | InferenceType | None" = None
+    device: str = "auto"
+    attention: Attention = "sdpa"
+    trains_adapter: bool = False
+    four_bits: bool = False
+
+
+def _load_checked(source: ModelSource, how: _How) -> tuple[Any, Any, str]:
     import torch
+
+    dtype = _type(how.dtype)
+    if source.base is None:
+        model, tokenizer, left_over = _read(source, how, dtype)
+    elif how.trains_adapter:
+        model, _, left_over = _read(source.base, how, dtype)
+        model, tokenizer = with_adapter(model, Path(source.target)), _tokenizer(source)
+    else:
+        # Merged before it is rounded.
+        model, _, left_over = _read(source.base, how, torch.float32)
+        folder = Path(source.target)
+        own = getattr(torch, merged_dtype(folder)) if dtype == "auto" else dtype
+        model, tokenizer = with_adapter_merged(model, folder, own), _tokenizer(source)
+    # Weights of four bits lie on their device already.
+    model = (model if how.four_bits else model.to(pick_device(how.device))).eval()
+    require_tokenizer(source, model, tokenizer)
+    require_sound(source, model, tokenizer)
+    return model, tokenizer, left_over
+
+
+def _type(dtype: "torch.dtype | InferenceType | None") -> "torch.dtype | Literal['auto']":
+    import torch
+
+    if dtype == "auto":
+        return "auto"
+    number: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
+    return number
+
+
+def _read(source: ModelSource, how: _How, dtype: "torch.dtype | Literal['auto']") -> tuple[Any, Any, str]:
+    """A whole model and its tokenizer as they are, and what was left over in the checkpoint."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
     place, options = source.target, {**_SAFE, **_reading(source)}
+    more: dict[str, Any] = {} if how.attention == "sdpa" else {"attn_implementation": how.attention}
+    if how.four_bits:
+        more |= _four_bits(how.device)
     try:
         if source.kind == "gguf":
-            place = str(_converted_gguf(source))
+            place = str(converted_gguf(source))
         elif source.kind == "folder":
             require_kind(source, read_config(source))
         else:
@@ -123,10 +191,11 @@ def load_checked(
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model, loading = AutoModelForCausalLM.from_pretrained(
             place,
-            dtype=dtype or torch.float32,
+            dtype=dtype,
             use_safetensors=None if source.allow_pickle else True,
             output_loading_info=True,
             **options,
+            **more,
         )
     except UserError:
         raise
@@ -134,11 +203,29 @@ def load_checked(
         if source.kind == "hub" and "use_safetensors" in str(error):
             raise UserError(f"The model {source.location!r} has {PICKLED}.") from None
         raise cannot_load(source, error) from None
-    model = model.to(pick_device(device)).eval()
-    left_over = require_whole(source, loading)
-    require_tokenizer(source, model, tokenizer)
-    require_sound(source, model, tokenizer)
-    return model, tokenizer, left_over
+    return model, tokenizer, require_whole(source, loading)
+
+
+def _tokenizer(adapter: ModelSource) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(adapter.target, **_SAFE, **_reading(adapter))
+    except Exception as error:  # the libraries below raise errors of many kinds
+        raise cannot_load(adapter, error) from None
+
+
+def _four_bits(device: str) -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": pick_device(device)}}
 
 
 def _reading(source: ModelSource) -> dict[str, Any]:
@@ -149,10 +236,15 @@ def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
     """Writes a checkpoint that ``from_pretrained`` of transformers loads.
 
     Args:
-        policy: Model and tokenizer; left as they are.
+        policy: Model and tokenizer; left as they are. Of a model with an adapter the adapter alone is written, see
+            :mod:`mlc.models.adapters`, which ``from_pretrained`` of PEFT loads.
         folder: Folder to write into.
-        dtype: Type of the saved weights.
+        dtype: Type of the saved weights; of an adapter, of the model that it will be merged into.
     """
+    if is_adapted(policy.model):
+        words = str(dtype).removeprefix("torch.")
+        save_adapter(policy.model, policy.tokenizer, policy.source, folder, dtype=words)
+        return
     # Tied weights stay one tensor, so that they are written once.
     converted: dict[tuple[Any, ...], torch.Tensor] = {}
     state = {}
@@ -173,8 +265,32 @@ def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
     policy.tokenizer.save_pretrained(folder)
 
 
-def _converted_gguf(source: ModelSource) -> Path:
-    """Converts a GGUF file to an ordinary model folder, once for each content."""
+def place_of(source: ModelSource) -> tuple[str, str | None]:
+    """Where transformers and PEFT find a model, and which commit of a hub model it is.
+
+    Args:
+        source: The model.
+
+    Raises:
+        UserError: It is an adapter itself.
+    """
+    if source.base is not None:
+        raise UserError(
+            f"The model {source.location!r} is an adapter itself, so that no other adapter can name it as its model: "
+            "set registry.weights to merged."
+        )
+    return str(converted_gguf(source)) if source.kind == "gguf" else source.target, source.revision
+
+
+def converted_gguf(source: ModelSource) -> Path:
+    """Converts a GGUF file to an ordinary model folder, once for each content.
+
+    Args:
+        source: Of the kind ``gguf``.
+
+    Returns:
+        The folder.
+    """
     folder = cache_folder() / f"gguf-{source.identity[:16]}"
     if (folder / "config.json").is_file():
         return folder

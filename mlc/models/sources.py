@@ -21,7 +21,9 @@ _OLD_WEIGHTS = "pytorch_model*.bin"
 """What checkpoints from before safetensors hold, such as those of NLLB-200 on the hub."""
 _WEIGHT_INDEX = "*.safetensors.index.json"
 """Of weights in several files: which of them holds which tensor."""
-_ADAPTER = "adapter_config.json"
+ADAPTER_FILE = "adapter_config.json"
+BASE_FILE = "base.json"
+"""In a folder with an adapter that this project made: the identity of the model that it belongs to."""
 _VOCABULARIES = ("merges.txt", "vocab.txt")
 _WAYS = (
     "give a folder made by save_pretrained, a GGUF file, a hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct' "
@@ -54,6 +56,8 @@ class ModelSource:
     """Whether weights that are not safetensors may be read."""
     chat_template_kwargs: tuple[tuple[str, TemplateValue], ...] = ()
     """Variables of the chat template, sorted by name."""
+    base: "ModelSource | None" = None
+    """The model that ``target`` is an adapter of; None where that is a whole model."""
 
 
 def resolve_model(
@@ -98,12 +102,41 @@ def _found(location: str, revision: str | None, base: Path, allow_pickle: bool) 
     return replace(_hub_model(location, revision), allow_pickle=allow_pickle)
 
 
-def artifact_model(folder: Path, sha256: str) -> ModelSource:
-    """The source of a checkpoint that is an artifact of the pipeline, whose digest is known already."""
-    return ModelSource(location=folder.name, kind="folder", target=str(folder), identity=sha256)
+def artifact_model(folder: Path, sha256: str, base: ModelSource | None = None) -> ModelSource:
+    """The source of a checkpoint that is an artifact of the pipeline, whose digest is known already.
+
+    Args:
+        folder: Folder of the checkpoint.
+        sha256: Digest of the artifact.
+        base: The model that the checkpoint is an adapter of; None where it is a whole model.
+    """
+    return ModelSource(location=folder.name, kind="folder", target=str(folder), identity=sha256, base=base)
+
+
+def base_identity(folder: Path) -> str | None:
+    """Identity of the model that a folder holds an adapter of; None where it holds none that this project made."""
+    try:
+        return str(json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))["identity"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _adapter_model(location: str, folder: Path, allow_pickle: bool) -> ModelSource:
+    """An adapter as the registry holds it, which names its model."""
+    config = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
+    named = config.get("base_model_name_or_path")
+    if not named:
+        raise UserError(
+            f"The folder {location!r} holds an adapter that does not say where its model is: take a version of the "
+            "registry, or the merged model."
+        )
+    base = resolve_model(str(named), revision=config.get("revision"), allow_pickle=allow_pickle)
+    return ModelSource(location, "folder", str(folder.resolve()), _weights_digest(folder.resolve()), base=base)
 
 
 def _folder_model(location: str, folder: Path, allow_pickle: bool) -> ModelSource:
+    if base_identity(folder) is not None and (folder / ADAPTER_FILE).is_file():
+        return _adapter_model(location, folder, allow_pickle)
     _refuse_adapter(location, folder)
     if not (folder / "config.json").is_file():
         packed = sorted(folder.glob("*.gguf"))
@@ -137,12 +170,12 @@ def _names_other_weights(folder: Path) -> bool:
 
 
 def _refuse_adapter(location: str, folder: Path) -> None:
-    if not (folder / _ADAPTER).is_file():
+    if not (folder / ADAPTER_FILE).is_file():
         return
     if (folder / "config.json").is_file():
         raise UserError(
             f"The folder {location!r} holds a model and an adapter, and which is meant cannot be told: merge them with "
-            f"merge_and_unload of PEFT, or move {_ADAPTER} away."
+            f"merge_and_unload of PEFT, or move {ADAPTER_FILE} away."
         )
     raise UserError(
         f"The folder {location!r} holds an adapter and no whole model: merge it into the model that it was trained on "

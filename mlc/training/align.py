@@ -15,10 +15,12 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mlc.left_out import LeftOut, require_few
+from mlc.models.adapters import is_adapted
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
 from mlc.stopping import ShouldStop, Stopped, never
+from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
@@ -27,6 +29,8 @@ from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNT = "num_tokens"
+OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
+"""What transformers calls those that it calls something else."""
 
 Row = dict[str, Any]
 
@@ -46,8 +50,13 @@ def align(
 ) -> list[dict[str, float]]:
     """Aligns a policy in place.
 
+    With ``adapter`` the policy's model becomes one of PEFT, and its own weights stay as they are. The terms read the
+    adapter too; layers above the one of the consistency term get nothing from that term, and where no layer with an
+    adapter lies below it, a warning says so.
+
     Args:
-        policy: Model and tokenizer, weights in ``training_dtype``.
+        policy: Model and tokenizer, weights in ``training_dtype``; with an adapter already, if that is to be trained
+            on.
         rows: Training rows with ``prompt`` and ``chosen``; ``rejected`` for the carriers that compare; ``variants``
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
             the terms and for translated examples. ``turns`` and ``variant_turns`` are what was said before, see
@@ -55,7 +64,7 @@ def align(
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
-        teacher: The safe model of the carrier ``kl``.
+        teacher: The safe model of the carrier ``kl``; None = the policy without its adapter.
         on_step: Called after each step with its number and figures.
         on_left_out: Called before the first step with what training goes without.
         checkpoints: Folder of this very training's checkpoints, written every ``checkpoint_minutes``. Called again
@@ -93,7 +102,13 @@ def align(
 
     with _own_random_state(policy.model.device):
         options = _options(policy, settings, seed, checkpoints or folder)
-        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options))
+        adapter = None
+        if settings.adapter and not is_adapted(policy.model):
+            adapter = lora_config(settings.adapter, policy.model)
+        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter))
+        policy.model = trainer.accelerator.unwrap_model(trainer.model)
+        if settings.adapter and settings.consistency.weight > 0:
+            warn_of_idle_term(policy.model, settings.consistency.layer)
         left_out += trainer.left_out
         require_few(left_out, settings.max_dropped)
         if on_left_out:
@@ -271,6 +286,7 @@ def _options(policy: Policy, settings: AlignSettings, seed: int, folder: Path) -
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.accumulation,
         "gradient_checkpointing": settings.gradient_checkpointing,
+        "optim": OPTIMISERS.get(settings.optim, settings.optim),
         "learning_rate": settings.learning_rate,
         "warmup_steps": round(settings.warmup_share * settings.steps),
         "lr_scheduler_type": "cosine",

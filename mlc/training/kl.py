@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer
 from trl import SFTTrainer
 
+from mlc.models.adapters import is_adapted
 from mlc.training.mixin import ConsistencyMixin
 
 
@@ -46,12 +47,33 @@ class _TeacherMixin:
     shifted: bool
     """Whether the logits of a position are about the label of the next one."""
 
-    def __init__(self, *args: Any, teacher_model: nn.Module, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, teacher_model: nn.Module | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         trainer: Any = self
+        if teacher_model is None:
+            if not is_adapted(trainer.accelerator.unwrap_model(trainer.model)):
+                raise ValueError("without a teacher_model the model needs an adapter: it is the teacher without it.")
+            self.teacher_model = None
+            return
         self.teacher_model = trainer.accelerator.prepare_model(
             teacher_model.requires_grad_(False).eval(), evaluation_mode=True
         )
+
+    @torch.no_grad()
+    def _taught(self, given: dict[str, Any]) -> Tensor:
+        """[B, T, K] logits of the teacher."""
+        if self.teacher_model is not None:
+            logits: Tensor = self.teacher_model(**given).logits
+            return logits
+        trainer: Any = self
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        training = model.training
+        with model.disable_adapter():
+            try:
+                logits = model.eval()(**given).logits
+            finally:
+                model.train(training)
+        return logits
 
     def compute_loss(
         self,
@@ -68,9 +90,7 @@ class _TeacherMixin:
         if self.shifted:
             given.pop("labels")
         outputs = model(**given)
-        with torch.no_grad():
-            teacher = self.teacher_model(**given).logits
-        student = outputs.logits
+        student, teacher = outputs.logits, self._taught(given)
         if self.shifted:
             student, teacher, labels = student[:, :-1], teacher[:, :-1], labels[:, 1:]
         loss = teacher_divergence(student, teacher, labels, count=num_items_in_batch)
@@ -85,7 +105,8 @@ class KLTrainer(_TeacherMixin, SFTTrainer):  # type: ignore[misc]
 
     Args:
         *args: Of ``SFTTrainer``.
-        teacher_model: Causal language model with the same vocabulary; frozen here.
+        teacher_model: Causal language model with the same vocabulary; frozen here. None = the model itself without
+            its adapter.
         **kwargs: Of ``SFTTrainer``.
     """
 

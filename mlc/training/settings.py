@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from mlc.catalogue import CARRIERS
-from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, FloatType, Form, Pool
+from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, FloatType, Form, Optimiser, Pool
+from mlc.extras import require_extra
 from mlc.settings import Settings
 
 if TYPE_CHECKING:
@@ -189,6 +190,38 @@ class TranslatedSettings(Settings):
     """As in a term."""
 
 
+class AdapterSettings(Settings):
+    """Low-rank matrices beside the weights, which are trained in their place (LoRA, Hu et al., arXiv 2106.09685).
+
+    Layers above the one of the consistency term get nothing from that term, and are trained by the English loss alone.
+    """
+
+    kind: Literal["lora", "qlora"] = "lora"
+    """``qlora`` keeps the policy in 4-bit numbers while it is trained (Dettmers et al., arXiv 2305.14314), for which
+    bitsandbytes must be installed."""
+    r: int = Field(default=16, ge=1)
+    """Rank."""
+    alpha: int = Field(default=32, ge=1)
+    """What the adapter adds is multiplied by this, divided by ``r``."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that is left out at random."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Names of the linear modules that get one, such as ``[q_proj, v_proj]``; ``all-linear`` is those of attention and
+    MLP in every family."""
+    layers: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """Layers that get one, counted from 0; none = all."""
+    use_dora: bool = False
+    """Directions and lengths apart (DoRA, arXiv 2402.09353)."""
+    use_rslora: bool = False
+    """Divides by the root of ``r`` (rank-stabilised LoRA, arXiv 2312.03732)."""
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> "AdapterSettings":
+        if self.kind == "qlora":
+            require_extra("bitsandbytes", "align.adapter: qlora")
+        return self
+
+
 @dataclass(frozen=True)
 class Terms:
     """The terms beside an English loss, which share one batch of translations."""
@@ -271,7 +304,8 @@ class AlignSettings(Settings):
     simpo_gamma: float = Field(default=0.5, ge=0)
     """Margin by which ``simpo`` wants the chosen answer to win."""
     teacher: str | None = None
-    """The safe model of the carrier ``kl``, frozen, with the policy's vocabulary; as in ``policy.model``."""
+    """The safe model of the carrier ``kl``, frozen, with the policy's vocabulary; as in ``policy.model``. With an
+    adapter it may be left out: the teacher is then the policy without the adapter, and no second model is loaded."""
     steps: int = Field(default=36, ge=1)
     """Optimiser steps."""
     batch_size: int = Field(default=8, ge=1)
@@ -279,7 +313,14 @@ class AlignSettings(Settings):
     accumulation: int = Field(default=1, ge=1)
     """Batches in a step."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak learning rate of AdamW; all weights are trained."""
+    """Peak learning rate; an adapter is usually trained with about ten times as much."""
+    adapter: AdapterSettings | None = None
+    """What is trained: ``none`` is all weights, ``lora`` and ``qlora`` are a small adapter beside them, with defaults
+    or as a mapping of ``kind``, ``r``, ``alpha``, ``dropout``, ``target_modules``, ``layers``, ``use_dora`` and
+    ``use_rslora``. What is saved is the adapter alone."""
+    optim: Optimiser = "adamw_fused"
+    """``adamw_fused`` and ``adamw`` keep two numbers a trained weight, ``adafactor`` hardly any; ``adamw_8bit`` and
+    ``paged_adamw_8bit`` keep two bytes, for which bitsandbytes must be installed."""
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps with a rising learning rate; a cosine falls after it."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
@@ -294,12 +335,14 @@ class AlignSettings(Settings):
     gradient_checkpointing: bool = False
     """Computes activations twice instead of keeping them: less memory, more time."""
     training_dtype: FloatType = "float32"
-    """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates."""
+    """Type of the weights while they are trained; ``bfloat16`` takes half the memory and loses small updates, except of
+    an adapter, which stays in float32."""
     autocast: Literal["none", "bfloat16"] = "none"
     """``bfloat16`` multiplies matrices in bfloat16 while weights and losses stay as they are: about twice as fast on a
     GPU or a CPU that knows the type (such as with AVX512_BF16 or AMX), far slower on one that does not."""
     saved_dtype: FloatType = "bfloat16"
-    """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself."""
+    """Type of the weights in the saved checkpoint; see ``training_dtype`` for the training itself. An adapter is saved
+    as it is, and this is the type of what it is merged into."""
     warm_start: bool = False
     """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the
     policy where there is none. Not for ``dpo``, whose reference is the model that training starts from."""
@@ -317,6 +360,30 @@ class AlignSettings(Settings):
     translated: TranslatedSettings = Field(default_factory=TranslatedSettings)
     """Translated prompts among the examples of the English loss."""
 
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _adapter_in_a_word(cls, adapter: Any) -> Any:
+        if isinstance(adapter, str):
+            return None if adapter == "none" else {"kind": adapter}
+        return adapter
+
+    @field_validator("training_dtype", mode="before")
+    @classmethod
+    def _can_be_trained_in(cls, dtype: Any) -> Any:
+        if dtype == "float16":
+            raise ValueError(
+                "float16 is for answering only, its gradients vanish: take float32 or bfloat16, and policy.dtype for "
+                "what is evaluated"
+            )
+        return dtype
+
+    @field_validator("optim")
+    @classmethod
+    def _is_there(cls, optim: Optimiser) -> Optimiser:
+        if optim.endswith("8bit"):
+            require_extra("bitsandbytes", f"align.optim: {optim}")
+        return optim
+
     @field_validator("carrier")
     @classmethod
     def _can_be_loaded(cls, name: str) -> str:
@@ -326,7 +393,8 @@ class AlignSettings(Settings):
     @model_validator(mode="after")
     def _teacher_fits_the_carrier(self) -> "AlignSettings":
         needed = self.english_loss.needs_teacher
-        if needed and self.teacher is None:
+        # Without its adapter a policy can be its own teacher.
+        if needed and self.teacher is None and self.adapter is None:
             raise ValueError(
                 f"the carrier {self.carrier} needs a teacher: name a safe model with the policy's vocabulary"
             )

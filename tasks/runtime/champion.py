@@ -1,13 +1,15 @@
 """The live champion of the registry, as one more model that a run can evaluate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlc.errors import UserError
 from mlc.methods.method import CHAMPION
+from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef
 from mlc.store.names import is_artifact
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER
 from tasks.runtime.models import Model
+from tasks.runtime.policies import source_of
 from tasks.runtime.registry import champion_beside, checkpoint_of, fetch_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
@@ -53,7 +55,15 @@ def find_champion(run: Run, candidate: Model, settings: RegistrySettings) -> Cha
     if version is None:
         return None
     weights = _weights(run, settings, version)
-    return Champion(version, None if weights is None else Model(CHAMPION, None, weights, candidate.device))
+    if weights is None:
+        return Champion(version, None)
+    model = replace(candidate, method=CHAMPION, seed=None, weights=weights)
+    try:
+        source_of(run, model)
+    except UserError as error:
+        run.display.note(f"Nothing can be compared with the champion, version {version}. {error}")
+        return Champion(version, None)
+    return Champion(version, model)
 
 
 def _weights(run: Run, settings: RegistrySettings, version: str) -> ArtifactRef | PolicySettings | None:
@@ -62,7 +72,7 @@ def _weights(run: Run, settings: RegistrySettings, version: str) -> ArtifactRef 
     if found or run.planning:
         return found
     folder = fetch_version(settings, run.store, version)
-    if folder is None or not (folder / _FILES / "config.json").is_file():
+    if folder is None or not any((folder / _FILES / name).is_file() for name in ("config.json", ADAPTER_FILE)):
         run.display.note(
             f"The champion, version {version} of {settings.model_name!r}, has no checkpoint that can be read: nothing "
             "can be compared with it."

@@ -1,7 +1,8 @@
 """Which of the models of a run is meant: one object, from the training to the registry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mlc.choices import Attention, InferenceType
 from mlc.store import ArtifactRef
 from tasks.runtime.settings import PolicySettings
 
@@ -19,11 +20,23 @@ class Model:
     flow hands it on, it may be the future of one."""
     device: str = "auto"
     """Where to compute, as :func:`mlc.devices.pick_device` takes it."""
+    dtype: InferenceType = "float32"
+    """Type of the weights while the model is scored and answers."""
+    attention: Attention = "sdpa"
+    """How attention is computed."""
+    base: "Model | None" = field(default=None, hash=False)
+    """The model that was trained; where that was done with an adapter, ``weights`` are the adapter alone."""
 
     @property
     def label(self) -> str:
         """Method and seed, such as ``consistency · seed 0``; the method alone where nothing was trained."""
         return self.method if self.seed is None else f"{self.method} · seed {self.seed}"
+
+    @property
+    def answering(self) -> dict[str, str]:
+        """What decides how it answers, apart from its weights; for keys, empty as long as nothing is set."""
+        usual = {"dtype": Model.dtype, "attention": Model.attention}
+        return {name: given for name in usual if (given := getattr(self, name)) != usual[name]}
 
     @property
     def checkpoint(self) -> ArtifactRef:

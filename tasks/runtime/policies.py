@@ -5,10 +5,14 @@ Apart from :mod:`tasks.runtime.compute`, so that a stage that loads no policy do
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mlc.choices import InferenceType
 from mlc.errors import UserError
-from mlc.models.sources import ModelSource, artifact_model, resolve_model
+from mlc.methods.method import BASE
+from mlc.models.sources import ModelSource, artifact_model, base_identity, resolve_model
 from mlc.store import ArtifactRef
 from mlc.store.hashing import digest_data
 from mlc.store.keys import library_versions
@@ -23,6 +27,8 @@ from tasks.runtime.settings import PolicySettings
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
+BASE_FACT = "base"
+"""In the manifest of an adapter: where its policy was."""
 CHECKED_FILE = "checked_models.jsonl"
 """In a workspace: which models passed their checks, by identity, and by which code."""
 SYSTEM_MOVED = (
@@ -34,13 +40,14 @@ _BY = ("torch", "transformers")
 
 
 def source_of(run: Run, model: Model) -> ModelSource:
-    """Where the weights of a model are.
+    """Where the weights of a model are; of an adapter, where those of its base are, too.
 
     Raises:
-        UserError: There is no such policy.
+        UserError: There is no such policy, or an adapter's base is not where it was.
     """
     if isinstance(model.weights, ArtifactRef):
-        return artifact_model(run.store.folder(model.weights) / CHECKPOINT_FOLDER, model.weights.sha256)
+        folder = run.store.folder(model.weights) / CHECKPOINT_FOLDER
+        return artifact_model(folder, model.weights.sha256, _base_of(run, model, folder))
     policy = model.weights
     return resolve_model(
         policy.model,
@@ -48,6 +55,31 @@ def source_of(run: Run, model: Model) -> ModelSource:
         allow_pickle=policy.allow_pickle,
         chat_template_kwargs=policy.chat_template_kwargs,
     )
+
+
+def _base_of(run: Run, model: Model, folder: Path) -> ModelSource | None:
+    """The model that an adapter in a folder was trained on; None where there is none, or nothing yet."""
+    identity = base_identity(folder)
+    if identity is None:
+        return None
+    found = [source_of(run, model.base)] if model.base else []
+    if all(source.identity != identity for source in found):
+        named = run.store.manifest(model.checkpoint.kind, model.checkpoint.key)["facts"].get(BASE_FACT)
+        found = [source_of(run, Model(BASE, None, PolicySettings(**named)))] if named else []
+    base = next((source for source in found if source.identity == identity), None)
+    if base is None:
+        raise UserError(
+            f"The model {model.label} is an adapter of another policy than the one that is configured, and that one is "
+            "not where it was: put it back there, or train again."
+        )
+    return base
+
+
+def base_fact(start: Model) -> dict[str, Any] | None:
+    """Where a policy is, for the manifest of its adapter: for whoever finds that without a configuration."""
+    if isinstance(start.weights, ArtifactRef):
+        return None
+    return start.weights.model_dump(mode="json", include={"model", "revision", "allow_pickle", "chat_template_kwargs"})
 
 
 def require_policy(run: Run, policy: Model, *, role: str = "policy") -> None:
@@ -93,7 +125,7 @@ def require_teacher(run: Run, policy: Model, location: str) -> None:
     if isinstance(policy.weights, ArtifactRef):
         raise TypeError("A teacher stands beside the policy, not beside a checkpoint.")
     weights = PolicySettings(model=location, allow_pickle=policy.weights.allow_pickle)
-    teacher = Model("teacher", None, weights, policy.device)
+    teacher = replace(policy, method="teacher", weights=weights)
     require_policy(run, teacher, role="teacher")
     sources = [source_of(run, model) for model in (policy, teacher)]
     if all(source.kind == "folder" for source in sources):
@@ -106,14 +138,21 @@ def require_teacher(run: Run, policy: Model, location: str) -> None:
 
 
 @contextmanager
-def loaded_policy(run: Run, model: Model) -> "Iterator[Policy]":
-    """A model of the run, ready to evaluate."""
-    source = source_of(run, model)
+def loaded_policy(run: Run, model: Model, *, dtype: InferenceType | None = None) -> "Iterator[Policy]":
+    """A model of the run, ready to evaluate; an adapter is in its weights.
+
+    Args:
+        run: The run.
+        model: The model.
+        dtype: Type of its weights, in place of its own.
+    """
+    source, wanted = source_of(run, model), dtype or model.dtype
 
     def load() -> "Policy":
         from mlc.models.loading import load_policy
 
-        return load_policy(source, device=model.device)
+        return load_policy(source, dtype=wanted, device=model.device, attention=model.attention)
 
-    with loaded(run, f"policy:{source.identity}:{model.device}", model.device, load) as policy:
+    identity = f"policy:{source.identity}:{model.device}:{wanted}:{model.attention}"
+    with loaded(run, identity, model.device, load) as policy:
         yield policy

@@ -1,7 +1,11 @@
-"""The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas."""
+"""The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas.
+
+An adapter needs PEFT too.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -22,20 +26,37 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
     Input: a column ``prompt`` with a person's text, a list of messages with ``role`` and ``content``, or such a list as
     JSON; or a column ``messages`` with lists of messages. Output: a column ``answer``. Parameters: :data:`DEFAULTS`.
-    Weights and templates come with the checkpoint; it runs on a GPU where there is one.
+    Weights and templates come with the checkpoint, which may be an adapter (LoRA) that names the model that it belongs
+    to; it runs on a GPU where there is one.
     """
 
     def load_context(self, context: Any) -> None:
-        """Loads the checkpoint, an ordinary folder of transformers."""
+        """Loads the checkpoint, an ordinary folder of transformers or PEFT."""
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         folder = context.artifacts["checkpoint"]
         # Else they may ask on standard input whether code of the checkpoint may run.
         safe = {"trust_remote_code": False, "local_files_only": True}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe).to(self.device).eval()
+        adapter = Path(folder) / "adapter_config.json"
+        if not adapter.is_file():
+            self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe)
+        else:
+            from peft import PeftModel
+
+            named = json.loads(adapter.read_text(encoding="utf-8"))
+            # A model of the hub may have to be fetched.
+            base = AutoModelForCausalLM.from_pretrained(
+                named["base_model_name_or_path"],
+                revision=named.get("revision") or "main",
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+            self.model = PeftModel.from_pretrained(base, folder).merge_and_unload()
+            self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        self.model = self.model.to(self.device).eval()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answers each prompt.

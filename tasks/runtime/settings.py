@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from mlc.choices import FloatType
+from mlc.choices import Attention, FloatType, InferenceType, Weights
 from mlc.editing.settings import EditSettings, SearchSettings
+from mlc.extras import require_extra
 from mlc.methods.method import BASE
 from mlc.models.sources import TemplateValue
 from mlc.settings import Settings
@@ -82,9 +83,22 @@ class PolicySettings(Settings):
     them."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` …; does not enter keys."""
+    dtype: InferenceType = "float32"
+    """Type of the weights of the policy and of what is made of it while they are scored and answer; ``auto`` is that of
+    the checkpoint. Training and edits have types of their own, see ``align.training_dtype``."""
+    attention: Attention = "sdpa"
+    """How attention is computed, in training too: ``sdpa`` where the family has it, ``eager``, or ``flash_attention_2``
+    on a GPU, for which flash_attn must be installed."""
     licence: str | None = None
     """Its licence, such as ``apache-2.0``; none = what its card says, else what is known of it by its name."""
     licences: LicenceSettings = Field(default_factory=LicenceSettings)
+
+    @field_validator("attention")
+    @classmethod
+    def _is_there(cls, attention: Attention) -> Attention:
+        if attention == "flash_attention_2":
+            require_extra("flash_attn", "policy.attention: flash_attention_2")
+        return attention
 
 
 class DatasetSettings(Settings):
@@ -104,6 +118,9 @@ class RegistrySettings(Settings):
     ``${NAME}`` stands for an environment variable."""
     model_name: str = Field(default="multilingual-policy", max_length=250, pattern=r"^\w[\w .-]*$")
     """Name of the registered model: letters, digits, ``_``, ``-``, ``.`` and spaces."""
+    weights: Weights = "merged"
+    """What a version holds of a model that was trained with ``align.adapter``: the whole model with the adapter
+    ``merged`` into it, or the ``adapter`` alone, in megabytes, which names the policy by its hub id or its folder."""
     experiment: str | None = Field(default=None, max_length=250, pattern=r"^[\w/][\w/ .@-]*$")
     """Name of the experiment, which may have ``/`` and ``@`` as well; none = what ``MLFLOW_EXPERIMENT_NAME`` names,
     else ``mlc``."""

@@ -4,6 +4,7 @@ BENCHMARKS = (
     "loss",
     "states",
     "sft",
+    "adapters",
     "terms",
     "dpo",
     "gpu",

@@ -81,12 +81,20 @@ def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, t
         below = f"{prefix}.{name}" if prefix else name
         if _is_section(field):
             yield from _sections(field.annotation, below)
+        elif optional := _optional(field.annotation):
+            yield from _sections(optional, below)
         elif item := _item(field.annotation):
             yield from _sections(item, f"{below}[]")
 
 
 def _is_section(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _optional(annotation: Any) -> type[BaseModel] | None:
+    """The section of a key that may also be null."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _item(annotation: Any) -> type[BaseModel] | None:

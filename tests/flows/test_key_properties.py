@@ -106,6 +106,7 @@ INCLUDED: dict[str, Any] = {
             "compliance_openings": ["Gladly"],
         }.items()
     },
+    "align.adapter": "lora",
     "align.beta": 0.3,
     "align.carrier": "orpo",
     "evaluation.columns": {"prompt": "prompt"},
@@ -127,6 +128,7 @@ WITH: dict[str, dict[str, Any]] = {
     "prompts.path": {"prompts.max_overlap": 1.0},
     "gate.": {"gate": {"conditions": [{"figure": "unsure", "at_most": 0.1}]}},
     "anchor_language": {"evaluation.refusal_openings": ["Nein"], "evaluation.compliance_openings": ["Gern"]},
+    "registry.weights": {"align.adapter": "lora"},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     "align.decision.": {"method": "decision"},

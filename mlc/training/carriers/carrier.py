@@ -24,6 +24,9 @@ class Training:
     settings: "AlignSettings"
     options: Mapping[str, Any]
     """Arguments of every trainer: steps, batch size, learning rate and so on."""
+    adapter: Any = None
+    """A ``LoraConfig`` of PEFT that the trainer puts beside the weights; None where all weights are trained, and where
+    the policy has its adapter already."""
 
     def given(self) -> dict[str, Any]:
         """What every trainer with the term takes, beside its arguments."""
@@ -34,6 +37,7 @@ class Training:
             "consistency": self.settings.consistency,
             "decision": self.settings.decision,
             "answer": self.settings.answer,
+            **({"peft_config": self.adapter} if self.adapter else {}),
         }
 
     def arguments(self, kind: type[Any], **more: Any) -> Any:

@@ -11,8 +11,9 @@ def _trainer(training: Training) -> Any:
 
     from mlc.training.dpo import ConsistencyDPOTrainer
 
-    # Left to itself, TRL would load the reference anew from where the policy came from.
-    reference = copy.deepcopy(training.policy.model)
+    # Left to itself, TRL would load the reference anew from where the policy came from. Beside an adapter it is the
+    # policy without the adapter.
+    reference = None if training.adapter else copy.deepcopy(training.policy.model)
     arguments = training.arguments(DPOConfig, beta=training.settings.strength)
     return ConsistencyDPOTrainer(args=arguments, ref_model=reference, **training.given())
 

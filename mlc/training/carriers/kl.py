@@ -10,10 +10,12 @@ def _trainer(training: Training) -> Any:
 
     from mlc.training.kl import ConsistencyKLTrainer
 
-    if training.teacher is None:
+    # A policy with an adapter is its own teacher without it.
+    if training.teacher is None and not training.settings.adapter:
         raise ValueError("the carrier kl needs a teacher.")
     arguments = training.arguments(SFTConfig)
-    return ConsistencyKLTrainer(args=arguments, teacher_model=training.teacher.model, **training.given())
+    teacher = training.teacher.model if training.teacher else None
+    return ConsistencyKLTrainer(args=arguments, teacher_model=teacher, **training.given())
 
 
 KL = Carrier(trainer=_trainer, needs_teacher=True)

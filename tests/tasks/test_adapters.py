@@ -1,0 +1,165 @@
+"""An alignment with an adapter through its stages: trained, answered, started from, edited and registered."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from datasets import Dataset
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM
+
+from mlc.errors import UserError
+from mlc.shipped import shipped_data
+from mlc.store import ArtifactStore, KeyParts
+from mlc.training.settings import AlignSettings
+from tasks.align import align_model
+from tasks.register import register_model
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, LEFT_OUT_FILE
+from tasks.runtime.champion import find_champion
+from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
+from tasks.runtime.registry import connect, read_version
+from tasks.runtime.run import Run
+from tasks.runtime.settings import PolicySettings, RegistrySettings
+from tests.training.runs import make_rows, same
+
+POLICY = Model("base", None, PolicySettings(model="shipped:tiny"), "cpu")
+SETTINGS = AlignSettings.model_validate(
+    {"steps": 2, "batch_size": 4, "learning_rate": 1e-2, "adapter": "lora", "saved_dtype": "float32"}
+)
+QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(ArtifactStore(tmp_path_factory.mktemp("adapters") / "workspace"))
+
+
+def examples(run: Run, *languages: str) -> Any:
+    inputs = {"prompts": "p" * 64, **{language: language * 8 for language in languages}}
+    parts = KeyParts("dataset", 1, settings={"dataset": {}}, inputs=inputs)
+    names = ["eng_Latn", *languages]
+    rows = [
+        {**row, "variants": row["variants"][: len(names)], "mask": [True] * len(names), "languages": names}
+        for row in make_rows()
+    ]
+    with run.store.writing("dataset", parts) as draft:
+        Dataset.from_list(rows).save_to_disk(draft.path / DATASET_FOLDER)
+    return run.store.reference("dataset", parts.key)
+
+
+def trained(run: Run, data: Any, settings: AlignSettings = SETTINGS) -> Model:
+    model = replace(POLICY, method="consistency", seed=0)
+    done: Any = align_model.fn(run, model, data, settings)
+    return replace(model, weights=done.data, base=POLICY)
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> Model:
+    return trained(run, examples(run, "swh_Latn"))
+
+
+def registered(run: Run, model: Model, **changes: Any) -> Any:
+    parts = KeyParts("report", 1, settings={})
+    if run.store.glance("report", parts.key) is None:
+        with run.store.writing("report", parts) as draft:
+            (draft.path / LEFT_OUT_FILE).write_text("[]", encoding="utf-8")
+    report = run.store.reference("report", parts.key)
+    done: Any = register_model.fn(run, model, {}, report, {}, RegistrySettings(**changes))
+    return read_version(run.store, done.data)
+
+
+def checkpoint(run: Run, model: Model) -> Path:
+    return run.store.folder(model.checkpoint) / CHECKPOINT_FOLDER
+
+
+def state(run: Run, model: Model) -> Any:
+    with loaded_policy(run, model) as policy:
+        return {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+
+
+def test_the_artifact_is_the_adapter_alone(run: Run, model: Model) -> None:
+    names = {path.name for path in checkpoint(run, model).iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "base.json"} <= names
+    assert not names & {"config.json", "model.safetensors", "README.md"}
+    source = source_of(run, model)
+    assert source.base == source_of(run, POLICY)
+    assert not same(state(run, model), state(run, POLICY))
+
+
+def test_who_has_no_configuration_finds_the_policy_in_the_manifest(run: Run, model: Model) -> None:
+    other = replace(POLICY, weights=PolicySettings(model="shipped:nano"))
+    assert source_of(run, replace(model, base=None)) == source_of(run, model)
+    assert source_of(run, replace(model, base=other)) == source_of(run, model)
+
+
+def test_a_policy_elsewhere_is_found_and_a_changed_one_is_not_taken(run: Run, model: Model, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(shipped_data("tiny"), tmp_path / "tiny"))
+    start = replace(POLICY, weights=PolicySettings(model=str(moved)))
+    done: Any = align_model.fn(run, replace(start, method="consistency", seed=0), examples(run, "swh_Latn"), SETTINGS)
+    assert done.data == model.weights
+    assert source_of(run, replace(model, base=start)).base == source_of(run, start)
+    identity = json.loads((checkpoint(run, model) / "base.json").read_text())["identity"]
+    assert identity == source_of(run, POLICY).identity
+    with run.store.writing("align", KeyParts("align", 1, settings={"of": "another policy"})) as draft:
+        shutil.copytree(checkpoint(run, model), draft.path / CHECKPOINT_FOLDER)
+        (draft.path / CHECKPOINT_FOLDER / "base.json").write_text('{"identity": "gone", "dtype": "float32"}')
+    stray = run.store.reference("align", KeyParts("align", 1, settings={"of": "another policy"}).key)
+    with pytest.raises(UserError, match="is an adapter of another policy than the one that is configured"):
+        source_of(run, replace(model, weights=stray))
+
+
+def test_a_warm_start_trains_the_adapter_on(run: Run, model: Model) -> None:
+    warm = trained(run, examples(run, "swh_Latn", "yor_Latn"), SETTINGS.model_copy(update={"warm_start": True}))
+    facts = run.store.manifest("align", warm.checkpoint.key)["facts"]
+    assert facts["started_from"] == ["swh_Latn"]
+    assert source_of(run, warm).base == source_of(run, POLICY)
+    start, first, second = (state(run, one) for one in (POLICY, model, warm))
+    moved = [float((second[name] - one[name]).square().sum()) for one in (first, start) for name in ["lm_head.weight"]]
+    assert moved == [0.0, 0.0]
+    assert not same(first, second)
+
+    def apart(one: Any) -> float:
+        return sum(float((second[name] - one[name]).square().sum()) for name in one)
+
+    assert apart(first) < apart(start)
+
+
+def test_both_forms_of_a_version_answer_alike(run: Run, model: Model) -> None:
+    answers, places = [], []
+    for weights in ("merged", "adapter"):
+        version = registered(run, model, weights=weights)
+        served = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+        places.append(Path(served.unwrap_python_model().tokenizer.name_or_path))
+        answers.append(list(served.predict(QUESTION, params={"max_new_tokens": 12})["answer"]))
+    merged, adapter = places
+    assert answers[0] == answers[1]
+    assert same(AutoModelForCausalLM.from_pretrained(merged).state_dict(), state(run, model))
+    plain = AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload()
+    assert same(plain.state_dict(), state(run, model))
+    assert not (adapter / "model.safetensors").exists()
+    # What the store has says nothing of this machine.
+    assert (checkpoint(run, model) / "adapter_config.json").read_text() != (adapter / "adapter_config.json").read_text()
+
+
+def test_the_champion_may_be_an_adapter(run: Run, model: Model, tmp_path: Path) -> None:
+    settings = RegistrySettings(weights="adapter", model_name="champions")
+    version = registered(run, model, weights="adapter", model_name="champions")
+    client = connect(settings, run.workspace)
+    client.set_registered_model_alias(settings.model_name, "champion", version.version)
+    other = trained(run, examples(run, "yor_Latn"))
+    found = find_champion(run, other, settings)
+    assert found is not None
+    assert found.model is not None
+    assert same(state(run, found.model), state(run, model))
+    elsewhere = Run(ArtifactStore(tmp_path / "elsewhere"))
+    address = f"sqlite:///{run.workspace / 'mlflow' / 'mlflow.db'}"
+    fetched = find_champion(elsewhere, other, settings.model_copy(update={"tracking_uri": address}))
+    assert fetched is not None
+    assert fetched.model is not None
+    assert same(state(elsewhere, fetched.model), state(run, model))
