@@ -1,6 +1,7 @@
 """`mlc evaluate`: what any model answers to a suite, judged, in every language, without training anything."""
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -19,9 +20,10 @@ from flows.terminal.options import (
 )
 from flows.terminal.output import print_json, results, shown, terminal
 from flows.terminal.quiet import be_quiet
-from flows.terminal.stopped import told_when_stopped
+from flows.terminal.stopped import stop_softly, told_when_stopped
 from mlc.choices import words_of
 from mlc.errors import UserError
+from mlc.stopping import ShouldStop
 
 if TYPE_CHECKING:
     from mlc.evaluation.choosing import Chosen
@@ -102,7 +104,8 @@ def command(
         _export(suite, export, folder, words_of(judges or ()), answer_tokens or ANSWER_TOKENS, model)
         return
     private = private_folder(folder)
-    chosen = _judges(words_of(judges or ()), settings or [], private)
+    stopping = threading.Event()
+    chosen = _judges(words_of(judges or ()), settings or [], private, stopping.is_set)
     record = private / RECORD_FILE
     os.close(os.open(record, os.O_CREAT | os.O_WRONLY, 0o600))
     earlier = Path(against) if against is not None and is_measured(Path(against)) else None
@@ -125,7 +128,9 @@ def command(
     with told_when_stopped(terminal), named_bars(terminal) as bar:
 
         def measured(name: str) -> "Measured":
-            return measure(engine(name), suite, chosen, model=name, record=record, bar=bar)
+            loaded = engine(name)
+            with stop_softly(stopping, terminal):
+                return measure(loaded, suite, chosen, model=name, record=record, bar=bar, should_stop=stopping.is_set)
 
         every = [measured(model)]
         if against is not None:
@@ -158,13 +163,13 @@ def _suite(names: list[str], copy: Path | None, languages: list[str] | None, cou
     return join_suites(found).take(languages, count)
 
 
-def _judges(names: list[str], settings: list[str], private: Path) -> "list[Chosen]":
+def _judges(names: list[str], settings: list[str], private: Path, should_stop: ShouldStop) -> "list[Chosen]":
     from flows.config import parse_overrides
     from mlc.evaluation.choosing import Surroundings, choose
     from mlc.report.measured import REPLIES_FOLDER
 
     entries = judge_entries(names or [DEFAULT_JUDGE], parse_overrides(settings))
-    return choose(entries, Surroundings(private / REPLIES_FOLDER))
+    return choose(entries, Surroundings(private / REPLIES_FOLDER, should_stop))
 
 
 def _http(model: str, endpoint: str, concurrency: int, tokens: int) -> "AnswerEngine":

@@ -62,7 +62,7 @@ def finished(workspace: Path) -> None:
         for outcome in possible:
             with store.writing(outcome.stage, planned.parts[outcome.key]) as draft:
                 (draft.path / "file.txt").write_text(outcome.key)
-                draft.facts |= {"language": outcome.language, "subject": outcome.subject}
+                draft.facts |= {"language": outcome.language, "subject": outcome.subject, "overlaps": []}
 
 
 def aged(workspace: Path) -> None:

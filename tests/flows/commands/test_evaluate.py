@@ -1,6 +1,8 @@
 """`mlc evaluate` as a person runs it, against a real server on this machine and with the tiny model."""
 
 import json
+import os
+import signal
 import stat
 
 import pyarrow.parquet as pq
@@ -187,3 +189,25 @@ def test_a_suite_for_another_harness(suite, tmp_path):
     assert SECRET not in ended.output
     assert (tmp_path / "tasks" / "mlc_mine_spa_Latn.yaml").is_file()
     assert run("large", "--suite", suite, "--export", "helm", "--out", tmp_path / "x").exit_code == 2
+
+
+def test_stopped_in_the_middle_it_keeps_what_is_there(server, suite, tmp_path):
+    asked = []
+
+    def interrupted(messages):
+        asked.append(messages)
+        if len(asked) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer(messages)
+
+    server.reply = interrupted
+    told = ("large", "--endpoint", server.address, "--suite", suite, "--concurrency", 1, "--out", tmp_path / "out")
+    before = signal.getsignal(signal.SIGINT)
+    ended = run(*told)
+    assert ended.exit_code == 130
+    assert "Stopped; what is finished is kept" in ended.stderr
+    assert signal.getsignal(signal.SIGINT) is before
+    kept = len((tmp_path / "out" / PRIVATE_FOLDER / RECORD_FILE).read_text().splitlines())
+    assert kept >= 3
+    assert run(*told).exit_code == 0
+    assert len(server.requests) == 8
