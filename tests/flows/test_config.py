@@ -1,5 +1,6 @@
 """Configurations: the shipped ones, what a person may write, and what is refused."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -301,3 +302,34 @@ def test_the_norway_problem_in_languages_that_are_added_to() -> None:
 def test_a_mistyped_shipped_name_is_guessed(name: str, near: str) -> None:
     with pytest.raises(UserError, match=f"did you mean '{near}'"):
         load_config(name)
+
+
+def test_an_adapter_is_registered_only_where_there_is_one() -> None:
+    adapter = {"registry.weights": "adapter"}
+    with pytest.raises(UserError, match=r"align\.adapter is none, so that there is no adapter"):
+        load_config("smoke", overrides=adapter)
+    with pytest.raises(UserError, match=r"'policy-edit' edits weights and has no adapter to register"):
+        load_config("smoke", overrides={**adapter, "method": "policy-edit", "align.adapter": "lora"})
+    config = load_config("smoke", overrides={**adapter, "align.adapter": {"r": 4, "use_dora": True}})
+    assert config.summary()["adapter"] == "LoRA, rank 4, alpha 32, DoRA"
+    assert "adapter" not in load_config("smoke").summary()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"align.adapter": "qlora"}, "needs the package bitsandbytes"),
+        ({"align.optim": "adamw_8bit"}, "needs the package bitsandbytes"),
+        ({"policy.attention": "flash_attention_2"}, "needs the package flash-attn"),
+        ({"align.training_dtype": "float16"}, "float16 is for answering only"),
+    ],
+)
+def test_what_is_not_installed_is_told_before_anything_is_done(
+    overrides: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = importlib.util.find_spec
+    missing = ("bitsandbytes", "flash_attn")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else there(name))
+    with pytest.raises(UserError, match=words) as caught:
+        load_config("smoke", overrides=overrides)
+    assert "\n" not in str(caught.value)

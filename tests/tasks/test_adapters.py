@@ -9,6 +9,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import torch
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
@@ -163,3 +164,16 @@ def test_the_champion_may_be_an_adapter(run: Run, model: Model, tmp_path: Path) 
     assert fetched is not None
     assert fetched.model is not None
     assert same(state(elsewhere, fetched.model), state(run, model))
+
+
+def test_it_answers_in_the_type_and_way_that_the_policy_is_set_to(run: Run, model: Model) -> None:
+    assert model.answering == {}
+    other = replace(model, dtype="bfloat16", attention="eager")
+    assert other.answering == {"dtype": "bfloat16", "attention": "eager"}
+    with loaded_policy(run, other) as policy:
+        assert {parameter.dtype for parameter in policy.model.parameters()} == {torch.bfloat16}
+        assert policy.model.config._attn_implementation == "eager"
+        assert {buffer.dtype for buffer in policy.model.buffers()} == {torch.float32}
+    # As a stage that edits weights asks for it.
+    with loaded_policy(run, other, dtype="float32") as policy:
+        assert {parameter.dtype for parameter in policy.model.parameters()} == {torch.float32}

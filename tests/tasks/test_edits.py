@@ -114,7 +114,7 @@ EDITS = (
     Edit("a table beside the code", "mlc/quality/measuring/length_ratios.csv", "", "xxx_Xxxx,1,1,1\n", "signals"),
     Edit("the template of prompts", "mlc/models/prompts.py", '"role": "user"', '"role": "person"', READS_POLICY),
     Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
-    Edit("how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge"),
+    Edit("how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge register"),
     Edit("how a text is cut", "mlc/translation/sentences.py", "", "LONGEST = 3\n", f"{TRANSLATION} signals"),
     Edit("how an edit is solved", "mlc/editing/solve.py", "", "RIDGE = 3\n", "edit"),
     Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
