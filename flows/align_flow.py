@@ -64,6 +64,7 @@ from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.translate import retranslate, translate
+from tasks.unpaired import add_unpaired, take_unpaired
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -105,6 +106,8 @@ class TrainingData:
     """Their translations by language, with the filter's verdicts; none if no method needs them."""
     joined: Future | None
     """The prompts with the kept translations of all languages."""
+    unpaired: Future | None = None
+    """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
 
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
@@ -130,6 +133,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
     held_out = ingest_held_out(run, config, suite)
+    unpaired, checked = take_all_unpaired(run, config, held_out)
 
     verdicts = {}
     if any(method.translates for method in methods):
@@ -138,7 +142,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         verdicts = fall_back(run, config, filter_all(run, config, signals))
     evaluations = evaluate_everywhere(run, config, policy, held_out)
     # A failure so far ends the run before anything is trained.
-    data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts))
+    beside = add_unpaired.submit(run, prompts, unpaired) if unpaired else None
+    data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts), beside)
 
     made: dict[str, list[Model]] = {BASE: [policy]}
     for method in methods:
@@ -154,6 +159,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
+    read |= checked
     read |= {"training set": data.joined} if data.joined else {}
     facts = report_facts(config, champion, kept, licences)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
@@ -177,13 +183,44 @@ def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> Non
     require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
 
 
-def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef) -> None:
+def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef, language: str | None = None) -> None:
     """Tells which prompts are there twice, and that too many held-out ones are trained on."""
+    where = f"{language}: " if language else ""
     found = read_overlaps(facts_of(run.store, overlap))
     require_little_overlap(found, config.prompts.max_overlap)
     for part in found:
         if part.rows:
-            run.display.note(f"{part.sentence}.")
+            run.display.note(f"{where}{part.sentence}.")
+
+
+def take_all_unpaired(
+    run: Run, config: PipelineConfig, held_out: Mapping[str, HeldOut]
+) -> tuple[dict[str, Future], dict[str, Future]]:
+    """The prompts of other languages that stand beside none, checked as all others, and what the report reads of it."""
+    methods = in_order(config.models)
+    pairs = [method.name for method in methods if method.translates]
+    references, found, read = human_references(config), {}, {}
+    for language, location in config.prompts.unpaired.items():
+        own = take_unpaired.submit(run, language, location)
+        rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
+        require_data(
+            rows,
+            left_out_of(run.store, own.result()),
+            [method for method in methods if method.reads_unpaired],
+            config.align,
+        )
+        if pairs and language not in config.paired_languages:
+            run.display.note(
+                f"{language}: its {len(rows)} prompts stand beside none in {config.anchor_language}, so that the "
+                f"language is left out of {', '.join(pairs)}."
+            )
+        found[language] = read[f"unpaired prompts {language}"] = own
+        if language in references:
+            overlap = separate.submit(run, own, held_out[language].texts, config.prompts, language)
+            check_overlap(run, config, overlap.result(), language)
+            read[f"overlap {language}"] = overlap
+            found[language] = overlap if config.prompts.remove_overlap else own
+    return found, read
 
 
 def train_all(
@@ -197,6 +234,8 @@ def train_all(
     """The models that a method trains: of the policy one a seed, of trained models one of each."""
     settings = method.alignment(config.align)
     examples = data.joined if method.translates else data.prompts
+    if method.reads_unpaired:
+        examples = data.unpaired
     models = []
     for start in starts:
         for seed in config.seeds if start.seed is None else [start.seed]:
@@ -247,7 +286,7 @@ def ingest_held_out(run: Run, config: PipelineConfig, suite: Future) -> dict[str
 def translated_languages(config: PipelineConfig) -> tuple[str, ...]:
     """Languages of which the translator has to know something: training prompts, or held-out ones."""
     references = human_references(config)
-    given = frozenset(config.prompts.parallel) & references
+    given = frozenset((*config.prompts.parallel, *config.prompts.unpaired)) & references
     trained = [language for language in config.languages if language not in given]
     return (*trained, *(code for code in config.unseen_languages if code not in references))
 
@@ -255,12 +294,12 @@ def translated_languages(config: PipelineConfig) -> tuple[str, ...]:
 def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[str, Future]:
     """The training prompts in every language: those that people wrote where there are some, else translations."""
     parallel = config.prompts.parallel
-    machine = tuple(language for language in config.languages if language not in parallel)
+    machine = tuple(language for language in config.paired_languages if language not in parallel)
     found = translate_all(run, config, prompts, machine) | {
         language: take_parallel.submit(run, prompts, language, location, config.anchor_language)
         for language, location in parallel.items()
     }
-    return {language: found[language] for language in config.languages}
+    return {language: found[language] for language in config.paired_languages}
 
 
 def translate_all(
@@ -424,7 +463,7 @@ def report_facts(
     controls = map(resolve_method, resolve_method(config.candidate).controls)
     return ReportFacts(
         settings=config.summary() | {f"licence of the {role}": told for role, told in licences.items()},
-        trained_languages=config.languages,
+        trained_languages=config.roles.trained,
         machine_translated_languages=tuple(code for code in config.measured_languages if code not in references),
         roles=replace(config.roles, champion=CHAMPION if champion else None),
         kept=kept,

@@ -240,15 +240,46 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _parallel_languages_are_there(self) -> "PipelineConfig":
-        parallel = {resolve_language(name).code: location for name, location in self.prompts.parallel.items()}
-        for code in parallel:
-            if code not in self.languages:
-                raise UserError(
-                    f"The language {code} has prompts in prompts.parallel but is not trained: add it to languages, or "
-                    "take its prompts out."
-                )
+        found = {}
+        for name in ("parallel", "unpaired"):
+            given: dict[str, str] = getattr(self.prompts, name)
+            found[name] = {resolve_language(language).code: location for language, location in given.items()}
+            for code in found[name]:
+                if code not in self.languages:
+                    raise UserError(
+                        f"The language {code} has prompts in prompts.{name} but is not trained: add it to languages, "
+                        "or take its prompts out."
+                    )
         # The only way to a field of a frozen model from inside it.
-        object.__setattr__(self, "prompts", self.prompts.model_copy(update={"parallel": parallel}))
+        object.__setattr__(self, "prompts", self.prompts.model_copy(update=found))
+        return self
+
+    @model_validator(mode="after")
+    def _methods_have_their_prompts(self) -> "PipelineConfig":
+        methods = in_order(self.models)
+        readers = [method for method in methods if method.reads_unpaired]
+        for method in readers:
+            if method.translates or method.recipe != "train":
+                raise UserError(
+                    f"The method {method.name!r} needs unpaired prompts beside translated ones or without training, "
+                    "and only a method that trains and needs no translated prompts can have them: change its needs."
+                )
+            if not self.prompts.unpaired:
+                raise UserError(
+                    f"The method {method.name!r} trains on prompts of other languages with answers of their own: name "
+                    "a file for at least one language in prompts.unpaired."
+                )
+        if self.prompts.unpaired and not readers:
+            raise UserError(
+                "No method in models reads prompts.unpaired: add one that trains on prompts without a pair, such as "
+                "own-prompts, or take the setting out."
+            )
+        for method in methods:
+            if method.translates and not self.paired_languages:
+                raise UserError(
+                    f"The method {method.name!r} needs prompts beside those in {self.anchor_language}, and every "
+                    "language has its own in prompts.unpaired alone: add a language, or a file to prompts.parallel."
+                )
         return self
 
     @model_validator(mode="after")
@@ -265,7 +296,18 @@ class PipelineConfig(Settings):
     def roles(self) -> Roles:
         """Which model is judged, and against which."""
         candidate = resolve_method(self.candidate)
-        return Roles(candidate.name, candidate.baseline, trained=self.languages)
+        trained = self.languages
+        if candidate.reads_unpaired:
+            trained = tuple(code for code in trained if code in self.prompts.unpaired)
+        elif candidate.translates:
+            trained = self.paired_languages
+        return Roles(candidate.name, candidate.baseline, trained=trained)
+
+    @property
+    def paired_languages(self) -> tuple[str, ...]:
+        """The languages whose training prompts stand beside those of the anchor."""
+        alone = self.prompts.unpaired.keys() - self.prompts.parallel.keys()
+        return tuple(code for code in self.languages if code not in alone)
 
     @property
     def measured_languages(self) -> tuple[str, ...]:
@@ -304,6 +346,7 @@ class PipelineConfig(Settings):
             "languages": ", ".join(self.languages),
             **({"measured, not trained": ", ".join(self.unseen_languages)} if self.unseen_languages else {}),
             **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
+            **({"unpaired prompts": ", ".join(sorted(self.prompts.unpaired))} if self.prompts.unpaired else {}),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
         }
@@ -659,9 +702,10 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     for *sections, key in PATH_KEYS:
         for part in _parts_at(values, sections):
             _anchor(part, key, folder)
-    for parallel in _parts_at(values, ("prompts", "parallel")):
-        for language in parallel:
-            _anchor(parallel, language, folder)
+    for name in ("parallel", "unpaired"):
+        for given in _parts_at(values, ("prompts", name)):
+            for language in given:
+                _anchor(given, language, folder)
 
 
 def _anchor(part: dict[str, Any], key: str, folder: Path) -> None:

@@ -17,6 +17,7 @@ from tasks import (
     report,
     signals,
     translate,
+    unpaired,
 )
 
 STAGES = tuple(
@@ -24,6 +25,7 @@ STAGES = tuple(
     for module in (
         ingest,
         overlap,
+        unpaired,
         translate,
         parallel,
         signals,

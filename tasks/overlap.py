@@ -18,7 +18,9 @@ STAGE = Stage("overlap", version=1, module=__name__, libraries=("numpy", "pyarro
 
 
 @stage_task("overlap", "overlap")
-def separate(run: Run, prompts: ArtifactRef, suite: ArtifactRef, settings: PromptSettings) -> ArtifactRef:
+def separate(
+    run: Run, prompts: ArtifactRef, suite: ArtifactRef, settings: PromptSettings, language: str | None = None
+) -> ArtifactRef:
     """Compares the training prompts with the held-out ones, word for word, normalised, and nearly.
 
     Args:
@@ -26,6 +28,7 @@ def separate(run: Run, prompts: ArtifactRef, suite: ArtifactRef, settings: Promp
         prompts: The training prompts.
         suite: The held-out prompts in the same language.
         settings: Whether what overlaps is left out.
+        language: NLLB code, where it is not the anchor.
 
     Returns:
         The counts are in the manifest. With ``remove_overlap`` also ``prompts.parquet``, the training prompts that are
@@ -51,4 +54,4 @@ def separate(run: Run, prompts: ArtifactRef, suite: ArtifactRef, settings: Promp
         draft.facts["overlaps"] = told(find_overlaps(left, held_out))
 
     parts = STAGE.parts({"remove": settings.remove_overlap}, inputs)
-    return produce(run, STAGE, parts, write, work=Work(prompts.rows, free=True))
+    return produce(run, STAGE, parts, write, language=language, work=Work(prompts.rows, free=True))

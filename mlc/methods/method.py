@@ -6,9 +6,10 @@ from typing import Literal
 
 from mlc.training.settings import AlignSettings
 
-Need = Literal["english answers", "translated prompts", "class labels"]
+Need = Literal["english answers", "translated prompts", "class labels", "unpaired prompts"]
 """Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, labels
-(harmful or harmless) of the prompts."""
+(harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method that trains takes
+translated or unpaired prompts, not both."""
 
 Recipe = Literal["train", "edit"]
 """How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
@@ -53,3 +54,8 @@ class Method:
     def translates(self) -> bool:
         """Whether it takes translations of the training prompts."""
         return "translated prompts" in self.needs
+
+    @property
+    def reads_unpaired(self) -> bool:
+        """Whether it takes prompts of other languages that stand beside no English one."""
+        return "unpaired prompts" in self.needs

@@ -53,6 +53,10 @@ class PromptSettings(Settings):
     parallel: dict[str, str] = Field(default_factory=dict)
     """Prompts in other languages that need no translator, as ``{sw: swahili.jsonl}``: a table for each language with
     the columns ``id`` and ``prompt``, where a prompt has the id of the English one that it says the same as."""
+    unpaired: dict[str, str] = Field(default_factory=dict)
+    """Prompts in other languages that say the same as no English one, as ``{sw: swahili.jsonl}``: a table for each
+    language in the shapes of ``path``, with answers in that language. The method ``own-prompts`` trains on them. A
+    language that is not in ``parallel`` as well has no pairs: nothing is translated into it for training."""
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -66,6 +66,7 @@ INCLUDED: dict[str, Any] = {
     "prompts.path": "shipped:quickstart/validation.jsonl",
     "prompts.columns": {"prompt": "prompt"},
     "prompts.parallel": {"es": "shipped:quickstart/train.jsonl"},
+    "prompts.unpaired": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.labels": {"harmful": "harmful"},
     "anchor_language": "de",
     "languages": ["es"],
@@ -126,6 +127,11 @@ INCLUDED: dict[str, Any] = {
 WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
+    "prompts.unpaired": {
+        "models": ["english-only", "own-prompts"],
+        "languages": ["es", "fr"],
+        "prompts.unpaired": {"fr": "shipped:quickstart/train.jsonl"},
+    },
     "gate.": {"gate": {"conditions": [{"figure": "unsure", "at_most": 0.1}]}},
     "anchor_language": {"evaluation.refusal_openings": ["Nein"], "evaluation.compliance_openings": ["Gern"]},
     "registry.weights": {"align.adapter": "lora"},

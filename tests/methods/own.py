@@ -9,3 +9,10 @@ SLOW = Method(
     needs=frozenset({"english answers"}),
     alignment=lambda align: align.without_consistency().model_copy(update={"learning_rate": align.learning_rate / 2}),
 )
+
+BOTH = Method(
+    name="both",
+    label="Both",
+    about="what no method can be: trained on pairs and on prompts without one",
+    needs=frozenset({"english answers", "translated prompts", "unpaired prompts"}),
+)

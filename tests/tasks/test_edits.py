@@ -208,9 +208,11 @@ for root in sys.argv[1:]:
         from flows.commands.plan import foresee
         from flows.config import load_config
         wanted = {
-            "method": "consistency+edit",
+            "models": ["english-only", "consistency", "consistency+edit", "own-prompts"],
+            "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
+            "prompts.unpaired": {"fr": "shipped:quickstart/train.jsonl"},
         }
         planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es,fr"], overrides=wanted))
         found = {}

@@ -1,0 +1,96 @@
+"""Stage ``unpaired``: prompts of other languages that stand beside no other prompt, with answers of their own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlc.errors import UserError
+from mlc.left_out import LeftOut, told
+from mlc.prompts import read_prompts
+from mlc.shapes.history import TURNS
+from mlc.shipped import resolve_path
+from mlc.store import ArtifactRef, Draft
+from mlc.tables import find_place, is_remote
+from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+STAGE = Stage("unpaired", version=1, module=__name__, libraries=("pyarrow",))
+REQUIRED = ("prompt", "chosen")
+TRAINED = ("id", "prompt", "chosen", "rejected", "label", TURNS)
+"""Columns that training reads; others of two files may mean two things."""
+
+
+@stage_task("unpaired", "unpaired · {language}")
+def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
+    """Reads the prompts of one language that say the same as no prompt of the anchor.
+
+    Args:
+        run: The run.
+        language: NLLB code.
+        location: A table with ``prompt`` and ``chosen`` in the language; ``rejected``, ``label`` and ``id`` are kept
+            where they are there.
+
+    Returns:
+        ``prompts.parquet`` and ``rejected.parquet`` (row numbers and reasons).
+
+    Raises:
+        UserError: The table cannot be read, lacks a column, or holds no usable row.
+    """
+    file = location if is_remote(location) else resolve_path(location, Path.cwd())
+    try:
+        digest = find_place(file, what="prompt file").identity()
+    except OSError as error:
+        raise UserError(
+            f"The prompts {location!r} in {language} cannot be read ({error.strerror or error}): correct "
+            "prompts.unpaired."
+        ) from None
+
+    def write(draft: Draft) -> None:
+        prompts = read_prompts(file, required=REQUIRED)
+        rows = prompts.rows.select([name for name in TRAINED if name in prompts.rows.column_names])
+        pq.write_table(rows, draft.path / PROMPTS_FILE)
+        pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
+        draft.rows = len(rows)
+        count = LeftOut("set aside", len(prompts.rejected), len(prompts.rejected) + len(rows), language=language)
+        draft.facts["left_out"] = told([count])
+        for note in prompts.notes:
+            run.display.note(note)
+        if count.rows:
+            run.display.note(f"{language}: {count.sentence}.")
+
+    parts = STAGE.parts({"required": list(REQUIRED)}, {"file": digest})
+    return produce(run, STAGE, parts, write, language=language, work=Work(free=True))
+
+
+@stage_task("unpaired", "unpaired · all languages")
+def add_unpaired(run: Run, prompts: ArtifactRef, unpaired: Mapping[str, ArtifactRef]) -> ArtifactRef:
+    """Puts the prompts of other languages after those of the anchor, as rows like any other.
+
+    Args:
+        run: The run.
+        prompts: Artifact with ``prompts.parquet``, in the anchor language.
+        unpaired: One of :func:`take_unpaired` by NLLB code.
+
+    Returns:
+        ``prompts.parquet`` with all of them; the id of an added row begins with its language.
+    """
+
+    def rows_of(ref: ArtifactRef) -> pa.Table:
+        return pq.read_table(run.store.folder(ref) / PROMPTS_FILE)
+
+    def write(draft: Draft) -> None:
+        tables = [rows_of(prompts)]
+        for language, ref in sorted(unpaired.items()):
+            rows = rows_of(ref)
+            ids = pa.array([f"{language}:{name}" for name in rows["id"].to_pylist()], pa.string())
+            tables.append(rows.set_column(rows.column_names.index("id"), "id", ids))
+        together = pa.concat_tables(tables, promote_options="default")
+        pq.write_table(together, draft.path / PROMPTS_FILE)
+        draft.rows = len(together)
+        draft.facts["unpaired"] = {language: ref.rows for language, ref in sorted(unpaired.items())}
+
+    parts = STAGE.parts({}, {"prompts": prompts, **unpaired})
+    return produce(run, STAGE, parts, write, subject="all languages", work=Work(free=True))

@@ -1,0 +1,108 @@
+"""Stage ``unpaired``: prompts of a language that say the same as no English one, from the file to a trained model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlc.errors import UserError
+from mlc.left_out import LeftOut
+from mlc.methods import resolve_method
+from mlc.store import ArtifactRef, ArtifactStore
+from mlc.training.settings import AlignSettings
+from tasks.align import align_model
+from tasks.ingest import ingest
+from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE, facts_of, left_out_of
+from tasks.runtime.models import Model
+from tasks.runtime.run import Run, Silent
+from tasks.runtime.settings import PolicySettings, PromptSettings
+from tasks.unpaired import add_unpaired, take_unpaired
+
+ENGLISH = [
+    {"id": "1", "prompt": "Where is the library?", "chosen": "Behind the school.", "topic": "places"},
+    {"id": "2", "prompt": "What time is it?", "chosen": "Ten past four.", "topic": "time"},
+]
+SWAHILI = [
+    {"id": "1", "prompt": "Chai ni nini?", "chosen": "Ni kinywaji.", "label": "harmless", "topic": 7},
+    {"id": "2", "prompt": "Nipe shairi fupi.", "chosen": ""},
+    {"id": "3", "prompt": "Habari gani?", "chosen": "Nzuri sana.", "label": "harmless"},
+]
+SETTINGS = AlignSettings.model_validate({"steps": 2, "batch_size": 4, "learning_rate": 1e-3})
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def run(tmp_path: Path, notes: Notes) -> Run:
+    return Run(ArtifactStore(tmp_path / "workspace"), notes)
+
+
+def table(file: Path, rows: list[dict[str, Any]]) -> str:
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return str(file)
+
+
+def reference(done: Any) -> ArtifactRef:
+    return done if isinstance(done, ArtifactRef) else done.data
+
+
+def rows_of(run: Run, ref: ArtifactRef, name: str = PROMPTS_FILE) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(run.store.folder(ref) / name).to_pylist()
+    return rows
+
+
+def test_rows_are_read_or_set_aside_with_a_reason(run: Run, notes: Notes, tmp_path: Path) -> None:
+    ref = reference(take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", SWAHILI)))
+    assert [row["id"] for row in rows_of(run, ref)] == ["1", "3"]
+    assert [row["row"] for row in rows_of(run, ref, SET_ASIDE_FILE)] == [2]
+    assert left_out_of(run.store, ref) == [LeftOut("set aside", 1, 3, language="swh_Latn")]
+    assert notes.said == ["swh_Latn: 1 of 3 rows of the prompt file cannot be used and are set aside."]
+    assert reference(take_unpaired.fn(run, "swh_Latn", str(tmp_path / "sw.jsonl"))).key == ref.key
+    changed = table(tmp_path / "sw.jsonl", SWAHILI[:1])
+    assert reference(take_unpaired.fn(run, "swh_Latn", changed)).key != ref.key
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": "1", "prompt": "Chai ni nini?"}], "chosen"),
+        ([{"id": "1", "prompt": "Chai ni nini?", "chosen": " "}], "no usable prompt"),
+    ],
+)
+def test_what_cannot_be_used(run: Run, tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", rows))
+    with pytest.raises(UserError, match=r"nothing\.jsonl"):
+        take_unpaired.fn(run, "swh_Latn", str(tmp_path / "nothing.jsonl"))
+
+
+def test_a_policy_is_trained_on_them_as_on_the_english_ones(run: Run, tmp_path: Path) -> None:
+    prompts = reference(ingest.fn(run, PromptSettings(path=table(tmp_path / "en.jsonl", ENGLISH))))
+    own = reference(take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", SWAHILI)))
+    examples = reference(add_unpaired.fn(run, prompts, {"swh_Latn": own}))
+    together = rows_of(run, examples)
+    assert [row["id"] for row in together] == ["1", "2", "swh_Latn:1", "swh_Latn:3"]
+    assert [row["chosen"] for row in together[2:]] == ["Ni kinywaji.", "Nzuri sana."]
+    # A column of two files may mean two things.
+    assert [row["topic"] for row in together] == ["places", "time", None, None]
+    assert facts_of(run.store, examples)["unpaired"] == {"swh_Latn": 2}
+    settings = resolve_method("own-prompts").alignment(SETTINGS)
+    assert not settings.terms.active
+    model = Model("own-prompts", 0, PolicySettings(model="shipped:tiny"), "cpu")
+    made = reference(align_model.fn(run, model, examples, settings))
+    alone = reference(align_model.fn(run, model, prompts, settings))
+    assert made.sha256 != alone.sha256
