@@ -198,17 +198,13 @@ def take_all_unpaired(
 ) -> tuple[dict[str, Future], dict[str, Future]]:
     """The prompts of other languages that stand beside none, checked as all others, and what the report reads of it."""
     methods = in_order(config.models)
+    readers = [method for method in methods if method.reads_unpaired]
     pairs = [method.name for method in methods if method.translates]
     references, found, read = human_references(config), {}, {}
     for language, location in config.prompts.unpaired.items():
         own = take_unpaired.submit(run, language, location)
         rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
-        require_data(
-            rows,
-            left_out_of(run.store, own.result()),
-            [method for method in methods if method.reads_unpaired],
-            config.align,
-        )
+        require_data(rows, left_out_of(run.store, own.result()), readers, config.align)
         if pairs and language not in config.paired_languages:
             run.display.note(
                 f"{language}: its {len(rows)} prompts stand beside none in {config.anchor_language}, so that the "

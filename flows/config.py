@@ -347,6 +347,7 @@ class PipelineConfig(Settings):
             **({"measured, not trained": ", ".join(self.unseen_languages)} if self.unseen_languages else {}),
             **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
             **({"unpaired prompts": ", ".join(sorted(self.prompts.unpaired))} if self.prompts.unpaired else {}),
+            **self._left_out_in_words(),
             "models": ", ".join(method.name for method in self.methods),
             "candidate": self.roles.candidate,
         }
@@ -363,6 +364,11 @@ class PipelineConfig(Settings):
             if section in read:
                 told |= tell()
         return told
+
+    def _left_out_in_words(self) -> dict[str, str]:
+        alone = [code for code in self.languages if code not in self.paired_languages]
+        needing = ", ".join(method.name for method in in_order(self.models) if method.translates)
+        return {f"not in {needing}": ", ".join(alone)} if alone and needing else {}
 
     def _alignment_in_words(self) -> dict[str, str]:
         anchor = resolve_language(self.anchor_language).english_name

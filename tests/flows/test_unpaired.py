@@ -84,6 +84,7 @@ def test_what_the_report_knows(tmp_path: Path, own: str) -> None:
         by_candidate[candidate] = facts.trained_languages
     assert by_candidate == {"consistency": ("fra_Latn",), "own-prompts": ("spa_Latn",)}
     assert facts.settings["unpaired prompts"] == "spa_Latn"
+    assert facts.settings["not in consistency"] == "spa_Latn"
 
 
 @pytest.mark.parametrize(

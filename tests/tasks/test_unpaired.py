@@ -25,9 +25,9 @@ ENGLISH = [
     {"id": "2", "prompt": "What time is it?", "chosen": "Ten past four.", "topic": "time"},
 ]
 SWAHILI = [
-    {"id": "1", "prompt": "Chai ni nini?", "chosen": "Ni kinywaji.", "label": "harmless", "topic": 7},
+    {"id": "1", "prompt": "Chai?", "chosen": "Ni kinywaji.", "rejected": "Hapana.", "label": "harmless", "topic": 7},
     {"id": "2", "prompt": "Nipe shairi fupi.", "chosen": ""},
-    {"id": "3", "prompt": "Habari gani?", "chosen": "Nzuri sana.", "label": "harmless"},
+    {"id": "3", "prompt": "Habari gani?", "chosen": "Nzuri sana.", "rejected": "Hapana.", "label": "harmless"},
 ]
 SETTINGS = AlignSettings.model_validate({"steps": 2, "batch_size": 4, "learning_rate": 1e-3})
 
@@ -97,6 +97,8 @@ def test_a_policy_is_trained_on_them_as_on_the_english_ones(run: Run, tmp_path: 
     together = rows_of(run, examples)
     assert [row["id"] for row in together] == ["1", "2", "swh_Latn:1", "swh_Latn:3"]
     assert [row["chosen"] for row in together[2:]] == ["Ni kinywaji.", "Nzuri sana."]
+    assert [row["rejected"] for row in together] == [None, None, "Hapana.", "Hapana."]
+    assert [row["label"] for row in together] == [None, None, "harmless", "harmless"]
     # A column of two files may mean two things.
     assert [row["topic"] for row in together] == ["places", "time", None, None]
     assert facts_of(run.store, examples)["unpaired"] == {"swh_Latn": 2}
