@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from tasks.runtime.artifacts import (
     left_out_of,
 )
 from tasks.runtime.models import Model
+from tasks.runtime.revision import release, revision
 from tasks.runtime.run import Run
 from tasks.runtime.settings import Roles
 from tasks.runtime.stage import Stage, produce, stage_task
@@ -38,10 +41,11 @@ from tasks.runtime.stage import Stage, produce, stage_task
 if TYPE_CHECKING:
     from mlc.report import FunnelRow, TranslatorRow
 
-STAGE = Stage("report", version=2, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
+STAGE = Stage("report", version=3, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
 OVERLAP = "overlap"
 """What the artifact of held-out prompts among those of training is called."""
+METRICS_SCHEMA = "metrics.schema.json"
 METRICS_VERSION = 1
 """Goes up when the meaning of ``metrics.json`` changes."""
 SHOWN: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid", "auroc")
@@ -90,8 +94,8 @@ def publish_report(
         gate: The policy, whose outcome the report shows.
 
     Returns:
-        ``report.html``, the plots as PNG, ``results.csv``, ``headline.json``, ``metrics.json`` (see :func:`_metrics`)
-        and ``left_out.json``.
+        ``report.html``, the plots as PNG, ``results.csv``, ``outcomes.csv``, ``headline.json``, ``metrics.json`` (see
+        :func:`_metrics`) with its JSON schema, ``left_out.json`` and ``model_card.md``.
     """
     folders = {model: run.store.folder(model.checkpoint) for model in models}
     parts = STAGE.parts(
@@ -106,7 +110,8 @@ def publish_report(
 
     def write(draft: Draft) -> None:
         # It brings matplotlib.
-        from mlc.report import Gate, ReportData, render
+        from mlc.report import Gate, Input, ReportData, render
+        from mlc.report.card import CARD_FILE, model_card
 
         read = read_evaluations(map(run.store.folder, results.values()))
         made = {**given, **{model.label: model.checkpoint for model in models}}
@@ -143,8 +148,17 @@ def publish_report(
             kept=facts.kept,
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
+            made=_made(run),
+            inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
+            beside={
+                METRICS_FILE: "every figure, for programs",
+                METRICS_SCHEMA: "what metrics.json holds, as JSON schema",
+                CARD_FILE: "the model card",
+            },
         )
         render(data, draft.path)
+        (draft.path / CARD_FILE).write_text(model_card(data), encoding="utf-8")
+        (draft.path / METRICS_SCHEMA).write_bytes((files("mlc.report") / METRICS_SCHEMA).read_bytes())
         counts = [{"where": where, **count.as_dict()} for where, count in left_out]
         (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
         evaluations = Evaluations(read, labels=dict(facts.labels))
@@ -155,6 +169,17 @@ def publish_report(
         _show(read, facts, draft.path)
 
     return produce(run, STAGE, parts, write)
+
+
+def _made(run: Run) -> dict[str, str]:
+    """When and by what the page is made. It is in no key: who looks at a page again reads of the run that made it."""
+    told = {
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "run": str(run.journal.number) if run.journal else None,
+        "release": release(),
+        "revision": revision(),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _starts(run: Run, models: Sequence[Model]) -> str:
