@@ -166,7 +166,7 @@ def publish_report(
         metrics = _metrics(evaluations, read, headline)
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        _show(read, facts, draft.path)
+        _show(read, facts, parts.key)
 
     return produce(run, STAGE, parts, write)
 
@@ -274,7 +274,7 @@ def _training_log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path) -> None:
+def _show(results: Sequence[EvaluationResult], facts: ReportFacts, key: str) -> None:
     rows: list[dict[str, str | int]] = []
     for row in model_table(results, labels=dict(facts.labels)):
         for group, members in row.groups.items():
@@ -283,7 +283,7 @@ def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path)
             rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
     create_table_artifact(key="models", table=rows, description="The models, in the anchor language and in the others.")
     create_markdown_artifact(
-        key="report", markdown=f"The report lies in `{folder.name}/{REPORT_FILE}` of the workspace's report artifacts."
+        key="report", markdown=f"The report lies in `artifacts/{STAGE.name}/{key}/{REPORT_FILE}` of the workspace."
     )
 
 
