@@ -145,7 +145,7 @@ def _language_rows(evaluations: Evaluations, data: ReportData) -> list[LanguageR
     machine = set(data.machine_translated_languages)
     return [
         LanguageRow(
-            code, language_name(code) + (" (unseen)" if unseen(code) else "") + (" †" if code in machine else "")
+            code, language_name(code) + (" (unseen)" if unseen(code) else "") + ("\u00a0†" if code in machine else "")
         )
         for code in ordered
     ]
