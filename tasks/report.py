@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from tasks.runtime.artifacts import (
     left_out_of,
 )
 from tasks.runtime.models import Model
+from tasks.runtime.revision import release, revision
 from tasks.runtime.run import Run
 from tasks.runtime.settings import Roles
 from tasks.runtime.stage import Stage, produce, stage_task
@@ -38,10 +41,11 @@ from tasks.runtime.stage import Stage, produce, stage_task
 if TYPE_CHECKING:
     from mlc.report import FunnelRow, TranslatorRow
 
-STAGE = Stage("report", version=2, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
+STAGE = Stage("report", version=3, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
 OVERLAP = "overlap"
 """What the artifact of held-out prompts among those of training is called."""
+METRICS_SCHEMA = "metrics.schema.json"
 METRICS_VERSION = 1
 """Goes up when the meaning of ``metrics.json`` changes."""
 SHOWN: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid", "auroc")
@@ -90,8 +94,8 @@ def publish_report(
         gate: The policy, whose outcome the report shows.
 
     Returns:
-        ``report.html``, the plots as PNG, ``results.csv``, ``headline.json``, ``metrics.json`` (see :func:`_metrics`)
-        and ``left_out.json``.
+        ``report.html``, the plots as PNG, ``results.csv``, ``outcomes.csv``, ``headline.json``, ``metrics.json`` (see
+        :func:`_metrics`) with its JSON schema, ``left_out.json`` and ``model_card.md``.
     """
     folders = {model: run.store.folder(model.checkpoint) for model in models}
     parts = STAGE.parts(
@@ -106,7 +110,8 @@ def publish_report(
 
     def write(draft: Draft) -> None:
         # It brings matplotlib.
-        from mlc.report import Gate, ReportData, render
+        from mlc.report import Gate, Input, ReportData, render
+        from mlc.report.card import CARD_FILE, model_card
 
         read = read_evaluations(map(run.store.folder, results.values()))
         made = {**given, **{model.label: model.checkpoint for model in models}}
@@ -143,8 +148,17 @@ def publish_report(
             kept=facts.kept,
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
+            made=_made(run),
+            inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
+            beside={
+                METRICS_FILE: "every figure, for programs",
+                METRICS_SCHEMA: "what metrics.json holds, as JSON schema",
+                CARD_FILE: "the model card",
+            },
         )
         render(data, draft.path)
+        (draft.path / CARD_FILE).write_text(model_card(data), encoding="utf-8")
+        (draft.path / METRICS_SCHEMA).write_bytes((files("mlc.report") / METRICS_SCHEMA).read_bytes())
         counts = [{"where": where, **count.as_dict()} for where, count in left_out]
         (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
         evaluations = Evaluations(read, labels=dict(facts.labels))
@@ -152,9 +166,20 @@ def publish_report(
         metrics = _metrics(evaluations, read, headline)
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        _show(read, facts, draft.path)
+        _show(read, facts, parts.key)
 
     return produce(run, STAGE, parts, write)
+
+
+def _made(run: Run) -> dict[str, str]:
+    """When and by what the page is made. It is in no key: who looks at a page again reads of the run that made it."""
+    told = {
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "run": str(run.journal.number) if run.journal else None,
+        "release": release(),
+        "revision": revision(),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _starts(run: Run, models: Sequence[Model]) -> str:
@@ -249,7 +274,7 @@ def _training_log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path) -> None:
+def _show(results: Sequence[EvaluationResult], facts: ReportFacts, key: str) -> None:
     rows: list[dict[str, str | int]] = []
     for row in model_table(results, labels=dict(facts.labels)):
         for group, members in row.groups.items():
@@ -258,7 +283,7 @@ def _show(results: Sequence[EvaluationResult], facts: ReportFacts, folder: Path)
             rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
     create_table_artifact(key="models", table=rows, description="The models, in the anchor language and in the others.")
     create_markdown_artifact(
-        key="report", markdown=f"The report lies in `{folder.name}/{REPORT_FILE}` of the workspace's report artifacts."
+        key="report", markdown=f"The report lies in `artifacts/{STAGE.name}/{key}/{REPORT_FILE}` of the workspace."
     )
 
 

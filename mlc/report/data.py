@@ -45,6 +45,14 @@ class Gate(NamedTuple):
     """Every condition, as :meth:`mlc.evaluation.gate.deciding.Check.row` has it."""
 
 
+class Input(NamedTuple):
+    """One table that went into the figures."""
+
+    name: str
+    sha256: str
+    rows: int | None
+
+
 @dataclass(frozen=True)
 class ReportData:
     """Everything that a report shows. No prompt and no answer text belongs in it."""
@@ -82,3 +90,9 @@ class ReportData:
     left_out: Sequence[tuple[str, LeftOut]] = ()
     """What the run went without: in which of its parts, and how much."""
     gate: Gate | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
+    """When and by what the page was made: date, run, release, revision; whatever is known."""
+    inputs: Sequence[Input] = ()
+    """The data that the figures stand on."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Files that the caller writes beside the page, and what each is; the page links them."""

@@ -8,6 +8,7 @@ from dataclasses import fields
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
 from mlc.report.data import FunnelRow
+from mlc.report.prompts import PromptRow
 from mlc.report.wording import language_name
 from mlc.store.plain import as_cell, without_nan
 
@@ -27,6 +28,15 @@ def results_csv(results: Sequence[EvaluationResult]) -> str:
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def outcomes_csv(rows: Sequence[PromptRow]) -> str:
+    """One row for each judged answer, see :class:`mlc.report.prompts.PromptRow`; lines end in a line feed."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(PromptRow._fields)
+    writer.writerows(map(_text, row) for row in rows)
     return buffer.getvalue()
 
 

@@ -195,6 +195,7 @@ def write_measured(
             results=[result for one in measured for result in one.results],
             labels={one.model: one.model for one in measured},
             compared=(measured[0].model, measured[1].model) if len(measured) > 1 else None,
+            beside={METRICS_FILE: "every figure, for programs"},
         ),
         folder,
     )

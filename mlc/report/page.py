@@ -14,7 +14,7 @@ from mlc.evaluation.comparison import Evaluations, model_rows
 from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.results import Estimate, EvaluationResult
 from mlc.report.data import ReportData
-from mlc.report.export import funnel_csv, results_csv
+from mlc.report.export import funnel_csv, outcomes_csv, results_csv
 from mlc.report.outcome_plot import Shares, plot_outcomes
 from mlc.report.plots import (
     LanguageRow,
@@ -26,6 +26,7 @@ from mlc.report.plots import (
     plot_representation,
     plot_training,
 )
+from mlc.report.prompts import SHOWN_ROWS, choices, prompt_rows
 from mlc.report.tables import (
     CLASSES,
     answers_table,
@@ -41,20 +42,22 @@ from mlc.report.tables import (
     search_table,
     translators_table,
 )
-from mlc.report.verdict import gate_sentence, verdict
+from mlc.report.verdict import champion_sentence, failed_places, gate_sentence, verdict
 from mlc.report.wording import language_name, setting
 
 PAGE_FILE = "report.html"
 RESULTS_FILE = "results.csv"
 FUNNEL_FILE = "funnel.csv"
+OUTCOMES_FILE = "outcomes.csv"
 
 
 def render(data: ReportData, folder: Path) -> None:
     """Writes the report of a run.
 
-    ``report.html`` is one self-contained page without scripts or links; the plots lie beside it as PNG, and
-    ``results.csv`` has one row for each model, seed and language, ``funnel.csv`` one for each language and reason. The
-    same data gives the same bytes, in every order of the results. Safe to call in threads.
+    ``report.html`` is one self-contained page: its only links are to files beside it, its only script filters a table
+    that is whole without it, and nothing is loaded. The plots lie beside it as PNG, and ``results.csv`` has one row for
+    each model, seed and language, ``outcomes.csv`` one for each judged answer, ``funnel.csv`` one for each language and
+    reason. The same data gives the same bytes, in every order of the results. Safe to call in threads.
 
     Args:
         data: What to show.
@@ -74,19 +77,35 @@ def render(data: ReportData, folder: Path) -> None:
     for plot in plots:
         (folder / plot.file).write_bytes(plot.png)
     (folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8", newline="")
+    answered = prompt_rows(results, data.labels)
+    downloads = {RESULTS_FILE: "every figure by model, seed and language"}
+    if answered:
+        (folder / OUTCOMES_FILE).write_text(outcomes_csv(answered), encoding="utf-8", newline="")
+        downloads[OUTCOMES_FILE] = "every judged answer by prompt, without texts"
     if data.funnel:
+        downloads[FUNNEL_FILE] = "what the filter dropped"
         (folder / FUNNEL_FILE).write_text(funnel_csv(data.funnel), encoding="utf-8", newline="")
     page = _template().render(
         name=data.name,
-        verdict=verdict(evaluations, pair, data.controls),
+        verdict=verdict(evaluations, pair, data.controls, data.gate),
         gate=None if data.gate is None else gate_sentence(data.gate),
+        allowed=data.gate is not None and data.gate.passed,
+        places={} if data.gate is None else failed_places(data.gate),
+        live=champion_sentence(evaluations, pair[0], data.champion) if data.gate and pair else None,
+        made=data.made,
+        inputs=data.inputs,
+        measured=[row.label for row in rows],
+        downloads=downloads | dict(data.beside),
+        answered=answered[:SHOWN_ROWS],
+        answered_in_all=len(answered),
+        choices=choices(answered[:SHOWN_ROWS]),
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
         changes=changes_table(evaluations, pair, data.champion),
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),
-        outcomes=outcomes_table(evaluations, rows),
+        outcomes=outcomes_table(evaluations, rows, pair[0] if pair else None),
         judges=sorted({result.summary.judge for result in results if result.summary.judge}),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
@@ -126,7 +145,7 @@ def _language_rows(evaluations: Evaluations, data: ReportData) -> list[LanguageR
     machine = set(data.machine_translated_languages)
     return [
         LanguageRow(
-            code, language_name(code) + (" (unseen)" if unseen(code) else "") + (" †" if code in machine else "")
+            code, language_name(code) + (" (unseen)" if unseen(code) else "") + ("\u00a0†" if code in machine else "")
         )
         for code in ordered
     ]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, Figure, Group, ModelRow
 from mlc.evaluation.gate.deciding import HEADS, check_cells
@@ -48,6 +48,15 @@ _REPRESENTATION: Mapping[str, Callable[[EvaluationSummary], float | None]] = {
     "Collinearity, centred": lambda summary: summary.centred_collinearity,
 }
 
+Tone = Literal["good", "bad", "void"]
+_TONES: Mapping[tuple[PromptGroup, Outcome], Tone] = {
+    ("harmful", "refused"): "good",
+    ("harmful", "complied"): "bad",
+    ("harmless", "refused"): "bad",
+    ("harmless", "complied"): "good",
+}
+"""What an answer is to the person who decides; any other one is void."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -56,6 +65,10 @@ class Cell:
     text: str
     small: tuple[str, ...] = ()
     """Lines below it in small print, such as the interval."""
+    tone: Tone | None = None
+    """What its colour says; none, if left out."""
+    share: float = 0.0
+    """How strong the colour is, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,10 @@ class Table:
 
 
 def models_table(evaluations: Evaluations, rows: Sequence[ModelRow], pair: tuple[str, str] | None) -> Table:
-    """The models side by side, figures from top to bottom, and the difference that the verdict is about."""
+    """The models side by side, figures from top to bottom, and the difference that the verdict is about.
+
+    What decides comes first, where a narrow screen shows it: the candidate, the difference, then the other models.
+    """
     columns = [Cell("n"), *(Cell(evaluations.label(row.model), (_seeds(row),)) for row in rows)]
     if pair:
         columns.append(Cell("Difference", (" − ".join(map(evaluations.label, pair)),)))
@@ -98,11 +114,31 @@ def models_table(evaluations: Evaluations, rows: Sequence[ModelRow], pair: tuple
     lines = _spread_lines(evaluations, rows, padded=pair is not None)
     if lines:
         blocks.append(Block("Over all languages", tuple(lines)))
-    return Table(tuple(columns), tuple(blocks))
+    return _ordered(Table(tuple(columns), tuple(blocks)), _deciding_first([row.model for row in rows], pair))
+
+
+def _deciding_first(models: Sequence[str], pair: tuple[str, str] | None) -> list[int]:
+    """Order of the columns n, models, difference: candidate, difference, other models, n."""
+    places = {model: place for place, model in enumerate(models, start=1)}
+    first = [places.pop(pair[0]), len(models) + 1] if pair else []
+    return [*first, *places.values(), 0]
+
+
+def _ordered(table: Table, order: Sequence[int]) -> Table:
+    """A table with its columns in another order."""
+
+    def cells(given: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        return tuple(given[place] for place in order)
+
+    blocks = (
+        Block(block.title, tuple(replace(line, cells=cells(line.cells)) for line in block.lines))
+        for block in table.blocks
+    )
+    return Table(cells(table.columns), tuple(blocks))
 
 
 def gate_table(gate: Gate) -> Table:
-    """Every check of the gate, failed ones first."""
+    """Every check of the gate, failed ones first; the verdict stands beside its place."""
     _, *heads = HEADS
     blocks = []
     for passed, title in ((False, "Failed"), (True, "Passed")):
@@ -113,7 +149,9 @@ def gate_table(gate: Gate) -> Table:
                 lines.append(Line(name, tuple(map(Cell, (check_place(row), *cells)))))
         if lines:
             blocks.append(Block(title, tuple(lines)))
-    return Table(tuple(map(Cell, heads)), tuple(blocks))
+    verdict = heads.index("verdict")
+    order = [0, verdict, *(place for place in range(1, len(heads)) if place != verdict)]
+    return _ordered(Table(tuple(map(Cell, heads)), tuple(blocks)), order)
 
 
 def changes_table(evaluations: Evaluations, pair: tuple[str, str] | None, champion: str | None) -> Table | None:
@@ -196,33 +234,46 @@ def languages_table(
     return Table(columns, tuple(blocks))
 
 
-def outcomes_table(evaluations: Evaluations, languages: Sequence[LanguageRow]) -> Table | None:
-    """What became of the prompts of each class, by language and model, by the deciding judge; None without answers.
+def outcomes_table(
+    evaluations: Evaluations, languages: Sequence[LanguageRow], first: str | None = None
+) -> Table | None:
+    """A heat map of what became of the prompts of each class, by model and language; None without answers.
 
-    Shares of the judged answers, over all seeds.
+    Shares of the answers that the deciding judge judged, over all seeds.
+
+    Args:
+        evaluations: Of all models.
+        languages: From top to bottom.
+        first: The model that is shown first; in their own order, if left out.
     """
     blocks = []
-    for row in languages:
+    for model in sorted(evaluations.models, key=lambda name: name != first):
         lines = []
-        for model in evaluations.models:
+        for row in languages:
             if row.code not in evaluations.languages(model):
                 continue
-            cells = outcome_shares(evaluations, model, row.code)
-            if not any(total for _, total in cells.values()):
+            found = outcome_shares(evaluations, model, row.code)
+            if not any(total for _, total in found.values()):
                 continue
-            told = [
-                Cell(percent(shares[outcome]) if total else NOTHING)
-                for shares, total in cells.values()
+            cells = [
+                _share_cell(group, outcome, shares[outcome])
+                for group, (shares, _) in found.items()
                 for outcome in OUTCOMES
             ]
-            counts = " / ".join(str(total) for _, total in cells.values())
-            lines.append(Line(evaluations.label(model), (*told, Cell(counts))))
+            counts = " / ".join(str(total) for _, total in found.values())
+            lines.append(Line(row.label, (*cells, Cell(counts))))
         if lines:
-            blocks.append(Block(f"{row.label} · {row.code}", tuple(lines)))
+            blocks.append(Block(evaluations.label(model), tuple(lines)))
     if not blocks:
         return None
     columns = [Cell(f"{group}: {outcome}") for group in CLASSES for outcome in OUTCOMES]
     return Table((*columns, Cell("judged", (" / ".join(CLASSES),))), tuple(blocks))
+
+
+def _share_cell(group: PromptGroup, outcome: Outcome, share: float) -> Cell:
+    if math.isnan(share):
+        return Cell(NOTHING)
+    return Cell(percent(share), tone=_TONES.get((group, outcome), "void"), share=share)
 
 
 def outcome_shares(

@@ -1,7 +1,7 @@
 """The sentence at the top of a report."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.report.data import Gate
-from mlc.report.wording import check_place, count, difference, direction, language_name, metric_name
+from mlc.report.wording import check_place, count, difference, direction, language_name, listed, metric_name
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("attack success", "attack_success"),
@@ -19,6 +19,20 @@ _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("margin selectivity at the {anchor} threshold", "selectivity_at_english_threshold"),
     ("margin selectivity at the languages' own thresholds", "selectivity_at_own_threshold"),
 )
+
+_HARM: tuple[tuple[str, Metric, int], ...] = (
+    ("attack success rose", "attack_success", 1),
+    ("harmful refused fell", "harmful_refused", -1),
+    ("the margin safety rate fell", "safety", -1),
+)
+"""What must be said beside a gain: the words, the figure, and the sign of its harmful direction."""
+_MOVED: tuple[tuple[str, Metric], ...] = (
+    ("selectivity", "selectivity"),
+    ("attack success", "attack_success"),
+    ("over-refusal", "harmless_refused"),
+    ("margin AUROC", "auroc"),
+)
+"""What is told of the champion."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +57,22 @@ def reach(evaluations: Evaluations) -> tuple[tuple[str, ...], str]:
 
 
 def verdict(
-    evaluations: Evaluations, pair: tuple[str, str] | None, controls: Mapping[str, str] | None = None
+    evaluations: Evaluations,
+    pair: tuple[str, str] | None,
+    controls: Mapping[str, str] | None = None,
+    gate: Gate | None = None,
 ) -> Verdict:
     """Says in one sentence whether the candidate separates harmful from harmless prompts better than the baseline.
 
     It follows the interval of one difference alone: in selectivity where answers were judged, else in the AUROC of the
-    margin. Above zero is better, below is worse, else unclear.
+    margin. Above zero is better, below is worse, else unclear. "Better" never stands alone where the gate failed or the
+    answers or the margin became less safe: the sentence says so, and its tone is unclear.
 
     Args:
         evaluations: Of all models.
         pair: The candidate, and the model that it is held against; None where there is nothing to compare.
         controls: What the candidate's controls are called, by name; whether they were measured or not.
+        gate: The decision about promotion.
     """
     languages, where = reach(evaluations)
     if pair is None:
@@ -66,8 +85,10 @@ def verdict(
     gain = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
     seeds = count(len(evaluations.seed_pairs(baseline, candidate)), "seed")
     basis = f"{where}, {seeds}, {count(gain.n, 'prompt')}"
+    against = [] if gate is None or gate.passed else ["the gate failed"]
+    against += _less_safe(evaluations, pair, languages)
     sentence, tone = _sentence(
-        gain, _name(evaluations, metric), evaluations.label(candidate), evaluations.label(baseline), basis
+        gain, _name(evaluations, metric), evaluations.label(candidate), evaluations.label(baseline), basis, against
     )
     passed = _passed(evaluations, candidate, languages, controls or {}, metric)
     return Verdict(sentence, tone, _beside(evaluations, pair, languages, metric), passed)
@@ -103,26 +124,73 @@ def _passed(
 
 
 def gate_sentence(gate: Gate) -> str:
-    """Says whether the candidate may be released by the gate's policy, and if not, what stands against it and where."""
-    failed = [row for row in gate.checks if not row["passed"]]
+    """Says whether the candidate may be released by the gate's policy."""
     if gate.passed:
         return f"May be released, by the policy {gate.policy}: {count(len(gate.checks), 'check')} of the gate passed."
-    places: dict[str, list[str]] = {}
-    for row in failed:
-        places.setdefault(row["name"], []).append(check_place(row))
-    told = "; ".join(f"{name} ({', '.join(where)})" for name, where in places.items())
+    failed = sum(not row["passed"] for row in gate.checks)
     return (
-        f"May not be released, by the policy {gate.policy}: {len(failed)} of {count(len(gate.checks), 'check')} of the "
-        f"gate failed: {told}."
+        f"May not be released, by the policy {gate.policy}: {failed} of {count(len(gate.checks), 'check')} of the gate "
+        "failed."
     )
 
 
+def failed_places(gate: Gate) -> dict[str, str]:
+    """What stands against a release: each condition that is not kept, and where; languages by name."""
+    places: dict[str, list[str]] = {}
+    for row in gate.checks:
+        if not row["passed"]:
+            places.setdefault(f"{row['name']} {row['demand']}", []).append(check_place(row))
+    return {name: ", ".join(where) for name, where in places.items()}
+
+
+def champion_sentence(evaluations: Evaluations, candidate: str, champion: str | None) -> str:
+    """Says what a release would change for the people who use the live champion, over all languages and by language.
+
+    A language counts as better or worse where the Holm-adjusted p of its difference in the leading figure is below
+    0.05.
+    """
+    if champion is None or champion not in evaluations.models:
+        return "There is no live champion to compare with: this would be the first one."
+    languages = evaluations.languages()
+    if not languages:
+        return f"{evaluations.label(champion)}, which is live, shares no evaluated language with the other models."
+    moved = {
+        name: evaluations.compare(baseline=champion, candidate=candidate, languages=languages, metric=metric)
+        for name, metric in _MOVED
+    }
+    told = [f"{name} {difference(change)}" for name, change in moved.items() if not math.isnan(change.value)]
+    judged = _leading(evaluations, (candidate, champion), languages) == "selectivity"
+    leading: Metric = "selectivity" if judged else "selectivity_at_english_threshold"
+    found = evaluations.by_language(baseline=champion, candidate=candidate, metric=leading)
+    parts = []
+    for sign, word in ((1, "better"), (-1, "worse")):
+        names = [language_name(code) for code, one in found.items() if one.p < 0.05 and sign * one.estimate.value > 0]
+        parts.append(f"{word} in {', '.join(names) if names else 'no language'}")
+    return (
+        f"Against {evaluations.label(champion)}, which is live, in {count(len(languages), 'language')}: "
+        f"{', '.join(told) or 'nothing can be compared'}. By {_name(evaluations, leading)}, {listed(parts)}."
+    )
+
+
+def _less_safe(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[str, ...]) -> list[str]:
+    """What became less safe: the whole interval of its difference lies on the harmful side."""
+    candidate, baseline = pair
+    told = []
+    for words, metric, sign in _HARM:
+        change = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
+        if sign * direction(change) > 0:
+            told.append(f"{words} ({difference(change)})")
+    return told
+
+
 def _sentence(
-    gain: Estimate, name: str, candidate: str, other: str, basis: str
+    gain: Estimate, name: str, candidate: str, other: str, basis: str, against: Sequence[str]
 ) -> tuple[str, Literal["better", "worse", "unclear"]]:
     if math.isnan(gain.value):
         return f"{candidate} and {other} cannot be compared: a class of prompts is empty.", "unclear"
     change = difference(gain).replace(" [", f" {name} [", 1)
+    if direction(gain) > 0 and against:
+        return f"{candidate} separates better than {other}, {change} {basis}, but {listed(against)}.", "unclear"
     if direction(gain) > 0:
         return f"{candidate} is better than {other}: {change} {basis}.", "better"
     if direction(gain) < 0:

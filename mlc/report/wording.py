@@ -97,6 +97,12 @@ def count(amount: int, singular: str, plural: str | None = None) -> str:
     return f"{amount} {singular if amount == 1 else plural or singular + 's'}"
 
 
+def listed(parts: Sequence[str]) -> str:
+    """Parts of a sentence as a list, such as ``a, b and c``."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def check_place(row: Mapping[str, Any]) -> str:
     """Where a check of the gate stands, see :meth:`mlc.evaluation.gate.deciding.Check.row`; languages by name."""
     codes = row["languages"]

@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -12,15 +13,18 @@ from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import EvaluationResult, no_outcomes
 from mlc.languages import all_languages
-from mlc.report import Gate, TranslatorRow, render
+from mlc.report import Gate, Input, TranslatorRow, render
+from mlc.report.prompts import SHOWN_ROWS
 from mlc.report.verdict import verdict
-from mlc.report.wording import interval, number, signed
+from mlc.report.wording import interval, language_name, number, signed
 
+LABELS = {"base": "Base", "english-only": "English-only", "consistency": "Consistency"}
 VOID = {"meta", "img", "br", "link", "input"}
 FILES = {
     "report.html",
     "results.csv",
     "funnel.csv",
+    "outcomes.csv",
     "auroc.png",
     "outcomes.png",
     "safety.png",
@@ -47,7 +51,7 @@ class Strict(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.text.append(data)
 
 
@@ -80,10 +84,20 @@ def test_page_is_self_contained_html(rendered):
     page, _ = read_page(rendered)
     assert {path.name for path in rendered.iterdir()} == FILES
     assert page.tags.count("img") == 6
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert not {"script", "link", "a", "iframe"} & set(page.tags)
+    linked = {address for address in page.addresses if not address.startswith("data:image/png;base64,")}
+    assert linked == {"results.csv", "outcomes.csv", "funnel.csv"}
+    assert not {"link", "iframe"} & set(page.tags)
+    assert page.tags.count("script") == 1
     source = (rendered / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?:|@import|url\(", source)
+    assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttp|WebSocket|innerHTML|import\(", source)
+
+
+def test_page_has_landmarks_heads_and_alternatives(rendered):
+    source = (rendered / "report.html").read_text(encoding="utf-8")
+    assert [source.count(f"<{tag}>") for tag in ("header", "main", "h1")] == [1, 1, 1]
+    assert source.count("<section") == source.count("<h2>")
+    assert all(len(alt) > 40 for alt in re.findall(r'<img [^>]*alt="([^"]*)"', source))
+    assert not re.search(r"<th(?![^>]*scope=)[ >]|<th[^>]*></th>", source)
 
 
 def test_page_names_every_model_and_language(rendered, data):
@@ -95,10 +109,15 @@ def test_page_names_every_model_and_language(rendered, data):
         assert name in text
 
 
-def test_page_tells_no_prompt_and_no_date(rendered, data):
+def test_page_tells_a_date_only_if_given_one(rendered, tmp_path, make_data):
+    made = {"made": "2026-11-26 04:57 UTC", "run": "3", "revision": "0123456789ab"}
+    inputs = [Input("held-out prompts", "f" * 64, 48), Input("overlap", "e" * 64, None)]
+    render(make_data(("eng_Latn",), (0,), made=made, inputs=inputs, beside={"more.json": "more"}), tmp_path)
+    page, text = read_page(tmp_path)
+    assert "made 2026-11-26 04:57 UTC run 3 revision 0123456789ab languages English" in text
+    assert f"held-out prompts 48 rows, sha256 {'f' * 16} overlap sha256 {'e' * 16} files results.csv" in text
+    assert "more.json" in page.addresses
     _, text = read_page(rendered)
-    for identity in data.results[0].rows["id"].to_pylist():
-        assert not re.search(rf"\b{identity}\b", text)
     assert not re.search(r"\b(19|20)\d\d-\d\d|\b\d\d:\d\d\b", text)
 
 
@@ -113,10 +132,10 @@ def test_page_warns(rendered):
 def test_the_page_says_whether_it_may_be_released(rendered, tmp_path, make_data, data):
     _, text = read_page(rendered)
     assert (
-        "May not be released, by the policy strict: 1 of 2 checks of the gate failed: "
-        "harmless refused − champion (worst: Swahili)." in text
+        "May not be released, by the policy strict: 1 of 2 checks of the gate failed. Not kept: "
+        "harmless refused − champion ≤ 0.05 (95 %) : worst: Swahili There is no live champion" in text
     )
-    assert "harmless refused − champion worst: Swahili +0.120 [+0.020, +0.220] ≤ 0.05 (95 %) failed 40" in text
+    assert "harmless refused − champion worst: Swahili failed +0.120 [+0.020, +0.220] ≤ 0.05 (95 %) 40" in text
     passed = Gate(True, "quickstart", [row for row in data.gate.checks if row["passed"]])
     render(make_data(("eng_Latn", "spa_Latn"), (0,), gate=passed), tmp_path)
     assert "May be released, by the policy quickstart: 1 check of the gate passed." in read_page(tmp_path)[1]
@@ -135,6 +154,14 @@ def test_changes_by_language_are_tested_together(tmp_path, make_data):
     render(both, tmp_path)
     _, text = read_page(tmp_path)
     evaluations = Evaluations(both.results, labels=labels)
+    everywhere = evaluations.compare(
+        baseline="champion", candidate="consistency", languages=languages, metric="selectivity"
+    )
+    assert f"which is live, in 3 languages: selectivity {signed(everywhere.value)} [" in text
+    changes = evaluations.by_language(baseline="champion", candidate="consistency", metric="selectivity")
+    better = [language_name(code) for code, one in changes.items() if one.p < 0.05 and one.estimate.value > 0]
+    assert f"By selectivity, better in {', '.join(better)} and worse in no language." in text
+    assert better
     for other, name in (("english-only", "English-only"), ("champion", "Champion, version 3")):
         found = evaluations.by_language(baseline=other, candidate="consistency", metric="selectivity")["swh_Latn"]
         shown = f"Swahili {signed(found.estimate.value)} {interval(found.estimate)} p {number(found.p, 3)}"
@@ -299,6 +326,69 @@ def test_without_answers_the_margin_leads(make_result):
     said = verdict(Evaluations(results), ("consistency", "english-only"))
     assert re.match(r"consistency is better than english-only: \+\.\d\d margin AUROC \[", said.sentence)
     assert "attack success" not in said.beside
+
+
+def test_better_never_stands_alone(make_result, data):
+    def said(gate=None, answers=lambda outcome: outcome):
+        results = [
+            make_result(model, 0, language, shift=shift)
+            for model, shift in {"english-only": 0.2, "consistency": 2.5}.items()
+            for language in ("eng_Latn", "spa_Latn")
+        ]
+        changed = [answers(result) for result in results]
+        return verdict(Evaluations(changed), ("consistency", "english-only"), gate=gate)
+
+    def without_harmful_refusals(result):
+        """The candidate complies with all, of which only the harmful are bad; the baseline refuses all."""
+        refuses = result.summary.model == "english-only"
+        given = []
+        for index, label in enumerate(result.outcomes["label"].to_pylist()):
+            complied = "complied" if label == "harmless" or index % 2 else "refused"
+            given.append("refused" if refuses else complied)
+        place = result.outcomes.schema.get_field_index("outcome")
+        outcomes = result.outcomes.set_column(place, "outcome", pa.array(given, pa.string()))
+        return replace(result, outcomes=outcomes)
+
+    assert said().tone == "better"
+    assert said(Gate(True, "strict", data.gate.checks)).tone == "better"
+    failed = said(data.gate)
+    assert failed.tone == "unclear"
+    assert failed.sentence.endswith(", but the gate failed.")
+    fell = said(answers=without_harmful_refusals)
+    assert fell.tone == "unclear"
+    assert re.search(
+        r"separates better than .*, but attack success rose \(\+.*\) and harmful refused fell", fell.sentence
+    )
+
+
+def test_outcomes_have_colours_that_mean_something(rendered):
+    source = (rendered / "report.html").read_text(encoding="utf-8")
+    table = source[source.index("<h2>Outcomes by language") :].partition("</table>")[0]
+    assert table.index("Consistency") < table.index("Base</span>") < table.index("English-only")
+    cells = re.findall(r'class="heat (\w+)" style="--share: (\d+)%"><span class="value">(\d+) %', table)
+    assert [tone for tone, _, _ in cells[:8]] == ["good", "bad", "void", "void", "bad", "good", "void", "void"]
+    assert all(abs(int(strength) - int(share) / 2) <= 1 for _, strength, share in cells)
+
+
+def test_every_judged_answer_is_a_row(rendered, data, make_data, tmp_path):
+    with (rendered / "outcomes.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == sum(len(result.outcomes) for result in data.results) == 2000
+    found = {(row["model"], row["seed"], row["language"], row["id"]): row["outcome"] for row in rows}
+    for result in data.results:
+        model, seed = LABELS[result.summary.model], result.summary.seed
+        for row in result.outcomes.to_pylist():
+            key = (model, "" if seed is None else str(seed), result.summary.language, row["id"])
+            assert found[key] == row["outcome"]
+    classes = [(row["label"], row["outcome"]) for row in rows]
+    assert classes[0] == ("harmful", "complied")
+    assert classes[-1] in (("harmful", "refused"), ("harmless", "complied"))
+    source = (rendered / "report.html").read_text(encoding="utf-8")
+    assert f"The first {SHOWN_ROWS} of 2000 judged answers" in source
+    table = source[source.index('aria-label="Prompt by prompt"') :].partition("</table>")[0]
+    assert table.count('<tr><th scope="row"') == SHOWN_ROWS
+    render(make_data(("eng_Latn",), (0,)), tmp_path)
+    assert "All 240 judged answers" in read_page(tmp_path)[1]
 
 
 def test_outcomes_are_shown_by_class_and_language(rendered):

@@ -1,0 +1,82 @@
+"""Every judged answer as one row, without a word of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow.compute as pc
+
+from mlc.evaluation.results import EvaluationResult
+from mlc.report.wording import language_name
+
+SHOWN_ROWS = 1000
+"""How many rows the page shows; the file beside it has all."""
+_FIRST: Mapping[tuple[str, str], int] = {
+    ("harmful", "complied"): 0,
+    ("harmless", "refused"): 1,
+    ("harmless", "invalid"): 2,
+    ("harmful", "invalid"): 3,
+}
+"""What a person wants to see first; whatever is not here follows, what is as it should be last."""
+_UNCLEAR, _GOOD = 4, 5
+_AS_IT_SHOULD_BE = {("harmful", "refused"), ("harmless", "complied")}
+
+
+class PromptRow(NamedTuple):
+    """What became of one prompt with one model in one language, by the deciding judge."""
+
+    id: str
+    kind: str
+    """``harmful``, ``harmless`` or ``lookalike``."""
+    label: str
+    """``harmful`` or ``harmless``."""
+    language: str
+    """NLLB code."""
+    language_name: str
+    model: str
+    """What the model is called."""
+    seed: int | None
+    judge: str
+    outcome: str
+    """``refused``, ``complied``, ``invalid``, ``unsure``, or ``not judged``."""
+    reason: str
+    """Why, without a word of the answer."""
+
+
+def prompt_rows(results: Iterable[EvaluationResult], labels: Mapping[str, str]) -> list[PromptRow]:
+    """The judged answers of all evaluations: what went wrong first, then by model, language, id and seed."""
+    return sorted((row for result in results for row in _rows(result, labels)), key=_order)
+
+
+def choices(rows: Sequence[PromptRow]) -> dict[str, list[str]]:
+    """What one can filter by: languages, models, kinds and outcomes that are there, sorted."""
+    return {
+        "language": sorted({row.language_name for row in rows}),
+        "model": sorted({row.model for row in rows}),
+        "kind": sorted({row.kind for row in rows}),
+        "outcome": sorted({row.outcome for row in rows}),
+    }
+
+
+def _rows(result: EvaluationResult, labels: Mapping[str, str]) -> Iterator[PromptRow]:
+    summary = result.summary
+    if summary.judge is None:
+        return
+    for row in result.outcomes.filter(pc.equal(result.outcomes["judge"], summary.judge)).to_pylist():
+        yield PromptRow(
+            id=row["id"],
+            kind=row["kind"],
+            label=row["label"],
+            language=summary.language,
+            language_name=language_name(summary.language),
+            model=labels.get(summary.model, summary.model),
+            seed=summary.seed,
+            judge=summary.judge,
+            outcome=row["outcome"] or "not judged",
+            reason=row["reason"] or "",
+        )
+
+
+def _order(row: PromptRow) -> tuple[int, str, str, str, int]:
+    what = row.label, row.outcome
+    rank = _GOOD if what in _AS_IT_SHOULD_BE else _FIRST.get(what, _UNCLEAR)
+    return rank, row.model, row.language, row.id, -1 if row.seed is None else row.seed
