@@ -40,8 +40,12 @@ KEY_VARIABLE = "MLC_MODEL_KEY"
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="A folder, a hub id, package:NAME or shipped:NAME; with --endpoint its name there.")
-    ],
+        str | None,
+        typer.Argument(
+            help="A folder, a hub id, package:NAME or shipped:NAME; with --endpoint its name there; with --from-log "
+            "what to call it, the log's name if left out."
+        ),
+    ] = None,
     suites: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,8 +65,12 @@ def command(
     against: Annotated[
         str | None,
         typer.Option(
-            help="Another model of the same kind, or the folder of an earlier evaluation, to hold it against."
+            help="Another model of the same kind, the folder of an earlier evaluation, or logs as in --from-log."
         ),
+    ] = None,
+    from_log: Annotated[
+        Path | None,
+        typer.Option(help="Ask nothing: judge the answers in a log, or folder of logs, of inspect_ai or lm-eval."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for figures, report and answers; evaluation-MODEL.")] = None,
     answers: Annotated[str, typer.Option(help="Prompts a language: all, or so many, half of them harmful.")] = "all",
@@ -95,9 +103,16 @@ def command(
     """
     be_quiet()
     from flows.terminal.outcome_tables import show_metrics
+    from mlc.evaluation.logs import is_log, read_logs
     from mlc.evaluation.measuring import ANSWER_TOKENS, is_measured, measure, read_measured
     from mlc.report.measured import RECORD_FILE, plain_metrics, private_folder, require_same, write_measured
 
+    if from_log is not None and (endpoint is not None or export is not None):
+        raise UserError("Answers of a log are asked of nobody: leave out --endpoint and --export, or --from-log.")
+    logged = read_logs(from_log) if from_log is not None else None
+    model = model or (logged.model if logged else None)
+    if model is None:
+        raise UserError("There is nothing to evaluate: name a model, or logs with --from-log.")
     suite = _suite(words_of(suites or ()), suite_path, words_of(languages or ()) or None, _count(answers))
     folder = writable(out or Path(f"evaluation-{short_name(model)}"))
     if export is not None:
@@ -109,6 +124,9 @@ def command(
     record = private / RECORD_FILE
     os.close(os.open(record, os.O_CREAT | os.O_WRONLY, 0o600))
     earlier = Path(against) if against is not None and is_measured(Path(against)) else None
+    other = read_logs(Path(against)) if against is not None and not earlier and is_log(Path(against)) else None
+    # Rows of logs that have no prompt in the suite are told beside those of the suite itself.
+    said, suite = logged.match(suite) if logged else (None, suite)
     if model == against:
         raise UserError(f"The model {model!r} would be held against itself: name another one with --against.")
     if earlier:
@@ -127,14 +145,17 @@ def command(
 
     with told_when_stopped(terminal), named_bars(terminal) as bar:
 
-        def measured(name: str) -> "Measured":
-            loaded = engine(name)
+        def measured(name: str, log: "tuple[AnswerEngine, LoadedSuite] | None" = None) -> "Measured":
+            loaded, asked = log or (engine(name), suite)
+            kept = None if log else record
             with stop_softly(stopping, terminal):
-                return measure(loaded, suite, chosen, model=name, record=record, bar=bar, should_stop=stopping.is_set)
+                return measure(loaded, asked, chosen, model=name, record=kept, bar=bar, should_stop=stopping.is_set)
 
-        every = [measured(model)]
-        if against is not None:
-            every.append(read_measured(earlier, against) if earlier else measured(against))
+        every = [measured(model, (said, suite) if said else None)]
+        if against is not None and earlier:
+            every.append(read_measured(earlier, against))
+        elif against is not None:
+            every.append(measured(against, other.match(suite) if other else None))
     names = [one.label for one in chosen]
     plain = plain_metrics(suite, names, every)
     write_measured(folder, suite, names, every, plain)

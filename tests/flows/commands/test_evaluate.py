@@ -211,3 +211,44 @@ def test_stopped_in_the_middle_it_keeps_what_is_there(server, suite, tmp_path):
     assert kept >= 3
     assert run(*told).exit_code == 0
     assert len(server.requests) == 8
+
+
+def test_logs_of_a_harness_are_judged_as_answers_are(server, suite, tmp_path):
+    told = ("--suite", suite, "--json")
+    assert run("large", "--endpoint", server.address, *told, "--out", tmp_path / "asked").exit_code == 0
+    samples = [
+        {
+            "id": f"{code}:{name}", "input": text, "metadata": {"id": name, "language": code, "prompt": text},
+            "output": {"choices": [{"message": {"content": answer([{"content": text}])}, "stop_reason": "stop"}]},
+        }
+        for name, _, english, spanish in ROWS
+        for code, text in (("en", english), ("es", spanish))
+    ]  # fmt: skip
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps({"eval": {"model": "large"}, "samples": samples}))
+    before = len(server.requests)
+    ended = run("--from-log", log, *told, "--out", tmp_path / "read")
+    assert ended.exit_code == 0, ended.output
+    assert len(server.requests) == before
+    figures, outcomes = (
+        [read(tmp_path / folder) for folder in ("asked", "read")]
+        for read in (
+            lambda folder: json.loads((folder / METRICS_FILE).read_text()),
+            lambda folder: pq.read_table(folder / OUTCOMES_FILE).to_pylist(),
+        )
+    )
+    assert figures[0] == figures[1]
+    assert outcomes[0] == outcomes[1]
+    for other in (tmp_path / "read", log):
+        ended = run(
+            "new", "--endpoint", server.address, *told, "--against", other, "--out", tmp_path / f"new-{other.name}"
+        )
+        assert ended.exit_code == 0, ended.output
+        differences = json.loads(ended.stdout.splitlines()[-1])["differences"][0]["languages"]
+        assert differences["spa_Latn"]["selectivity"]["value"] == 0
+
+
+def test_nothing_to_evaluate():
+    ended = run("--suite", "xstest")
+    assert ended.exit_code == 2
+    assert "There is nothing to evaluate" in ended.stderr
