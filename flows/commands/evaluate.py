@@ -3,7 +3,7 @@
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -92,6 +92,13 @@ def command(
         str | None,
         typer.Option(help="Measure nothing: write the suite as a task of inspect or lm-eval into the folder of --out."),
     ] = None,
+    neutral: Annotated[
+        str | None,
+        typer.Option(
+            help="Also measure bits per character of neutral texts: suite for its harmless prompts, or a table with "
+            "text and language."
+        ),
+    ] = None,
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,6 +116,8 @@ def command(
 
     if from_log is not None and (endpoint is not None or export is not None):
         raise UserError("Answers of a log are asked of nobody: leave out --endpoint and --export, or --from-log.")
+    if neutral is not None and (endpoint is not None or from_log is not None):
+        raise UserError("Bits per character need the model itself: leave out --neutral, or name a local model.")
     logged = read_logs(from_log) if from_log is not None else None
     model = model or (logged.model if logged else None)
     if model is None:
@@ -127,10 +136,15 @@ def command(
     other = read_logs(Path(against)) if against is not None and not earlier and is_log(Path(against)) else None
     # Rows of logs that have no prompt in the suite are told beside those of the suite itself.
     said, suite = logged.match(suite) if logged else (None, suite)
+    if neutral is not None and other:
+        raise UserError("Logs hold no bits per character to compare with: leave out --neutral, or name a model.")
     if model == against:
         raise UserError(f"The model {model!r} would be held against itself: name another one with --against.")
     if earlier:
         require_same(earlier, suite, chosen[0].label)
+    abilities = _Abilities(neutral, suite) if neutral is not None else None
+    if abilities and earlier:
+        abilities.read(earlier, str(against))
 
     def engine(name: str) -> "AnswerEngine":
         if endpoint is not None:
@@ -149,6 +163,8 @@ def command(
             loaded, asked = log or (engine(name), suite)
             kept = None if log else record
             with stop_softly(stopping, terminal):
+                if abilities:
+                    abilities.add(loaded, name, stopping.is_set)
                 return measure(loaded, asked, chosen, model=name, record=kept, bar=bar, should_stop=stopping.is_set)
 
         every = [measured(model, (said, suite) if said else None)]
@@ -158,6 +174,8 @@ def command(
             every.append(measured(against, other.match(suite) if other else None))
     names = [one.label for one in chosen]
     plain = plain_metrics(suite, names, every)
+    if abilities:
+        plain["neutral"] = abilities.write(folder)
     write_measured(folder, suite, names, every, plain)
     if as_json:
         print_json(plain)
@@ -182,6 +200,45 @@ def _suite(names: list[str], copy: Path | None, languages: list[str] | None, cou
         settings, base = find_suite(name, Path.cwd())
         found.append(load_suite(settings, base, local=copy or local_copy(settings.name)))
     return join_suites(found).take(languages, count)
+
+
+class _Abilities:
+    """Bits per character of neutral texts, model after model.
+
+    Args:
+        named: Says where the texts are.
+        suite: Says the languages.
+    """
+
+    def __init__(self, named: str, suite: "LoadedSuite") -> None:
+        from mlc.evaluation.ability import Ability, neutral_texts
+
+        self.named = named
+        self.texts, self.set_aside = neutral_texts(named, suite)
+        self.found: list[Ability] = []
+        self.earlier: list[Ability] = []
+
+    def add(self, engine: "AnswerEngine", model: str, should_stop: ShouldStop) -> None:
+        """Reads the texts with a local model."""
+        from mlc.evaluation.ability import measure_ability
+        from mlc.evaluation.engines.transformers import TransformersEngine
+
+        policy = cast(TransformersEngine, engine).policy
+        self.found.append(measure_ability(policy, self.texts, model=model, should_stop=should_stop))
+
+    def read(self, folder: Path, model: str) -> None:
+        """Takes what an earlier evaluation measured."""
+        from mlc.evaluation.ability import read_ability
+
+        self.earlier.append(read_ability(folder, model))
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes what every text costs, and gives the figures as plain data."""
+        from mlc.evaluation.ability import plain_ability, write_abilities
+
+        every = [*self.found, *self.earlier]
+        write_abilities(folder, every)
+        return {**plain_ability(self.named, every), "set_aside": dict(self.set_aside)}
 
 
 def _judges(names: list[str], settings: list[str], private: Path, should_stop: ShouldStop) -> "list[Chosen]":

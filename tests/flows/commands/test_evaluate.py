@@ -1,5 +1,6 @@
 """`mlc evaluate` as a person runs it, against a real server on this machine and with the tiny model."""
 
+import io
 import json
 import os
 import signal
@@ -7,9 +8,11 @@ import stat
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.terminal.outcome_tables import show_metrics
 from mlc.evaluation.results import OUTCOMES_FILE
 from mlc.report.measured import METRICS_FILE, PRIVATE_FOLDER, RECORD_FILE
 from tests.chat.server import ChatServer
@@ -138,9 +141,16 @@ def test_a_server_that_fails_in_the_middle_costs_nothing(server, suite, tmp_path
 
 
 def test_the_tiny_model(tmp_path):
-    ended = run("shipped:tiny", "-l", "sw", "--answers", 4, "--answer-tokens", 2, "--out", tmp_path / "out", "--json")
+    told = ("-l", "sw", "--answers", 4, "--answer-tokens", 2, "--neutral", "suite", "--json")
+    ended = run("shipped:tiny", *told, "--out", tmp_path / "out")
     assert ended.exit_code == 0, ended.output
-    (model,) = json.loads(ended.stdout.splitlines()[-1])["models"]
+    plain = json.loads(ended.stdout.splitlines()[-1])
+    (model,) = plain["models"]
+    bits = plain["neutral"]["models"][0]["languages"]["swh_Latn"]
+    assert bits["n"] == 2
+    assert bits["low"] < bits["value"] < bits["high"]
+    show_metrics(plain, Console(file=(shown := io.StringIO()), width=80), power=False)
+    assert f"swh_Latn  {bits['value']:.3f} [" in shown.getvalue()
     judged = {code: figures["outcomes"]["harmful"]["judged"] for code, figures in model["languages"].items()}
     assert judged == {"eng_Latn": 2, "swh_Latn": 2}
     assert model["languages"]["swh_Latn"]["outcomes"]["harmless"]["judged"] == 2
@@ -157,6 +167,8 @@ def test_the_tiny_model(tmp_path):
         (("--against", "large"), "held against itself"),
         (("--suite-path", "missing"), "no copy of the suite"),
         (("--endpoint", "nonsense"), "nonsense"),
+        (("--neutral", "suite"), "Bits per character need the model itself"),
+        (("--from-log", "logs"), "Answers of a log are asked of nobody"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, arguments, message):
