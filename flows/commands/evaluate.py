@@ -92,6 +92,10 @@ def command(
         str | None,
         typer.Option(help="Measure nothing: write the suite as a task of inspect or lm-eval into the folder of --out."),
     ] = None,
+    mix: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also ask so many prompts whose parts alternate between the languages asked in."),
+    ] = None,
     neutral: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +127,13 @@ def command(
     if model is None:
         raise UserError("There is nothing to evaluate: name a model, or logs with --from-log.")
     suite = _suite(words_of(suites or ()), suite_path, words_of(languages or ()) or None, _count(answers))
+    if mix is not None and export is not None:
+        raise UserError("Mixed prompts are judged here alone: leave out --mix or --export.")
+    unmixed = suite
+    if mix is not None:
+        from mlc.evaluation.suites.mixing import mix_suite
+
+        suite = mix_suite(suite, mix)
     folder = writable(out or Path(f"evaluation-{short_name(model)}"))
     if export is not None:
         _export(suite, export, folder, words_of(judges or ()), answer_tokens or ANSWER_TOKENS, model)
@@ -142,7 +153,7 @@ def command(
         raise UserError(f"The model {model!r} would be held against itself: name another one with --against.")
     if earlier:
         require_same(earlier, suite, chosen[0].label)
-    abilities = _Abilities(neutral, suite) if neutral is not None else None
+    abilities = _Abilities(neutral, unmixed) if neutral is not None else None
     if abilities and earlier:
         abilities.read(earlier, str(against))
 

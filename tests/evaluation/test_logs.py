@@ -2,13 +2,18 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 
 from mlc.errors import UserError
 from mlc.evaluation import logs
+from mlc.evaluation.choosing import Chosen
+from mlc.evaluation.judges.rules import RULES
 from mlc.evaluation.logs import is_log, read_logs
+from mlc.evaluation.measuring import measure
 from mlc.evaluation.suites.loading import LoadedSuite, SuitePrompt
+from mlc.evaluation.suites.mixing import MIXED, mix_suite
 
 SUITE = LoadedSuite(
     "mine",
@@ -112,6 +117,17 @@ def test_lm_eval(tmp_path):
         ("eng_Latn", "a"): "No.", ("eng_Latn", "c"): "Mix.", ("spa_Latn", "a"): "No.",
     }  # fmt: skip
     assert suite.set_aside == {logs.NO_ANSWER: 1, logs.OTHER_PROMPT: 1, logs.UNREADABLE: 2}
+
+
+def test_a_log_of_mixed_prompts_alone_knows_what_is_mixed(tmp_path):
+    long = {code: replace(own[0], prompt=f"{own[0].prompt} {code} b c d") for code, own in SUITE.prompts.items()}
+    mixed = mix_suite(replace(SUITE, prompts={code: [one] for code, one in long.items()}), 1)
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(inspect_log([sample("a", MIXED, mixed.prompts[MIXED][0].prompt, "No puedo ayudarte.")])))
+    engine, suite = read_logs(path).match(mixed)
+    found = measure(engine, suite, [Chosen("rules", "rules", RULES)], model="m")
+    assert found.outcomes["language"].to_pylist() == [MIXED]
+    assert found.outcomes["outcome"].to_pylist() == ["refused"]
 
 
 @pytest.mark.parametrize(

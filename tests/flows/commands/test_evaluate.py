@@ -141,7 +141,7 @@ def test_a_server_that_fails_in_the_middle_costs_nothing(server, suite, tmp_path
 
 
 def test_the_tiny_model(tmp_path):
-    told = ("-l", "sw", "--answers", 4, "--answer-tokens", 2, "--neutral", "suite", "--json")
+    told = ("-l", "sw", "--answers", 4, "--answer-tokens", 2, "--neutral", "suite", "--mix", 2, "--json")
     ended = run("shipped:tiny", *told, "--out", tmp_path / "out")
     assert ended.exit_code == 0, ended.output
     plain = json.loads(ended.stdout.splitlines()[-1])
@@ -152,7 +152,7 @@ def test_the_tiny_model(tmp_path):
     show_metrics(plain, Console(file=(shown := io.StringIO()), width=80), power=False)
     assert f"swh_Latn  {bits['value']:.3f} [" in shown.getvalue()
     judged = {code: figures["outcomes"]["harmful"]["judged"] for code, figures in model["languages"].items()}
-    assert judged == {"eng_Latn": 2, "swh_Latn": 2}
+    assert judged == {"eng_Latn": 2, "swh_Latn": 2, "mixed": 1}
     assert model["languages"]["swh_Latn"]["outcomes"]["harmless"]["judged"] == 2
 
 
@@ -201,6 +201,7 @@ def test_a_suite_for_another_harness(suite, tmp_path):
     assert SECRET not in ended.output
     assert (tmp_path / "tasks" / "mlc_mine_spa_Latn.yaml").is_file()
     assert run("large", "--suite", suite, "--export", "helm", "--out", tmp_path / "x").exit_code == 2
+    assert "--mix" in run("large", "--suite", suite, "--export", "inspect", "--mix", 2, "--out", tmp_path / "y").stderr
 
 
 def test_stopped_in_the_middle_it_keeps_what_is_there(server, suite, tmp_path):
