@@ -22,8 +22,13 @@ from mlc.store.hashing import digest_data
 ENDINGS = (".json", ".jsonl", ".eval")
 _SAMPLES = "samples_*.jsonl"
 _RESULTS = "results_*.json"
-_FINISH: Mapping[str, Finish] = {"max_tokens": "length", "model_length": "length", "content_filter": "filter"}
-"""By inspect_ai's reasons to stop; all others are ends by themselves."""
+_FINISH: Mapping[str, Finish] = {
+    "max_tokens": "length",
+    "model_length": "length",
+    "length": "length",
+    "content_filter": "filter",
+}
+"""By inspect_ai's reasons to stop, ``length`` being that of its first versions; all others are ends by themselves."""
 UNREADABLE = "rows of the log that cannot be read"
 FAILED = "rows of the log that failed there"
 NO_ANSWER = "rows of the log without a text as answer"
@@ -178,8 +183,8 @@ def _prompt_of(row: _Row, by_id: Mapping[tuple[str, str], str], texts: set[str])
             # A name of the log's own: the text decides.
             code = None
     named = by_id.get((code, row.id)) if code is not None and row.id is not None else None
-    if named is not None:
-        return named if any(named in prompt for prompt in row.prompts) else None
+    if named is not None and any(named in prompt for prompt in row.prompts):
+        return named
     return next((prompt for prompt in row.prompts if prompt in texts), None)
 
 

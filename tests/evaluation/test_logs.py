@@ -82,6 +82,12 @@ def test_inspect(tmp_path):
     }  # fmt: skip
 
 
+def test_an_id_of_another_prompt_gives_way_to_the_text(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(inspect_log([sample("a", "en", "Bake.", "Mix.", stop="length")])))
+    assert said(*read_logs(path).match(SUITE)) == {("eng_Latn", "c"): ("Mix.", "length")}
+
+
 def test_inspect_in_a_zip_says_the_same(tmp_path):
     with zipfile.ZipFile(tmp_path / "log.eval", "w") as archive:
         header = inspect_log([])
