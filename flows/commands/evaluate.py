@@ -193,7 +193,7 @@ def command(
         return
     show_metrics(plain, results, power=power)
     for reason, rows in suite.set_aside.items():
-        results.print(f"{rows:,} rows of the suite cannot be used: {shown(reason)}.", highlight=False, soft_wrap=True)
+        results.print(f"Set aside, {rows:,}: {shown(reason)}.", highlight=False, soft_wrap=True)
     results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)
 
 
