@@ -3,7 +3,7 @@
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -40,8 +40,12 @@ KEY_VARIABLE = "MLC_MODEL_KEY"
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="A folder, a hub id, package:NAME or shipped:NAME; with --endpoint its name there.")
-    ],
+        str | None,
+        typer.Argument(
+            help="A folder, a hub id, package:NAME or shipped:NAME; with --endpoint its name there; with --from-log "
+            "what to call it, the log's name if left out."
+        ),
+    ] = None,
     suites: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,8 +65,12 @@ def command(
     against: Annotated[
         str | None,
         typer.Option(
-            help="Another model of the same kind, or the folder of an earlier evaluation, to hold it against."
+            help="Another model of the same kind, the folder of an earlier evaluation, or logs as in --from-log."
         ),
+    ] = None,
+    from_log: Annotated[
+        Path | None,
+        typer.Option(help="Ask nothing: judge the answers in a log, or folder of logs, of inspect_ai or lm-eval."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for figures, report and answers; evaluation-MODEL.")] = None,
     answers: Annotated[str, typer.Option(help="Prompts a language: all, or so many, half of them harmful.")] = "all",
@@ -84,6 +92,17 @@ def command(
         str | None,
         typer.Option(help="Measure nothing: write the suite as a task of inspect or lm-eval into the folder of --out."),
     ] = None,
+    mix: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also ask so many prompts whose parts alternate between the languages asked in."),
+    ] = None,
+    neutral: Annotated[
+        str | None,
+        typer.Option(
+            help="Also measure bits per character of neutral texts: suite for its harmless prompts, or a table with "
+            "text and language."
+        ),
+    ] = None,
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,10 +114,26 @@ def command(
     """
     be_quiet()
     from flows.terminal.outcome_tables import show_metrics
+    from mlc.evaluation.logs import is_log, read_logs
     from mlc.evaluation.measuring import ANSWER_TOKENS, is_measured, measure, read_measured
     from mlc.report.measured import RECORD_FILE, plain_metrics, private_folder, require_same, write_measured
 
+    if from_log is not None and (endpoint is not None or export is not None):
+        raise UserError("Answers of a log are asked of nobody: leave out --endpoint and --export, or --from-log.")
+    if neutral is not None and (endpoint is not None or from_log is not None):
+        raise UserError("Bits per character need the model itself: leave out --neutral, or name a local model.")
+    logged = read_logs(from_log) if from_log is not None else None
+    model = model or (logged.model if logged else None)
+    if model is None:
+        raise UserError("There is nothing to evaluate: name a model, or logs with --from-log.")
     suite = _suite(words_of(suites or ()), suite_path, words_of(languages or ()) or None, _count(answers))
+    if mix is not None and export is not None:
+        raise UserError("Mixed prompts are judged here alone: leave out --mix or --export.")
+    unmixed = suite
+    if mix is not None:
+        from mlc.evaluation.suites.mixing import mix_suite
+
+        suite = mix_suite(suite, mix)
     folder = writable(out or Path(f"evaluation-{short_name(model)}"))
     if export is not None:
         _export(suite, export, folder, words_of(judges or ()), answer_tokens or ANSWER_TOKENS, model)
@@ -109,10 +144,18 @@ def command(
     record = private / RECORD_FILE
     os.close(os.open(record, os.O_CREAT | os.O_WRONLY, 0o600))
     earlier = Path(against) if against is not None and is_measured(Path(against)) else None
+    other = read_logs(Path(against)) if against is not None and not earlier and is_log(Path(against)) else None
+    # Rows of logs that have no prompt in the suite are told beside those of the suite itself.
+    said, suite = logged.match(suite) if logged else (None, suite)
+    if neutral is not None and other:
+        raise UserError("Logs hold no bits per character to compare with: leave out --neutral, or name a model.")
     if model == against:
         raise UserError(f"The model {model!r} would be held against itself: name another one with --against.")
     if earlier:
         require_same(earlier, suite, chosen[0].label)
+    abilities = _Abilities(neutral, unmixed) if neutral is not None else None
+    if abilities and earlier:
+        abilities.read(earlier, str(against))
 
     def engine(name: str) -> "AnswerEngine":
         if endpoint is not None:
@@ -127,23 +170,30 @@ def command(
 
     with told_when_stopped(terminal), named_bars(terminal) as bar:
 
-        def measured(name: str) -> "Measured":
-            loaded = engine(name)
+        def measured(name: str, log: "tuple[AnswerEngine, LoadedSuite] | None" = None) -> "Measured":
+            loaded, asked = log or (engine(name), suite)
+            kept = None if log else record
             with stop_softly(stopping, terminal):
-                return measure(loaded, suite, chosen, model=name, record=record, bar=bar, should_stop=stopping.is_set)
+                if abilities:
+                    abilities.add(loaded, name, stopping.is_set)
+                return measure(loaded, asked, chosen, model=name, record=kept, bar=bar, should_stop=stopping.is_set)
 
-        every = [measured(model)]
-        if against is not None:
-            every.append(read_measured(earlier, against) if earlier else measured(against))
+        every = [measured(model, (said, suite) if said else None)]
+        if against is not None and earlier:
+            every.append(read_measured(earlier, against))
+        elif against is not None:
+            every.append(measured(against, other.match(suite) if other else None))
     names = [one.label for one in chosen]
     plain = plain_metrics(suite, names, every)
+    if abilities:
+        plain["neutral"] = abilities.write(folder)
     write_measured(folder, suite, names, every, plain)
     if as_json:
         print_json(plain)
         return
     show_metrics(plain, results, power=power)
     for reason, rows in suite.set_aside.items():
-        results.print(f"{rows:,} rows of the suite cannot be used: {shown(reason)}.", highlight=False, soft_wrap=True)
+        results.print(f"Set aside, {rows:,}: {shown(reason)}.", highlight=False, soft_wrap=True)
     results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)
 
 
@@ -161,6 +211,45 @@ def _suite(names: list[str], copy: Path | None, languages: list[str] | None, cou
         settings, base = find_suite(name, Path.cwd())
         found.append(load_suite(settings, base, local=copy or local_copy(settings.name)))
     return join_suites(found).take(languages, count)
+
+
+class _Abilities:
+    """Bits per character of neutral texts, model after model.
+
+    Args:
+        named: Says where the texts are.
+        suite: Says the languages.
+    """
+
+    def __init__(self, named: str, suite: "LoadedSuite") -> None:
+        from mlc.evaluation.ability import Ability, neutral_texts
+
+        self.named = named
+        self.texts, self.set_aside = neutral_texts(named, suite)
+        self.found: list[Ability] = []
+        self.earlier: list[Ability] = []
+
+    def add(self, engine: "AnswerEngine", model: str, should_stop: ShouldStop) -> None:
+        """Reads the texts with a local model."""
+        from mlc.evaluation.ability import measure_ability
+        from mlc.evaluation.engines.transformers import TransformersEngine
+
+        policy = cast(TransformersEngine, engine).policy
+        self.found.append(measure_ability(policy, self.texts, model=model, should_stop=should_stop))
+
+    def read(self, folder: Path, model: str) -> None:
+        """Takes what an earlier evaluation measured."""
+        from mlc.evaluation.ability import read_ability
+
+        self.earlier.append(read_ability(folder, model))
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes what every text costs, and gives the figures as plain data."""
+        from mlc.evaluation.ability import plain_ability, write_abilities
+
+        every = [*self.found, *self.earlier]
+        write_abilities(folder, every)
+        return {**plain_ability(self.named, every), "set_aside": dict(self.set_aside)}
 
 
 def _judges(names: list[str], settings: list[str], private: Path, should_stop: ShouldStop) -> "list[Chosen]":

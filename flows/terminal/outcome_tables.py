@@ -32,6 +32,8 @@ def show_metrics(plain: Mapping[str, Any], console: Console, *, power: bool) -> 
         "less harmless refused.",
         highlight=False,
     )
+    if "neutral" in plain:
+        _show_neutral(plain["neutral"], console)
     if power:
         _show_power(plain["models"][0], console)
 
@@ -79,6 +81,31 @@ def _show_differences(differences: Mapping[str, Any], console: Console) -> None:
         table.add_row(code, *cells)
     console.print(table)
     console.print("p: of no difference, adjusted for the number of languages (Holm).", highlight=False)
+
+
+def _show_neutral(neutral: Mapping[str, Any], console: Console) -> None:
+    columns = [
+        *((one["model"], one["languages"]) for one in neutral["models"]),
+        *((f"less {one['against']}", one["languages"]) for one in neutral["differences"]),
+    ]
+    heads = [escape(name) for name, _ in columns]
+    table = plain_table("language", *heads, "texts", right=(*heads, "texts"), title="Bits per character, neutral texts")
+    for code, figure in columns[0][1].items():
+        cells = [
+            _bits(languages.get(code), signed=place >= len(neutral["models"]))
+            for place, (_, languages) in enumerate(columns)
+        ]
+        table.add_row(code, *cells, str(figure["n"]))
+    console.print(table)
+    console.print("Fewer bits: the language is known better; compare models, not languages.", highlight=False)
+
+
+def _bits(figure: Mapping[str, Any] | None, *, signed: bool) -> str:
+    if figure is None or math.isnan(figure["value"]):
+        return "–"
+    shown = f"{figure['value']:+.3f}" if signed else f"{figure['value']:.3f}"
+    ends = "" if math.isnan(figure["low"]) else f" \\[{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{shown}{ends}".replace("-", "−")
 
 
 def _show_power(model: Mapping[str, Any], console: Console) -> None:

@@ -19,6 +19,7 @@ from mlc.evaluation.outcomes import outcome_table, verdict_table
 from mlc.evaluation.results import OUTCOMES_FILE, OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
 from mlc.evaluation.settings import RESAMPLES
 from mlc.evaluation.suites.loading import LoadedSuite
+from mlc.evaluation.suites.mixing import MIXED, ask_mixed, read_in
 from mlc.stopping import ShouldStop, never
 
 ANSWER_TOKENS = 128
@@ -88,16 +89,22 @@ def measure(
             on_answer=lambda completion, moved=moved: moved(1, completion.answer_tokens or 0),  # type: ignore[misc]
             should_stop=should_stop,
         )
+        mixed = code == MIXED
+        languages = [own[0] for own in read_in([one.text for one in given], suite.mixed_of)] if mixed else None
         answers = [
-            Answer(one.prompt, completion.text, code, completion.finish != "length")
-            for one, completion in zip(prompts, given, strict=True)
+            Answer(one.prompt, completion.text, language, completion.finish != "length")
+            for one, completion, language in zip(prompts, given, languages or [code] * len(given), strict=True)
         ]
-        verdicts = {one.label: ask(one.judge, answers) for one in judges}
+        verdicts = {
+            one.label: ask_mixed(one.judge, answers, suite.mixed_of) if mixed else ask(one.judge, answers)
+            for one in judges
+        }
         rows = [
             {"id": one.id, "label": one.label, "kind": one.kind, "answer": answer.text}
             for one, answer in zip(prompts, answers, strict=True)
         ]
-        results.append(_result(model, code, outcome_table(rows, answers, verdicts)))
+        outcomes = outcome_table(rows, answers, verdicts)
+        results.append(_result(model, code, _of_the_mixture(outcomes, suite.mixed_of) if mixed else outcomes))
         texts.append(_labelled(verdict_table(rows, verdicts), model, code))
     return Measured(model, tuple(results), pa.concat_tables(texts))
 
@@ -149,6 +156,14 @@ def _result(model: str, language: str, outcomes: pa.Table) -> EvaluationResult:
         rows, model=model, seed=None, language=language, threshold=math.nan, resamples=RESAMPLES, outcomes=outcomes
     )
     return EvaluationResult(summary, rows, outcomes)
+
+
+def _of_the_mixture(outcomes: pa.Table, pool: Sequence[str]) -> pa.Table:
+    """The outcomes of mixed prompts, where an answer in any language of the mixture is in the prompt's."""
+    said = outcomes["answer_language"]
+    held = pc.is_in(said, value_set=pa.array(pool, pa.string()))
+    place = outcomes.column_names.index("answer_language")
+    return outcomes.set_column(place, outcomes.schema.field(place), pc.if_else(held, MIXED, said))
 
 
 def _labelled(table: pa.Table, model: str, language: str) -> pa.Table:

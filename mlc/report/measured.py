@@ -15,9 +15,10 @@ from mlc.errors import UserError
 from mlc.evaluation.comparison import ANSWER_METRICS, Evaluations
 from mlc.evaluation.measuring import Measured
 from mlc.evaluation.metrics import Metric
-from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_FILE, Estimate
+from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_FILE, Estimate, EvaluationResult
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.evaluation.suites.loading import LoadedSuite
+from mlc.evaluation.suites.mixing import MIXED
 from mlc.languages import ENGLISH
 from mlc.report.data import ReportData
 from mlc.report.page import render
@@ -81,7 +82,10 @@ def require_same(folder: Path, suite: LoadedSuite, judge: str) -> None:
 
 def evaluations_of(measured: Sequence[Measured]) -> Evaluations:
     """The models side by side, in their order."""
-    results = [result for one in measured for result in one.results]
+    return _evaluations(measured, [result for one in measured for result in one.results])
+
+
+def _evaluations(measured: Sequence[Measured], results: Sequence[EvaluationResult]) -> Evaluations:
     return Evaluations(results, labels={one.model: one.model for one in measured})
 
 
@@ -94,6 +98,8 @@ def plain_metrics(suite: LoadedSuite, judges: Sequence[str], measured: Sequence[
         measured: The model, and perhaps the one that it is held against.
     """
     evaluations = evaluations_of(measured)
+    # A mixture is no language: means, worst language and agreement are of languages.
+    unmixed = _evaluations(measured, _unmixed(measured))
     return {
         "schema": SCHEMA,
         "suite": {
@@ -105,7 +111,7 @@ def plain_metrics(suite: LoadedSuite, judges: Sequence[str], measured: Sequence[
             "set_aside": dict(suite.set_aside),
         },
         "judges": list(judges),
-        "models": [_model(evaluations, one.model) for one in measured],
+        "models": [_model(evaluations, unmixed, one.model) for one in measured],
         "differences": [
             {"model": measured[0].model, "against": other.model, "languages": _changes(evaluations, measured[0], other)}
             for other in measured[1:]
@@ -113,10 +119,16 @@ def plain_metrics(suite: LoadedSuite, judges: Sequence[str], measured: Sequence[
     }
 
 
-def _model(evaluations: Evaluations, model: str) -> dict[str, Any]:
+def _unmixed(measured: Sequence[Measured]) -> list[EvaluationResult]:
+    """All results but those of mixed prompts; these too where there are no others."""
+    every = [result for one in measured for result in one.results]
+    return [result for result in every if result.summary.language != MIXED] or every
+
+
+def _model(evaluations: Evaluations, unmixed: Evaluations, model: str) -> dict[str, Any]:
     languages = evaluations.languages(model)
-    others = [code for code in languages if code != ENGLISH]
-    spreads = {metric: spread(evaluations, model, metric) for metric in SPREAD}
+    others = [code for code in languages if code not in (ENGLISH, MIXED)]
+    spreads = {metric: spread(unmixed, model, metric) for metric in SPREAD}
     return {
         "model": model,
         "languages": {
@@ -141,7 +153,7 @@ def _model(evaluations: Evaluations, model: str) -> dict[str, Any]:
             }
             for metric, found in spreads.items()
         },
-        "pairwise_agreement": pairwise_agreement(evaluations, model),
+        "pairwise_agreement": pairwise_agreement(unmixed, model),
     }
 
 
@@ -189,10 +201,10 @@ def write_measured(
                 **({"held against": measured[1].model} if len(measured) > 1 else {}),
                 "suite": f"{suite.name}, version {suite.version}",
                 "licence of the prompts": suite.licence,
-                "languages": list(suite.prompts),
+                "languages": [code for code in suite.prompts if code != MIXED],
                 "judges": list(judges),
             },
-            results=[result for one in measured for result in one.results],
+            results=_unmixed(measured),
             labels={one.model: one.model for one in measured},
             compared=(measured[0].model, measured[1].model) if len(measured) > 1 else None,
             beside={METRICS_FILE: "every figure, for programs"},

@@ -47,6 +47,8 @@ class LoadedSuite:
     """By NLLB code, English first."""
     set_aside: Mapping[str, int] = field(default_factory=dict)
     """Rows that cannot be used, by reason."""
+    mixed_of: tuple[str, ...] = ()
+    """NLLB codes of the languages in mixed prompts, see :func:`mlc.evaluation.suites.mixing.mix_suite`."""
 
     @property
     def identity(self) -> str:
@@ -74,7 +76,7 @@ class LoadedSuite:
                 "name some of these, or a suite with translations."
             )
         kept = [code for code in self.prompts if code in codes or code == ENGLISH]
-        return replace(self, prompts={code: _first(self.prompts[code], answers) for code in kept})
+        return replace(self, prompts={code: first_prompts(self.prompts[code], answers) for code in kept})
 
 
 def load_suite(settings: SuiteSettings, base: Path, *, local: Path | None = None) -> LoadedSuite:
@@ -378,8 +380,8 @@ def _is_ambiguous(name: str) -> bool:
     return False
 
 
-def _first(prompts: Sequence[SuitePrompt], count: int | None) -> list[SuitePrompt]:
-    """The first prompts of each label; a label that has few leaves its share to the other."""
+def first_prompts(prompts: Sequence[SuitePrompt], count: int | None) -> list[SuitePrompt]:
+    """The first prompts of each label, in their order; a label that has few leaves its share to the other."""
     if count is None or count >= len(prompts):
         return list(prompts)
     places = sorted(([place for place, one in enumerate(prompts) if one.label == name] for name in LABELS), key=len)

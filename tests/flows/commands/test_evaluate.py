@@ -1,5 +1,6 @@
 """`mlc evaluate` as a person runs it, against a real server on this machine and with the tiny model."""
 
+import io
 import json
 import os
 import signal
@@ -7,9 +8,11 @@ import stat
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.terminal.outcome_tables import show_metrics
 from mlc.evaluation.results import OUTCOMES_FILE
 from mlc.report.measured import METRICS_FILE, PRIVATE_FOLDER, RECORD_FILE
 from tests.chat.server import ChatServer
@@ -138,11 +141,18 @@ def test_a_server_that_fails_in_the_middle_costs_nothing(server, suite, tmp_path
 
 
 def test_the_tiny_model(tmp_path):
-    ended = run("shipped:tiny", "-l", "sw", "--answers", 4, "--answer-tokens", 2, "--out", tmp_path / "out", "--json")
+    told = ("-l", "sw", "--answers", 4, "--answer-tokens", 2, "--neutral", "suite", "--mix", 2, "--json")
+    ended = run("shipped:tiny", *told, "--out", tmp_path / "out")
     assert ended.exit_code == 0, ended.output
-    (model,) = json.loads(ended.stdout.splitlines()[-1])["models"]
+    plain = json.loads(ended.stdout.splitlines()[-1])
+    (model,) = plain["models"]
+    bits = plain["neutral"]["models"][0]["languages"]["swh_Latn"]
+    assert bits["n"] == 2
+    assert bits["low"] < bits["value"] < bits["high"]
+    show_metrics(plain, Console(file=(shown := io.StringIO()), width=80), power=False)
+    assert f"swh_Latn  {bits['value']:.3f} [" in shown.getvalue()
     judged = {code: figures["outcomes"]["harmful"]["judged"] for code, figures in model["languages"].items()}
-    assert judged == {"eng_Latn": 2, "swh_Latn": 2}
+    assert judged == {"eng_Latn": 2, "swh_Latn": 2, "mixed": 1}
     assert model["languages"]["swh_Latn"]["outcomes"]["harmless"]["judged"] == 2
 
 
@@ -157,6 +167,8 @@ def test_the_tiny_model(tmp_path):
         (("--against", "large"), "held against itself"),
         (("--suite-path", "missing"), "no copy of the suite"),
         (("--endpoint", "nonsense"), "nonsense"),
+        (("--neutral", "suite"), "Bits per character need the model itself"),
+        (("--from-log", "logs"), "Answers of a log are asked of nobody"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, arguments, message):
@@ -189,6 +201,7 @@ def test_a_suite_for_another_harness(suite, tmp_path):
     assert SECRET not in ended.output
     assert (tmp_path / "tasks" / "mlc_mine_spa_Latn.yaml").is_file()
     assert run("large", "--suite", suite, "--export", "helm", "--out", tmp_path / "x").exit_code == 2
+    assert "--mix" in run("large", "--suite", suite, "--export", "inspect", "--mix", 2, "--out", tmp_path / "y").stderr
 
 
 def test_stopped_in_the_middle_it_keeps_what_is_there(server, suite, tmp_path):
@@ -211,3 +224,44 @@ def test_stopped_in_the_middle_it_keeps_what_is_there(server, suite, tmp_path):
     assert kept >= 3
     assert run(*told).exit_code == 0
     assert len(server.requests) == 8
+
+
+def test_logs_of_a_harness_are_judged_as_answers_are(server, suite, tmp_path):
+    told = ("--suite", suite, "--json")
+    assert run("large", "--endpoint", server.address, *told, "--out", tmp_path / "asked").exit_code == 0
+    samples = [
+        {
+            "id": f"{code}:{name}", "input": text, "metadata": {"id": name, "language": code, "prompt": text},
+            "output": {"choices": [{"message": {"content": answer([{"content": text}])}, "stop_reason": "stop"}]},
+        }
+        for name, _, english, spanish in ROWS
+        for code, text in (("en", english), ("es", spanish))
+    ]  # fmt: skip
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps({"eval": {"model": "large"}, "samples": samples}))
+    before = len(server.requests)
+    ended = run("--from-log", log, *told, "--out", tmp_path / "read")
+    assert ended.exit_code == 0, ended.output
+    assert len(server.requests) == before
+    figures, outcomes = (
+        [read(tmp_path / folder) for folder in ("asked", "read")]
+        for read in (
+            lambda folder: json.loads((folder / METRICS_FILE).read_text()),
+            lambda folder: pq.read_table(folder / OUTCOMES_FILE).to_pylist(),
+        )
+    )
+    assert figures[0] == figures[1]
+    assert outcomes[0] == outcomes[1]
+    for other in (tmp_path / "read", log):
+        ended = run(
+            "new", "--endpoint", server.address, *told, "--against", other, "--out", tmp_path / f"new-{other.name}"
+        )
+        assert ended.exit_code == 0, ended.output
+        differences = json.loads(ended.stdout.splitlines()[-1])["differences"][0]["languages"]
+        assert differences["spa_Latn"]["selectivity"]["value"] == 0
+
+
+def test_nothing_to_evaluate():
+    ended = run("--suite", "xstest")
+    assert ended.exit_code == 2
+    assert "There is nothing to evaluate" in ended.stderr
