@@ -127,6 +127,7 @@ def test_killed_at_random_moments(processes: Any, undisturbed: Undisturbed, tmp_
     assert kills == KILLS
 
 
+@pytest.mark.full
 def test_killed_in_the_midst_of_training(processes: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
     workspace, notes = tmp_path / "workspace", tmp_path / "notes.txt"
     process = start(processes, workspace, notes, last_step=4)

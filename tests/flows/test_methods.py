@@ -57,6 +57,7 @@ def test_a_method_of_ones_own_is_reported_judged_and_registered(first: Ended) ->
     assert "English-only" in page
 
 
+@pytest.mark.full
 def test_another_method_costs_itself_and_the_comparison(second: Ended, task_runs: Read) -> None:
     found = states(task_runs, second)
     models = {name.split(" · ")[1] for name in ran(found) if name.startswith(("align", "generate", "evaluate"))}

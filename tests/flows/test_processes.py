@@ -20,7 +20,8 @@ from tests.faults.test_kills import contents
 from tests.flows.conftest import PROJECT
 from tests.flows.runs import Flow, TaskRun, task_name
 
-pytestmark = pytest.mark.slow
+# Three whole runs in processes; the stages that they are made of are tested in threads in any run of the tests.
+pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 SECONDS = 600
 COMMAND = (sys.executable, "-m", "flows.cli", "run", "smoke", "--languages", "es", "--set", "runner=processes")

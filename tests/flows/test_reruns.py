@@ -15,6 +15,7 @@ from flows.commands.plan import plan_run
 from flows.config import load_config
 from mlc.store import sources
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
+from tests.covering import chosen
 from tests.flows.runs import Flow, made, task_name
 
 pytestmark = pytest.mark.slow
@@ -100,10 +101,9 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("settings", "expected"), CASES.values(), ids=CASES)
-def test_exactly_the_affected_stages_run(
-    flow: Flow, workspace: Path, settings: dict[str, Any], expected: set[str]
-) -> None:
+@pytest.mark.parametrize("case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "the gate"))
+def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str) -> None:
+    settings, expected = CASES[case]
     languages = settings.get("languages", "es,fr")
     others = {name: value for name, value in settings.items() if name != "languages"}
     overrides = {name.replace("__", "."): value for name, value in others.items()}
