@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.choices import InferenceType
 from mlc.errors import UserError
-from mlc.methods.method import BASE
 from mlc.models.sources import ModelSource, artifact_model, base_identity, resolve_model
 from mlc.store import ArtifactRef
 from mlc.store.hashing import digest_data
@@ -65,7 +64,7 @@ def _base_of(run: Run, model: Model, folder: Path) -> ModelSource | None:
     found = [source_of(run, model.base)] if model.base else []
     if all(source.identity != identity for source in found):
         named = run.store.manifest(model.checkpoint.kind, model.checkpoint.key)["facts"].get(BASE_FACT)
-        found = [source_of(run, Model(BASE, None, PolicySettings(**named)))] if named else []
+        found = [source_of(run, Model(model.method, None, PolicySettings(**named)))] if named else []
     base = next((source for source in found if source.identity == identity), None)
     if base is None:
         raise UserError(
