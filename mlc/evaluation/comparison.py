@@ -15,10 +15,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from mlc.errors import UserError
+from mlc.evaluation.figures import SELECTIVITIES
 from mlc.evaluation.metrics import (
     BOOTSTRAP_SEED,
     RATES,
-    SELECTIVITIES,
     Flags,
     Floats,
     Metric,

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from mlc.errors import UserError
+from mlc.evaluation.figures import SELECTIVITIES, Answered, Screened
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import MISSING, Estimate, EvaluationSummary, no_outcomes
 from mlc.languages import ENGLISH
@@ -23,25 +24,7 @@ from mlc.languages import ENGLISH
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 PromptGroup = Literal["all", "harmful", "harmless", "lookalike"]
-Metric = Literal[
-    "auroc",
-    "balanced_accuracy",
-    "safety",
-    "over_refusal",
-    "lookalike_over_refusal",
-    "matched_cosine",
-    "selectivity_at_english_threshold",
-    "selectivity_at_own_threshold",
-    "attack_success",
-    "harmful_refused",
-    "harmful_invalid",
-    "harmless_refused",
-    "harmless_invalid",
-    "lookalike_refused",
-    "unsure",
-    "selectivity",
-    "in_language",
-]
+Metric = Literal[Screened, "matched_cosine", Answered]
 
 MARGIN_RATES: Mapping[Metric, PromptGroup] = {
     "safety": "harmful",
@@ -61,12 +44,6 @@ ANSWER_RATES: Mapping[Metric, tuple[PromptGroup, str]] = {
 """Shares of judged answers: of which prompts each is, and what outcome it counts."""
 RATES: tuple[Metric, ...] = (*MARGIN_RATES, *ANSWER_RATES, "in_language")
 """Metrics that are a share of prompts."""
-SELECTIVITIES: tuple[Metric, ...] = (
-    "selectivity",
-    "selectivity_at_english_threshold",
-    "selectivity_at_own_threshold",
-)
-"""Metrics that are a share of harmful prompts minus a share of harmless ones."""
 LOWER_IS_BETTER: tuple[Metric, ...] = (
     "over_refusal",
     "lookalike_over_refusal",

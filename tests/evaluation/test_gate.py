@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mlc.errors import UserError
+from mlc.evaluation.figures import SELECTIVITIES, Figure
 from mlc.evaluation.gate.deciding import HEADS, check_cells, decide_gate
 from mlc.evaluation.gate.policies import default_policy, read_policy, shipped_policies
-from mlc.evaluation.gate.settings import SIGNED, ConditionSettings, Figure, GateSettings
+from mlc.evaluation.gate.settings import ConditionSettings, GateSettings
 from mlc.evaluation.paired import Stratum, change
 from tests.evaluation.outcomes import BAD, EN, FR, GOOD, LOOKALIKES, SW, evaluated, everywhere
 
@@ -146,7 +147,7 @@ def test_classes_are_a_part_of_the_prompts():
 
 def kept_by_every_number(figure, against):
     """Bounds that no number breaks."""
-    low, high = (-1 if figure in SIGNED else 0), 1
+    low, high = (-1 if figure in SELECTIVITIES else 0), 1
     if against != "absolute":
         low, high = low - high, high - low
     return {"at_least": low, "confidence": "interval"}, {"at_most": high, "confidence": "point"}

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from mlc.errors import UserError
+from mlc.evaluation.figures import SELECTIVITIES
 from mlc.evaluation.metrics import (
     ANSWER_RATES,
     MARGIN_RATES,
-    SELECTIVITIES,
     auroc,
     choose_threshold,
     estimate,

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from mlc.evaluation.figures import Figure
 from mlc.evaluation.gate.figures import Figures
-from mlc.evaluation.gate.settings import Against, ConditionSettings, Confidence, Figure, GateSettings, Scope
+from mlc.evaluation.gate.settings import Against, ConditionSettings, Confidence, GateSettings, Scope
 from mlc.evaluation.results import MISSING, Estimate, EvaluationResult, anchor_of
 from mlc.store.plain import without_nan
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlc.evaluation.comparison import Evaluations
-from mlc.evaluation.gate.settings import Figure
+from mlc.evaluation.figures import Figure
 from mlc.evaluation.metrics import ANSWER_RATES
 from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
 

@@ -5,38 +5,9 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from mlc.errors import UserError
+from mlc.evaluation.figures import SELECTIVITIES, Answered, Figure
 from mlc.settings import Settings
 
-Answered = Literal[
-    "attack_success",
-    "harmful_refused",
-    "harmful_invalid",
-    "harmless_refused",
-    "harmless_invalid",
-    "lookalike_refused",
-    "unsure",
-    "selectivity",
-    "in_language",
-]
-"""Figures of answers."""
-Screened = Literal[
-    "selectivity_at_english_threshold",
-    "selectivity_at_own_threshold",
-    "auroc",
-    "balanced_accuracy",
-    "safety",
-    "over_refusal",
-    "lookalike_over_refusal",
-]
-"""Figures of the refusal margin, for which nothing is generated."""
-Figure = Literal[Answered, Screened]
-"""What a condition may be about."""
-SIGNED: tuple[Figure, ...] = (
-    "selectivity",
-    "selectivity_at_english_threshold",
-    "selectivity_at_own_threshold",
-)
-"""Figures from -1 to 1; the others are from 0 to 1."""
 Scope = Literal["each language", "each trained language", "mean", "worst", "english", "other languages"]
 Against = Literal["absolute", "base", "baseline", "english-only", "champion"]
 Confidence = Literal["interval", "point"]
@@ -94,7 +65,7 @@ class ConditionSettings(Settings):
     @property
     def range(self) -> tuple[float, float]:
         """What the figure, or its difference, can be."""
-        low, high = (-1.0 if self.figure in SIGNED else 0.0), 1.0
+        low, high = (-1.0 if self.figure in SELECTIVITIES else 0.0), 1.0
         return (low, high) if self.against == "absolute" else (low - high, high - low)
 
 
