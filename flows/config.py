@@ -29,7 +29,7 @@ from mlc.store import ArtifactStore
 from mlc.training.settings import TRANSLATED_SHARE, AlignSettings, OpeningSettings
 from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
-from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
+from mlc.yaml_text import YamlProblem, parse_yaml, read_mapping
 from tasks.runtime.settings import (
     DatasetSettings,
     EditStageSettings,
@@ -659,15 +659,7 @@ def _find(name_or_path: str) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as handle:
-            values = parse_yaml(handle.read(LONGEST + 1))
-    except YamlProblem as problem:
-        raise UserError(f"The configuration {str(path)!r} {problem}: correct it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The configuration {str(path)!r} cannot be read ({error}): check the file.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"The configuration {str(path)!r} is not a mapping of keys to values: see the shipped ones.")
+    values = read_mapping(path, f"The configuration {str(path)!r}", "of keys to values")
     _require_sound(values)
     return values
 

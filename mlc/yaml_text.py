@@ -1,9 +1,12 @@
 """YAML that people write, read strictly: a key stands once, a date is a text, and small files stay small."""
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from mlc.errors import UserError
 
 LONGEST = 1 << 20
 """Characters, or bytes."""
@@ -15,6 +18,29 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 class YamlProblem(ValueError):
     """What is wrong with a text, in words that go on after its name: ``is not valid YAML at line 3``."""
+
+
+def read_mapping(path: Path, told: str, holds: str) -> dict[str, Any]:
+    """The plain values of a YAML file that people write.
+
+    Args:
+        path: The file.
+        told: What it is called, at the beginning of a sentence.
+        holds: What it should be a mapping of, for the error.
+
+    Raises:
+        UserError: It cannot be read, is wrong, or is no mapping.
+    """
+    try:
+        with path.open(encoding="utf-8") as handle:
+            values = parse_yaml(handle.read(LONGEST + 1))
+    except YamlProblem as problem:
+        raise UserError(f"{told} {problem}: correct it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{told} cannot be read ({error}): check the file.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{told} is not a mapping {holds}: see the shipped ones.")
+    return values
 
 
 def parse_yaml(text: str | bytes) -> Any:

@@ -7,7 +7,7 @@ from mlc.errors import UserError
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.shipped import SHIPPED_PREFIX, resolve_path, shipped_data
 from mlc.urls import redacted
-from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
+from mlc.yaml_text import read_mapping
 
 DEFAULT_POLICY = "strict"
 """The policy where a configuration names none."""
@@ -41,13 +41,5 @@ def read_policy(location: str, base: Path) -> dict[str, Any]:
         raise UserError(
             f"There is no gate policy {told!r}: give a YAML file, or one of {', '.join(shipped_policies())}."
         )
-    try:
-        with path.open(encoding="utf-8") as handle:
-            values = parse_yaml(handle.read(LONGEST + 1))
-    except YamlProblem as problem:
-        raise UserError(f"The gate policy {told!r} {problem}: correct it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The gate policy {told!r} cannot be read ({error}): check the file.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"The gate policy {told!r} is not a mapping with conditions: see the shipped ones.")
+    values = read_mapping(path, f"The gate policy {told!r}", "with conditions")
     return {"name": path.stem, **values}

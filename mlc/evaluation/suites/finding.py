@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from mlc.errors import UserError
 from mlc.evaluation.suites.settings import SuiteSettings
 from mlc.shipped import shipped_data
-from mlc.yaml_text import LONGEST, YamlProblem, parse_yaml
+from mlc.yaml_text import read_mapping
 
 DEFAULT_SUITE = "quickstart"
 """The suite, if none is named."""
@@ -37,7 +37,7 @@ def find_suite(location: str, base: Path) -> tuple[SuiteSettings, Path]:
         path = shipped_data(f"suites/{location}.yaml")
     if not path.is_file():
         raise UserError(f"There is no suite {location!r}: give a YAML file, or one of {', '.join(shipped_suites())}.")
-    values = _plain(location, path)
+    values = read_mapping(path, f"The suite {location!r}", "with a source")
     try:
         return SuiteSettings.model_validate({"name": path.stem, **values}), path.parent
     except ValidationError as error:
@@ -50,19 +50,6 @@ def local_copy(name: str) -> Path | None:
     folder = os.environ.get(COPIES_VARIABLE)
     copy = Path(folder).expanduser() / name if folder else None
     return copy if copy and copy.is_dir() else None
-
-
-def _plain(location: str, path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as handle:
-            values = parse_yaml(handle.read(LONGEST + 1))
-    except YamlProblem as problem:
-        raise UserError(f"The suite {location!r} {problem}: correct it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The suite {location!r} cannot be read ({type(error).__name__}): check the file.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"The suite {location!r} is not a mapping with a source: see the shipped ones.")
-    return values
 
 
 def _problem(error: Any) -> str:
