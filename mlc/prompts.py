@@ -11,9 +11,10 @@ from mlc.errors import UserError
 from mlc.shapes.history import TURNS, with_turns
 from mlc.shapes.labels import LABELS, Labels
 from mlc.shapes.prompts import Reading, reading_of
-from mlc.tables import TABLE_ENDINGS, Row, TableFile, plain_text
+from mlc.shipped import resolve_path
+from mlc.tables import TABLE_ENDINGS, Row, TableFile, find_place, is_remote, plain_text
 
-__all__ = ["LABELS", "PromptFile", "read_prompts"]
+__all__ = ["LABELS", "PromptFile", "identify", "locate", "locate_own", "read_prompts"]
 
 CHUNK_ROWS = 10_000
 """Rows that are held as Python objects at a time."""
@@ -165,3 +166,37 @@ def _other_columns(columns: tuple[str, ...], reading: Reading) -> dict[str, str]
     used = set(reading.columns.values())
     others = [name for name in columns if name not in used]
     return {name: f"file_{name}" if name in reading.roles or name == "id" else name for name in others}
+
+
+def locate(location: str) -> Path | str:
+    """Where a table is: an address, or a path that starts from the current folder."""
+    return location if is_remote(location) else resolve_path(location, Path.cwd())
+
+
+def identify(place: Path | str) -> str:
+    """Digest of what is in a table.
+
+    Raises:
+        OSError: It is not there.
+    """
+    return find_place(place, what="prompt file").identity()
+
+
+def locate_own(location: str, language: str, setting: str) -> tuple[Path | str, str]:
+    """Where a table with prompts of a language is, and the digest of what is in it.
+
+    Args:
+        location: As the configuration has it.
+        language: NLLB code.
+        setting: Dotted key that names it.
+
+    Raises:
+        UserError: It is not there.
+    """
+    place = locate(location)
+    try:
+        return place, identify(place)
+    except OSError as error:
+        raise UserError(
+            f"The prompts {location!r} in {language} cannot be read ({error.strerror or error}): correct {setting}."
+        ) from None

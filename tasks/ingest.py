@@ -12,11 +12,10 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suite import read_references, read_suite
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, told
-from mlc.prompts import PromptFile, read_prompts
+from mlc.prompts import PromptFile, identify, locate, read_prompts
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_folder
-from mlc.tables import find_place, is_remote
 from mlc.tables.formats import ending_of
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.runtime.run import Run
@@ -37,7 +36,7 @@ def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
     Raises:
         UserError: The file cannot be read, lacks a column, or holds no usable row.
     """
-    source = _file(settings.path)
+    source = locate(settings.path)
 
     def write(draft: Draft) -> None:
         prompts = read_prompts(source, required=REQUIRED, columns=settings.columns, labels=settings.labels)
@@ -62,7 +61,7 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str, anchor: 
     Returns:
         ``prompts.parquet`` with ``id``, ``prompt``, ``label``, ``kind``, ``split``.
     """
-    validation, test = _file(settings.validation), _file(settings.test)
+    validation, test = locate(settings.validation), locate(settings.test)
     inputs = {"validation": _digest(validation), "test": _digest(test)}
     references = None
     if language != anchor and settings.references is not None:
@@ -125,13 +124,9 @@ def _meaning(settings: PromptSettings | EvaluationSettings) -> dict[str, Any]:
     return {"columns": dict(settings.columns), "labels": dict(settings.labels)}
 
 
-def _file(location: str) -> Path | str:
-    return location if is_remote(location) else resolve_path(location, Path.cwd())
-
-
 def _digest(location: Path | str) -> str:
     try:
-        return find_place(location, what="prompt file").identity()
+        return identify(location)
     except OSError:
         # A file that is not there gets its plain sentence from the reader, in `write`.
         return "missing"

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
-from mlc.prompts import read_prompts
+from mlc.prompts import locate_own, read_prompts
 from mlc.shapes.history import SOURCE_TURNS, speakers, turns_in, with_turns
-from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
-from mlc.tables import find_place, is_remote
 from mlc.translation.table import SCHEMA
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.run import Run
@@ -44,14 +41,7 @@ def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, 
     Raises:
         UserError: The table cannot be read, or shares no id with the prompts.
     """
-    file = location if is_remote(location) else resolve_path(location, Path.cwd())
-    try:
-        digest = find_place(file, what="prompt file").identity()
-    except OSError as error:
-        raise UserError(
-            f"The prompts {location!r} in {language} cannot be read ({error.strerror or error}): correct "
-            "prompts.parallel."
-        ) from None
+    file, digest = locate_own(location, language, "prompts.parallel")
 
     def write(draft: Draft) -> None:
         asked = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)

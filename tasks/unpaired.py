@@ -1,18 +1,14 @@
 """Stage ``unpaired``: prompts of other languages that stand beside no other prompt, with answers of their own."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlc.errors import UserError
 from mlc.left_out import LeftOut, told
-from mlc.prompts import read_prompts
+from mlc.prompts import locate_own, read_prompts
 from mlc.shapes.history import TURNS
-from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
-from mlc.tables import find_place, is_remote
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -39,14 +35,7 @@ def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
     Raises:
         UserError: The table cannot be read, lacks a column, or holds no usable row.
     """
-    file = location if is_remote(location) else resolve_path(location, Path.cwd())
-    try:
-        digest = find_place(file, what="prompt file").identity()
-    except OSError as error:
-        raise UserError(
-            f"The prompts {location!r} in {language} cannot be read ({error.strerror or error}): correct "
-            "prompts.unpaired."
-        ) from None
+    file, digest = locate_own(location, language, "prompts.unpaired")
 
     def write(draft: Draft) -> None:
         prompts = read_prompts(file, required=REQUIRED)
