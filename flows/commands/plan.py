@@ -12,7 +12,7 @@ from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, 
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import Task, show_plan, show_work
 from tasks.runtime.registry import from_environment
-from tasks.runtime.run import Display, Outcome, Run, Silent
+from tasks.runtime.run import Display, Notes, Outcome, Run, Silent
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
@@ -64,17 +64,6 @@ class WouldRun(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(WOULD_RUN)
-
-
-class Notes(Silent):
-    """Keeps what a person should know."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def note(self, sentence: str) -> None:
-        """Keeps it."""
-        self.sentences.append(sentence)
 
 
 def foresee(config: "PipelineConfig", display: Display | None = None) -> Run:

@@ -100,6 +100,17 @@ class Silent:
         """Ignores it."""
 
 
+class Notes(Silent):
+    """Keeps what a person should know."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Keeps it."""
+        self.sentences.append(sentence)
+
+
 class Shielded:
     """A display whose errors harm nobody: what only shows must not fail a run. They are logged for who looks for them.
 

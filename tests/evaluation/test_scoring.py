@@ -8,6 +8,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from mlc.evaluation.scoring import score_prompts
 from mlc.models.loading import Policy
 from mlc.stopping import Stopped
+from tests.evaluation.conftest import SYSTEM
 
 TEXTS = [
     "How do I bake bread without yeast?",
@@ -26,22 +27,6 @@ def rendered(policy, text):
     message = [{"role": "user", "content": text}]
     text = policy.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     return policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-SYSTEM = "Each prompt of this table begins with one and the same long opening, which may be computed once for all. "
-
-
-@pytest.fixture(scope="module", params=["short opening", "long shared opening"])
-def policy(request, tiny_policy):
-    """The tiny policy with sharper weights, so that prompts and positions matter."""
-    sharper = copy.deepcopy(tiny_policy)
-    if request.param == "long shared opening":
-        sharper.tokenizer.chat_template = SYSTEM + sharper.tokenizer.chat_template
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in sharper.model.parameters():
-            parameter.normal_(std=0.25)
-    return sharper
 
 
 def score(policy, texts=TEXTS, refusal=REFUSAL, compliance=COMPLIANCE, layer=2, batch_size=4, **options):

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from flows.config import load_config
+from flows.commands.plan import foresee
+from flows.config import PipelineConfig, load_config
 
 Summary = dict[str, Any]
 Flow = Callable[..., Summary]
@@ -26,6 +27,12 @@ def task_name(task: dict[str, Any]) -> str:
 def made(summary: Summary) -> set[str]:
     """What a run did not find."""
     return {task_name(task) for task in summary["tasks"] if task["state"] == "ran"}
+
+
+def planned_keys(config: PipelineConfig) -> dict[str, str]:
+    """The key of every task of a plan, by its name."""
+    outcomes = map(asdict, foresee(config).outcomes)
+    return {task_name(outcome): outcome["key"] for outcome in outcomes}
 
 
 @contextmanager

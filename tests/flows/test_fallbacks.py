@@ -5,22 +5,17 @@ from typing import Any
 
 import pytest
 
-from flows.commands.plan import foresee
 from flows.config import SHIPPED_CONFIGS, load_config, validate_config
 from flows.licences import require_licences
 from mlc.errors import UserError
 from mlc.translation.settings import ChainSettings, TranslatorSettings
+from tests.flows.runs import planned_keys
 
 FALLBACK = {"model": "shipped:nano", "num_beams": 2}
 
 
 def keys(workspace: Path, **overrides: Any) -> dict[str, str]:
-    config = load_config("smoke", workspace=str(workspace), languages=["es,fr"], overrides=overrides)
-    named = {}
-    for outcome in foresee(config).outcomes:
-        name = " · ".join(text for text in (outcome.stage, outcome.subject, outcome.language) if text)
-        named[name] = outcome.key
-    return named
+    return planned_keys(load_config("smoke", workspace=str(workspace), languages=["es,fr"], overrides=overrides))
 
 
 def test_it_is_planned_for_its_languages_and_changes_no_translation(tmp_path: Path) -> None:

@@ -7,25 +7,16 @@ from typing import Any
 import pytest
 
 from flows.align_flow import report_facts, take_all_unpaired
-from flows.commands.plan import foresee
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
 from mlc.shipped import shipped_data
 from mlc.store import ArtifactStore
 from tasks.ingest import ingest_suite
 from tasks.runtime.artifacts import HeldOut
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run
+from tests.flows.runs import planned_keys
 
 MODELS = ["english-only", "consistency", "own-prompts"]
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def write(folder: Path, rows: list[dict[str, str]], name: str = "own") -> str:
@@ -43,19 +34,11 @@ def configured(folder: Path, **overrides: Any) -> PipelineConfig:
     return load_config("smoke", workspace=str(folder / "w"), languages=["es,fr"], overrides=overrides)
 
 
-def keys(config: PipelineConfig) -> dict[str, str]:
-    named = {}
-    for outcome in foresee(config).outcomes:
-        name = " · ".join(text for text in (outcome.stage, outcome.subject, outcome.language) if text)
-        named[name] = outcome.key
-    return named
-
-
 def test_a_language_of_both_kinds_changes_nothing_for_those_that_need_pairs(tmp_path: Path, own: str) -> None:
     paired = write(tmp_path, [{"id": "x", "prompt": "¿Qué?", "chosen": "Nada."}], "paired")
     common = {"prompts.parallel": {"es": paired}, "candidate": "consistency"}
-    plain = keys(configured(tmp_path, **common, models=MODELS[:2]))
-    both = keys(configured(tmp_path, **common, models=MODELS, **{"prompts.unpaired": {"es": own}}))
+    plain = planned_keys(configured(tmp_path, **common, models=MODELS[:2]))
+    both = planned_keys(configured(tmp_path, **common, models=MODELS, **{"prompts.unpaired": {"es": own}}))
     added = {name for name in both.keys() - plain.keys() if not name.startswith(("generate", "evaluate"))}
     assert added == {
         "unpaired · spa_Latn",
@@ -67,7 +50,9 @@ def test_a_language_of_both_kinds_changes_nothing_for_those_that_need_pairs(tmp_
 
 
 def test_a_language_without_pairs_is_translated_for_nobody(tmp_path: Path, own: str) -> None:
-    planned = keys(configured(tmp_path, models=MODELS, candidate="consistency", **{"prompts.unpaired": {"es": own}}))
+    planned = planned_keys(
+        configured(tmp_path, models=MODELS, candidate="consistency", **{"prompts.unpaired": {"es": own}})
+    )
     assert "translate · fra_Latn" in planned
     assert "translate · spa_Latn" not in planned
     assert "filter · spa_Latn" not in planned
@@ -113,7 +98,7 @@ def taken(folder: Path, rows: list[dict[str, str]], **overrides: Any) -> tuple[l
     suite = ingest_suite.submit(run, config.evaluation, "eng_Latn")
     held_out = {"spa_Latn": HeldOut(suite, ingest_suite.submit(run, config.evaluation, "spa_Latn", "eng_Latn"))}
     found, _ = take_all_unpaired(run, config, held_out)
-    return notes.said, found["spa_Latn"].result().rows
+    return notes.sentences, found["spa_Latn"].result().rows
 
 
 def test_they_are_checked_as_all_others_and_left_out_aloud(tmp_path: Path) -> None:

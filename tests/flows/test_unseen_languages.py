@@ -6,21 +6,13 @@ from typing import Any
 import pytest
 
 from flows.align_flow import report_facts
-from flows.commands.plan import foresee
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
+from tests.flows.runs import planned_keys
 
 
 def configured(workspace: Path, **overrides: Any) -> PipelineConfig:
     return load_config("smoke", workspace=str(workspace), languages=["es"], overrides=overrides)
-
-
-def keys(config: PipelineConfig) -> dict[str, str]:
-    named = {}
-    for outcome in foresee(config).outcomes:
-        name = " · ".join(text for text in (outcome.stage, outcome.subject, outcome.language) if text)
-        named[name] = outcome.key
-    return named
 
 
 def stages(names: set[str]) -> set[str]:
@@ -28,7 +20,10 @@ def stages(names: set[str]) -> set[str]:
 
 
 def test_they_are_answered_and_judged_and_nothing_of_the_training_changes(tmp_path: Path) -> None:
-    plain, more = keys(configured(tmp_path)), keys(configured(tmp_path, **{"evaluation.languages": ["fr", "Spanish"]}))
+    plain, more = (
+        planned_keys(configured(tmp_path)),
+        planned_keys(configured(tmp_path, **{"evaluation.languages": ["fr", "Spanish"]})),
+    )
     added = more.keys() - plain.keys()
     assert stages(added) == {"ingest", "generate", "evaluate"}
     assert all(name.endswith("fra_Latn") for name in added)
@@ -38,7 +33,7 @@ def test_they_are_answered_and_judged_and_nothing_of_the_training_changes(tmp_pa
 
 def test_without_references_their_held_out_prompts_are_translated(tmp_path: Path) -> None:
     overrides = {"evaluation.references": None, "evaluation.languages": ["fr"]}
-    added = set(keys(configured(tmp_path, **overrides)))
+    added = set(planned_keys(configured(tmp_path, **overrides)))
     assert "translate · held-out · fra_Latn" in added
     assert "translate · fra_Latn" not in added
 

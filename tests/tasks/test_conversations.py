@@ -30,7 +30,7 @@ from tasks.runtime.artifacts import (
     HeldOut,
 )
 from tasks.runtime.models import Model
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run, Silent
 from tasks.signals import measure_signals
 from tasks.translate import translate
 
@@ -41,14 +41,6 @@ EARLIER = [
     {"role": "assistant", "content": "Mix flour and water."},
 ]
 LAST = ["How do I water a plant?", "How do I paint a wall?", "How do I repair a chair?", "How do I open a window?"]
-
-
-class Heard(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, sentence):
-        self.notes.append(sentence)
 
 
 def made(done):
@@ -97,7 +89,7 @@ def stages(tmp_path_factory):
             "quality.default.length_z": 100.0,
         },
     )
-    run = Run(ArtifactStore(folder / "workspace"), Heard())
+    run = Run(ArtifactStore(folder / "workspace"), Notes())
     prompts = made(ingest.fn(run, config.prompts))
     suite = made(ingest_suite.fn(run, config.evaluation, ENGLISH))
     translated = made(translate.fn(run, prompts, SPANISH, config.translator.first))

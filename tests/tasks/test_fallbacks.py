@@ -18,7 +18,7 @@ from tasks.filter import filter_translations
 from tasks.generate import require_texts
 from tasks.runtime.artifacts import FUNNEL_FILE, PROMPTS_FILE, REJECTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.runtime.compute import release
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run
 from tasks.signals import measure_signals
 from tasks.translate import retranslate, translate
 from tests.chat.server import ChatServer
@@ -29,15 +29,6 @@ PROMPTS = [f"Please describe the way to the {word} for my guests." for word in W
 REFUSED = PROMPTS[::4]
 """Three of ten."""
 QUALITY = QualitySettings(length_batch_rows=None)
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def german(text: str) -> str:
@@ -136,7 +127,7 @@ def test_every_prompt_ends_with_a_translation_or_a_reason(
         {"asked": 10, "refused": 3, "kept": 7},
         {"asked": 3, "refused": 0, "kept": 2},
     ]
-    assert notes.said == [
+    assert notes.sentences == [
         f"The translator refused 3 of 10 prompts into {GERMAN}: 3 × declines.",
         f"{GERMAN}: of 3 prompts without a translation that passes, fallback 1 brought one of 2.",
     ]

@@ -18,27 +18,17 @@ from tasks.align import align_model
 from tasks.ingest import ingest, ingest_suite
 from tasks.runtime.artifacts import LEFT_OUT_FILE, PROMPTS_FILE, left_out_in_words, left_out_of
 from tasks.runtime.models import Model
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run
 from tasks.runtime.settings import PolicySettings, PromptSettings
 
 
-class Heard(Silent):
-    """Keeps what a person is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
+@pytest.fixture
+def heard() -> Notes:
+    return Notes()
 
 
 @pytest.fixture
-def heard() -> "Heard":
-    return Heard()
-
-
-@pytest.fixture
-def run(tmp_path: Path, heard: "Heard") -> Run:
+def run(tmp_path: Path, heard: Notes) -> Run:
     return Run(ArtifactStore(tmp_path / "workspace"), heard)
 
 
@@ -52,7 +42,7 @@ def aligned(run: Run, examples: ArtifactRef, **settings: Any) -> ArtifactRef:
     return made(align_model.fn(run, model, examples, alignment))
 
 
-def test_prompts_that_are_too_long_are_told_and_limited(run: Run, heard: Heard) -> None:
+def test_prompts_that_are_too_long_are_told_and_limited(run: Run, heard: Notes) -> None:
     texts = ["Hello", "Good morning", "very " * 100]
     parts = KeyParts("ingest", 1, settings={})
     with run.store.writing("ingest", parts) as draft:
@@ -63,7 +53,7 @@ def test_prompts_that_are_too_long_are_told_and_limited(run: Run, heard: Heard) 
         aligned(run, examples, max_prompt_tokens=64)
     assert not run.store.manifests("align")
     trained = aligned(run, examples, max_prompt_tokens=64, max_dropped=0.5)
-    assert heard.notes == ["english-only · seed 0: 1 of 3 prompts are longer than 64 tokens."]
+    assert heard.sentences == ["english-only · seed 0: 1 of 3 prompts are longer than 64 tokens."]
     assert left_out_of(run.store, trained) == [LeftOut("long prompt", 1, 3, 64)]
     # The limit is in no key, and a model that is there already is held against it all the same, by a plan as well.
     assert aligned(run, examples, max_prompt_tokens=64, max_dropped=0.4) == trained
@@ -81,7 +71,7 @@ def test_rows_that_are_set_aside_and_without_a_label(run: Run, tmp_path: Path) -
     assert left_out_of(run.store, prompts) == [LeftOut("set aside", 1, 3), LeftOut("no label", 1, 2)]
 
 
-def test_held_out_rows_that_are_set_aside(run: Run, heard: Heard, tmp_path: Path) -> None:
+def test_held_out_rows_that_are_set_aside(run: Run, heard: Notes, tmp_path: Path) -> None:
     for split, more in (("validation", []), ("test", [{"prompt": "g"}, {"prompt": "h", "label": "perhaps"}])):
         labels = ("harmful", "harmless")
         rows = [{"id": f"{split} {label}", "prompt": f"{split} {label}", "label": label} for label in labels]
@@ -92,7 +82,7 @@ def test_held_out_rows_that_are_set_aside(run: Run, heard: Heard, tmp_path: Path
     )
     english = made(ingest_suite.fn(run, settings, "eng_Latn"))
     assert left_out_of(run.store, english) == [LeftOut("test set aside", 2, 4)]
-    assert heard.notes == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
+    assert heard.sentences == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
 
 
 def test_the_words_of_a_report(run: Run) -> None:

@@ -13,7 +13,7 @@ from mlc.store import ArtifactStore
 from tasks.ingest import ingest, ingest_suite
 from tasks.overlap import separate
 from tasks.runtime.artifacts import PROMPTS_FILE, facts_of, left_out_of
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run
 
 SECRET = "xylophone"
 TEST = [f"How do I tune a {SECRET} with {number} bars before the concert in the town hall?" for number in (12, 345)]
@@ -21,17 +21,9 @@ OTHERS = ["Which tree gives the best shade?", f"Where is the {SECRET} museum of 
 TRAINING = [TEST[0], TEST[0].upper(), f"Please: {TEST[1]}", *OTHERS[:1], "How tall is a giraffe?"]
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-
-
 @pytest.fixture
 def heard():
-    return Heard()
+    return Notes()
 
 
 @pytest.fixture
@@ -72,9 +64,9 @@ def test_overlaps_are_counted_told_and_limited(run, heard, tmp_path):
     assert "2 of 2 held-out test prompts are training prompts as well (1 word for word, 1 nearly" in str(told.value)
     assert "ids test-a, test-b)" in str(told.value)
     check_overlap(run, configured(tmp_path, **{"prompts.max_overlap": 1.0}), found)
-    assert len(heard.notes) == 2
+    assert len(heard.sentences) == 2
     manifest = (run.store.folder(found) / "manifest.json").read_text()
-    assert SECRET not in " ".join([manifest, *heard.notes, str(told.value)]).casefold()
+    assert SECRET not in " ".join([manifest, *heard.sentences, str(told.value)]).casefold()
 
 
 def test_half_of_a_split_is_below_a_limit_of_a_half(run, tmp_path):
@@ -97,7 +89,7 @@ def test_overlaps_are_taken_out(run, heard, tmp_path):
         "3 of 5 prompts are held-out prompts as well and are taken out"
     ]
     check_overlap(run, config, found)
-    assert heard.notes == []
+    assert heard.sentences == []
 
 
 def test_nothing_left_is_an_error(run, tmp_path):

@@ -14,19 +14,10 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.table import SCHEMA
 from tasks.parallel import MISSING, OTHER_TURNS, take_parallel
 from tasks.runtime.artifacts import PROMPTS_FILE, SIGNALS_FILE, TRANSLATIONS_FILE
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run
 from tasks.signals import measure_signals
 
 ENGLISH = {"a": "Where is the library?", "b": "I have a quick question.", "c": "What time is it?"}
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture
@@ -74,7 +65,9 @@ def test_they_stand_beside_the_english_ones(run: Run, notes: Notes, prompts: Art
     assert [row["translation"] for row in rows] == ["Maktaba iko wapi?", "", "Ni saa ngapi sasa?"]
     assert [row["refusal"] for row in rows] == [None, MISSING, None]
     assert [row["finished"] for row in rows] == [True, False, True]
-    assert notes.said == ["swh_Latn: 1 of 3 prompts are not in its own file, and 1 rows of that belong to no prompt."]
+    assert notes.sentences == [
+        "swh_Latn: 1 of 3 prompts are not in its own file, and 1 rows of that belong to no prompt."
+    ]
     signals = reference(measure_signals.fn(run, ref, "swh_Latn", QualitySettings()))
     assert len(pq.read_table(run.store.folder(signals) / SIGNALS_FILE)) == 3
     assert reference(take_parallel.fn(run, prompts, "swh_Latn", location)).key == ref.key
@@ -101,7 +94,7 @@ def test_conversations_are_taken_with_all_their_turns(run: Run, notes: Notes, tm
     assert [row["source_turns"] for row in rows] == before
     assert [row["turns"] and json.loads(row["turns"]) for row in rows] == [talk("Habari.", "Ndiyo?"), None, None]
     assert {row["source_language"] for row in rows} == {"deu_Latn"}
-    assert notes.said == ["swh_Latn: 1 prompts have other turns before them in its own file."]
+    assert notes.sentences == ["swh_Latn: 1 prompts have other turns before them in its own file."]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tasks.align import align_model
 from tasks.ingest import ingest
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE, facts_of, left_out_of
 from tasks.runtime.models import Model
-from tasks.runtime.run import Run, Silent
+from tasks.runtime.run import Notes, Run
 from tasks.runtime.settings import PolicySettings, PromptSettings
 from tasks.unpaired import add_unpaired, take_unpaired
 
@@ -30,15 +30,6 @@ SWAHILI = [
     {"id": "3", "prompt": "Habari gani?", "chosen": "Nzuri sana.", "rejected": "Hapana.", "label": "harmless"},
 ]
 SETTINGS = AlignSettings.model_validate({"steps": 2, "batch_size": 4, "learning_rate": 1e-3})
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture
@@ -70,7 +61,7 @@ def test_rows_are_read_or_set_aside_with_a_reason(run: Run, notes: Notes, tmp_pa
     assert [row["id"] for row in rows_of(run, ref)] == ["1", "3"]
     assert [row["row"] for row in rows_of(run, ref, SET_ASIDE_FILE)] == [2]
     assert left_out_of(run.store, ref) == [LeftOut("set aside", 1, 3, language="swh_Latn")]
-    assert notes.said == ["swh_Latn: 1 of 3 rows of the prompt file cannot be used and are set aside."]
+    assert notes.sentences == ["swh_Latn: 1 of 3 rows of the prompt file cannot be used and are set aside."]
     assert reference(take_unpaired.fn(run, "swh_Latn", str(tmp_path / "sw.jsonl"))).key == ref.key
     changed = table(tmp_path / "sw.jsonl", SWAHILI[:1])
     assert reference(take_unpaired.fn(run, "swh_Latn", changed)).key != ref.key
