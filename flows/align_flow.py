@@ -1,7 +1,7 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -113,7 +113,8 @@ class TrainingData:
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """Prompts in one language in, a registered, judged multilingual model out: the report and the gate's decision."""
     licences = require_licences(config)
-    translated = translated_languages(config)
+    references = human_references(config)
+    translated = translated_languages(config, references)
     anchor = config.anchor_language
     require_translatable(config.translator.first, (anchor, *translated) if translated else ())
     for language in translated:
@@ -132,8 +133,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     overlap = separate.submit(run, given, suite, config.prompts)
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
-    held_out = ingest_held_out(run, config, suite)
-    unpaired, checked = take_all_unpaired(run, config, held_out)
+    held_out = ingest_held_out(run, config, suite, references)
+    unpaired, checked = take_all_unpaired(run, config, held_out, references)
 
     verdicts = {}
     if any(method.translates for method in methods):
@@ -161,7 +162,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
     read |= checked
     read |= {"training set": data.joined} if data.joined else {}
-    facts = report_facts(config, champion, kept, licences)
+    facts = report_facts(config, references, champion, kept, licences)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     # Without the champion's: another champion makes no other version.
@@ -194,13 +195,13 @@ def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef, langua
 
 
 def take_all_unpaired(
-    run: Run, config: PipelineConfig, held_out: Mapping[str, HeldOut]
+    run: Run, config: PipelineConfig, held_out: Mapping[str, HeldOut], references: Collection[str]
 ) -> tuple[dict[str, Future], dict[str, Future]]:
     """The prompts of other languages that stand beside none, checked as all others, and what the report reads of it."""
     methods = in_order(config.models)
     readers = [method for method in methods if method.reads_unpaired]
     pairs = [method.name for method in methods if method.translates]
-    references, found, read = human_references(config), {}, {}
+    found, read = {}, {}
     for language, location in config.prompts.unpaired.items():
         own = take_unpaired.submit(run, language, location)
         rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
@@ -267,9 +268,9 @@ MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit
 """How the models of a method come about, by its recipe."""
 
 
-def ingest_held_out(run: Run, config: PipelineConfig, suite: Future) -> dict[str, HeldOut]:
+def ingest_held_out(run: Run, config: PipelineConfig, suite: Future, references: Collection[str]) -> dict[str, HeldOut]:
     """The held-out prompts in every language: human references where there are some, else machine translations."""
-    references, anchor = human_references(config), config.anchor_language
+    anchor = config.anchor_language
     human = tuple(language for language in config.measured_languages if language in references)
     machine = tuple(language for language in config.measured_languages if language not in references)
     texts = {language: ingest_suite.submit(run, config.evaluation, language, anchor) for language in human}
@@ -279,10 +280,9 @@ def ingest_held_out(run: Run, config: PipelineConfig, suite: Future) -> dict[str
     return held_out | {language: HeldOut(suite, texts[language]) for language in config.measured_languages}
 
 
-def translated_languages(config: PipelineConfig) -> tuple[str, ...]:
+def translated_languages(config: PipelineConfig, references: Collection[str]) -> tuple[str, ...]:
     """Languages of which the translator has to know something: training prompts, or held-out ones."""
-    references = human_references(config)
-    given = frozenset((*config.prompts.parallel, *config.prompts.unpaired)) & references
+    given = {*config.prompts.parallel, *config.prompts.unpaired}.intersection(references)
     trained = [language for language in config.languages if language not in given]
     return (*trained, *(code for code in config.unseen_languages if code not in references))
 
@@ -449,10 +449,13 @@ def kept_in(run: Run) -> tuple[str, ...]:
 
 
 def report_facts(
-    config: PipelineConfig, champion: Champion | None, kept: tuple[str, ...], licences: Mapping[str, str]
+    config: PipelineConfig,
+    references: Collection[str],
+    champion: Champion | None,
+    kept: tuple[str, ...],
+    licences: Mapping[str, str],
 ) -> ReportFacts:
     """What the report says of the configuration, its models' licences, the champion, and results that were kept."""
-    references = human_references(config)
     labels = [(BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)]
     if champion:
         labels.append((CHAMPION, f"Champion, version {champion.version}"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.align_flow import report_facts, take_all_unpaired
+from flows.align_flow import human_references, report_facts, take_all_unpaired
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
 from mlc.shipped import shipped_data
@@ -64,7 +64,8 @@ def test_what_the_report_knows(tmp_path: Path, own: str) -> None:
     given = {"models": MODELS, "prompts.unpaired": {"es": own}}
     by_candidate = {}
     for candidate in MODELS[1:]:
-        facts = report_facts(configured(tmp_path, candidate=candidate, **given), None, (), {})
+        config = configured(tmp_path, candidate=candidate, **given)
+        facts = report_facts(config, human_references(config), None, (), {})
         assert facts.roles.trained == facts.trained_languages
         by_candidate[candidate] = facts.trained_languages
     assert by_candidate == {"consistency": ("fra_Latn",), "own-prompts": ("spa_Latn",)}
@@ -97,7 +98,7 @@ def taken(folder: Path, rows: list[dict[str, str]], **overrides: Any) -> tuple[l
     run = Run(ArtifactStore(folder / "w", looking=True), notes, planning=True, scratch=folder / "scratch")
     suite = ingest_suite.submit(run, config.evaluation, "eng_Latn")
     held_out = {"spa_Latn": HeldOut(suite, ingest_suite.submit(run, config.evaluation, "spa_Latn", "eng_Latn"))}
-    found, _ = take_all_unpaired(run, config, held_out)
+    found, _ = take_all_unpaired(run, config, held_out, human_references(config))
     return notes.sentences, found["spa_Latn"].result().rows
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.align_flow import report_facts
+from flows.align_flow import human_references, report_facts
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
 from tests.flows.runs import planned_keys
@@ -39,7 +39,8 @@ def test_without_references_their_held_out_prompts_are_translated(tmp_path: Path
 
 
 def test_the_report_tells_them_from_trained_ones(tmp_path: Path) -> None:
-    facts = report_facts(configured(tmp_path, **{"evaluation.languages": ["fr", "yo"]}), None, (), {})
+    config = configured(tmp_path, **{"evaluation.languages": ["fr", "yo"]})
+    facts = report_facts(config, human_references(config), None, (), {})
     assert facts.trained_languages == ("spa_Latn",)
     assert facts.machine_translated_languages == ("yor_Latn",)
     assert facts.settings["measured, not trained"] == "fra_Latn, yor_Latn"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.align_flow import report_facts
+from flows.align_flow import human_references, report_facts
 from flows.commands.plan import foresee
 from flows.config import load_config
 from flows.licences import require_licences
@@ -17,7 +17,7 @@ def test_they_are_told_in_the_report_and_the_registry(tmp_path: Path) -> None:
     config = load_config("smoke", workspace=str(tmp_path))
     licences = require_licences(config)
     assert licences == TOLD
-    facts = report_facts(config, None, (), licences)
+    facts = report_facts(config, human_references(config), None, (), licences)
     assert facts.settings["licence of the translator"] == TOLD["translator"]
     assert facts.settings["licence of the policy"] == TOLD["policy"]
 
