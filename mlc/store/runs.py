@@ -118,10 +118,10 @@ def announced(workspace: Path, run_id: str) -> Iterator[None]:
     """
     folder = workspace / RUNS_FOLDER
     folder.mkdir(exist_ok=True)
-    path = folder / f"{run_id}{_OPEN}"
+    unseen, path = folder / f".{run_id}", folder / f"{run_id}{_OPEN}"
     # It is held before others see it: whoever finds it free may take its run for dead.
-    with lock_if_free(folder / f".{run_id}") as _:
-        (folder / f".{run_id}").rename(path)
+    with lock_if_free(unseen):
+        unseen.rename(path)
         try:
             yield
         finally:

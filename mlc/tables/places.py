@@ -35,11 +35,6 @@ class Place:
     revision: str | None = field(default=None, compare=False)
     """What identifies a data set of the hub: its name, configuration, split and commit."""
 
-    @property
-    def is_one_file(self) -> bool:
-        """Whether it is an ordinary file."""
-        return len(self.files) == 1 and self.revision is None
-
     def identity(self) -> str:
         """Digest of the content; where it lies does not enter it.
 
