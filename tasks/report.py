@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.store import ArtifactRef, Draft
+from mlc.store.manifests import MANIFEST
 from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
     FUNNEL_FILE,
@@ -148,12 +148,12 @@ def publish_report(
             kept=facts.kept,
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
-            made=_made(run),
             inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
             beside={
                 METRICS_FILE: "every figure, for programs",
                 METRICS_SCHEMA: "what metrics.json holds, as JSON schema",
                 CARD_FILE: "the model card",
+                MANIFEST: "when, by which run and by which code this page was made",
             },
         )
         render(data, draft.path)
@@ -166,19 +166,15 @@ def publish_report(
         metrics = _metrics(evaluations, read, headline)
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        draft.facts |= _made(run)
         _show(read, facts, parts.key)
 
     return produce(run, STAGE, parts, write)
 
 
-def _made(run: Run) -> dict[str, str]:
-    """When and by what the page is made. It is in no key: who looks at a page again reads of the run that made it."""
-    told = {
-        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "run": str(run.journal.number) if run.journal else None,
-        "release": release(),
-        "revision": revision(),
-    }
+def _made(run: Run) -> dict[str, Any]:
+    """By what the page is made, for its manifest: on it, the same data would give another page each time."""
+    told = {"run": run.journal.number if run.journal else None, "release": release(), "revision": revision()}
     return {name: value for name, value in told.items() if value}
 
 

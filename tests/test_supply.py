@@ -1,8 +1,10 @@
 """What the project stands on: a lock with hashes, licences from a list, and what is told of tools that look."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,11 @@ WRITTEN = {
     "Python Software Foundation License": "PSF-2.0",
 }
 """Other ways in which packages write them."""
+NOT_LOCKED = {
+    "torch": "it is installed first, as whatever build the machine can use",
+    "bitsandbytes": "it is of use on a GPU alone, and whoever wants `qlora` installs it as the extra of that name",
+}
+"""Requirements that the lock leaves out, and why."""
 BY_FILE = {"huey", "skops"}
 """Packages whose metadata name no licence; the file that they come with is the MIT licence."""
 MIT_WORDS = "Permission is hereby granted, free of charge, to any person obtaining a copy"
@@ -82,13 +89,12 @@ def test_every_locked_package_has_hashes(lock: Path) -> None:
 
 def test_what_the_project_needs_is_locked() -> None:
     versions = {canonicalize_name(name): version for name, version in locked().items()}
-    # It is installed first, as whatever build the machine can use.
-    assert "torch" not in versions
-    needed = [Requirement(text) for text in distribution("mlc").requires or ()]
-    for requirement in needed:
-        name = canonicalize_name(requirement.name)
-        if name not in ("mlc", "torch"):
-            assert requirement.specifier.contains(versions[name]), requirement.name
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    needed = {canonicalize_name(each.name): each for each in map(Requirement, texts)}
+    assert needed.keys() - versions.keys() - {"mlc"} == NOT_LOCKED.keys()
+    for name in needed.keys() & versions.keys():
+        assert needed[name].specifier.contains(versions[name]), name
 
 
 def test_a_finding_without_a_reason_is_told() -> None:

@@ -36,22 +36,51 @@ def stopping(run: Run) -> Iterator[None]:
     """
     global _stopped_by
     _stopped_by = None
-    try:
-        with _watching(run):
-            yield
-    except (KeyboardInterrupt, TerminationSignal) as error:
-        _stopped_by = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.Signals(error.signal)
-        run.stop()
-        began = time.monotonic()
+    with _first_signal_only(run):
+        try:
+            with _watching(run):
+                yield
+        except (KeyboardInterrupt, TerminationSignal) as error:
+            _stopped_by = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.Signals(error.signal)
+            run.stop()
+            _tell(run)
+            raise
 
-        def at_once(number: int, frame: FrameType | None) -> None:
-            if time.monotonic() - began >= TOGETHER_SECONDS:
+
+@contextmanager
+def _first_signal_only(run: Run) -> Iterator[None]:
+    """Lets one signal through to the handlers that were there, and the next one end the process at once.
+
+    The first signal itself closes the way for others: one close behind it must not raise into what it began. That stays
+    so when the block ends by it, because what follows may not stop either.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # No other thread may have handlers, and Python raises no signal in one.
+        yield
+        return
+    began: list[float] = []
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if began:
+            if time.monotonic() - began[0] >= TOGETHER_SECONDS:
                 leave([run], 128 + number)
+            return
+        began.append(time.monotonic())
+        former = before[signal.Signals(number)]
+        if callable(former):
+            former(number, frame)
+        raise TerminationSignal(signal=number)
 
-        for number in SIGNALS:
-            signal.signal(number, at_once)
-        _tell(run)
-        raise
+    for number, former in before.items():
+        if former is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        if not began:
+            for number, former in before.items():
+                signal.signal(number, former)
 
 
 def stopped_by() -> signal.Signals | None:

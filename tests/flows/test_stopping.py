@@ -215,7 +215,7 @@ def test_the_second_signal_ends_what_does_not_stop(number: signal.Signals, code:
         # Two that come together are one, as when a supervisor passes on what the whole group gets.
         process.send_signal(signal.SIGINT)
         process.send_signal(number)
-        wait_for(lambda: list(tmp_path.glob("runs/*.stop")))
+        wait_for(lambda: process.poll() is not None or list(tmp_path.glob("runs/*.stop")))
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.5)
         process.send_signal(number)
