@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.looking.holdings import damages_of, held_artifacts, short_time
+from flows.looking.holdings import Held, damages_of, held_artifacts, short_time
 from flows.terminal.options import JsonOption, WorkspaceOption, existing
 from flows.terminal.output import plain_table, print_json, results, shown
 from flows.terminal.quiet import be_quiet
@@ -41,7 +41,7 @@ def plain_status(workspace: Path) -> dict[str, Any]:
     store = ArtifactStore(workspace, looking=True)
     return {
         "workspace": str(store.workspace),
-        "artifacts": {stage: asdict(held) for stage, held in held_artifacts(store).items()},
+        "artifacts": {stage: asdict(held) for stage, held in _held(store).items()},
         "runs": [asdict(run) for run in map(_run, run_records(store.workspace))],
         "report": None if (page := _newest_report(store)) is None else str(page),
         "model": _plain_model(store),
@@ -105,6 +105,13 @@ class _Model:
     """The last one."""
 
 
+def _held(store: ArtifactStore) -> dict[str, Held]:
+    # It brings Prefect.
+    from flows.stages import STAGES
+
+    return held_artifacts(store, (stage.name for stage in STAGES))
+
+
 def _run(record: RunRecord) -> _Run:
     ran, cached = (sum(task["state"] == state for task in record.tasks) for state in ("ran", "cached"))
     return _Run(record.number, record.name, record.started, record.end, ran, cached)
@@ -126,7 +133,7 @@ def _plain_model(store: ArtifactStore) -> dict[str, Any] | None:
 
 def _show_artifacts(store: ArtifactStore, console: Console) -> None:
     table = plain_table("stage", "artifacts", "rows", "MiB", "newest", right=("artifacts", "rows", "MiB"))
-    for stage, held in held_artifacts(store).items():
+    for stage, held in _held(store).items():
         size = f"{held.bytes / 2**20:.1f}"
         table.add_row(stage, str(held.artifacts), str(held.rows or ""), size, shown(short_time(held.newest)))
     console.print(table)

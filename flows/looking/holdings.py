@@ -1,10 +1,11 @@
 """What a workspace holds: its artifacts by stage, and what of it is damaged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlc.store import ArtifactStore
 from mlc.store.damages import read_damages
-from mlc.store.runs import damaged_records
+from mlc.store.runs import damaged_records, run_records
 
 SHOWN_DAMAGES = 5
 SHOWN_DIGITS = 12
@@ -21,21 +22,26 @@ class Held:
     newest: str
 
 
-def held_artifacts(store: ArtifactStore) -> dict[str, Held]:
-    """The artifacts of every stage that has some, in the order of the stages."""
-    from flows.stages import STAGES
-
+def held_artifacts(store: ArtifactStore, stages: Iterable[str]) -> dict[str, Held]:
+    """The artifacts of those of the stages that have some, in their order."""
     found = {}
-    for stage in STAGES:
-        manifests = store.manifests(stage.name)
+    for stage in stages:
+        manifests = store.manifests(stage)
         if manifests:
-            found[stage.name] = Held(
+            found[stage] = Held(
                 artifacts=len(manifests),
                 rows=sum(manifest["rows"] or 0 for manifest in manifests),
                 bytes=sum(file["bytes"] for manifest in manifests for file in manifest["files"].values()),
                 newest=manifests[-1]["created"],
             )
     return found
+
+
+def stages_held(store: ArtifactStore) -> list[str]:
+    """The stages that a workspace has artifacts of, as its runs came to them; without a look at the stages' code."""
+    come = (task["stage"] for record in run_records(store.workspace) for task in record.tasks)
+    there = sorted(path.name for path in store.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return list(dict.fromkeys([*come, *there]))
 
 
 def damages_of(store: ArtifactStore) -> list[str]:

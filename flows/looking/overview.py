@@ -144,7 +144,8 @@ def gate_of(store: ArtifactStore, record: RunRecord) -> tuple[Gate, Table]:
     reader = RunReader(store, record)
     path = reader.folder(reader.tasks("promote")[-1]) / DECISION_FILE
     decision = json.loads(path.read_text(encoding="utf-8"))
-    gate = Gate(decision["passed"], decision["policy"], decision["checks"])
+    # Earlier releases wrote no checks.
+    gate = Gate(decision["passed"], decision.get("policy", ""), decision.get("checks", []))
     return gate, gate_table(gate)
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from flows.looking.browsing import Wanted, browse_answers, browse_rejects
 from flows.looking.comparing import compare_runs, flat_settings
 from flows.looking.figures import run_line
-from flows.looking.holdings import damages_of, held_artifacts
+from flows.looking.holdings import damages_of, held_artifacts, stages_held
 from flows.looking.overview import failures_of, funnel_of, gate_of, report_files, results_of, stages_of
 from flows.looking.reading import RunReader
 from flows.pages.guards import REPORT_POLICY, guards, read_or_told, sentence_of
@@ -104,6 +104,7 @@ def make_app(workspace: Path, beside: Beside) -> Starlette:
         "/runs/{run:int}/report": _report,
         "/runs/{run:int}/report/{name:path}": _report_file,
         f"/{STYLE_FILE}": _style,
+        "/favicon.ico": _no_icon,
     }
     routes = [Route(path, _guarded(pages, view), methods=["GET"]) for path, view in views.items()]
     return Starlette(routes=routes, middleware=guards(), exception_handlers={HTTPException: wrong})
@@ -128,6 +129,11 @@ def _style(pages: Pages, request: Request) -> Response:
     return Response(style(), media_type="text/css")
 
 
+def _no_icon(pages: Pages, request: Request) -> Response:
+    # Browsers ask for one also from a report, which stands for another origin.
+    return Response(status_code=204, headers={"Cross-Origin-Resource-Policy": "cross-origin"})
+
+
 def _runs(pages: Pages, request: Request) -> Response:
     records = pages.records()[::-1]
     number = _page(request)
@@ -142,7 +148,7 @@ def _runs(pages: Pages, request: Request) -> Response:
 def _workspace(pages: Pages, request: Request) -> Response:
     return pages.show(
         "workspace.html.j2",
-        held=read_or_told(lambda: held_artifacts(pages.store)),
+        held=read_or_told(lambda: held_artifacts(pages.store, stages_held(pages.store))),
         damages=read_or_told(lambda: damages_of(pages.store)),
     )
 
