@@ -75,7 +75,7 @@ class Pages:
 
     def show(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page with what all of them show."""
-        return page(template, status, workspace=str(self.store.workspace), beside=self.beside, **values)
+        return page(template, status, workspace=self.store.workspace, beside=self.beside, **values)
 
 
 def make_app(workspace: Path, beside: Beside) -> Starlette:
