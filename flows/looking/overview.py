@@ -62,7 +62,7 @@ class Funnel:
 
 @dataclass(frozen=True)
 class StageTasks:
-    """The tasks of one stage that ended well."""
+    """The tasks of one stage that ended."""
 
     stage: str
     tasks: tuple[Mapping[str, Any], ...]
@@ -130,7 +130,7 @@ def funnel_of(store: ArtifactStore, record: RunRecord) -> Funnel:
 def stages_of(record: RunRecord) -> Sequence[StageTasks]:
     """The tasks of a run by stage, in the order in which the run came to them."""
     stages: dict[str, list[Mapping[str, Any]]] = {}
-    for task in record.tasks:
+    for task in (*record.tasks, *({**failure, "state": "failed"} for failure in record.failed)):
         stages.setdefault(task["stage"], []).append(task)
     return [StageTasks(stage, tuple(tasks)) for stage, tasks in stages.items()]
 

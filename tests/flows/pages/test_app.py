@@ -213,10 +213,12 @@ def test_a_run_that_goes_on_shows_what_has_ended(copy: Path) -> None:
     page = Client(copy)
     assert "No task has ended yet." in page.get("/runs/3").text
     journal.write({"task": record.tasks[0]})
+    journal.write({"failed": {"stage": "filter", "language": "swh_Latn", "subject": None, "seconds": 3.0}})
     with path.open("ab") as half:
         half.write(b'{"task": {"sta')
     text = page.get("/runs/3").text
     assert "still going, or was killed" in text
     assert "1 ran, 0 cached" in text
+    assert "1 failed" in text
     assert "ended nothing in the stage 'evaluate'" in unescape(text)
     assert page.get("/").status_code == 200
