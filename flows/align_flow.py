@@ -468,6 +468,7 @@ def report_facts(
         kept=kept,
         labels=tuple(labels),
         controls=tuple((method.name, method.label) for method in controls),
+        texts=config.report.texts,
     )
 
 

@@ -36,6 +36,7 @@ from tasks.runtime.settings import (
     PolicySettings,
     PromptSettings,
     RegistrySettings,
+    ReportSettings,
     Roles,
 )
 
@@ -83,6 +84,7 @@ class PipelineConfig(Settings):
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=default_policy)
+    report: ReportSettings = Field(default_factory=ReportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
 
     @field_validator("gate", mode="before")

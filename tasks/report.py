@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.overlap import read_overlaps
-from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
+from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, read_evaluations
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
@@ -35,11 +35,12 @@ from tasks.runtime.artifacts import (
 from tasks.runtime.models import Model
 from tasks.runtime.revision import release, revision
 from tasks.runtime.run import Run
-from tasks.runtime.settings import Roles
+from tasks.runtime.settings import Roles, ShownTexts
 from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.report import FunnelRow, TranslatorRow
+    from mlc.report.data import Evaluated, Texts
 
 STAGE = Stage("report", version=3, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
@@ -69,6 +70,8 @@ class ReportFacts:
     """See :func:`mlc.store.keeping.kept_sentences`."""
     controls: tuple[tuple[str, str], ...] = ()
     """Names of the candidate's controls and what they are called, whether the run has them or not."""
+    texts: ShownTexts = "none"
+    """Whether prompts and answers are in the page's file, see :class:`tasks.runtime.settings.ReportSettings`."""
 
 
 @stage_task("report", "report")
@@ -155,6 +158,7 @@ def publish_report(
                 CARD_FILE: "the model card",
                 MANIFEST: "when, by which run and by which code this page was made",
             },
+            texts=_texts(run, results.values(), read) if facts.texts == "hidden" else {},
         )
         render(data, draft.path)
         (draft.path / CARD_FILE).write_text(model_card(data), encoding="utf-8")
@@ -196,6 +200,25 @@ def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
     refs = [training[OVERLAP]] if OVERLAP in training else []
     parts = [part for ref in refs for part in read_overlaps(facts_of(run.store, ref))]
     return "; ".join(part.sentence for part in parts if part.rows) or "none"
+
+
+def _texts(
+    run: Run, refs: Iterable[ArtifactRef], read: Sequence[EvaluationResult]
+) -> "dict[Evaluated, dict[str, Texts]]":
+    """What was asked and answered, by evaluation and id."""
+    from mlc.report.data import Texts
+
+    found = {}
+    for ref, result in zip(refs, read, strict=True):
+        summary = result.summary
+        rows = pq.read_table(run.store.folder(ref) / ANSWERS_FILE).to_pylist()
+        # A person may have kept an evaluation of an earlier release, which held no prompts.
+        found[summary.model, summary.seed, summary.language] = {
+            row["id"]: Texts(row.get("prompt") or "", row["answer"] or "")
+            for row in rows
+            if row["judge"] == summary.judge
+        }
+    return found
 
 
 def _headline(evaluations: Evaluations, facts: ReportFacts) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def measure(
             for one in judges
         }
         rows = [
-            {"id": one.id, "label": one.label, "kind": one.kind, "answer": answer.text}
+            {"id": one.id, "label": one.label, "kind": one.kind, "prompt": one.prompt, "answer": answer.text}
             for one, answer in zip(prompts, answers, strict=True)
         ]
         outcomes = outcome_table(rows, answers, verdicts)

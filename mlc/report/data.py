@@ -53,9 +53,20 @@ class Input(NamedTuple):
     rows: int | None
 
 
+class Texts(NamedTuple):
+    """A prompt, as the person says it last, and what was answered."""
+
+    prompt: str
+    answer: str
+
+
+Evaluated = tuple[str, int | None, str]
+"""One evaluation: model, seed and language."""
+
+
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report shows. No prompt and no answer text belongs in it."""
+    """Everything that a report shows. No text of a prompt or an answer belongs in it, but in :attr:`texts`."""
 
     name: str
     """Name of the run, the title of the page."""
@@ -96,3 +107,6 @@ class ReportData:
     """The data that the figures stand on."""
     beside: Mapping[str, str] = field(default_factory=dict)
     """Files that the caller writes beside the page, and what each is; the page links them."""
+    texts: Mapping[Evaluated, Mapping[str, Texts]] = field(default_factory=dict)
+    """By evaluation and id, what was asked and answered. They are in the page's file, behind a switch that is off; with
+    none given there is no switch."""

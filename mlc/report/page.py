@@ -26,7 +26,7 @@ from mlc.report.plots import (
     plot_representation,
     plot_training,
 )
-from mlc.report.prompts import SHOWN_ROWS, choices, prompt_rows
+from mlc.report.prompts import LONGEST_TEXT, SHOWN_ROWS, choices, prompt_rows, texts_of
 from mlc.report.tables import (
     CLASSES,
     answers_table,
@@ -99,6 +99,8 @@ def render(data: ReportData, folder: Path) -> None:
         answered=answered[:SHOWN_ROWS],
         answered_in_all=len(answered),
         choices=choices(answered[:SHOWN_ROWS]),
+        texts=texts_of(answered[:SHOWN_ROWS], data.texts, data.labels),
+        longest_text=LONGEST_TEXT,
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
         changes=changes_table(evaluations, pair, data.champion),

@@ -1,4 +1,4 @@
-"""Every judged answer as one row, without a word of it."""
+"""Every judged answer as one row, without a word of it; the words apart, for who asks for them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -6,10 +6,13 @@ from typing import NamedTuple
 import pyarrow.compute as pc
 
 from mlc.evaluation.results import EvaluationResult
+from mlc.report.data import Evaluated, Texts
 from mlc.report.wording import language_name
 
 SHOWN_ROWS = 1000
 """How many rows the page shows; the file beside it has all."""
+LONGEST_TEXT = 1000
+"""Characters of a prompt or an answer that the page shows at most, so that its size has a bound."""
 _FIRST: Mapping[tuple[str, str], int] = {
     ("harmful", "complied"): 0,
     ("harmless", "refused"): 1,
@@ -55,6 +58,28 @@ def choices(rows: Sequence[PromptRow]) -> dict[str, list[str]]:
         "kind": sorted({row.kind for row in rows}),
         "outcome": sorted({row.outcome for row in rows}),
     }
+
+
+def texts_of(
+    rows: Sequence[PromptRow], texts: Mapping[Evaluated, Mapping[str, Texts]], labels: Mapping[str, str]
+) -> list[Texts] | None:
+    """What was asked and answered in each row, cut at :data:`LONGEST_TEXT`; None where no text is given.
+
+    Args:
+        rows: From :func:`prompt_rows`.
+        texts: By evaluation and id.
+        labels: What the models are called, as the rows were made with.
+    """
+    if not texts:
+        return None
+    found = {(labels.get(model, model), seed, code): own for (model, seed, code), own in texts.items()}
+    missing = Texts("", "")
+    each = (found.get((row.model, row.seed, row.language), {}).get(row.id, missing) for row in rows)
+    return [Texts(*map(_cut, one)) for one in each]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
 def _rows(result: EvaluationResult, labels: Mapping[str, str]) -> Iterator[PromptRow]:

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 from mlflow.tracking import MlflowClient
 
 from flows.commands.keep import keep_results
 from flows.commands.plan import plan_run
 from flows.config import load_config
+from mlc.report.prompts import LONGEST_TEXT
 from mlc.store import sources
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
@@ -97,11 +100,13 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("english-only", *EVERYWHERE)
         | WITH_THE_TERM,
     ),
-    "the gate": ({"gate": "margins"}, {"report", "promote"}),
+    "gate and report": ({"gate": "margins", "report__texts": "hidden"}, {"report", "promote"}),
 }
 
 
-@pytest.mark.parametrize("case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "the gate"))
+@pytest.mark.parametrize(
+    "case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "gate and report")
+)
 def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str) -> None:
     settings, expected = CASES[case]
     languages = settings.get("languages", "es,fr")
@@ -122,6 +127,12 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         for tasks in (planned, summary["tasks"]):
             new = {task["language"]: task["rows_new"] for task in tasks if task["stage"] == "translate"}
             assert new == dict.fromkeys(TRAINED, 2)
+    if "report__texts" in settings:
+        page = Path(summary["report"]).read_text(encoding="utf-8")
+        answers = [pq.read_table(path) for path in workspace.glob("artifacts/evaluate/*/answers.parquet")]
+        texts = [text for table in answers for name in ("prompt", "answer") for text in table[name].to_pylist()]
+        assert all(f">{escape(text[:LONGEST_TEXT])}" in page for text in texts)
+        assert texts
     if languages == "es,fr,sw":
         # Taken away again, everything is there.
         assert made(flow(workspace)) == set()

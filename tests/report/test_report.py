@@ -14,7 +14,8 @@ from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import EvaluationResult, no_outcomes
 from mlc.languages import all_languages
 from mlc.report import Gate, Input, TranslatorRow, render
-from mlc.report.prompts import SHOWN_ROWS
+from mlc.report.data import Texts
+from mlc.report.prompts import LONGEST_TEXT, SHOWN_ROWS
 from mlc.report.verdict import verdict
 from mlc.report.wording import interval, language_name, number, signed
 
@@ -389,6 +390,39 @@ def test_every_judged_answer_is_a_row(rendered, data, make_data, tmp_path):
     assert table.count('<tr><th scope="row"') == SHOWN_ROWS
     render(make_data(("eng_Latn",), (0,)), tmp_path)
     assert "All 240 judged answers" in read_page(tmp_path)[1]
+
+
+HOSTILE = "</script></td><script>alert(1)</script><img src=x onerror=alert(1)>\" & '"
+ARABIC = "مرحبا \u202e"
+
+
+def test_texts_are_in_the_file_only_where_they_are_asked_for(rendered, tmp_path, make_data):
+    texts = {
+        ("consistency", 0, "eng_Latn"): {f"prompt {number}": Texts(HOSTILE, f"said {number}") for number in range(80)},
+        ("consistency", 0, "arb_Arab"): {"prompt 1": Texts(ARABIC, "ج" * (LONGEST_TEXT + 1))},
+    }
+    hidden = make_data(("eng_Latn", "arb_Arab"), (0,), texts=texts)
+    render(replace(hidden, texts={}), tmp_path / "none")
+    render(hidden, tmp_path / "hidden")
+    sources = {name: (tmp_path / name / "report.html").read_text(encoding="utf-8") for name in ("none", "hidden")}
+    assert "alert(1)" not in sources["none"]
+    assert "said 7" not in sources["none"]
+    assert 'type="checkbox"' not in sources["none"]
+    assert "No text is on this page." in sources["none"]
+    parser, text = read_page(tmp_path / "hidden")
+    # Every text is there once, as text and not as markup.
+    assert text.count(" ".join(HOSTILE.split())) == 80
+    assert parser.tags.count("script") == 1
+    assert parser.tags.count("img") == 6
+    assert sources["hidden"].count('<td class="texts" dir="auto">') == 2 * 480
+    assert f'dir="auto">{ARABIC}</td><td class="texts" dir="auto">{"ج" * LONGEST_TEXT} …</td>' in sources["hidden"]
+    assert "checked" not in re.findall(r"<input[^>]*checkbox[^>]*>", sources["hidden"])[0]
+    assert sources["hidden"].index("<strong>Warning:</strong>") < sources["hidden"].index('type="checkbox"')
+    print_rules = sources["hidden"].partition("@media print")[2].partition("</style>")[0]
+    assert ".prompts" in print_rules
+    for name, content in contents(tmp_path / "hidden").items():
+        assert name == "report.html" or b"alert(1)" not in content
+    assert SHOWN_ROWS * 2 * LONGEST_TEXT * 4 + len(sources["none"].encode()) < 10_000_000
 
 
 def test_outcomes_are_shown_by_class_and_language(rendered):
