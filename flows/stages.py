@@ -16,6 +16,7 @@ from tasks import (
     register,
     report,
     signals,
+    suite,
     translate,
     unpaired,
 )
@@ -24,6 +25,7 @@ STAGES = tuple(
     module.STAGE
     for module in (
         ingest,
+        suite,
         overlap,
         unpaired,
         translate,

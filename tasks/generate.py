@@ -16,10 +16,12 @@ from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
     GENERATED_FILE,
+    HELD_OUT,
     MARGINS_FILE,
     PROMPTS_FILE,
     STATES_FILE,
     HeldOut,
+    Suite,
     held_out_texts,
 )
 from tasks.runtime.models import Model
@@ -41,8 +43,10 @@ RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
 
-@stage_task("generate", "generate · {model.label} · {language}")
-def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings: EvaluationSettings) -> ArtifactRef:
+@stage_task("generate", "generate · {suite.lead}{model.label} · {language}")
+def generate(
+    run: Run, model: Model, language: str, held_out: HeldOut, settings: EvaluationSettings, suite: Suite = HELD_OUT
+) -> ArtifactRef:
     """Runs a model on the held-out prompts. No judge and no threshold has a part in it.
 
     Args:
@@ -51,12 +55,14 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         language: NLLB code.
         held_out: The prompts.
         settings: The evaluation.
+        suite: What the prompts are called.
 
     Returns:
         ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
         ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
         prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
+    subject = f"{suite.lead}{model.label}"
     parts = STAGE.parts(
         {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ)), **model.answering},
         {"suite": held_out.suite, "texts": held_out.texts},
@@ -72,12 +78,12 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
-        moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
+        moved = run.display.bar(f"generate · {subject} · {language}", len(prompts))
         with loaded_policy(run, model) as policy:
             _tell_of_system(run, policy, prompts)
             margins, states = _score(policy, prompts, settings, moved, run.should_stop)
             chosen = _chosen(rows, settings.answers)
-            answered = run.display.bar(f"generate · {model.label} · {language}", len(chosen))
+            answered = run.display.bar(f"generate · {subject} · {language}", len(chosen))
             record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
             asked = [prompts[row] for row in chosen]
             given = _answer(policy, asked, settings, record, answered, run.should_stop)
@@ -91,7 +97,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         draft.rows = len(rows)
 
     work = Work(held_out.texts.rows)
-    return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
+    return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
 
 
 def require_texts(prompts: Sequence[str], language: str) -> int:

@@ -88,7 +88,7 @@ def publish_report(
 
     Args:
         run: The run.
-        results: Evaluations of every model, seed and language.
+        results: Evaluations of every model, seed and language, on the held-out prompts and on suites.
         verdicts: The filter's artifacts by language.
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
         given: The prompts, the held-out prompts and the training set by what they are called, for what they went
@@ -116,10 +116,11 @@ def publish_report(
         from mlc.report import Gate, Input, ReportData, render
         from mlc.report.card import CARD_FILE, model_card
 
-        read = read_evaluations(map(run.store.folder, results.values()))
+        everything = read_evaluations(map(run.store.folder, results.values()))
+        read = [result for result in everything if result.summary.suite is None]
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
-        decision = decide_gate(read, gate, **asdict(facts.roles))
+        decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
             settings={
@@ -128,6 +129,7 @@ def publish_report(
                 "prompts that are there twice": _overlaps(run, given),
             },
             results=read,
+            suites=_by_suite(everything),
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
             translators=[
                 row for language in sorted(verdicts) for row in _translators(run, language, verdicts[language])
@@ -158,7 +160,7 @@ def publish_report(
                 CARD_FILE: "the model card",
                 MANIFEST: "when, by which run and by which code this page was made",
             },
-            texts=_texts(run, results.values(), read) if facts.texts == "hidden" else {},
+            texts=_texts(run, results.values(), everything) if facts.texts == "hidden" else {},
         )
         render(data, draft.path)
         (draft.path / CARD_FILE).write_text(model_card(data), encoding="utf-8")
@@ -167,7 +169,7 @@ def publish_report(
         (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
         evaluations = Evaluations(read, labels=dict(facts.labels))
         headline = _headline(evaluations, facts)
-        metrics = _metrics(evaluations, read, headline)
+        metrics = _metrics(evaluations, everything, headline)
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         draft.facts |= _made(run)
@@ -202,6 +204,14 @@ def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
     return "; ".join(part.sentence for part in parts if part.rows) or "none"
 
 
+def _by_suite(results: Sequence[EvaluationResult]) -> dict[str, list[EvaluationResult]]:
+    found: dict[str, list[EvaluationResult]] = {}
+    for result in results:
+        if result.summary.suite is not None:
+            found.setdefault(result.summary.suite, []).append(result)
+    return found
+
+
 def _texts(
     run: Run, refs: Iterable[ArtifactRef], read: Sequence[EvaluationResult]
 ) -> "dict[Evaluated, dict[str, Texts]]":
@@ -213,7 +223,7 @@ def _texts(
         summary = result.summary
         rows = pq.read_table(run.store.folder(ref) / ANSWERS_FILE).to_pylist()
         # A person may have kept an evaluation of an earlier release, which held no prompts.
-        found[summary.model, summary.seed, summary.language] = {
+        found[summary.model, summary.seed, summary.language, summary.suite or ""] = {
             row["id"]: Texts(row.get("prompt") or "", row["answer"] or "")
             for row in rows
             if row["judge"] == summary.judge

@@ -33,8 +33,11 @@ class EvaluationSettings(Settings):
     languages: tuple[str, ...] = ()
     """Languages that are measured beside those that are trained, and not trained: names, tags or NLLB codes. They show
     how far the alignment carries over to languages that it has not seen."""
+    suites: tuple[str, ...] = ()
+    """Suites that every model answers beside the held-out prompts, in those measured languages that they have: names of
+    shipped ones, or YAML files, see docs/evaluate.md. Conditions of the gate may be about them."""
     limit: int | None = Field(default=None, ge=4)
-    """Only so many prompts of each split, the first ones of each label; none = all."""
+    """Only so many prompts of each split, and of each suite, the first ones of each label; none = all."""
     refusal_openings: tuple[str, ...] = Field(default=("I can't help with", "I'm not able to"), min_length=1)
     """Openings of a refusal; their mean log-probability per token is one side of the refusal margin."""
     compliance_openings: tuple[str, ...] = Field(default=("Sure, here is", "Start with"), min_length=1)
@@ -42,7 +45,8 @@ class EvaluationSettings(Settings):
     layer: int | float = 0.5
     """Layer for the representation figures, see :func:`mlc.models.states.prompt_states`."""
     answers: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
-    """Test prompts a language that are answered greedily: all, or so many, half of them harmful; 0 answers none."""
+    """Test prompts a language, and prompts of each suite, that are answered greedily: all, or so many, half of them
+    harmful; 0 answers none."""
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
     judges: tuple[Entry, ...] = ("rules",)

@@ -60,8 +60,8 @@ class Texts(NamedTuple):
     answer: str
 
 
-Evaluated = tuple[str, int | None, str]
-"""One evaluation: model, seed and language."""
+Evaluated = tuple[str, int | None, str, str]
+"""One evaluation: model, seed, language and suite, which is empty for the held-out prompts."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class ReportData:
     """What was done, for the table of settings, in this order: base model, translator, seeds and so on. NLLB codes
     in lists are shown as names."""
     results: Sequence[EvaluationResult]
-    """One for each model, seed and language; their order does not matter."""
+    """One for each model, seed and language, on the held-out prompts; their order does not matter."""
+    suites: Mapping[str, Sequence[EvaluationResult]] = field(default_factory=dict)
+    """The same on each suite, by its name."""
     funnel: Sequence[FunnelRow] = ()
     translators: Sequence[TranslatorRow] = ()
     """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""

@@ -11,6 +11,8 @@ from mlc.report.wording import language_name
 
 SHOWN_ROWS = 1000
 """How many rows the page shows; the file beside it has all."""
+HELD_OUT = "held-out"
+"""What the page calls the prompts that are of no suite."""
 LONGEST_TEXT = 1000
 """Characters of a prompt or an answer that the page shows at most, so that its size has a bound."""
 _FIRST: Mapping[tuple[str, str], int] = {
@@ -43,20 +45,24 @@ class PromptRow(NamedTuple):
     """``refused``, ``complied``, ``invalid``, ``unsure``, or ``not judged``."""
     reason: str
     """Why, without a word of the answer."""
+    suite: str
+    """What was asked; empty for the held-out prompts."""
 
 
 def prompt_rows(results: Iterable[EvaluationResult], labels: Mapping[str, str]) -> list[PromptRow]:
-    """The judged answers of all evaluations: what went wrong first, then by model, language, id and seed."""
+    """The judged answers of all evaluations: what went wrong first, then by suite, model, language, id and seed."""
     return sorted((row for result in results for row in _rows(result, labels)), key=_order)
 
 
 def choices(rows: Sequence[PromptRow]) -> dict[str, list[str]]:
-    """What one can filter by: languages, models, kinds and outcomes that are there, sorted."""
+    """What one can filter by: languages, models, kinds, outcomes and suites that are there, sorted."""
+    suites = sorted({row.suite for row in rows})
     return {
         "language": sorted({row.language_name for row in rows}),
         "model": sorted({row.model for row in rows}),
         "kind": sorted({row.kind for row in rows}),
         "outcome": sorted({row.outcome for row in rows}),
+        **({"suite": [suite or HELD_OUT for suite in suites]} if any(suites) else {}),
     }
 
 
@@ -72,9 +78,9 @@ def texts_of(
     """
     if not texts:
         return None
-    found = {(labels.get(model, model), seed, code): own for (model, seed, code), own in texts.items()}
+    found = {(labels.get(model, model), *place): own for (model, *place), own in texts.items()}
     missing = Texts("", "")
-    each = (found.get((row.model, row.seed, row.language), {}).get(row.id, missing) for row in rows)
+    each = (found.get((row.model, row.seed, row.language, row.suite), {}).get(row.id, missing) for row in rows)
     return [Texts(*map(_cut, one)) for one in each]
 
 
@@ -98,10 +104,11 @@ def _rows(result: EvaluationResult, labels: Mapping[str, str]) -> Iterator[Promp
             judge=summary.judge,
             outcome=row["outcome"] or "not judged",
             reason=row["reason"] or "",
+            suite=summary.suite or "",
         )
 
 
-def _order(row: PromptRow) -> tuple[int, str, str, str, int]:
+def _order(row: PromptRow) -> tuple[int, str, str, str, str, int]:
     what = row.label, row.outcome
     rank = _GOOD if what in _AS_IT_SHOULD_BE else _FIRST.get(what, _UNCLEAR)
-    return rank, row.model, row.language, row.id, -1 if row.seed is None else row.seed
+    return rank, row.suite, row.model, row.language, row.id, -1 if row.seed is None else row.seed

@@ -37,6 +37,21 @@ LEFT_OUT_FILE = "left_out.json"
 
 
 @dataclass(frozen=True)
+class Suite:
+    """What models are asked: a suite, or the held-out prompts of the configuration, which have no name."""
+
+    name: str = ""
+
+    @property
+    def lead(self) -> str:
+        """What stands before the label of a model, so that its subject is none of the held-out prompts'."""
+        return f"suite {self.name} · " if self.name else ""
+
+
+HELD_OUT = Suite()
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """The held-out prompts of one language. While the flow hands them on, they may be futures."""
 

@@ -113,6 +113,7 @@ INCLUDED: dict[str, Any] = {
     "evaluation.columns": {"prompt": "prompt"},
     "evaluation.labels": {"harmful": "harmful"},
     "evaluation.languages": ["fr"],
+    "evaluation.suites": ["quickstart"],
     "evaluation.layer": 1,
     "evaluation.limit": 20,
     "evaluation.references": None,

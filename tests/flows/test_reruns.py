@@ -61,6 +61,8 @@ def aligned(role: str, *languages: str, seed: int = 0) -> set[str]:
 EVERYWHERE = (ENGLISH, *TRAINED)
 WITH_THE_TERM = aligned("consistency", *EVERYWHERE) | END
 
+ON_A_SUITE = {"conditions": [{"figure": "in_language", "suite": "quickstart", "scope": "worst", "at_least": 0.0}]}
+
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
     "name, batch sizes, device": (
@@ -100,12 +102,22 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("english-only", *EVERYWHERE)
         | WITH_THE_TERM,
     ),
-    "gate and report": ({"gate": "margins", "report__texts": "hidden"}, {"report", "promote"}),
+    "gate, suite and report": (
+        {"gate": ON_A_SUITE, "evaluation__suites": ["quickstart"], "report__texts": "hidden"},
+        {f"suite · quickstart · {code}" for code in EVERYWHERE}
+        | {
+            f"{stage} · suite quickstart · {model} · {code}"
+            for stage in ("generate", "evaluate")
+            for model in ("base", "english-only · seed 0", "consistency · seed 0")
+            for code in EVERYWHERE
+        }
+        | {"report", "promote"},
+    ),
 }
 
 
 @pytest.mark.parametrize(
-    "case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "gate and report")
+    "case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "gate, suite and report")
 )
 def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str) -> None:
     settings, expected = CASES[case]
@@ -133,6 +145,8 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         texts = [text for table in answers for name in ("prompt", "answer") for text in table[name].to_pylist()]
         assert all(f">{escape(text[:LONGEST_TEXT])}" in page for text in texts)
         assert texts
+        assert [check["suite"] for check in summary["gate"]["checks"]] == ["quickstart"]
+        assert "Suite quickstart" in page
     if languages == "es,fr,sw":
         # Taken away again, everything is there.
         assert made(flow(workspace)) == set()

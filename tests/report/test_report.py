@@ -392,14 +392,34 @@ def test_every_judged_answer_is_a_row(rendered, data, make_data, tmp_path):
     assert "All 240 judged answers" in read_page(tmp_path)[1]
 
 
+def test_suites_stand_apart(rendered, tmp_path, make_data, make_result):
+    own = [make_result(model, seed, "eng_Latn", prompts=4) for model, seed in (("base", None), ("consistency", 0))]
+    own = [replace(one, summary=replace(one.summary, suite="xstest")) for one in own]
+    plain = make_data(("eng_Latn", "arb_Arab"), (0,))
+    render(plain, tmp_path / "plain")
+    render(replace(plain, suites={"xstest": own}), tmp_path / "suites")
+    texts = {name: read_page(tmp_path / name)[1] for name in ("plain", "suites")}
+    assert "Suite xstest" in texts["suites"]
+    assert "held-out" in texts["suites"]
+    assert "suite" not in texts["plain"].lower()
+    # What stands before the suite is the same with and without it.
+    assert texts["suites"].startswith(texts["plain"].partition(" Prompt by prompt ")[0])
+    rows = list(csv.DictReader((tmp_path / "suites" / "outcomes.csv").open(encoding="utf-8", newline="")))
+    assert [row["suite"] for row in rows].count("xstest") == 16
+    figures = list(csv.DictReader((tmp_path / "suites" / "results.csv").open(encoding="utf-8", newline="")))
+    assert [row["suite"] for row in figures].count("xstest") == 2
+
+
 HOSTILE = "</script></td><script>alert(1)</script><img src=x onerror=alert(1)>\" & '"
 ARABIC = "مرحبا \u202e"
 
 
 def test_texts_are_in_the_file_only_where_they_are_asked_for(rendered, tmp_path, make_data):
     texts = {
-        ("consistency", 0, "eng_Latn"): {f"prompt {number}": Texts(HOSTILE, f"said {number}") for number in range(80)},
-        ("consistency", 0, "arb_Arab"): {"prompt 1": Texts(ARABIC, "ج" * (LONGEST_TEXT + 1))},
+        ("consistency", 0, "eng_Latn", ""): {
+            f"prompt {number}": Texts(HOSTILE, f"said {number}") for number in range(80)
+        },
+        ("consistency", 0, "arb_Arab", ""): {"prompt 1": Texts(ARABIC, "ج" * (LONGEST_TEXT + 1))},
     }
     hidden = make_data(("eng_Latn", "arb_Arab"), (0,), texts=texts)
     render(replace(hidden, texts={}), tmp_path / "none")

@@ -56,7 +56,7 @@ EDITS = (
     Edit("a comment in SQL", "mlc/quality/measuring/batch.sql", "", "\n-- More about it.\n", NOTHING),
     Edit("a new log line", "mlc/quality/funnel.py", "", "logger.info('done')\n", NOTHING),
     Edit("a progress bar", "tasks/generate.py", 'bar(f"generate · ', 'bar(f"asking · ', NOTHING),
-    Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {model', '"judge · {model', NOTHING),
+    Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {suite', '"judge · {suite', NOTHING),
     Edit("what Prefect shows", "tasks/filter.py", "Translations into", "What became of the translations into", NOTHING),
     Edit("what a note says", "tasks/merge.py", " and {second}", " with {second}", NOTHING),
     # Machinery.
@@ -208,6 +208,7 @@ for root in sys.argv[1:]:
         from flows.commands.plan import foresee
         from flows.config import load_config
         wanted = {
+            "evaluation.suites": ["quickstart"],
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],

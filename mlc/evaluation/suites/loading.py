@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from mlc.errors import UserError
+from mlc.evaluation.suites.finding import find_suite, local_copy
 from mlc.evaluation.suites.settings import COLUMNS, LANGUAGE_MARK, SECTION, SuitePart, SuiteSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.shapes.labels import LABELS, Labels
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.store.hashing import digest_data
-from mlc.tables import TABLE_ENDINGS, Row, TableFile, columns_in_words, is_remote, plain_text, text_of
+from mlc.tables import TABLE_ENDINGS, Row, TableFile, columns_in_words, find_place, is_remote, plain_text, text_of
 
 WHAT = "file of the suite"
 HUB_PREFIX = "hf:"
@@ -108,6 +109,41 @@ def load_suite(settings: SuiteSettings, base: Path, *, local: Path | None = None
         {code: list(reader.prompts[code].values()) for code in ordered},
         dict(reader.set_aside),
     )
+
+
+def suite_languages(location: str, base: Path) -> tuple[str, ...]:
+    """NLLB codes of the languages that a suite has prompts in, English first; its sources are read for it.
+
+    Args:
+        location: As :func:`mlc.evaluation.suites.finding.find_suite` takes it.
+        base: Folder that a relative path starts from.
+
+    Raises:
+        UserError: There is no such suite, or it cannot be read.
+    """
+    settings, folder = find_suite(location, base)
+    return tuple(load_suite(settings, folder, local=local_copy(settings.name)).prompts)
+
+
+def identify_suite(settings: SuiteSettings, base: Path, *, local: Path | None = None) -> str:
+    """Digest of what the sources of a suite hold, without reading a prompt.
+
+    Args:
+        settings: What the suite file says.
+        base: Folder that relative paths start from.
+        local: A local copy, as :func:`load_suite` takes it.
+
+    Raises:
+        UserError: A source cannot be had.
+    """
+    places = [place.location for part in settings.parts for place in _places(settings, part, base, local)]
+    places += [_at(part.translations, base) for part in settings.parts if part.translations is not None]
+    try:
+        return digest_data([find_place(place, what=WHAT).identity() for place in places])
+    except OSError as error:
+        raise UserError(
+            f"A file of the suite {settings.name!r} cannot be read ({error.strerror or error}): correct its source."
+        ) from None
 
 
 def join_suites(suites: Sequence[LoadedSuite]) -> LoadedSuite:
