@@ -1,10 +1,14 @@
 """Configuration of the evaluation."""
 
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from mlc.chat.serving import START_SECONDS, require_marks
+from mlc.errors import UserError
 from mlc.evaluation.choosing import Entry, choose
+from mlc.extras import require_extra
 from mlc.languages import resolve_languages
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
@@ -13,6 +17,51 @@ SPLITS = ("validation", "test")
 """The threshold is set on the first, and the second is reported."""
 RESAMPLES = 1000
 """Bootstrap resamples, unless somebody says otherwise."""
+
+
+class EngineSettings(Settings):
+    """What answers the prompts; margins and states are computed in this process by every kind."""
+
+    kind: Literal["transformers", "http", "vllm"] = "transformers"
+    """``transformers`` and ``vllm`` compute in this process; the second needs a GPU and the package vllm. ``http``
+    starts a server for each model with :attr:`serve` and asks it."""
+    serve: str | None = None
+    """Command that serves a checkpoint on loopback by OpenAI's chat protocol, such as ``vllm serve {path} --port
+    {port}``; no shell reads it. It is ended once everything is answered."""
+    concurrency: int = Field(default=32, ge=1, le=256)
+    """Requests to the server at once; does not change results but for the rounding of its sums."""
+    start_seconds: float = Field(default=START_SECONDS, gt=0)
+    """How long a server may take until it answers."""
+
+    @field_validator("kind")
+    @classmethod
+    def _is_there(cls, kind: str) -> str:
+        if kind == "vllm":
+            require_extra("vllm", "evaluation.engine.kind: vllm")
+        return kind
+
+    @field_validator("serve")
+    @classmethod
+    def _has_marks(cls, serve: str | None) -> str | None:
+        if serve is not None:
+            require_marks(serve)
+        return serve
+
+    @model_validator(mode="after")
+    def _command_of_http(self) -> "EngineSettings":
+        if (self.kind == "http") != (self.serve is not None):
+            raise UserError(
+                "The models of a run are answered for by a server only where one is started for each of them: set "
+                "evaluation.engine.kind to http and evaluation.engine.serve to a command, or leave both out."
+            )
+        return self
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What decides an answer beside the model, for keys; empty where models compute as ever."""
+        if self.kind == "transformers":
+            return {}
+        return {"kind": self.kind, **({"serve": self.serve} if self.serve else {"version": version(self.kind)})}
 
 
 class EvaluationSettings(Settings):
@@ -49,6 +98,8 @@ class EvaluationSettings(Settings):
     harmful; 0 answers none."""
     answer_tokens: int = Field(default=32, ge=1)
     """Longest greedy answer, in tokens."""
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    """What answers them."""
     judges: tuple[Entry, ...] = ("rules",)
     """What judges those answers: `rules`, `openings`, a judge that asks a model (docs/judges.md), or one of your own as
     `module:object`, see `mlc.evaluation.judges.judge`. A judge with settings is a mapping, such as `{name: llm, model:
