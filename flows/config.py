@@ -551,6 +551,22 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
         raise _explained(error, values) from None
 
 
+def read_gate(location: str) -> GateSettings:
+    """Loads the policy of a gate by itself.
+
+    Args:
+        location: Name of a shipped policy, or a YAML file.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
+    values = read_policy(location, Path.cwd())
+    try:
+        return GateSettings.model_validate(values)
+    except ValidationError as error:
+        raise _explained(error, values, "gate") from None
+
+
 def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
     """Loads the thresholds of the filter by themselves.
 

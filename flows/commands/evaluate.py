@@ -28,12 +28,15 @@ from mlc.stopping import ShouldStop
 if TYPE_CHECKING:
     from mlc.evaluation.choosing import Chosen
     from mlc.evaluation.engines.protocol import AnswerEngine
+    from mlc.evaluation.gate.settings import GateSettings
     from mlc.evaluation.harness import Harness
     from mlc.evaluation.measuring import Measured
     from mlc.evaluation.suites.loading import LoadedSuite
 
 DEFAULT_JUDGE = "rules"
 """The judge, if none is named."""
+GATE_FAILED = 3
+"""Exit code where the policy of a gate is not kept."""
 KEY_VARIABLE = "MLC_MODEL_KEY"
 """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
 
@@ -103,6 +106,13 @@ def command(
             "text and language."
         ),
     ] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            help="Also decide by the policy of a gate, such as strict or own.yaml; exit code 3 if it fails. The model "
+            "of --against is base, baseline and champion."
+        ),
+    ] = None,
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,15 +123,15 @@ def command(
     Example: mlc evaluate shipped:tiny --languages es,sw --answers 8
     """
     be_quiet()
-    from flows.terminal.outcome_tables import show_metrics
     from mlc.evaluation.logs import is_log, read_logs
-    from mlc.evaluation.measuring import ANSWER_TOKENS, is_measured, measure, read_measured
+    from mlc.evaluation.measuring import ANSWER_TOKENS, decide, is_measured, measure, read_measured
     from mlc.report.measured import RECORD_FILE, plain_metrics, private_folder, require_same, write_measured
 
     if from_log is not None and (endpoint is not None or export is not None):
         raise UserError("Answers of a log are asked of nobody: leave out --endpoint and --export, or --from-log.")
     if neutral is not None and (endpoint is not None or from_log is not None):
         raise UserError("Bits per character need the model itself: leave out --neutral, or name a local model.")
+    policy = _policy(gate) if gate is not None else None
     logged = read_logs(from_log) if from_log is not None else None
     model = model or (logged.model if logged else None)
     if model is None:
@@ -187,14 +197,36 @@ def command(
     plain = plain_metrics(suite, names, every)
     if abilities:
         plain["neutral"] = abilities.write(folder)
+    decision = decide(every, suite, policy) if policy else None
+    if decision:
+        plain["gate"] = decision.plain()
     write_measured(folder, suite, names, every, plain)
     if as_json:
         print_json(plain)
-        return
+    else:
+        _show(plain, suite, folder, power)
+    if decision and not decision.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+def _show(plain: dict[str, Any], suite: "LoadedSuite", folder: Path, power: bool) -> None:
+    from flows.terminal.gate_tables import gate_table
+    from flows.terminal.outcome_tables import show_metrics
+
     show_metrics(plain, results, power=power)
+    if decision := plain.get("gate"):
+        word = "passed" if decision["passed"] else "failed"
+        results.print(f"Gate {shown(decision['policy'])}: {word}", highlight=False)
+        results.print(gate_table(decision["checks"], results.width))
     for reason, rows in suite.set_aside.items():
         results.print(f"Set aside, {rows:,}: {shown(reason)}.", highlight=False, soft_wrap=True)
     results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)
+
+
+def _policy(location: str) -> "GateSettings":
+    from flows.config import read_gate
+
+    return read_gate(location)
 
 
 def _suite(names: list[str], copy: Path | None, languages: list[str] | None, count: int | None) -> "LoadedSuite":

@@ -19,6 +19,8 @@ from mlc.tables import TABLE_ENDINGS, Row, TableFile, columns_in_words, find_pla
 
 WHAT = "file of the suite"
 HUB_PREFIX = "hf:"
+JOINED = "+"
+"""Stands between the names of suites that are asked as one."""
 ROW_NUMBER = "row"
 """Column that identifies a row where there is no ``id``."""
 _LANGUAGE = r"(?P<language>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*)"
@@ -170,7 +172,7 @@ def join_suites(suites: Sequence[LoadedSuite]) -> LoadedSuite:
     versions, licences = (
         list(dict.fromkeys(values)) for values in ([s.version for s in suites], [s.licence for s in suites])
     )
-    return LoadedSuite("+".join(names), "+".join(versions), ", ".join(licences), prompts, dict(set_aside))
+    return LoadedSuite(JOINED.join(names), JOINED.join(versions), ", ".join(licences), prompts, dict(set_aside))
 
 
 @dataclass(frozen=True)
