@@ -171,6 +171,8 @@ def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> No
         note_addresses(Path(out).with_suffix(ADDRESSES))
         os.chdir(cwd)
         random.seed()
+        # A shell that starts something in the background has it ignore this signal, and processes inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         module, _, name = command.partition(":")
         sys.argv = [module, *arguments]
         code = getattr(importlib.import_module(module), name)()

@@ -1,5 +1,6 @@
 """The caching of stages: an artifact that is there and intact is served, anything else is made again."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, wa
 from tasks.runtime.unexpected import confined
 
 P = ParamSpec("P")
+NEVER_BEGAN = (PrefectException, CancelledError, asyncio.CancelledError)
+"""A task waited for another one, which failed, or the run ended before it began. Prefect raises asyncio's error in
+threads too, which is no Exception."""
 CAUSE_SECONDS = 5.0
 """How long to wait for the failure that ended others; it is known at about the same time."""
 
@@ -138,8 +142,7 @@ def _known(value: Any) -> Any:
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
     try:
         future.result()
-    except (PrefectException, CancelledError):
-        # It waited for another one, which failed, or the run ended before it began.
+    except NEVER_BEGAN:
         pass
     except BrokenExecutor:
         run.fail(
@@ -161,7 +164,7 @@ def naming_the_cause(run: Run) -> Iterator[None]:
     """
     try:
         yield
-    except (PrefectException, BrokenExecutor):
+    except (*NEVER_BEGAN, BrokenExecutor):
         if run.should_stop():
             raise Stopped from None
         failure = run.first_failure(CAUSE_SECONDS)
