@@ -28,6 +28,7 @@ from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
 from mlc.translation.checkpoints import require_translatable
+from tasks.ability import measure_skills
 from tasks.align import align_model
 from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
@@ -183,6 +184,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         for model in made[method.name]:
             evaluations |= evaluate_everywhere(run, config, model, held_out, suites)
     results = evaluations.all
+    ranked = [policy, *(model for method in config.methods for model in made[method.name])]
+    skills = skills_of_all(run, config, ranked, held_out)
 
     candidate = made[config.roles.candidate][0]
     champion = champion_of(run, config, candidate)
@@ -193,7 +196,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     read |= checked | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
     read |= {"training set": data.joined} if data.joined else {}
     facts = report_facts(config, references, champion, kept, licences)
-    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
     version = register_model.submit(run, candidate, evaluations.held_out, report, told, config.registry)
@@ -466,6 +469,16 @@ def evaluate_everywhere(
                 run, model, language, answered, generated[anchor], settings, anchor, suite
             )
     return Evaluated(evaluations, of_suites)
+
+
+def skills_of_all(
+    run: Run, config: PipelineConfig, models: Sequence[Model], held_out: Mapping[str, HeldOut]
+) -> Mapping[str, Future]:
+    """What the models can do beside refusing, by their labels, where the configuration asks for any of it."""
+    ability, batch_size = config.evaluation.ability, config.evaluation.batch_size
+    if not ability.wanted:
+        return {}
+    return {model.label: measure_skills.submit(run, model, held_out, ability, batch_size) for model in models}
 
 
 def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion | None:

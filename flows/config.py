@@ -487,6 +487,8 @@ PATH_KEYS = (
     ("evaluation", "test"),
     ("evaluation", "references"),
     ("evaluation", "suites"),
+    ("evaluation", "ability", "neutral"),
+    ("evaluation", "ability", "choices"),
     ("gate",),
 )
 """Where a configuration names files; relative ones start from the configuration's own folder."""

@@ -1,6 +1,7 @@
 """Every stage of the flow, in the order in which a run comes to them."""
 
 from tasks import (
+    ability,
     align,
     dataset,
     edit,
@@ -39,6 +40,7 @@ STAGES = tuple(
         merge,
         generate,
         evaluate,
+        ability,
         report,
         register,
         promote,

@@ -17,6 +17,7 @@ from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, read_evaluations
+from mlc.evaluation.skills import Skill, plain_skills, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
@@ -28,6 +29,7 @@ from tasks.runtime.artifacts import (
     METRICS_FILE,
     REPORT_FILE,
     SEARCH_FILE,
+    SKILLS_FILE,
     TRAINING_LOG_FILE,
     facts_of,
     left_out_of,
@@ -83,6 +85,7 @@ def publish_report(
     given: Mapping[str, ArtifactRef],
     facts: ReportFacts,
     gate: GateSettings,
+    skills: Mapping[str, ArtifactRef],
 ) -> ArtifactRef:
     """Writes the report.
 
@@ -95,6 +98,7 @@ def publish_report(
             without.
         facts: What to say of the configuration.
         gate: The policy, whose outcome the report shows.
+        skills: What models can do beside refusing, by their labels; empty where that was not measured.
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv``, ``outcomes.csv``, ``headline.json``, ``metrics.json`` (see
@@ -107,6 +111,7 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
+            **{f"ability {label}": ref for label, ref in skills.items()},
             **given,
         },
     )
@@ -120,6 +125,7 @@ def publish_report(
         read = [result for result in everything if result.summary.suite is None]
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
+        able = _skills(run, skills.values())
         decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
@@ -130,6 +136,7 @@ def publish_report(
             },
             results=read,
             suites=_by_suite(everything),
+            skills=able,
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
             translators=[
                 row for language in sorted(verdicts) for row in _translators(run, language, verdicts[language])
@@ -169,7 +176,9 @@ def publish_report(
         (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
         evaluations = Evaluations(read, labels=dict(facts.labels))
         headline = _headline(evaluations, facts)
-        metrics = _metrics(evaluations, everything, headline)
+        metrics = _metrics(evaluations, everything, headline) | (
+            {"ability": list(map(without_nan, plain_skills(able)))} if able else {}
+        )
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         draft.facts |= _made(run)
@@ -202,6 +211,13 @@ def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
     refs = [training[OVERLAP]] if OVERLAP in training else []
     parts = [part for ref in refs for part in read_overlaps(facts_of(run.store, ref))]
     return "; ".join(part.sentence for part in parts if part.rows) or "none"
+
+
+def _skills(run: Run, refs: Iterable[ArtifactRef]) -> dict[str, list[Skill]]:
+    found: dict[str, list[Skill]] = {}
+    for ref in refs:
+        found |= read_skills(json.loads((run.store.folder(ref) / SKILLS_FILE).read_text(encoding="utf-8")))
+    return found
 
 
 def _by_suite(results: Sequence[EvaluationResult]) -> dict[str, list[EvaluationResult]]:

@@ -64,6 +64,62 @@ class EngineSettings(Settings):
         return {"kind": self.kind, **({"serve": self.serve} if self.serve else {"version": version(self.kind)})}
 
 
+HARNESS_PACKAGE = "lm_eval"
+"""lm-evaluation-harness."""
+OF_THE_HELD_OUT = "held-out"
+"""Names the harmless held-out test prompts as neutral texts."""
+
+
+class AbilitySettings(Settings):
+    """General ability, which is measured beside refusals; nothing is measured while all of it is left out."""
+
+    neutral: str | None = None
+    """Neutral texts for bits per character in every measured language: ``held-out`` for the harmless test prompts, or a
+    table with the columns ``text`` and ``language``."""
+    choices: str | None = None
+    """Table of choices of two, as in XCOPA, with ``premise``, ``choice1``, ``choice2``, ``question`` (cause or effect),
+    ``label`` (0 or 1) and ``language``."""
+    harness: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness, such as ``[arc_easy, belebele_swh_Latn]``; needs the package lm_eval."""
+    harness_limit: int | None = Field(default=None, ge=1)
+    """Only so many questions of each task; none = all."""
+
+    @field_validator("harness")
+    @classmethod
+    def _is_there(cls, harness: tuple[str, ...]) -> tuple[str, ...]:
+        if harness:
+            require_extra(HARNESS_PACKAGE, "evaluation.ability.harness")
+        return harness
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is measured."""
+        return bool(self.neutral or self.choices or self.harness)
+
+    @property
+    def reads_held_out(self) -> bool:
+        """Whether the neutral texts are held-out prompts."""
+        return self.neutral == OF_THE_HELD_OUT
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The tables that are read, by the setting that names them."""
+        neutral = {} if self.neutral is None or self.reads_held_out else {"neutral": self.neutral}
+        return neutral | ({"choices": self.choices} if self.choices else {})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides the figures, for keys; what is in tables is told by their digests."""
+        facts: dict[str, Any] = {
+            "neutral": OF_THE_HELD_OUT if self.reads_held_out else self.neutral is not None,
+            "choices": self.choices is not None,
+        }
+        if self.harness:
+            own = {"tasks": list(self.harness), "limit": self.harness_limit, "version": version(HARNESS_PACKAGE)}
+            facts["harness"] = own
+        return facts
+
+
 class EvaluationSettings(Settings):
     """How models are measured in every language."""
 
@@ -104,6 +160,8 @@ class EvaluationSettings(Settings):
     """What judges those answers: `rules`, `openings`, a judge that asks a model (docs/judges.md), or one of your own as
     `module:object`, see `mlc.evaluation.judges.judge`. A judge with settings is a mapping, such as `{name: llm, model:
     large, endpoint: http://127.0.0.1:8000/v1}`. The first one decides, the others are shown beside it."""
+    ability: AbilitySettings = Field(default_factory=AbilitySettings)
+    """What models can do beside refusing."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
     resamples: int = Field(default=RESAMPLES, ge=100)

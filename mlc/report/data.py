@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mlc.evaluation.results import EvaluationResult
+from mlc.evaluation.skills import Skills
 from mlc.left_out import LeftOut
 
 
@@ -77,6 +78,8 @@ class ReportData:
     """One for each model, seed and language, on the held-out prompts; their order does not matter."""
     suites: Mapping[str, Sequence[EvaluationResult]] = field(default_factory=dict)
     """The same on each suite, by its name."""
+    skills: Skills = field(default_factory=dict)
+    """What models can do beside refusing, by what they are called; empty where that was not measured."""
     funnel: Sequence[FunnelRow] = ()
     translators: Sequence[TranslatorRow] = ()
     """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""

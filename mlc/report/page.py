@@ -42,6 +42,7 @@ from mlc.report.tables import (
     outcome_shares,
     outcomes_table,
     search_table,
+    skills_table,
     translators_table,
 )
 from mlc.report.verdict import champion_sentence, failed_places, gate_sentence, verdict
@@ -113,6 +114,7 @@ def render(data: ReportData, folder: Path) -> None:
         languages=languages_table(evaluations, rows, results),
         outcomes=outcomes_table(evaluations, rows, pair[0] if pair else None),
         suites=suites,
+        skills=skills_table(data.skills),
         held_out=HELD_OUT,
         judges=sorted({result.summary.judge for result in results if result.summary.judge}),
         answers=answers_table(evaluations, rows, results),

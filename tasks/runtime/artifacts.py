@@ -33,6 +33,7 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 VERSION_FILE = "version.json"
 DECISION_FILE = "decision.json"
+SKILLS_FILE = "skills.json"
 LEFT_OUT_FILE = "left_out.json"
 
 

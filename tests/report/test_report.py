@@ -1,4 +1,5 @@
 import csv
+import math
 import re
 import threading
 from dataclasses import replace
@@ -11,7 +12,8 @@ import pytest
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
-from mlc.evaluation.results import EvaluationResult, no_outcomes
+from mlc.evaluation.results import Estimate, EvaluationResult, no_outcomes
+from mlc.evaluation.skills import BITS, Skill
 from mlc.languages import all_languages
 from mlc.report import Gate, Input, TranslatorRow, render
 from mlc.report.data import Texts
@@ -390,6 +392,21 @@ def test_every_judged_answer_is_a_row(rendered, data, make_data, tmp_path):
     assert table.count('<tr><th scope="row"') == SHOWN_ROWS
     render(make_data(("eng_Latn",), (0,)), tmp_path)
     assert "All 240 judged answers" in read_page(tmp_path)[1]
+
+
+def test_general_ability_is_a_table_of_its_own(tmp_path, make_data):
+    skills = {
+        "base": [Skill(BITS, "eng_Latn", Estimate(1.25, 1.1, 1.4, 9), False)],
+        "new": [
+            Skill(BITS, "eng_Latn", Estimate(1.5, math.nan, math.nan, 1), False),
+            Skill("arc_easy acc", "", Estimate(0.625, 0.5, 0.75, 40), True),
+        ],
+    }
+    render(make_data(("eng_Latn",), (0,), skills=skills), tmp_path)
+    text = read_page(tmp_path)[1]
+    section = text.partition("General ability")[2].partition("Prompt by prompt")[0]
+    assert "bits per character, lower is better English 1.25 [1.10, 1.40] 1.50" in section
+    assert "arc_easy acc, higher is better – .62 [.50, .75]" in section
 
 
 def test_suites_stand_apart(rendered, tmp_path, make_data, make_result):

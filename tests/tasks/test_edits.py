@@ -209,6 +209,7 @@ for root in sys.argv[1:]:
         from flows.config import load_config
         wanted = {
             "evaluation.suites": ["quickstart"],
+            "evaluation.ability.neutral": "held-out",
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],

@@ -15,6 +15,7 @@ from flows.cli import app
 from flows.commands.evaluate import GATE_FAILED
 from flows.terminal.outcome_tables import show_metrics
 from mlc.evaluation.results import OUTCOMES_FILE
+from mlc.evaluation.skills import BITS, CHOICE
 from mlc.report.measured import METRICS_FILE, PRIVATE_FOLDER, RECORD_FILE
 from tests.chat.server import ChatServer
 
@@ -156,7 +157,10 @@ def test_a_server_that_fails_in_the_middle_costs_nothing(server, suite, tmp_path
 
 
 def test_the_tiny_model(tmp_path):
+    choice = {"premise": "It rained.", "choice1": "It is wet.", "choice2": "It is dry.", "question": "effect"}
+    (tmp_path / "choices.jsonl").write_text(json.dumps({**choice, "label": 0, "language": "en"}))
     told = ("-l", "sw", "--answers", 4, "--answer-tokens", 2, "--neutral", "suite", "--mix", 2, "--json")
+    told += ("--choices", tmp_path / "choices.jsonl")
     ended = run("shipped:tiny", *told, "--out", tmp_path / "out")
     assert ended.exit_code == 0, ended.output
     plain = json.loads(ended.stdout.splitlines()[-1])
@@ -164,8 +168,15 @@ def test_the_tiny_model(tmp_path):
     bits = plain["neutral"]["models"][0]["languages"]["swh_Latn"]
     assert bits["n"] == 2
     assert bits["low"] < bits["value"] < bits["high"]
+    assert [(row["measure"], row["language"]) for row in plain["ability"]] == [
+        (BITS, "eng_Latn"),
+        (BITS, "swh_Latn"),
+        (CHOICE, "eng_Latn"),
+    ]
+    assert "General ability" in (tmp_path / "out" / "report.html").read_text()
     show_metrics(plain, Console(file=(shown := io.StringIO()), width=80), power=False)
     assert f"swh_Latn  {bits['value']:.3f} [" in shown.getvalue()
+    assert f"{CHOICE}  eng_Latn" in shown.getvalue()
     judged = {code: figures["outcomes"]["harmful"]["judged"] for code, figures in model["languages"].items()}
     assert judged == {"eng_Latn": 2, "swh_Latn": 2, "mixed": 1}
     assert model["languages"]["swh_Latn"]["outcomes"]["harmless"]["judged"] == 2
@@ -182,7 +193,7 @@ def test_the_tiny_model(tmp_path):
         (("--against", "large"), "held against itself"),
         (("--suite-path", "missing"), "no copy of the suite"),
         (("--endpoint", "nonsense"), "nonsense"),
-        (("--neutral", "suite"), "Bits per character need the model itself"),
+        (("--neutral", "suite"), "General ability is measured with the model itself"),
         (("--from-log", "logs"), "Answers of a log are asked of nobody"),
     ],
 )
