@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 ENGLISH, FRENCH, SPANISH, SWAHILI = "eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn"
 TRAINED = (FRENCH, SPANISH)
+MODELS = ("base", "english-only · seed 0", "consistency · seed 0")
 END = {"report", "register", "promote"}
 
 
@@ -50,8 +51,7 @@ def measured(model: str, *languages: str) -> set[str]:
 
 
 def judged(*languages: str) -> set[str]:
-    models = ("base", "english-only · seed 0", "consistency · seed 0")
-    return {f"evaluate · {model} · {language}" for model in models for language in languages}
+    return {f"evaluate · {model} · {language}" for model in MODELS for language in languages}
 
 
 def aligned(role: str, *languages: str, seed: int = 0) -> set[str]:
@@ -102,22 +102,28 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("english-only", *EVERYWHERE)
         | WITH_THE_TERM,
     ),
-    "gate, suite and report": (
-        {"gate": ON_A_SUITE, "evaluation__suites": ["quickstart"], "report__texts": "hidden"},
+    "gate, suite, ability and report": (
+        {
+            "gate": ON_A_SUITE,
+            "evaluation__suites": ["quickstart"],
+            "evaluation__ability__neutral": "held-out",
+            "report__texts": "hidden",
+        },
         {f"suite · quickstart · {code}" for code in EVERYWHERE}
         | {
             f"{stage} · suite quickstart · {model} · {code}"
             for stage in ("generate", "evaluate")
-            for model in ("base", "english-only · seed 0", "consistency · seed 0")
+            for model in MODELS
             for code in EVERYWHERE
         }
+        | {f"ability · {model}" for model in MODELS}
         | {"report", "promote"},
     ),
 }
 
 
 @pytest.mark.parametrize(
-    "case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "gate, suite and report")
+    "case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "gate, suite, ability and report")
 )
 def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str) -> None:
     settings, expected = CASES[case]
@@ -147,6 +153,7 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         assert texts
         assert [check["suite"] for check in summary["gate"]["checks"]] == ["quickstart"]
         assert "Suite quickstart" in page
+        assert "General ability" in page
     if languages == "es,fr,sw":
         # Taken away again, everything is there.
         assert made(flow(workspace)) == set()

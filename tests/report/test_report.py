@@ -16,6 +16,7 @@ from mlc.evaluation.results import Estimate, EvaluationResult, no_outcomes
 from mlc.evaluation.skills import BITS, Skill
 from mlc.languages import all_languages
 from mlc.report import Gate, Input, TranslatorRow, render
+from mlc.report.card import model_card
 from mlc.report.data import Texts
 from mlc.report.prompts import LONGEST_TEXT, SHOWN_ROWS
 from mlc.report.verdict import verdict
@@ -421,6 +422,9 @@ def test_suites_stand_apart(rendered, tmp_path, make_data, make_result):
     assert "suite" not in texts["plain"].lower()
     # What stands before the suite is the same with and without it.
     assert texts["suites"].startswith(texts["plain"].partition(" Prompt by prompt ")[0])
+    card = model_card(replace(plain, suites={"xstest": own}))
+    assert "### Suite xstest" in card
+    assert "Suite" not in model_card(plain)
     rows = list(csv.DictReader((tmp_path / "suites" / "outcomes.csv").open(encoding="utf-8", newline="")))
     assert [row["suite"] for row in rows].count("xstest") == 16
     figures = list(csv.DictReader((tmp_path / "suites" / "results.csv").open(encoding="utf-8", newline="")))
