@@ -16,6 +16,7 @@ from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
+from mlc.evaluation.settings import SPLITS
 from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
@@ -165,6 +166,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     prompts = overlap if config.prompts.remove_overlap else given
     held_out = ingest_held_out(run, config, suite, references)
     suites = take_suites(run, config)
+    prompts, repeated = separate_suites(run, config, prompts, suites)
     unpaired, checked = take_all_unpaired(run, config, held_out, references)
 
     verdicts = {}
@@ -193,7 +195,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
-    read |= checked | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
+    read |= checked | repeated | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
     read |= {"training set": data.joined} if data.joined else {}
     facts = report_facts(config, references, champion, kept, licences)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
@@ -328,6 +330,26 @@ def take_suites(run: Run, config: PipelineConfig) -> Suites:
         taken = {code: take_suite.submit(run, name, location, code, config.evaluation.limit) for code in codes}
         found[name] = {code: HeldOut(own, own) for code, own in taken.items()}
     return found
+
+
+def separate_suites(
+    run: Run, config: PipelineConfig, prompts: Future, suites: Suites
+) -> tuple[Future, dict[str, Future]]:
+    """The training prompts without those of suites, where that is asked, and what overlaps; in the anchor language."""
+    found = {}
+    for name, asked in suites.items():
+        if config.anchor_language not in asked:
+            continue
+        subject = f"suite {name}"
+        own = separate.submit(run, prompts, asked[config.anchor_language].suite, config.prompts, subject=subject)
+        parts = [part for part in read_overlaps(facts_of(run.store, own.result())) if part.where in SPLITS]
+        require_little_overlap(parts, config.prompts.max_overlap)
+        for part in parts:
+            if part.rows:
+                run.display.note(f"{subject}: {part.sentence}.")
+        found[f"overlap {subject}"] = own
+        prompts = own if config.prompts.remove_overlap else prompts
+    return prompts, found
 
 
 def translated_languages(config: PipelineConfig, references: Collection[str]) -> tuple[str, ...]:

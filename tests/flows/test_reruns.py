@@ -19,6 +19,7 @@ from mlc.report.prompts import LONGEST_TEXT
 from mlc.store import sources
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
+from tests.flows.conftest import PROJECT
 from tests.flows.runs import Flow, made, task_name
 
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ def aligned(role: str, *languages: str, seed: int = 0) -> set[str]:
 EVERYWHERE = (ENGLISH, *TRAINED)
 WITH_THE_TERM = aligned("consistency", *EVERYWHERE) | END
 
-ON_A_SUITE = {"conditions": [{"figure": "in_language", "suite": "quickstart", "scope": "worst", "at_least": 0.0}]}
+ON_A_SUITE = {"conditions": [{"figure": "in_language", "suite": "english", "scope": "worst", "at_least": 0.0}]}
 
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
@@ -105,17 +106,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "gate, suite, ability and report": (
         {
             "gate": ON_A_SUITE,
-            "evaluation__suites": ["quickstart"],
+            "evaluation__suites": [str(PROJECT / "tests" / "data" / "english.yaml")],
             "evaluation__ability__neutral": "held-out",
             "report__texts": "hidden",
         },
-        {f"suite · quickstart · {code}" for code in EVERYWHERE}
-        | {
-            f"{stage} · suite quickstart · {model} · {code}"
-            for stage in ("generate", "evaluate")
-            for model in MODELS
-            for code in EVERYWHERE
-        }
+        {f"suite · english · {ENGLISH}", "overlap · suite english"}
+        | {f"{stage} · suite english · {model} · {ENGLISH}" for stage in ("generate", "evaluate") for model in MODELS}
         | {f"ability · {model}" for model in MODELS}
         | {"report", "promote"},
     ),
@@ -151,8 +147,8 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         texts = [text for table in answers for name in ("prompt", "answer") for text in table[name].to_pylist()]
         assert all(f">{escape(text[:LONGEST_TEXT])}" in page for text in texts)
         assert texts
-        assert [check["suite"] for check in summary["gate"]["checks"]] == ["quickstart"]
-        assert "Suite quickstart" in page
+        assert [check["suite"] for check in summary["gate"]["checks"]] == ["english"]
+        assert "Suite english" in page
         assert "General ability" in page
     if languages == "es,fr,sw":
         # Taken away again, everything is there.

@@ -9,6 +9,7 @@ import yaml
 
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
+from mlc.shipped import shipped_data
 from tests.flows.runs import planned_keys
 
 MODELS = ("base", "english-only · seed 0", "consistency · seed 0")
@@ -39,7 +40,7 @@ def test_a_suite_reruns_nothing_but_itself_and_the_end(tmp_path: Path) -> None:
     own, other = written(tmp_path), written(tmp_path, "other", ("en",))
     plain, one, two = planned(tmp_path), planned(tmp_path, own), planned(tmp_path, own, other)
     asked = ("eng_Latn", "spa_Latn")
-    assert one.keys() - plain.keys() == {f"suite · own · {code}" for code in asked} | {
+    assert one.keys() - plain.keys() == {"overlap · suite own", *(f"suite · own · {code}" for code in asked)} | {
         f"{stage} · suite own · {model} · {code}"
         for stage in ("generate", "evaluate")
         for model in MODELS
@@ -47,13 +48,35 @@ def test_a_suite_reruns_nothing_but_itself_and_the_end(tmp_path: Path) -> None:
     }
     for before, after in ((plain, one), (one, two)):
         assert {name.split(" · ")[0] for name in before if before[name] != after[name]} <= {"report", "promote"}
-    assert all("eng_Latn" in name for name in two.keys() - one.keys())
+    assert all("eng_Latn" in name for name in two.keys() - one.keys() - {"overlap · suite other"})
     # A text that changes in one language leaves the others.
     table = own.with_suffix(".jsonl")
     table.write_text(table.read_text(encoding="utf-8").replace("es harmful 0", "es harmful zero"), encoding="utf-8")
     changed = planned(tmp_path, own)
     again = {name for name in one if one[name] != changed[name] and name.startswith("generate")}
     assert again == {f"generate · suite own · {model} · spa_Latn" for model in MODELS}
+
+
+def test_a_suite_that_is_trained_on_is_refused_or_taken_out(tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text(
+        "id,label,prompt\na,harmless,One of our own.\nb,harmful,Another one of our own.\n", encoding="utf-8"
+    )
+    lines = (shipped_data("quickstart") / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    train = [json.loads(line) for line in lines[:24]]
+    train[0]["prompt"] = "One of our own."
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in train), encoding="utf-8")
+    suite = tmp_path / "own.yaml"
+    suite.write_text("source: own.csv\n", encoding="utf-8")
+    given = {"prompts.path": str(path), "evaluation.suites": [str(suite)]}
+    with pytest.raises(UserError, match=r"1 of 2 held-out test prompts are training prompts as well"):
+        planned_keys(configured(tmp_path, **given))
+    plain, without = (
+        planned_keys(configured(tmp_path, **more, **{"prompts.remove_overlap": True}))
+        for more in ({"prompts.path": str(path)}, given)
+    )
+    assert plain["translate · spa_Latn"] != without["translate · spa_Latn"]
 
 
 def test_suites_are_found_from_the_configuration(tmp_path: Path) -> None:
