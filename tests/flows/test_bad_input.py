@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlc.store.locks import workspace_lock
-from tests.flows.conftest import PROJECT, Ended, Mlc
+from tests.flows.smoked import PROJECT, Ended, Mlc
 from tests.privileges import obey_permissions
 
 SECRET = "xylophone-marmalade"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from flows.terminal.server import Server
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 from tests.flows.runs import TaskRun
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlc.editing import EditDelta
-from tests.flows.conftest import Ended, Mlc
+from tests.flows.smoked import Ended, Mlc
 from tests.flows.test_smoke import Read, ran, states
 
 pytestmark = pytest.mark.slow

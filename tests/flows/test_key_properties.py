@@ -20,7 +20,7 @@ from flows.commands.plan import foresee
 from flows.config import PipelineConfig, load_config, validate_config
 from mlc.errors import UserError
 from mlc.quality.settings import MODEL_THRESHOLDS
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 EXCLUDED: dict[str, Any] = {
     "name": "another",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Ended, Mlc
+from tests.flows.smoked import Ended, Mlc
 from tests.flows.test_smoke import Read, ran, states
 
 pytestmark = pytest.mark.slow

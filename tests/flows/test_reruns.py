@@ -17,6 +17,7 @@ from mlc.store import sources
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
 from tests.flows.runs import Flow, made, task_name
+from tests.flows.smoked import Smoked
 
 pytestmark = pytest.mark.slow
 
@@ -25,17 +26,10 @@ TRAINED = (FRENCH, SPANISH)
 END = {"report", "register", "promote"}
 
 
-@pytest.fixture(scope="module")
-def base(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = tmp_path_factory.mktemp("base") / "workspace"
-    flow(workspace)
-    return workspace
-
-
 @pytest.fixture
-def workspace(base: Path, tmp_path: Path) -> Path:
+def workspace(smoked: Smoked, tmp_path: Path) -> Path:
     """A copy in another place, so every case shows too that a moved workspace keeps its hits."""
-    return Path(shutil.copytree(base, tmp_path / "moved"))
+    return Path(shutil.copytree(smoked.two, tmp_path / "moved"))
 
 
 def each(stage: str, *languages: str) -> set[str]:
@@ -80,7 +74,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("consistency", *EVERYWHERE, SWAHILI)
         | END,
     ),
-    "a language taken away": ({"languages": "es"}, {"dataset"} | aligned("consistency", ENGLISH, SPANISH) | END),
+    "a language taken away": ({"languages": "fr"}, {"dataset"} | aligned("consistency", ENGLISH, FRENCH) | END),
     "a threshold that changes no verdict": ({"quality__default__length_z": 3.250001}, each("filter", *TRAINED)),
     "a threshold that changes verdicts": (
         {"quality__default__length_z": 0.5, "quality__allow_low_yield": True},

@@ -16,7 +16,7 @@ import pytest
 from flows.terminal.server import Server, free_port, started_server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import PROJECT, Mlc
+from tests.flows.smoked import PROJECT, Mlc
 from tests.flows.runs import TaskRun
 from tests.forked import Forked, Forks
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from flows.terminal.server import Server
 from mlc.store.locks import LOCK_FILE, lock_if_free
 from mlc.store.runs import run_records
 from tests.faults.test_pipeline import children
-from tests.flows.conftest import PROJECT, Mlc
+from tests.flows.smoked import PROJECT, Mlc
 from tests.flows.runs import TaskRun
 from tests.flows.test_deployment import prefect
 from tests.flows.test_stopping import checkpoints, flow_state, trains, wait_for

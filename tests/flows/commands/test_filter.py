@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mlc.shipped import shipped_data
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 SOON = 30
 """Seconds in which it has ended; about one where nothing else runs."""

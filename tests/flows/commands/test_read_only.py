@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 from tests.privileges import obey_permissions
 
 

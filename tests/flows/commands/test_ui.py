@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from flows.terminal.server import HOST, free_port
-from tests.flows.conftest import PROJECT, RUN_SECONDS
+from tests.flows.smoked import PROJECT, RUN_SECONDS
 
 
 def fetched(url: str, process: "subprocess.Popen[str]") -> int:
