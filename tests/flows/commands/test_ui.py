@@ -1,6 +1,8 @@
 """`mlc ui` serves both pages until Ctrl-C."""
 
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.terminal.server import HOST, free_port
+from flows.terminal.server import DATABASE_FILE, HOST, SERVER_FOLDER, free_port
 from tests.flows.smoked import PROJECT, RUN_SECONDS
 
 
@@ -25,7 +27,14 @@ def fetched(url: str, process: "subprocess.Popen[str]") -> int:
 
 
 @pytest.mark.slow
-def test_both_pages_are_served_and_stop(environment: dict[str, str], copy: Path) -> None:
+def test_both_pages_are_served_and_stop(environment: dict[str, str], database: Path, copy: Path) -> None:
+    # Made anew, its tables would take most of the time.
+    (copy / SERVER_FOLDER).mkdir()
+    with (
+        contextlib.closing(sqlite3.connect(database)) as made,
+        contextlib.closing(sqlite3.connect(copy / SERVER_FOLDER / DATABASE_FILE)) as own,
+    ):
+        made.backup(own)
     ports = free_port(), free_port()
     process = subprocess.Popen(
         [
