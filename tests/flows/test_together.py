@@ -68,7 +68,7 @@ def test_two_runs_share_the_work(start: Start, tmp_path: Path) -> None:
 
 def test_the_place_of_a_killed_run_is_taken_over(start: Start, smoked: Smoked, tmp_path: Path) -> None:
     workspace = Path(shutil.copytree(smoked.one, tmp_path / "workspace"))
-    for missing in ("artifacts/translate", "memory"):
+    for missing in ("artifacts/translate", "artifacts/.locks", "memory"):
         shutil.rmtree(workspace / missing)
     first = start(workspace, "es")
     locks = workspace / "artifacts" / ".locks"
