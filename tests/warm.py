@@ -4,6 +4,7 @@ What is left to them is loaded again in each, which takes longer than all that a
 """
 
 import importlib
+from tempfile import TemporaryDirectory
 
 from flows.terminal.quiet import be_quiet
 
@@ -23,7 +24,19 @@ PARTS = (
 be_quiet()
 for name in (*LIBRARIES, *PARTS):
     importlib.import_module(name)
-importlib.import_module("mlflow.utils.requirements_utils")._init_packages_to_modules_map()
-loading, sources = (importlib.import_module(f"mlc.models.{name}") for name in ("loading", "sources"))
-# Its chat template is rendered now, by a process of its own, which no other process has to start then.
-loading.load_policy(sources.resolve_model("shipped:tiny"), device="cpu")
+requirements, loading, resolving, planning, configuring = map(
+    importlib.import_module,
+    (
+        "mlflow.utils.requirements_utils",
+        "mlc.models.loading",
+        "mlc.models.sources",
+        "flows.commands.plan",
+        "flows.config",
+    ),
+)
+requirements._init_packages_to_modules_map()
+# The chat template is rendered by a process of its own, which no other process has to start then.
+loading.load_policy(resolving.resolve_model("shipped:tiny"), device="cpu")
+# The project's files are digested.
+with TemporaryDirectory() as folder:
+    planning.foresee(configuring.load_config("smoke", workspace=folder))

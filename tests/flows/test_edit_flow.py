@@ -111,7 +111,7 @@ def test_plan_foresees_an_edit_after_alignment(mlc: Mlc, workspace: Path, second
     planned = mlc("plan", *arguments, "--json").result["tasks"]
     would_run = [(task["stage"], task["language"], task["subject"]) for task in planned if task["action"] == "run"]
     assert [entry for entry in would_run if entry[0] in ("align", "edit", "merge")] == [
-        ("align", None, "english-only · seed 0"),
+        # The one on English alone is there.
         ("align", None, "consistency · seed 0"),
         ("edit", "fra_Latn", "consistency+edit · seed 0"),
         ("edit", "spa_Latn", "consistency+edit · seed 0"),
