@@ -32,8 +32,6 @@ WRITTEN = {
 """Other ways in which packages write them."""
 NOT_LOCKED = {
     "torch": "it is installed first, as whatever build the machine can use",
-    "vllm": "it needs a GPU, and brings a torch of its own",
-    "lm-eval": "only its tasks need it; whoever wants them installs it as the extra `harness`",
     "bitsandbytes": "it is of use on a GPU alone, and whoever wants `qlora` installs it as the extra of that name",
     "vllm": "it is of use on a GPU alone, and an extra of its own",
     "lm-eval": "its tasks come from the hub, which no test asks, and it is an extra: `harness`",
