@@ -13,8 +13,9 @@ from rich.console import Console
 from flows.terminal.options import WorkspaceOption, existing
 from flows.terminal.output import results
 from flows.terminal.quiet import quiet_environment
-from flows.terminal.server import DEFAULT_PORT, HOST, free_port, port_is_free, prefect_server, stop
-from flows.terminal.tethered import command as tethered
+from flows.terminal.server import DEFAULT_PORT, port_is_free, prefect_server
+from mlc.chat.tethered import HOST, free_port, stop
+from mlc.chat.tethered import command as tethered
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 

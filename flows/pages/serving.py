@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from flows.pages.app import Beside, make_app
-from flows.terminal.server import HOST
+from mlc.chat.tethered import HOST
 
 STOP_SECONDS = 5
 

@@ -1,7 +1,9 @@
 """`mlc ui` serves its pages until Ctrl-C."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.terminal.server import HOST, free_port
-from tests.flows.conftest import PROJECT, RUN_SECONDS
+from flows.terminal.server import DATABASE_FILE, SERVER_FOLDER
+from mlc.chat.tethered import HOST, free_port
 from tests.flows.made import made_run
+from tests.flows.smoked import PROJECT, RUN_SECONDS
 from tests.privileges import obey_permissions
 
 
@@ -42,7 +45,14 @@ def ui(workspace: Path, environment: dict[str, str], *arguments: str, **more: An
 
 
 @pytest.mark.slow
-def test_all_pages_are_served_and_stop(environment: dict[str, str], copy: Path) -> None:
+def test_all_pages_are_served_and_stop(environment: dict[str, str], database: Path, copy: Path) -> None:
+    # Made anew, its tables would take most of the time.
+    (copy / SERVER_FOLDER).mkdir()
+    with (
+        contextlib.closing(sqlite3.connect(database)) as made,
+        contextlib.closing(sqlite3.connect(copy / SERVER_FOLDER / DATABASE_FILE)) as own,
+    ):
+        made.backup(own)
     ports = free_port(), free_port(), free_port()
     names = ("--page-port", "--port", "--mlflow-port")
     process = ui(
