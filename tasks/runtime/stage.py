@@ -23,8 +23,18 @@ from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
-from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waited_time, waiting, working_time
-from tasks.runtime.unexpected import confined
+from tasks.runtime.run import (
+    Outcome,
+    Run,
+    RunReference,
+    harmless,
+    label_of,
+    open_run,
+    waited_time,
+    waiting,
+    working_time,
+)
+from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
 NEVER_BEGAN = (PrefectException, CancelledError, asyncio.CancelledError)
@@ -282,7 +292,12 @@ def produce(
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
-                return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                try:
+                    return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                except (UserError, Unexpected):
+                    # A full disk must not hide what it led to.
+                    harmless(run.record_failure)(stage.name, language, subject, working_time() - started)
+                    raise
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
     run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))

@@ -19,8 +19,8 @@ from mlc.report.prompts import LONGEST_TEXT
 from mlc.store import sources
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
-from tests.flows.conftest import PROJECT
 from tests.flows.runs import Flow, made, task_name
+from tests.flows.smoked import PROJECT, Smoked
 
 pytestmark = pytest.mark.slow
 
@@ -30,17 +30,10 @@ MODELS = ("base", "english-only · seed 0", "consistency · seed 0")
 END = {"report", "register", "promote"}
 
 
-@pytest.fixture(scope="module")
-def base(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = tmp_path_factory.mktemp("base") / "workspace"
-    flow(workspace)
-    return workspace
-
-
 @pytest.fixture
-def workspace(base: Path, tmp_path: Path) -> Path:
+def workspace(smoked: Smoked, tmp_path: Path) -> Path:
     """A copy in another place, so every case shows too that a moved workspace keeps its hits."""
-    return Path(shutil.copytree(base, tmp_path / "moved"))
+    return Path(shutil.copytree(smoked.two, tmp_path / "moved"))
 
 
 def each(stage: str, *languages: str) -> set[str]:
@@ -86,7 +79,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("consistency", *EVERYWHERE, SWAHILI)
         | END,
     ),
-    "a language taken away": ({"languages": "es"}, {"dataset"} | aligned("consistency", ENGLISH, SPANISH) | END),
+    "a language taken away": ({"languages": "fr"}, {"dataset"} | aligned("consistency", ENGLISH, FRENCH) | END),
     "a threshold that changes no verdict": ({"quality__default__length_z": 3.250001}, each("filter", *TRAINED)),
     "a threshold that changes verdicts": (
         {"quality__default__length_z": 0.5, "quality__allow_low_yield": True},

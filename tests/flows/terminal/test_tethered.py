@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 STARTER = """
 import subprocess, sys, time
