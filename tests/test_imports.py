@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,17 +53,15 @@ def test_every_module_can_be_imported(tmp_path):
     assert found["failed"] == {}
 
 
-def test_help_imports_nothing_heavy_and_answers_soon(tmp_path):
-    begun = time.monotonic()
+def test_help_imports_little_and_nothing_heavy(tmp_path):
     done = python("-X", "importtime", "-m", "flows.cli", "--help", folder=tmp_path)
-    seconds = time.monotonic() - begun
     assert done.returncode == 0
     assert "Usage" in done.stdout
     imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "typer" in imported
     assert {name for name in imported if name.split(".")[0] in HEAVY} == set()
-    # Under a second on an idle machine; this one may be busy.
-    assert seconds < 5
+    # Half a thousand are loaded in half a second on an idle machine; seconds would tell of the others at work.
+    assert len(imported) < 800
 
 
 def test_the_losses_need_torch_only_and_the_library_no_pipeline(tmp_path):

@@ -146,7 +146,7 @@ def test_stops_while_it_waits_to_try_again(server):
     start = time.monotonic()
     with pytest.raises(Stopped):
         list(client(server).in_order(asking("one"), should_stop=lambda: bool(server.requests)))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 def test_key_and_address_from_the_environment(server, monkeypatch):
