@@ -29,6 +29,7 @@ from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 if TYPE_CHECKING:
     from mlc.evaluation.engines.protocol import Completion
+    from mlc.evaluation.scoring import Scorer
     from mlc.models.loading import Policy
 
 STAGE = Stage("generate", version=3, module=__name__, libraries=("torch", "transformers", "numpy"))
@@ -72,21 +73,25 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
-        moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
+        chosen = _chosen(rows, settings.answers)
+        asked = [prompts[row] for row in chosen]
+        record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         with loaded_policy(run, model) as policy:
             _tell_of_system(run, policy, prompts)
-            margins, states = _score(policy, prompts, settings, moved, run.should_stop)
-            chosen = _chosen(rows, settings.answers)
+            scorer = _scorer(policy, settings)
             answered = run.display.bar(f"generate · {model.label} · {language}", len(chosen))
-            record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
-            asked = [prompts[row] for row in chosen]
-            given = _answer(policy, asked, settings, record, answered, run.should_stop)
+            given = _answer(scorer, asked, settings, record, answered, run.should_stop)
+            moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
+            # Those that were answered just now are scored already.
+            scores = scorer.score(
+                prompts, batch_size=settings.batch_size, on_progress=moved, should_stop=run.should_stop
+            )
         test_rows = np.array(rows["split"].to_pylist()) == "test"
         pq.write_table(
-            pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": margins}),
+            pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": scores.margins}),
             draft.path / MARGINS_FILE,
         )
-        np.save(draft.path / STATES_FILE, states[test_rows])
+        np.save(draft.path / STATES_FILE, scores.states[test_rows])
         pq.write_table(_table(rows.take(pa.array(chosen, pa.int64())), asked, given), draft.path / GENERATED_FILE)
         draft.rows = len(rows)
 
@@ -118,30 +123,19 @@ def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
         run.display.note(SYSTEM_MOVED)
 
 
-def _score(
-    policy: "Policy",
-    prompts: list[Prompt],
-    settings: EvaluationSettings,
-    moved: Callable[[int], None],
-    should_stop: ShouldStop,
-) -> tuple[pa.Array, np.ndarray]:
-    from mlc.evaluation.scoring import score_prompts
+def _scorer(policy: "Policy", settings: EvaluationSettings) -> "Scorer":
+    from mlc.evaluation.scoring import Scorer
 
-    scores = score_prompts(
+    return Scorer(
         policy,
-        prompts,
         refusal_openings=settings.refusal_openings,
         compliance_openings=settings.compliance_openings,
         layer=settings.layer,
-        batch_size=settings.batch_size,
-        on_progress=moved,
-        should_stop=should_stop,
     )
-    return pa.array(scores.margins.tolist(), pa.float64()), scores.states
 
 
 def _answer(
-    policy: "Policy",
+    scorer: "Scorer",
     prompts: list[Prompt],
     settings: EvaluationSettings,
     record: Path,
@@ -150,7 +144,12 @@ def _answer(
 ) -> "list[Completion]":
     from mlc.evaluation.engines.transformers import TransformersEngine
 
-    engine = TransformersEngine(policy, max_new_tokens=settings.answer_tokens, batch_size=settings.batch_size)
+    engine = TransformersEngine(
+        scorer.policy,
+        max_new_tokens=settings.answer_tokens,
+        batch_size=settings.batch_size,
+        begin=scorer.begin,
+    )
     return answer_all(
         engine,
         prompts,
