@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from mlc.models.loading import Policy
 from mlc.models.prefix import SplitBatch, has_window, split_shared
@@ -27,6 +28,47 @@ class Begun:
     """[N, 1] int64 of the last tokens in their rows."""
     logits: Tensor
     """[N, V] of the token that comes next."""
+
+    def make_room(self, tokens: int) -> None:
+        """Lets keys and values of tokens to come be written behind those that are there, which are then not copied.
+
+        Args:
+            tokens: How many will follow in each row.
+        """
+        layers = getattr(self.cache, "layers", [])
+        if all(type(layer) is DynamicLayer for layer in layers):
+            self.cache.layers = [_Roomy(layer, tokens) for layer in layers]
+
+
+class _Roomy(DynamicLayer):  # type: ignore[misc]
+    """Keys and values at the beginning of tensors with room for more."""
+
+    def __init__(self, layer: DynamicLayer, tokens: int) -> None:
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self._whole = [
+            torch.cat([part, part.new_empty(*part.shape[:2], tokens, part.shape[3])], dim=2)
+            for part in (layer.keys, layer.values)
+        ]
+        self._show(layer.get_seq_length())
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """See ``DynamicLayer``."""
+        begin = self.get_seq_length()
+        end = begin + key_states.shape[2]
+        for whole, states in zip(self._whole, (key_states, value_states), strict=True):
+            whole[:, :, begin:end] = states
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """See ``DynamicLayer``."""
+        length = self.get_seq_length()
+        self._whole = [whole[indices] for whole in self._whole]
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (whole[:, :, :length] for whole in self._whole)
 
 
 Begin = Callable[[Sequence[EncodedPrompt]], Begun]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mlc.evaluation.engines.protocol import Completion, Finish, Prompt, Rendered
 from mlc.models.begun import Begin, Begun, begin_prompts, ends_within
+from mlc.models.grouped import grouped_attention
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt
 from mlc.stopping import ShouldStop, never, stop_if
@@ -90,6 +91,8 @@ class _Decoding:
         self.ends = frozenset(policy.stop_tokens)
         self.limit = limit
         self.rows = [_Row(number, []) for number in range(len(begun.mask))]
+        # The last token of an answer is not read.
+        begun.make_room(limit - 1)
         self.cache, self.mask, self.positions = begun.cache, begun.mask, begun.positions
         self._take(begun.logits)
 
@@ -120,13 +123,14 @@ class _Decoding:
         last = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.mask.device)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         self.positions = self.positions + 1
-        output = self.policy.model(
-            input_ids=last,
-            attention_mask=self.mask,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        with grouped_attention(self.policy.model):
+            output = self.policy.model(
+                input_ids=last,
+                attention_mask=self.mask,
+                position_ids=self.positions,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         self.cache = output.past_key_values
         self._take(output.logits[:, -1])
 
