@@ -38,6 +38,8 @@ MOST_MISSING = 0.05
 of them would make the figures meaningless."""
 READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_tokens")
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
+OWN_THRESHOLD = "own_threshold"
+"""The same, beside the anchor language only."""
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
@@ -54,12 +56,16 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         settings: The evaluation.
 
     Returns:
-        ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
+        ``margins.parquet`` (id, label, kind, split, margin; without the validation prompts that ``own_threshold``
+        leaves out), ``states.npy`` ([test prompts, H]) and
         ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
         prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
+    # In the anchor language they set the threshold that counts.
+    validation = "all" if held_out.suite == held_out.texts else settings.own_threshold
+    reads = {*READ} if validation == "all" else {*READ, OWN_THRESHOLD}
     parts = STAGE.parts(
-        {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ)), **model.answering},
+        {"language": language, "evaluation": settings.model_dump(mode="json", include=reads), **model.answering},
         {"suite": held_out.suite, "texts": held_out.texts},
         {"model": source_of(run, model).identity},
     )
@@ -73,7 +79,9 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
-        chosen = _chosen(rows, settings.answers)
+        splits = rows["split"].to_pylist()
+        scored = sorted([*_chosen(rows, "validation", validation), *_chosen(rows, "test", "all")])
+        chosen = _chosen(rows, "test", settings.answers)
         asked = [prompts[row] for row in chosen]
         record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         with loaded_policy(run, model) as policy:
@@ -81,19 +89,22 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
             scorer = _scorer(policy, settings)
             answered = run.display.bar(f"generate · {model.label} · {language}", len(chosen))
             given = _answer(scorer, asked, settings, record, answered, run.should_stop)
-            moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
+            moved = run.display.bar(f"generate · {model.label} · {language}", len(scored))
             # Those that were answered just now are scored already.
             scores = scorer.score(
-                prompts, batch_size=settings.batch_size, on_progress=moved, should_stop=run.should_stop
+                [prompts[row] for row in scored],
+                batch_size=settings.batch_size,
+                on_progress=moved,
+                should_stop=run.should_stop,
             )
-        test_rows = np.array(rows["split"].to_pylist()) == "test"
+        kept = rows.take(pa.array(scored, pa.int64()))
         pq.write_table(
-            pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": scores.margins}),
+            pa.table({**{name: kept[name] for name in ("id", "label", "kind", "split")}, "margin": scores.margins}),
             draft.path / MARGINS_FILE,
         )
-        np.save(draft.path / STATES_FILE, scores.states[test_rows])
+        np.save(draft.path / STATES_FILE, scores.states[[splits[row] == "test" for row in scored]])
         pq.write_table(_table(rows.take(pa.array(chosen, pa.int64())), asked, given), draft.path / GENERATED_FILE)
-        draft.rows = len(rows)
+        draft.rows = len(scored)
 
     work = Work(held_out.texts.rows)
     return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
@@ -172,12 +183,12 @@ def _table(rows: pa.Table, prompts: list[Prompt], given: "list[Completion]") -> 
     )
 
 
-def _chosen(rows: pa.Table, count: int | Literal["all"]) -> list[int]:
-    """Positions of the test prompts to answer: all, or the first ones, half of them harmful."""
+def _chosen(rows: pa.Table, split: str, count: int | Literal["all"]) -> list[int]:
+    """Positions of prompts of a split: all, or the first ones, half of them harmful."""
     facts = list(zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True))
     if count == "all":
-        return [row for row, (split, _) in enumerate(facts) if split == "test"]
+        return [row for row, (own, _) in enumerate(facts) if own == split]
     chosen: list[int] = []
     for label, wanted in (("harmful", (count + 1) // 2), ("harmless", count // 2)):
-        chosen += [row for row, fact in enumerate(facts) if fact == ("test", label)][:wanted]
+        chosen += [row for row, fact in enumerate(facts) if fact == (split, label)][:wanted]
     return chosen

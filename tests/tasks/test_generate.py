@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.evaluate import evaluate
 from tasks.generate import RECORD_FILE, generate
-from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, HeldOut
+from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE, HeldOut
 from tasks.runtime.compute import release
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run, Silent
@@ -101,6 +102,16 @@ def test_a_stopped_stage_goes_on_from_its_last_answer(run: Run, tmp_path: Path) 
     ref = made(generate.fn(third, MODEL, "eng_Latn", _held_out(third), SETTINGS))
     assert pq.read_table(third.store.folder(ref) / GENERATED_FILE).equals(whole)
     assert not record.exists()
+
+
+def test_a_language_may_set_its_own_threshold_on_fewer_prompts(run: Run) -> None:
+    few = SETTINGS.model_copy(update={"own_threshold": 1})
+    assert generated(run, "eng_Latn", few) == generated(run, "eng_Latn")
+    own, whole = (run.store.folder(generated(run, "spa_Latn", settings)) for settings in (few, SETTINGS))
+    margins, every = (pq.read_table(folder / MARGINS_FILE) for folder in (own, whole))
+    assert margins["id"].to_pylist() == ["p0", "p1", "p2", "p3", "p4"]
+    np.testing.assert_allclose(margins["margin"].to_numpy(), every["margin"].to_numpy()[:5], atol=1e-5)
+    np.testing.assert_allclose(*(np.load(folder / STATES_FILE) for folder in (own, whole)), atol=1e-4)
 
 
 def _held_out(run: Run) -> HeldOut:
