@@ -127,6 +127,9 @@ def command(
             "of --against is base, baseline and champion."
         ),
     ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Prompts and answers in the report page too, behind a switch that is off.")
+    ] = False,
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -219,7 +222,7 @@ def command(
     decision = decide(every, suite, policy) if policy else None
     if decision:
         plain["gate"] = decision.plain()
-    write_measured(folder, suite, names, every, plain)
+    write_measured(folder, suite, names, every, plain, texts=texts)
     if as_json:
         print_json(plain)
     else:

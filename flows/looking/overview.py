@@ -151,13 +151,14 @@ def gate_of(store: ArtifactStore, record: RunRecord) -> tuple[Gate, Table]:
 
 
 def results_of(store: ArtifactStore, record: RunRecord) -> Results:
-    """What every model did in every language.
+    """What every model did with the held-out prompts in every language.
 
     Raises:
         UserError: The run evaluated nothing, or an artifact is no longer there.
     """
     reader = RunReader(store, record)
-    results = read_evaluations(map(reader.folder, reader.tasks("evaluate")))
+    every = read_evaluations(map(reader.folder, reader.tasks("evaluate")))
+    results = [result for result in every if result.summary.suite is None]
     evaluations = Evaluations(results)
     codes = {result.summary.language for result in results}
     rows = [

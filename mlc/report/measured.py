@@ -21,8 +21,8 @@ from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.evaluation.suites.loading import LoadedSuite
 from mlc.evaluation.suites.mixing import MIXED
 from mlc.languages import ENGLISH
-from mlc.report.data import ReportData
-from mlc.report.page import render
+from mlc.report.data import Evaluated, ReportData, Texts
+from mlc.report.page import PAGE_FILE, render
 from mlc.report.tables import outcome_shares
 from mlc.store.drafts import draft_file
 from mlc.store.plain import without_nan
@@ -183,7 +183,13 @@ def _changes(evaluations: Evaluations, candidate: Measured, baseline: Measured) 
 
 
 def write_measured(
-    folder: Path, suite: LoadedSuite, judges: Sequence[str], measured: Sequence[Measured], plain: dict[str, Any]
+    folder: Path,
+    suite: LoadedSuite,
+    judges: Sequence[str],
+    measured: Sequence[Measured],
+    plain: dict[str, Any],
+    *,
+    texts: bool = False,
 ) -> None:
     """Writes ``metrics.json``, ``outcomes.parquet``, the report page, and the texts for their owner alone.
 
@@ -193,16 +199,23 @@ def write_measured(
         judges: What judged, the deciding one first.
         measured: The model, and perhaps the one that it is held against.
         plain: From :func:`plain_metrics`.
+        texts: Whether the page holds prompts and answers too, behind a switch that is off; then its owner alone may
+            read it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with draft_file(folder / METRICS_FILE) as draft:
         draft.write_text(json.dumps(without_nan(plain), indent=1, ensure_ascii=False), encoding="utf-8")
     with draft_file(folder / OUTCOMES_FILE) as draft:
         pq.write_table(pa.concat_tables([one.outcomes for one in measured]), draft)
-    texts = [one.answers for one in measured if one.answers.num_columns]
+    answers = [one.answers for one in measured if one.answers.num_columns]
     with draft_file(private_folder(folder) / ANSWERS_FILE) as draft:
         os.close(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600))
-        pq.write_table(pa.concat_tables(texts), draft)
+        pq.write_table(pa.concat_tables(answers), draft)
+    if texts:
+        page = folder / PAGE_FILE
+        os.close(os.open(page, os.O_CREAT | os.O_WRONLY, 0o600))
+        with suppress(OSError):
+            page.chmod(0o600)
     render(
         ReportData(
             name=f"{measured[0].model} on {suite.name}",
@@ -219,6 +232,16 @@ def write_measured(
             labels={one.model: one.model for one in measured},
             compared=(measured[0].model, measured[1].model) if len(measured) > 1 else None,
             beside={METRICS_FILE: "every figure, for programs"},
+            texts=_texts(answers, judges[0]) if texts else {},
         ),
         folder,
     )
+
+
+def _texts(answers: Sequence[pa.Table], judge: str) -> dict[Evaluated, dict[str, Texts]]:
+    found: dict[Evaluated, dict[str, Texts]] = {}
+    for row in pa.concat_tables(answers).to_pylist():
+        if row["judge"] == judge:
+            place = row["model"], None, row["language"], ""
+            found.setdefault(place, {})[row["id"]] = Texts(row["prompt"] or "", row["answer"] or "")
+    return found

@@ -15,8 +15,10 @@ from mlflow.tracking import MlflowClient
 from flows.commands.keep import keep_results
 from flows.commands.plan import plan_run
 from flows.config import load_config
+from flows.looking.overview import results_of
 from mlc.report.prompts import LONGEST_TEXT
-from mlc.store import sources
+from mlc.store import ArtifactStore, sources
+from mlc.store.runs import run_records
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
 from tests.flows.runs import Flow, made, task_name
@@ -143,6 +145,9 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         assert [check["suite"] for check in summary["gate"]["checks"]] == ["english"]
         assert "Suite english" in page
         assert "General ability" in page
+        # What people look at elsewhere are the held-out prompts.
+        looked = results_of(ArtifactStore(workspace), run_records(workspace)[-1])
+        assert len(looked.languages.blocks) == len(EVERYWHERE)
     if languages == "es,fr,sw":
         # Taken away again, everything is there.
         assert made(flow(workspace)) == set()

@@ -1,5 +1,6 @@
 """`mlc evaluate` as a person runs it, against a real server on this machine and with the tiny model."""
 
+import importlib.util
 import io
 import json
 import os
@@ -111,6 +112,13 @@ def test_texts_are_for_the_owner_alone(server, suite, tmp_path):
     assert {"metrics.json", "outcomes.parquet", "report.html"} <= {file.name for file in open_files}
     assert all(SECRET.encode() not in file.read_bytes() for file in open_files)
     assert SECRET not in str(pq.read_table(out / OUTCOMES_FILE).to_pylist())
+    told = ("--endpoint", server.address, "--suite", suite, "--out", out, "--texts")
+    assert SECRET not in run("large", *told).output
+    holding = [file for file in out.iterdir() if file.is_file() and SECRET.encode() in file.read_bytes()]
+    assert [file.name for file in holding] == ["report.html"]
+    assert stat.S_IMODE(holding[0].stat().st_mode) == 0o600
+    # Every prompt and every answer, once each.
+    assert holding[0].read_text(encoding="utf-8").count(SECRET) == 2 * 2 * len(ROWS)
 
 
 def test_the_table_fits_80_columns_and_holds_two_models_side_by_side(server, suite, tmp_path):
@@ -202,6 +210,16 @@ def test_mistakes_are_one_sentence(tmp_path, arguments, message):
     assert ended.exit_code == 2
     assert message in ended.stderr
     assert ended.stderr.count("mlc:") == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm_eval is installed")
+def test_tasks_of_a_harness_that_is_not_there(suite, tmp_path):
+    ended = run("shipped:tiny", "--suite", suite, "--harness", "arc_easy", "--out", tmp_path / "out")
+    assert ended.exit_code == 2
+    assert ended.stderr.splitlines() == [
+        "mlc: Tasks of lm-evaluation-harness need the package lm-eval, which is not installed: install it, or leave "
+        "out --harness."
+    ]
 
 
 def test_a_copy_that_a_variable_names(server, tmp_path):
