@@ -1,6 +1,6 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,6 @@ from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.shapes.history import TURNS, Prompt, conversation, last_text
-from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
     GENERATED_FILE,
@@ -36,6 +35,7 @@ from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 if TYPE_CHECKING:
     from mlc.evaluation.engines.protocol import AnswerEngine, Completion
     from mlc.evaluation.engines.vllm import Reader
+    from mlc.evaluation.scoring import Scorer
     from mlc.models.loading import Policy
 
 STAGE = Stage("generate", version=3, module=__name__, libraries=("torch", "transformers", "numpy"))
@@ -44,6 +44,8 @@ MOST_MISSING = 0.05
 of them would make the figures meaningless."""
 READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_tokens")
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
+OWN_THRESHOLD = "own_threshold"
+"""The same, beside the anchor language only."""
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 SERVER_LOG = "server.log"
@@ -68,15 +70,19 @@ def generate(
         suite: What the prompts are called.
 
     Returns:
-        ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
+        ``margins.parquet`` (id, label, kind, split, margin; without the validation prompts that ``own_threshold``
+        leaves out), ``states.npy`` ([test prompts, H]) and
         ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
         prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
     subject = f"{suite.lead}{model.label}"
+    # In the anchor language they set the threshold that counts.
+    validation = "all" if held_out.suite == held_out.texts else settings.own_threshold
+    reads = {*READ} if validation == "all" else {*READ, OWN_THRESHOLD}
     parts = STAGE.parts(
         {
             "language": language,
-            "evaluation": settings.model_dump(mode="json", include=set(READ)),
+            "evaluation": settings.model_dump(mode="json", include=reads),
             **model.answering,
             **({"engine": facts} if (facts := settings.engine.facts) else {}),
         },
@@ -93,8 +99,9 @@ def generate(
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
-        moved = run.display.bar(f"generate · {subject} · {language}", len(prompts))
-        chosen = _chosen(rows, settings.answers)
+        splits = rows["split"].to_pylist()
+        scored = sorted([*_chosen(rows, "validation", validation), *_chosen(rows, "test", "all")])
+        chosen = _chosen(rows, "test", settings.answers)
         asked = [prompts[row] for row in chosen]
         partial = run.store.partial(STAGE.name, parts.key)
 
@@ -111,22 +118,29 @@ def generate(
         here = settings.engine.kind == "transformers"
         with loaded_policy(run, model) as policy:
             _tell_of_system(run, policy, prompts)
-            margins, states = _score(policy, prompts, settings, moved, run.should_stop)
-            given = answer(_engine_here(policy, settings)) if here else []
+            scorer = _scorer(policy, settings)
+            given = answer(_engine_here(scorer, settings)) if here else []
+            # Those that were answered just now are scored already.
+            scores = scorer.score(
+                [prompts[row] for row in scored],
+                batch_size=settings.batch_size,
+                on_progress=run.display.bar(f"generate · {subject} · {language}", len(scored)),
+                should_stop=run.should_stop,
+            )
             reader = _reader(policy) if settings.engine.kind == "vllm" else None
         # Whatever answers then needs the memory.
-        del policy
+        del policy, scorer
         if not here and chosen:
             with _engine_elsewhere(run, model, reader, settings, partial / SERVER_LOG) as engine:
                 given = answer(engine)
-        test_rows = np.array(rows["split"].to_pylist()) == "test"
+        kept = rows.take(pa.array(scored, pa.int64()))
         pq.write_table(
-            pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": margins}),
+            pa.table({**{name: kept[name] for name in ("id", "label", "kind", "split")}, "margin": scores.margins}),
             draft.path / MARGINS_FILE,
         )
-        np.save(draft.path / STATES_FILE, states[test_rows])
+        np.save(draft.path / STATES_FILE, scores.states[[splits[row] == "test" for row in scored]])
         pq.write_table(_table(rows.take(pa.array(chosen, pa.int64())), asked, given), draft.path / GENERATED_FILE)
-        draft.rows = len(rows)
+        draft.rows = len(scored)
 
     work = Work(held_out.texts.rows)
     return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
@@ -156,32 +170,26 @@ def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
         run.display.note(SYSTEM_MOVED)
 
 
-def _score(
-    policy: "Policy",
-    prompts: list[Prompt],
-    settings: EvaluationSettings,
-    moved: Callable[[int], None],
-    should_stop: ShouldStop,
-) -> tuple[pa.Array, np.ndarray]:
-    from mlc.evaluation.scoring import score_prompts
+def _scorer(policy: "Policy", settings: EvaluationSettings) -> "Scorer":
+    from mlc.evaluation.scoring import Scorer
 
-    scores = score_prompts(
+    return Scorer(
         policy,
-        prompts,
         refusal_openings=settings.refusal_openings,
         compliance_openings=settings.compliance_openings,
         layer=settings.layer,
-        batch_size=settings.batch_size,
-        on_progress=moved,
-        should_stop=should_stop,
     )
-    return pa.array(scores.margins.tolist(), pa.float64()), scores.states
 
 
-def _engine_here(policy: "Policy", settings: EvaluationSettings) -> "AnswerEngine":
+def _engine_here(scorer: "Scorer", settings: EvaluationSettings) -> "AnswerEngine":
     from mlc.evaluation.engines.transformers import TransformersEngine
 
-    return TransformersEngine(policy, max_new_tokens=settings.answer_tokens, batch_size=settings.batch_size)
+    return TransformersEngine(
+        scorer.policy,
+        max_new_tokens=settings.answer_tokens,
+        batch_size=settings.batch_size,
+        begin=scorer.begin,
+    )
 
 
 def _reader(policy: "Policy") -> "Reader":
@@ -242,12 +250,12 @@ def _table(rows: pa.Table, prompts: list[Prompt], given: "list[Completion]") -> 
     )
 
 
-def _chosen(rows: pa.Table, count: int | Literal["all"]) -> list[int]:
-    """Positions of the test prompts to answer: all, or the first ones, half of them harmful."""
+def _chosen(rows: pa.Table, split: str, count: int | Literal["all"]) -> list[int]:
+    """Positions of prompts of a split: all, or the first ones, half of them harmful."""
     facts = list(zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True))
     if count == "all":
-        return [row for row, (split, _) in enumerate(facts) if split == "test"]
+        return [row for row, (own, _) in enumerate(facts) if own == split]
     chosen: list[int] = []
     for label, wanted in (("harmful", (count + 1) // 2), ("harmless", count // 2)):
-        chosen += [row for row, fact in enumerate(facts) if fact == ("test", label)][:wanted]
+        chosen += [row for row, fact in enumerate(facts) if fact == (split, label)][:wanted]
     return chosen

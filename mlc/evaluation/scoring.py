@@ -3,6 +3,7 @@
 N prompts, H hidden size.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlc.models.begun import Begun
 from mlc.models.continuations import Tokens, answer_tokens, continue_packed
 from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
@@ -31,7 +33,6 @@ class PromptScores:
     """[N, H] float32: state of the last prompt token at the chosen layer."""
 
 
-@torch.inference_mode()
 def score_prompts(
     policy: Policy,
     texts: Sequence[Prompt],
@@ -62,46 +63,115 @@ def score_prompts(
     Raises:
         Stopped: It was asked to stop.
     """
-    openings = [answer_tokens(policy.tokenizer, text) for text in (*refusal_openings, *compliance_openings)]
-    encoded = [encode_prompt(policy.tokenizer, text) for text in texts]
-    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index].input_ids), index))
-    margins = np.empty(len(encoded))
-    states: list[np.ndarray | None] = [None] * len(encoded)
-    for start in range(0, len(order), batch_size):
-        stop_if(should_stop)
-        members = order[start : start + batch_size]
-        scores, hidden = _score_batch(policy, [encoded[index] for index in members], openings, layer)
-        refusal, compliance = scores[:, : len(refusal_openings)], scores[:, len(refusal_openings) :]
-        margins[members] = (refusal.mean(dim=1) - compliance.mean(dim=1)).double().cpu().numpy()
-        for index, state in zip(members, hidden.float().cpu().numpy(), strict=True):
-            states[index] = state
-        if on_progress:
-            on_progress(len(members))
-    return PromptScores(margins, np.stack([state for state in states if state is not None]))
+    scorer = Scorer(policy, refusal_openings=refusal_openings, compliance_openings=compliance_openings, layer=layer)
+    return scorer.score(texts, batch_size=batch_size, on_progress=on_progress, should_stop=should_stop)
 
 
-def _score_batch(
-    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float
-) -> tuple[Tensor, Tensor]:
-    """Mean log-probability per token of each opening, [n, openings], and the states, [n, H]."""
-    packed = _score_packed(policy, prompts, openings, layer)
-    return _score_with_cache(policy, prompts, openings, layer) if packed is None else packed
+class Scorer:
+    """Scores prompts as :func:`score_prompts` does, also while they are read to be answered.
+
+    Args:
+        policy: As in :func:`score_prompts`, as are the following.
+        refusal_openings: At least one.
+        compliance_openings: At least one.
+        layer: Layer of the states.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        refusal_openings: Sequence[str],
+        compliance_openings: Sequence[str],
+        layer: int | float,
+    ) -> None:
+        self.policy = policy
+        self.layer = layer
+        self.refusals = len(refusal_openings)
+        self.openings = [answer_tokens(policy.tokenizer, text) for text in (*refusal_openings, *compliance_openings)]
+        self._scores: dict[tuple[int, ...], tuple[float, np.ndarray]] = {}
+
+    def begin(self, prompts: Sequence[EncodedPrompt]) -> Begun:
+        """Scores prompts, and gives what an answer goes on from: what engines take to begin with.
+
+        Args:
+            prompts: At least one.
+        """
+        begun = self._read(prompts, keeps=True)
+        assert begun is not None
+        return begun
+
+    def score(
+        self,
+        texts: Sequence[Prompt],
+        *,
+        batch_size: int,
+        on_progress: Callable[[int], None] | None = None,
+        should_stop: ShouldStop = never,
+    ) -> PromptScores:
+        """The scores of prompts; those that are known are not computed again.
+
+        Args:
+            texts: As in :func:`score_prompts`, as are the following.
+            batch_size: Prompts in a forward pass.
+            on_progress: Called with the number of prompts just done, first with that of the known ones.
+            should_stop: Looked at before each batch.
+
+        Raises:
+            Stopped: It was asked to stop.
+        """
+        encoded = [encode_prompt(self.policy.tokenizer, text) for text in texts]
+        distinct = {prompt.input_ids: prompt for prompt in encoded}
+        missing = [distinct[tokens] for tokens in sorted(distinct.keys() - self._scores.keys(), key=_by_length)]
+        if on_progress and len(missing) < len(encoded):
+            on_progress(len(encoded) - len(missing))
+        for start in range(0, len(missing), batch_size):
+            stop_if(should_stop)
+            members = missing[start : start + batch_size]
+            self._read(members, keeps=False)
+            if on_progress:
+                on_progress(len(members))
+        margins, states = zip(*(self._scores[prompt.input_ids] for prompt in encoded), strict=True)
+        return PromptScores(np.array(margins), np.stack(states))
+
+    @torch.inference_mode()
+    def _read(self, prompts: Sequence[EncodedPrompt], *, keeps: bool) -> Begun | None:
+        read = _score_packed(self.policy, prompts, self.openings, self.layer, keeps)
+        if read is None:
+            read = _score_with_cache(self.policy, prompts, self.openings, self.layer, keeps)
+        scores, states, begun = read
+        refusal, compliance = scores[:, : self.refusals], scores[:, self.refusals :]
+        margins = (refusal.mean(dim=1) - compliance.mean(dim=1)).double().tolist()
+        for prompt, margin, state in zip(prompts, margins, states.float().cpu().numpy(), strict=True):
+            self._scores[prompt.input_ids] = margin, state
+        return begun
+
+
+def _by_length(tokens: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    # Those of one length by what they hold, so that batches are the same every time.
+    return len(tokens), tokens
+
+
+_Read = tuple[Tensor, Tensor, Begun | None]
+"""Mean log-probability per token of each opening, [n, openings]; the states, [n, H]; and the prompts, if they are
+kept."""
 
 
 def _score_packed(
-    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float
-) -> tuple[Tensor, Tensor] | None:
-    """The same from one forward pass, in which each prompt is followed by all openings; None where rows do not pack."""
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float, keeps: bool
+) -> _Read | None:
+    """One forward pass, in which each prompt is followed by all openings; None where rows do not pack."""
     batch = pad_prompts(prompts, policy.pad_token, side="right").to(policy.model.device)
-    said = continue_packed(policy.model, batch, [[opening] * len(prompts) for opening in openings], layer=layer)
+    continuations = [[opening] * len(prompts) for opening in openings]
+    said = continue_packed(policy.model, batch, continuations, layer=layer, keeps=keeps)
     if said is None or said.states is None:
         return None
-    return said.mean_log_probabilities(), said.states
+    return said.mean_log_probabilities(), said.states, said.begun
 
 
 def _score_with_cache(
-    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float
-) -> tuple[Tensor, Tensor]:
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float, keeps: bool
+) -> _Read:
     """The same from two forward passes, the second one over copies of the first one's keys and values."""
     device = policy.model.device
     padded = pad_prompts(prompts, policy.pad_token, side="left").to(device)
@@ -109,6 +179,11 @@ def _score_with_cache(
     inputs = {**batch.inputs(policy.model), "use_cache": True}
     prefix = policy.model(**inputs, output_hidden_states=True, logits_to_keep=1)
     states = prefix.hidden_states[layer_index(layer, len(prefix.hidden_states) - 1)][:, -1]
+    begun = None
+    if keeps:
+        # The openings are read into the other one.
+        kept = copy.deepcopy(prefix.past_key_values)
+        begun = Begun(kept, inputs["attention_mask"], inputs["position_ids"][:, -1:], prefix.logits[:, -1])
     count, width = len(openings), max(len(opening) for opening in openings)
     target = torch.full((count, width), -100, device=device)
     for row, opening in enumerate(openings):
@@ -120,7 +195,7 @@ def _score_with_cache(
     scored = target != -100
     picked = torch.log_softmax(logits.float(), dim=-1).gather(-1, target.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     mean = torch.where(scored, picked, 0.0).sum(dim=1) / scored.sum(dim=1)
-    return mean.reshape(len(prompts), count), states
+    return mean.reshape(len(prompts), count), states, begun
 
 
 def _continue(policy: Policy, inputs: dict[str, Any], cache: Any, target: Tensor) -> Tensor:

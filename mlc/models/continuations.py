@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mlc.choices import Pool
-from mlc.models.packing import head_only_at, pack_rows
+from mlc.models.begun import Begun
+from mlc.models.packing import FILLER, PackedBatch, head_only_at, pack_rows
 from mlc.models.prompts import EncodedPrompt, PromptBatch, pad_prompts, render_messages, render_prompt
 from mlc.models.states import known_decoder, layer_index, pool_mask, pool_states, prompt_states, without_wrappers
 
@@ -32,6 +33,8 @@ class Continued:
     """For each continuation [N, K] int64, its tokens."""
     states: Tensor | None
     """[N, H] states of the prompts, where a layer was named."""
+    begun: Begun | None = None
+    """The prompts, ready to be answered, where that was asked for."""
 
     def of(self, continuation: int) -> tuple[Tensor, Tensor]:
         """What is said along one continuation.
@@ -125,6 +128,7 @@ def continue_packed(
     *,
     layer: int | float | None = None,
     pool: Pool = "last",
+    keeps: bool = False,
 ) -> Continued | None:
     """The same from one forward pass, in which each prompt is followed by all of its continuations.
 
@@ -134,6 +138,7 @@ def continue_packed(
         continuations: C of them.
         layer: Layer of the states.
         pool: Which tokens stand for a prompt.
+        keeps: Whether keys and values of the prompts are kept, so that they can be answered; without gradient only.
 
     Returns:
         None where rows do not pack.
@@ -169,8 +174,11 @@ def continue_packed(
     width = branch.shape[1]
     last = torch.arange(width, device=device) == lengths.to(device).unsqueeze(1) - 1
     telling = packed.take(last | (branch > 0), False)
+    inputs = packed.inputs(body)
+    if keeps:
+        inputs |= {"use_cache": True, "past_key_values": _new_cache()}
     with head_only_at(model, telling):
-        output = model(**packed.inputs(body), output_hidden_states=layer is not None)
+        output = model(**inputs, output_hidden_states=layer is not None)
     states = None
     if layer is not None:
         hidden = output.hidden_states[layer_index(layer, len(output.hidden_states) - 1)]
@@ -189,7 +197,48 @@ def continue_packed(
         place = torch.where(there, begins + along, 0).to(device)
         places.append(torch.where(there.to(device), found[place], NOWHERE))
     spoken = tuple(_padded(rows, 0).to(device) for rows in continuations)
-    return Continued(output.logits, tuple(places), spoken, states)
+    begun = None
+    if keeps:
+        ends = begins.squeeze(1) + lengths - 1
+        logits = output.logits[found[ends.to(device)]]
+        begun = _begun(output.past_key_values, _places(packed, branch.shape), lengths.to(device), logits)
+    return Continued(output.logits, tuple(places), spoken, states, begun)
+
+
+def _places(packed: PackedBatch, shape: torch.Size) -> Tensor:
+    """[N, T] place of each token of a batch that is padded on the right in its packs, flattened."""
+    real = packed.source != FILLER
+    order = torch.arange(real.numel(), device=real.device).view_as(real)
+    places = torch.full((shape.numel(),), NOWHERE, device=real.device)
+    places[packed.source[real]] = order[real]
+    places = places.view(shape)
+    # Shared tokens are those of the first row.
+    return torch.where(places == NOWHERE, places[:1], places)
+
+
+def _begun(cache: Any, places: Tensor, lengths: Tensor, logits: Tensor) -> Begun:
+    """Prompts out of packs, without what stands between and after them.
+
+    Args:
+        cache: Keys and values of the packs, [G, heads, W, size of a head] in each layer.
+        places: [N, T], from :func:`_places`.
+        lengths: [N] tokens of the prompts.
+        logits: [N, V] of what comes next.
+    """
+    width = int(lengths.max())
+    steps = torch.arange(width, device=lengths.device) - (width - lengths.unsqueeze(1))
+    chosen = places.gather(1, steps.clamp(min=0))
+    kept = _new_cache()
+    for number, layer in enumerate(cache.layers):
+        keys, values = (part.transpose(1, 2).flatten(0, 1)[chosen] for part in (layer.keys, layer.values))
+        kept.update(keys.transpose(1, 2), values.transpose(1, 2), number)
+    return Begun(kept, (steps >= 0).long(), lengths.unsqueeze(1) - 1, logits)
+
+
+def _new_cache() -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache()
 
 
 def _rows(prompts: PromptBatch) -> list[EncodedPrompt]:

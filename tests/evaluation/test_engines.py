@@ -1,6 +1,7 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
@@ -8,6 +9,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.protocol import Rendered
 from mlc.evaluation.engines.transformers import TransformersEngine
+from mlc.evaluation.scoring import Scorer
 from mlc.models.prompts import encode_prompt, render_prompt
 from mlc.stopping import Stopped
 from mlc.store.lines import read_lines
@@ -85,6 +87,32 @@ def test_a_window_of_attention_that_ends_within_an_answer(tiny_policy):
     alone = [answers(policy, [text], tokens=40)[0] for text in TEXTS]
     assert facts(alone) == [plain_greedy(policy, text, 40) for text in TEXTS]
     assert facts(answers(policy, TEXTS, tokens=40)) == facts(alone)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("size", [2, 5])
+def test_prompts_that_are_scored_on_the_way_have_the_same_answers_and_scores(policy, monkeypatch, packs, size):
+    if not packs:
+        monkeypatch.setattr("mlc.models.continuations.pack_rows", lambda *_: None)
+    read = []
+    head = policy.model.get_output_embeddings()
+    scorer = Scorer(policy, refusal_openings=("I can't",), compliance_openings=("Sure, here", "So"), layer=1)
+    alone = scorer.score(TEXTS, batch_size=5)
+    scorer = Scorer(policy, refusal_openings=("I can't",), compliance_openings=("Sure, here", "So"), layer=1)
+    with frequent_ends(policy):
+        expected = facts(answers(policy, TEXTS[:4]))
+        assert facts(answers(policy, TEXTS[:4], batch_size=size, begin=scorer.begin)) == expected
+    handle = head.register_forward_hook(lambda *_: read.append(None))
+    try:
+        answered = scorer.score(TEXTS[:4], batch_size=5)
+        assert not read
+        everything = scorer.score(TEXTS, batch_size=5)
+        assert read
+    finally:
+        handle.remove()
+    np.testing.assert_allclose(everything.margins, alone.margins, atol=1e-5)
+    np.testing.assert_allclose(everything.states, alone.states, atol=1e-4)
+    np.testing.assert_array_equal(answered.margins, everything.margins[:4])
 
 
 def facts(completions):

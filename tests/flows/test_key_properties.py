@@ -92,6 +92,7 @@ INCLUDED: dict[str, Any] = {
     "quality.model_signals": ["meaning"],
     "quality.more_signals": ["tests.flows.own_parts:WORDY"],
     "evaluation.answers": 3,
+    "evaluation.own_threshold": 4,
     "evaluation.judges": ["tests.flows.own_parts:BREVITY"],
     "quality.default.logprob": -1.0,
     "quality.default.estimate": 0.5,

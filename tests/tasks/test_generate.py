@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from mlc.evaluation.settings import EngineSettings, EvaluationSettings
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.evaluate import evaluate
 from tasks.generate import RECORD_FILE, generate
-from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, HeldOut
+from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE, HeldOut
 from tasks.runtime.compute import release
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run, Silent
@@ -124,8 +125,18 @@ def test_a_server_of_its_own_answers_and_an_attempt_goes_on_from_there(run: Run,
     assert [row["answer"] for row in rows] == [f" {text.upper()}\n" for text in TEXTS[:4]]
     # Margins are those of the model here, whatever answers.
     margins = (pq.read_table(run.store.folder(ref) / MARGINS_FILE) for ref in (here, served))
-    assert next(margins).equals(next(margins))
+    np.testing.assert_allclose(*(table["margin"].to_numpy() for table in margins), atol=1e-5)
     assert not record.exists()
+
+
+def test_a_language_may_set_its_own_threshold_on_fewer_prompts(run: Run) -> None:
+    few = SETTINGS.model_copy(update={"own_threshold": 1})
+    assert generated(run, "eng_Latn", few) == generated(run, "eng_Latn")
+    own, whole = (run.store.folder(generated(run, "spa_Latn", settings)) for settings in (few, SETTINGS))
+    margins, every = (pq.read_table(folder / MARGINS_FILE) for folder in (own, whole))
+    assert margins["id"].to_pylist() == ["p0", "p1", "p2", "p3", "p4"]
+    np.testing.assert_allclose(margins["margin"].to_numpy(), every["margin"].to_numpy()[:5], atol=1e-5)
+    np.testing.assert_allclose(*(np.load(folder / STATES_FILE) for folder in (own, whole)), atol=1e-4)
 
 
 def _held_out(run: Run) -> HeldOut:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mlc.evaluation.engines.protocol import Completion, Finish, Prompt, Rendered
+from mlc.models.begun import Begin, Begun, begin_prompts, ends_within
+from mlc.models.grouped import grouped_attention
 from mlc.models.loading import Policy
-from mlc.models.prefix import SplitBatch, has_window, split_shared
-from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
+from mlc.models.prompts import EncodedPrompt, encode_prompt
 from mlc.stopping import ShouldStop, never, stop_if
 from mlc.store.hashing import digest_data
 
@@ -26,12 +27,18 @@ class TransformersEngine:
         policy: The model.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Prompts that are answered together.
+        begin: Reads prompts for something else that is asked of them too, as
+            :meth:`mlc.evaluation.scoring.Scorer.begin` does; where a window of attention may end within an answer it is
+            not called. None = they are read for their answers alone.
     """
 
-    def __init__(self, policy: Policy, *, max_new_tokens: int, batch_size: int = 20) -> None:
+    def __init__(
+        self, policy: Policy, *, max_new_tokens: int, batch_size: int = 20, begin: Begin | None = None
+    ) -> None:
         self.policy = policy
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
+        self._begin = begin
 
     @property
     def identity(self) -> str:
@@ -44,7 +51,8 @@ class TransformersEngine:
         for start in range(0, len(order), self.batch_size):
             stop_if(should_stop)
             members = order[start : start + self.batch_size]
-            batch = _Decoding(self.policy, [encoded[place] for place in members], self.max_new_tokens)
+            begun = self._begun([encoded[place] for place in members])
+            batch = _Decoding(self.policy, begun, self.max_new_tokens)
             while batch.rows:
                 for row, tokens, finish in batch.take_finished():
                     place = members[row]
@@ -53,6 +61,11 @@ class TransformersEngine:
                     yield Completion(place, text, finish, len(encoded[place].input_ids), len(tokens))
                 stop_if(should_stop)
                 batch.step()
+
+    def _begun(self, prompts: Sequence[EncodedPrompt]) -> Begun:
+        if self._begin is None or ends_within(self.policy.model, prompts, self.max_new_tokens):
+            return begin_prompts(self.policy, prompts, limit=self.max_new_tokens)
+        return self._begin(prompts)
 
 
 @dataclass
@@ -69,24 +82,19 @@ class _Decoding:
 
     Args:
         policy: The model.
-        prompts: At least one prompt.
+        begun: The prompts.
         limit: Longest answer, in tokens.
     """
 
-    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], limit: int) -> None:
+    def __init__(self, policy: Policy, begun: Begun, limit: int) -> None:
         self.policy = policy
         self.ends = frozenset(policy.stop_tokens)
         self.limit = limit
-        self.rows = [_Row(number, []) for number in range(len(prompts))]
-        padded = pad_prompts(prompts, policy.pad_token, side="left").to(policy.model.device)
-        batch = _split(policy.model, padded.input_ids, padded.attention_mask, limit)
-        with torch.inference_mode():
-            inputs = {**batch.inputs(policy.model), "use_cache": True}
-            self.mask: Tensor = inputs["attention_mask"]
-            """[N, tokens so far], 1 for real ones."""
-            self.positions: Tensor = inputs["position_ids"][:, -1:]
-            """[N, 1] of the last tokens in their rows."""
-            self._take(policy.model(**inputs, logits_to_keep=1))
+        self.rows = [_Row(number, []) for number in range(len(begun.mask))]
+        # The last token of an answer is not read.
+        begun.make_room(limit - 1)
+        self.cache, self.mask, self.positions = begun.cache, begun.mask, begun.positions
+        self._take(begun.logits)
 
     def take_finished(self) -> list[tuple[int, list[int], Finish]]:
         """Takes the answers out that have ended: place in the batch, tokens, and why."""
@@ -115,26 +123,20 @@ class _Decoding:
         last = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.mask.device)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         self.positions = self.positions + 1
-        output = self.policy.model(
-            input_ids=last,
-            attention_mask=self.mask,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self._take(output)
+        with grouped_attention(self.policy.model):
+            output = self.policy.model(
+                input_ids=last,
+                attention_mask=self.mask,
+                position_ids=self.positions,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        self.cache = output.past_key_values
+        self._take(output.logits[:, -1])
 
-    def _take(self, output: Any) -> None:
-        self.cache: Any = output.past_key_values
-        for row, token in zip(self.rows, output.logits[:, -1].argmax(dim=-1).tolist(), strict=True):
+    def _take(self, logits: Tensor) -> None:
+        for row, token in zip(self.rows, logits.argmax(dim=-1).tolist(), strict=True):
             row.tokens.append(token)
-
-
-def _split(model: Any, input_ids: Tensor, attention_mask: Tensor, limit: int) -> SplitBatch:
-    """The batch without what its rows share, unless a window of attention may end within an answer."""
-    if has_window(model, input_ids.shape[1] + limit):
-        return SplitBatch(input_ids[0, :0], input_ids, attention_mask)
-    return split_shared(model, input_ids, attention_mask)
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
