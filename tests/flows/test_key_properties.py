@@ -38,6 +38,7 @@ EXCLUDED: dict[str, Any] = {
     "evaluation.batch_size": 3,
     "align.checkpoint_minutes": 1.5,
     "align.max_dropped": 0.5,
+    "align.memory": "ignore",
     "prompts.max_overlap": 0.5,
     # A share that only a warm start reads, and a start that is not there.
     "align.warm_start": True,
