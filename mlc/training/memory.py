@@ -24,6 +24,9 @@ FOUR_BITS = 4.127 / 8
 """Bytes of a weight in NF4 with its constants quantised twice (Dettmers et al., arXiv 2305.14314, section 3)."""
 TILE = 64 * MIB
 """What the heads of TRL's trainers hold, which compute logits in tiles."""
+HEAP = 0.45
+"""Share of what comes and goes in a step that the heap of a CPU's process holds besides, in free blocks that are too
+small, as measured; gradients find room in them."""
 HEAD_COPIES: Mapping[str, int] = {"kl": 6, "orpo": 4, "simpo": 4}
 """Numbers that live for each logit of a carrier that holds all of them: logits, log-probabilities and their gradients;
 of ``kl`` the teacher's too."""
@@ -112,7 +115,7 @@ def training_memory(
 
     With P weights of b bytes, T of them trained: weights P·b, gradients T·b, optimiser 2·T·b (AdamW), one frozen copy
     P·b where a loss compares with one, activations as in :func:`layer_activations` for each token and layer, and the
-    numbers of the head.
+    numbers of the head. On a CPU the heap holds more than is used, see :data:`HEAP`.
 
     Args:
         shape: The policy.
@@ -143,6 +146,9 @@ def training_memory(
     parts["activations"] = _activations(shape, settings, tokens, shape.layers, place, lengths.prompt + lengths.answer)
     parts["logits"] = _logits(shape, settings, rows, lengths, place)
     parts["terms"] = _terms(shape, settings, lengths, languages, place)
+    if not place.gpu:
+        passing = parts["activations"] + parts["logits"] + parts["terms"]
+        parts["heap"] = max(0, ceil(HEAP * passing) - parts["gradients"])
     parts["libraries"] = place.libraries
     return Memory({name: bytes_ for name, bytes_ in parts.items() if bytes_})
 

@@ -28,6 +28,9 @@ MEASURED = {
     "batch_size=4 gradient_checkpointing=True": 2800,
     "training_dtype=bfloat16": 1698,
     "optim=adafactor": 1975,
+    "adapter=lora": 1718,
+    "adapter=lora batch_size=4": 3329,
+    "adapter=lora batch_size=4 training_dtype=bfloat16": 2384,
 }
 """MiB that trainings at the shape of the benchmark `memory` added to their process, 2026-11-26."""
 BENCHED = Shape(
