@@ -16,7 +16,8 @@ from rich.console import Console
 from flows.terminal.needs_tables import show_shipped
 from flows.terminal.options import WorkspaceOption, workspace_or_default
 from flows.terminal.output import results, shown
-from flows.terminal.server import DEFAULT_PORT, HOST, answers, configured_api, named_server
+from flows.terminal.server import DEFAULT_PORT, answers, configured_api, named_server
+from mlc.chat.tethered import HOST
 from mlc.errors import UserError
 from mlc.machine import memory_limit, this_machine
 
