@@ -518,7 +518,7 @@ def load_config(
     """Loads a configuration.
 
     Args:
-        name_or_path: Name of a shipped configuration (``smoke``, ``quickstart``, ``study``, ``nllb``) or a YAML file.
+        name_or_path: Name of a shipped configuration, such as ``quickstart``, or a YAML file.
         languages: Languages in place of the configuration's; those that start with ``+`` are added to it and those
             that start with ``-`` are taken away.
         workspace: Workspace in place of the configuration's.

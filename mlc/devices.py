@@ -16,7 +16,7 @@ def pick_device(device: str = "auto") -> str:
     Raises:
         UserError: It is not there.
     """
-    if device == "auto" and _knows_cpu_only():
+    if device == "auto" and knows_cpu_only():
         return "cpu"
     import torch
 
@@ -32,6 +32,6 @@ def pick_device(device: str = "auto") -> str:
     return device
 
 
-def _knows_cpu_only() -> bool:
+def knows_cpu_only() -> bool:
     """Whether this build of torch can compute on nothing but the CPU: found out without loading it, for plans."""
     return metadata.version("torch").endswith("+cpu") and sys.platform != "darwin"

@@ -24,7 +24,7 @@ from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
 from tasks.runtime.warm_start import ROLE as WARM_START
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl", "peft"))
-NOT_IN_KEY = {"teacher", "checkpoint_minutes", "max_dropped"}
+NOT_IN_KEY = {"teacher", "checkpoint_minutes", "max_dropped", "memory"}
 """Settings that enter through the models, or change no result."""
 
 

@@ -8,15 +8,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
+from flows.terminal.needs_tables import show_shipped
 from flows.terminal.options import WorkspaceOption, workspace_or_default
 from flows.terminal.output import results, shown
 from flows.terminal.server import DEFAULT_PORT, answers, configured_api, named_server
 from mlc.chat.tethered import HOST
 from mlc.errors import UserError
+from mlc.machine import memory_limit, this_machine
+
+if TYPE_CHECKING:
+    from flows.needs import Needs
 
 GIB = 2**30
 NEEDED_DISK_GIB = 5
@@ -36,9 +42,29 @@ class Finding:
 
 
 def command(workspace: WorkspaceOption = None) -> None:
-    """Check that this machine can run the pipeline, and say what is missing."""
-    if not examine(workspace_or_default(workspace), results):
+    """Check that this machine can run the pipeline, say what is missing, and which shipped configurations fit."""
+    place = workspace_or_default(workspace)
+    fine = examine(place, results)
+    show_shipped(shipped_needs(place), results)
+    if not fine:
         raise typer.Exit(1)
+
+
+def shipped_needs(workspace: Path) -> "dict[str, Needs]":
+    """What each shipped configuration needs beside what this machine has, with texts as long as its limits.
+
+    Args:
+        workspace: Folder that a run would use.
+    """
+    from flows.config import load_config, shipped_configs
+    from flows.needs import limits_of, models_of, needs_of
+
+    machine = this_machine(workspace)
+    configs = {name: load_config(name) for name in shipped_configs()}
+    return {
+        name: needs_of(config, models_of(config, offline=True), limits_of(config), machine)
+        for name, config in configs.items()
+    }
 
 
 def examine(workspace: Path, console: Console) -> bool:
@@ -93,7 +119,7 @@ def _disk(workspace: Path) -> Iterator[Finding]:
 
 
 def _memory(_: Path) -> Iterator[Finding]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    total = memory_limit() / GIB
     yield Finding(
         "memory", total >= NEEDED_MEMORY_GIB, f"{total:.0f} GiB", f"the quickstart needs {NEEDED_MEMORY_GIB} GiB"
     )

@@ -1,13 +1,15 @@
 """`mlc plan`: what a run would do, without Prefect's server and without loading a model."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.terminal.needs_tables import needs_in_data, show_needs
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import Task, show_plan, show_work
@@ -16,6 +18,7 @@ from tasks.runtime.run import Display, Notes, Outcome, Run, Silent
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
+    from flows.needs import Needs
 
 DETAILED_EXITCODE = "--detailed-exitcode"
 WOULD_RUN = 2
@@ -47,14 +50,15 @@ def command(
     values = load(config, languages=languages, workspace=workspace, settings=settings)
     licences = require_licences(values)
     notes = Notes()
-    planned = [planned_task(outcome) for outcome in foresee(values, notes).outcomes]
+    planned, needs = plan_with_needs(values, notes)
     (show_plan if everything else show_work)(planned, terminal)
+    show_needs(needs, terminal)
     for sentence in (*notes.sentences, in_words(licences)):
         terminal.print(shown(sentence), highlight=False, soft_wrap=True)
     if names := from_environment(values.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
-        print_json({"tasks": planned, "notes": notes.sentences, "licences": licences})
+        print_json({"tasks": planned, "notes": notes.sentences, "licences": licences, "needs": needs_in_data(needs)})
     if detailed_exitcode and any(task["action"] == "run" for task in planned):
         raise WouldRun
 
@@ -80,12 +84,36 @@ def foresee(config: "PipelineConfig", display: Display | None = None) -> Run:
     Returns:
         The planned run, with its outcomes and the key parts of every task.
     """
+    with _foreseen(config, display) as run:
+        return run
+
+
+@contextmanager
+def _foreseen(config: "PipelineConfig", display: Display | None) -> Iterator[Run]:
+    """A planned run, while what it made in its temporary folder is there."""
     from flows.align_flow import pipeline
 
     with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
         run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
         pipeline(run, config)
-    return run
+        yield run
+
+
+def plan_with_needs(config: "PipelineConfig", display: Display | None = None) -> tuple[list[Task], "Needs"]:
+    """What a run would do, as :func:`plan_run` tells it, and what it needs for that.
+
+    Args:
+        config: The pipeline.
+        display: As of :func:`foresee`.
+    """
+    from flows.needs import models_of, needs_of
+    from flows.prompt_lengths import prompts_of
+    from mlc.machine import this_machine
+
+    with _foreseen(config, display) as run:
+        prompts = prompts_of(run, config)
+    needs = needs_of(config, models_of(config), prompts, this_machine(Path(config.workspace)))
+    return [planned_task(outcome) for outcome in run.outcomes], needs
 
 
 def plan_run(config: "PipelineConfig") -> list[Task]:

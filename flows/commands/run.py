@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.commands.plan import plan_run, with_outcomes
+from flows.commands.plan import plan_with_needs, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
 from flows.terminal.gate_tables import gate_table
 from flows.terminal.lost import ending_with, no_answer
@@ -59,6 +59,7 @@ def run_config(
         The fields of :class:`flows.align_flow.RunSummary`, and ``licences`` by the role of each model.
     """
     from flows.licences import in_words, require_licences
+    from flows.needs import require_fit
 
     licences = require_licences(config)
     workspace = ArtifactStore(Path(config.workspace)).workspace
@@ -77,8 +78,10 @@ def run_config(
 
         from flows.align_flow import align
 
-        planned = plan_run(config)
+        planned, needs = plan_with_needs(config)
         show_work(planned, console)
+        if config.align.memory == "check":
+            require_fit(needs, {task["stage"] for task in planned if task["action"] == "run"})
         console.print(f"Watch it at {server.url}/runs", highlight=False)
         with ending_with(server), TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
             reachable = True

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from mlc.models.sources import ModelSource
     from mlc.store.runs import RunRecord
 
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or a shipped name: smoke, quickstart, study, nllb.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(help="A YAML file, or a shipped name, such as quickstart; `mlc doctor` lists them.")
+]
 LanguagesOption = Annotated[
     list[str] | None,
     typer.Option("--languages", "-l", help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr."),

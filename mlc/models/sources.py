@@ -5,13 +5,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from mlc.errors import UserError
 from mlc.shipped import SHIPPED_PREFIX, resolve_path
-from mlc.store.hashing import digest_data, digest_file, folder_files
+from mlc.store.hashing import digest_data, digest_unchanged, folder_files
 
 PACKAGE_PREFIX = "package:"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.\-]*/[\w.\-]+$")
@@ -198,7 +197,7 @@ def _package_model(location: str) -> ModelSource:
 
 
 def _gguf_model(location: str, file: Path) -> ModelSource:
-    return ModelSource(location, "gguf", str(file), _file_digest(file))
+    return ModelSource(location, "gguf", str(file), digest_unchanged(file))
 
 
 def _hub_model(location: str, revision: str | None) -> ModelSource:
@@ -224,20 +223,6 @@ def _hub_commit(location: str, revision: str | None) -> str:
     return commit
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    facts = path.stat()
-    return str(path), facts.st_size, facts.st_mtime_ns
-
-
-@cache
-def _digest_stamped(stamp: tuple[str, int, int]) -> str:
-    return digest_file(Path(stamp[0]))
-
-
-def _file_digest(path: Path) -> str:
-    return _digest_stamped(_stamp(path))
-
-
 def _weights_digest(folder: Path) -> str:
     # Model cards and training logs beside the weights do not change what the model computes.
     decisive = [
@@ -245,4 +230,4 @@ def _weights_digest(folder: Path) -> str:
         for path in folder_files(folder)
         if path.suffix in _DECISIVE or path.name in _VOCABULARIES or path.match(_OLD_WEIGHTS)
     ]
-    return digest_data({path.relative_to(folder).as_posix(): _file_digest(path) for path in decisive})
+    return digest_data({path.relative_to(folder).as_posix(): digest_unchanged(path) for path in decisive})

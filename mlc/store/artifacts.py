@@ -33,7 +33,7 @@ from mlc.store.drafts import place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
 from mlc.store.keys import KeyParts
 from mlc.store.locks import file_lock
-from mlc.store.manifests import MANIFEST, read_manifest, write_manifest
+from mlc.store.manifests import MANIFEST, known_manifest, read_manifest, write_manifest
 from mlc.store.names import is_artifact, lies_in
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -284,11 +284,11 @@ class ArtifactStore:
         return read_manifest(path)
 
     def manifests(self, kind: str) -> list[dict[str, Any]]:
-        """Every manifest of one kind, the one that has had its key longest first."""
+        """Every manifest of one kind, the one that has had its key longest first; only to be read."""
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
             try:
-                manifest = read_manifest(path)
+                manifest = known_manifest(path)
                 found.append((_since(manifest), path.parent.name, manifest))
             except (ValueError, OSError):
                 logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])

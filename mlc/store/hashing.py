@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,21 @@ def digest_file(path: Path) -> str:
         while block := handle.read(_CHUNK):
             state.update(block)
     return state.hexdigest()
+
+
+def digest_unchanged(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, computed once as long as its size and time of change are the same.
+
+    Args:
+        path: The file.
+    """
+    facts = path.stat()
+    return _digest_stamped(str(path), facts.st_size, facts.st_mtime_ns)
+
+
+@cache
+def _digest_stamped(path: str, size: int, changed: int) -> str:
+    return digest_file(Path(path))
 
 
 def folder_files(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mlc.store.names import is_artifact, is_file_name
 MANIFEST = "manifest.json"
 LONGEST = 1 << 26
 """Bytes above which a file is no manifest."""
+_KEPT = 8192
+"""Manifests that are kept in memory."""
 _DIGEST = "digest"
 """Field with the digest over all the others; manifests of earlier releases have none."""
 _FIELDS: Mapping[str, tuple[type, ...]] = {
@@ -47,6 +50,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LONGEST:
         raise ValueError("its manifest is too long")
     return parsed_manifest(path.read_bytes())
+
+
+def known_manifest(path: Path) -> dict[str, Any]:
+    """Reads a manifest as :func:`read_manifest` does, once as long as its file is the same; only to be read.
+
+    A plan and a run ask for every manifest of a stage at each of its tasks.
+
+    Raises:
+        ValueError: It is none, or not as it was written.
+        OSError: It cannot be read.
+    """
+    facts = path.stat()
+    return _known(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+@lru_cache(maxsize=_KEPT)
+def _known(path: Path, stamp: tuple[int, int, int]) -> dict[str, Any]:
+    return read_manifest(path)
 
 
 def parsed_manifest(content: bytes) -> dict[str, Any]:

@@ -352,6 +352,9 @@ class AlignSettings(Settings):
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """Minutes between two checkpoints from which a training that was stopped goes on; 0 writes one after every step.
     Changes no result."""
+    memory: Literal["check", "ignore"] = "check"
+    """``check`` refuses a run that needs more memory than this machine has, before anything is spent; ``ignore`` starts
+    it all the same. Changes no result."""
     consistency: ConsistencyConfig = Field(default_factory=_default_consistency)
     """The term on states."""
     decision: DecisionConfig = Field(default_factory=DecisionConfig)

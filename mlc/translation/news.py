@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from mlc.translation.engines.protocol import identity_of
 from mlc.translation.memory import parts_folder
-from mlc.translation.sentences import split_text
+from mlc.translation.sentences import has_sentences, split_texts
 
 
 def new_texts(texts: Sequence[str], facts: Mapping[str, Any], root: Path, *, source: str, target: str) -> int:
@@ -27,10 +27,13 @@ def new_texts(texts: Sequence[str], facts: Mapping[str, Any], root: Path, *, sou
         source: NLLB code of their language.
         target: NLLB code to translate into.
     """
+    if facts["engine"] == "given":
+        # What is looked up is not remembered.
+        return sum(map(has_sentences, texts))
     known = _known(parts_folder(root, identity_of(facts), source, target))
     if facts["decoding"].get("unit") == "prompt":
         return sum(bool(text.strip()) and text not in known for text in texts)
-    return sum(not known.issuperset(split_text(text, source).sentences) for text in texts)
+    return sum(not known.issuperset(parts.sentences) for parts in split_texts(texts, source))
 
 
 def _known(folder: Path) -> set[str]:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import regex
@@ -24,6 +24,9 @@ _SPAN = re.compile(
     """,
     re.VERBOSE,
 )
+_MARKS = re.compile(r"[`@{%<]|://|www\.")
+"""One of these is in every protected part but a number."""
+_NUMBER = re.compile(r"(?P<number>\d+(?:[.,:/]\d+)*)")
 _EXPRESSION = re.compile(r"[|=<>_$]|^\s*[\"'][^\"']*[\"']\s*:")
 """What no sentence has, but filters, assignments and keys of data do."""
 _SENTENCE_END = re.compile(r"[^\s\d][.!?…‥।॥؟۔።፧។៕᱾᱿։]+[\"'»”’)]*(?:\s|$)|[。！？．｡]")
@@ -50,7 +53,8 @@ def protected_spans(text: str) -> list[Span]:
 
 
 def _spans(text: str) -> Iterator[Span]:
-    for match in _SPAN.finditer(text):
+    # Most texts have numbers at the most, and looking for all else at every letter takes thirty times as long.
+    for match in (_SPAN if _MARKS.search(text) else _NUMBER).finditer(text):
         kind = str(match.lastgroup)
         found = match.group()
         if kind == "placeholder" and _is_sentence(found):
@@ -80,6 +84,9 @@ def has_words(text: str) -> bool:
     """
     if not _LETTER.search(text):
         return False
+    if not _MARKS.search(text):
+        # Numbers are not cut out.
+        return True
     return any(not kept and _LETTER.search(rest) for kept, rest in around_spans(text))
 
 
@@ -129,11 +136,17 @@ def lost_kinds(source: str, translation: str) -> tuple[str, ...]:
         Kinds, sorted; empty where everything came through.
     """
     spans = protected_spans(source)
+    if not spans:
+        return ()
     exact = Counter((span.kind, span.text) for span in spans if span.kind != "number")
     lost = {kind for (kind, text), count in exact.items() if translation.count(text) < count}
-    there = Counter(_digits(span.text) for span in _spans(translation) if span.kind == "number")
-    wanted = Counter(_digits(span.text) for span in spans if span.kind == "number")
-    return tuple(sorted(lost | ({"number"} if wanted - there else set())))
+    if (wanted := _numbers(spans)) and wanted - _numbers(_spans(translation)):
+        lost.add("number")
+    return tuple(sorted(lost))
+
+
+def _numbers(spans: Iterable[Span]) -> Counter[str]:
+    return Counter(_digits(span.text) for span in spans if span.kind == "number")
 
 
 def around_spans(sentence: str) -> list[tuple[bool, str]]:
@@ -147,4 +160,6 @@ def around_spans(sentence: str) -> list[tuple[bool, str]]:
 
 
 def _digits(number: str) -> str:
+    if number.isdigit() and number.isascii():
+        return number
     return "".join(str(unicodedata.digit(character)) for character in number if character.isdigit())

@@ -7,11 +7,14 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.translation.protection import CODE_BLOCK, LIST_MARKER, has_words, masked, outer_tags
 
+WINDOW = 10_000
+"""Texts that are taken together, so that what is in memory at once does not grow with their number."""
 UNSPACED_SCRIPTS = frozenset({"Hans", "Hant", "Jpan"})
 """Scripts that write no space between sentences."""
 
@@ -114,6 +117,34 @@ def split_text(text: str, language: str) -> SplitText:
     return SplitText(tuple(parts.sentences), tuple(parts.separators))
 
 
+def split_texts(texts: Sequence[str], language: str) -> Iterator[SplitText]:
+    """Splits texts as :func:`split_text` does; the same texts, once for each language that they are translated into.
+
+    Args:
+        texts: Any texts.
+        language: NLLB code of their language.
+    """
+    for start in range(0, len(texts), WINDOW):
+        yield from _split_window(tuple(texts[start : start + WINDOW]), language)
+
+
+@lru_cache(maxsize=4)
+def _split_window(texts: tuple[str, ...], language: str) -> tuple[SplitText, ...]:
+    return tuple(split_text(text, language) for text in texts)
+
+
+def has_sentences(text: str) -> bool:
+    """Whether :func:`split_text` finds a sentence in a text, without looking for where it ends.
+
+    Sentences do not end inside protected parts, so that a line has one with words if it has words itself.
+
+    Args:
+        text: Any text.
+    """
+    lines = (line for part in CODE_BLOCK.split(text) for line in part.splitlines(keepends=True))
+    return any(has_words(_without_marker(line)) for line in lines)
+
+
 def split_clauses(sentence: str, fits: Callable[[str], bool]) -> SplitText:
     """Splits a sentence that is too long, at ends of clauses where there are some, else between words.
 
@@ -159,6 +190,11 @@ class _Parts:
         self.keep(before)
         self.sentences.append(core)
         self.separators.append(after)
+
+
+def _without_marker(line: str) -> str:
+    marker = LIST_MARKER.match(line)
+    return line[marker.end() :] if marker else line
 
 
 def _split_lines(text: str, language: str, parts: _Parts) -> None:

@@ -11,11 +11,8 @@ from mlc.translation.engines import load_engine
 from mlc.translation.engines.protocol import Batch, Engine, SentenceTranslation
 from mlc.translation.memory import TranslationMemory
 from mlc.translation.protection import around_spans, has_words, lost_kinds
-from mlc.translation.sentences import SplitText, split_clauses, split_text
+from mlc.translation.sentences import WINDOW, SplitText, has_sentences, split_clauses, split_texts
 from mlc.translation.settings import TranslatorSettings
-
-WINDOW = 10_000
-"""Texts that are in memory at once where a translation memory holds the others."""
 
 Known = dict[str, Batch]
 """Translations of sentences by target language."""
@@ -186,12 +183,8 @@ class Translator:
 
     def _split(self, texts: Sequence[str], source: str) -> list[SplitText]:
         if self.engine.whole_texts:
-            split = (split_text(text, source) for text in texts)
-            return [
-                SplitText((text,), ("", "")) if parts.sentences else SplitText((), (text,))
-                for text, parts in zip(texts, split, strict=True)
-            ]
-        return [self._split_long(split_text(text, source), source) for text in texts]
+            return [SplitText((text,), ("", "")) if has_sentences(text) else SplitText((), (text,)) for text in texts]
+        return [self._split_long(parts, source) for parts in split_texts(texts, source)]
 
     def _split_long(self, parts: SplitText, source: str) -> SplitText:
         limit = self.engine.longest_sentence
@@ -224,18 +217,15 @@ class Translator:
     ) -> None:
         """Adds to ``known`` the translations of sentences, from the memory or the engine."""
         wanted = list(dict.fromkeys(sentences))
-        missing: dict[str, list[str]] = {sentence: [] for sentence in wanted}
         for target, batch in known.items():
             if self.memory:
                 batch.update(self.memory.lookup(wanted, source=source, target=target))
             done(target, batch, True)
-            for sentence in wanted:
-                if sentence not in batch:
-                    missing[sentence].append(target)
         # After a kill some languages may be further than others.
         groups: dict[tuple[str, ...], list[str]] = {}
-        for sentence, targets in missing.items():
-            groups.setdefault(tuple(targets), []).append(sentence)
+        for sentence in wanted:
+            missing = tuple(target for target, batch in known.items() if sentence not in batch)
+            groups.setdefault(missing, []).append(sentence)
         for group, members in groups.items():
             for target, batch in self.engine.translate(members, source=source, targets=group) if group else ():
                 if self.memory:

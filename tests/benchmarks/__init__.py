@@ -5,6 +5,7 @@ BENCHMARKS = (
     "states",
     "sft",
     "adapters",
+    "memory",
     "terms",
     "dpo",
     "gpu",
@@ -19,5 +20,6 @@ BENCHMARKS = (
     "translation_gpu",
     "editing",
     "rerun",
+    "languages",
 )
 """Name of each benchmark, which is a module here with ``run(*, quick: bool) -> Iterator[Figure]``."""

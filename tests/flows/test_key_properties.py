@@ -40,6 +40,7 @@ EXCLUDED: dict[str, Any] = {
     "evaluation.engine.start_seconds": 3.5,
     "align.checkpoint_minutes": 1.5,
     "align.max_dropped": 0.5,
+    "align.memory": "ignore",
     "prompts.max_overlap": 0.5,
     # A share that only a warm start reads, and a start that is not there.
     "align.warm_start": True,

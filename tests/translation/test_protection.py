@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlc.translation import protection
 from mlc.translation.protection import around_spans, has_words, lost_kinds, masked, outer_tags, protected_spans
-from mlc.translation.sentences import split_clauses, split_text
+from mlc.translation.sentences import has_sentences, split_clauses, split_text, split_texts
 
 
 @pytest.mark.parametrize(
@@ -171,3 +172,37 @@ def test_a_million_characters_come_back(unit):
     """A pattern that looks at a long word again from each of its characters would take an hour over it."""
     text = unit * (1_000_000 // len(unit))
     assert len(masked(text)) == len(text)
+
+
+PARTS = [
+    "a",
+    "Is it",
+    ". ",
+    "! ",
+    "。",
+    "\n",
+    "- ",
+    "1) ",
+    "12",
+    "3.5",
+    "`",
+    "```\n",
+    "www.a.b",
+    "http://a.b/c",
+    "ftp:",
+    "@",
+]
+PARTS += ["x@y.zz", "{", "}", "{{name}}", "{Is it? No.}", "%s", "%", "<", "<b>", "</b>", ">", " ", "ñ", "é@ö", "😀"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
+def test_short_ways_find_what_the_long_ways_find(text):
+    every = [(str(match.lastgroup), match.start()) for match in protection._SPAN.finditer(text)]
+    short = [(span.kind, span.start) for span in protected_spans(text)]
+    assert [found for found in every if found[0] != "placeholder"] == [
+        found for found in short if found[0] != "placeholder"
+    ]
+    assert has_words(text) == any(not kept and protection._LETTER.search(part) for kept, part in around_spans(text))
+    split = split_text(text, "eng_Latn")
+    assert has_sentences(text) == bool(split.sentences)
+    assert list(split_texts([text, text], "eng_Latn")) == [split, split]

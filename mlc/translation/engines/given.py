@@ -8,7 +8,7 @@ from typing import Any
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.shipped import resolve_path
-from mlc.store.hashing import digest_file
+from mlc.store.hashing import digest_unchanged
 from mlc.tables import TABLE_ENDINGS, TableFile
 from mlc.translation.engines.protocol import Batch, SentenceTranslation, identity_of, require_languages
 from mlc.translation.settings import TranslatorSettings
@@ -36,7 +36,7 @@ def given_file(location: str) -> Path:
 
 def given_facts(path: Path) -> dict[str, Any]:
     """The facts of a table of translations: its content."""
-    return {"engine": "given", "version": VERSION, "model": digest_file(path), "decoding": {}}
+    return {"engine": "given", "version": VERSION, "model": digest_unchanged(path), "decoding": {}}
 
 
 class GivenEngine:

@@ -1,0 +1,342 @@
+"""How much memory a training, an evaluation and a translation take, from shapes and settings alone.
+
+Bytes everywhere. What is counted is what lives at the same time at the worst moment of a step; what libraries hold of
+their own is :data:`PROCESS` on a CPU and :data:`CONTEXT` on a GPU. The figures stand beside measured peaks in
+docs/sizing.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+from mlc.choices import FloatType, InferenceType
+from mlc.models.sizes import Shape
+from mlc.training.settings import AdapterSettings, AlignSettings
+
+BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+"""Of a number."""
+MIB, GIB = 2**20, 2**30
+PROCESS = 900 * MIB
+"""Of a process with torch, transformers, TRL, Prefect and MLflow, before it has a model."""
+CONTEXT = 600 * MIB
+"""That a GPU's own libraries and kernels take."""
+FOUR_BITS = 4.127 / 8
+"""Bytes of a weight in NF4 with its constants quantised twice (Dettmers et al., arXiv 2305.14314, section 3)."""
+TILE = 64 * MIB
+"""What the heads of TRL's trainers hold, which compute logits in tiles."""
+HEAP = 0.45
+"""Share of what comes and goes in a step that the heap of a CPU's process holds besides, in free blocks that are too
+small, as measured; gradients find room in them."""
+HEAD_COPIES: Mapping[str, int] = {"kl": 6, "orpo": 4, "simpo": 4}
+"""Numbers that live for each logit of a carrier that holds all of them: logits, log-probabilities and their gradients;
+of ``kl`` the teacher's too."""
+OPENING_TOKENS = 28
+"""Of all openings of an evaluation together, as they are by default."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What something needs, in parts."""
+
+    parts: Mapping[str, int]
+    """Bytes by what they are for."""
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long texts are, in tokens, template included."""
+
+    prompt: int
+    """Of a long prompt."""
+    answer: int
+    """Of a long answer."""
+    variant: int = 0
+    """Of a long translated prompt; 0 = as a prompt."""
+
+    def within(self, settings: AlignSettings) -> "Lengths":
+        """The lengths that are left by the limits of an alignment."""
+        return Lengths(
+            min(self.prompt, settings.max_prompt_tokens),
+            min(self.answer, settings.max_answer_tokens),
+            self.variant or self.prompt,
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it is computed."""
+
+    gpu: bool = False
+    eager: bool = False
+    """Whether attention keeps its scores."""
+    processes: int = 1
+    """Processes that a model is sharded over, each with a device of its own: weights, gradients and optimiser are
+    divided among them (FSDP, ZeRO-3)."""
+    host: int = field(default=PROCESS)
+    """Bytes of the process itself; on a GPU it has :data:`CONTEXT` there."""
+
+    @property
+    def libraries(self) -> int:
+        """Bytes that are taken before there is a model."""
+        return CONTEXT if self.gpu else self.host
+
+
+def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
+    r"""Weights of an adapter.
+
+    These are :math:`r (d_{in} + d_{out})` of each linear module that gets one (Hu et al., arXiv 2106.09685, section
+    4.1), and with DoRA one more for each output.
+
+    Args:
+        shape: The model.
+        adapter: The adapter.
+    """
+    wanted = shape.linears if adapter.target_modules == "all-linear" else adapter.target_modules
+    chosen = [shape.linears[name] for name in wanted if name in shape.linears]
+    layer = sum(adapter.r * (inputs + outputs) + (outputs if adapter.use_dora else 0) for inputs, outputs in chosen)
+    return layer * (shape.layers if adapter.layers is None else len(adapter.layers))
+
+
+def training_memory(
+    shape: Shape,
+    settings: AlignSettings,
+    lengths: Lengths,
+    *,
+    languages: int = 0,
+    teacher: Shape | None = None,
+    place: Place = Place(),
+) -> Memory:
+    """What one training needs at the worst moment of a step: when the backward pass begins.
+
+    With P weights of b bytes, T of them trained: weights P·b, gradients T·b, optimiser 2·T·b (AdamW), one frozen copy
+    P·b where a loss compares with one, activations as in :func:`layer_activations` for each token and layer, and the
+    numbers of the head. On a CPU the heap holds more than is used, see :data:`HEAP`.
+
+    Args:
+        shape: The policy.
+        settings: The alignment, of one method.
+        lengths: Of its texts.
+        languages: Languages beside the anchor, for the terms.
+        teacher: The model of the carrier ``kl``, where there is one.
+        place: Where it is trained.
+    """
+    lengths, adapter = lengths.within(settings), settings.adapter
+    size = BYTES[settings.training_dtype]
+    trained = shape.parameters if adapter is None else adapter_parameters(shape, adapter)
+    # An adapter is trained in float32, whatever its model is in.
+    own = size if adapter is None else 4
+    parts = {
+        "weights": _weights(shape, settings),
+        "adapter": trained * own if adapter else 0,
+        "gradients": trained * own,
+        "optimiser": _optimiser(settings, trained, own),
+        "frozen copy": _frozen(shape, settings, teacher, size),
+    }
+    parts = {name: ceil(bytes_ / place.processes) for name, bytes_ in parts.items()}
+    if settings.autocast == "bfloat16" and size == 4:
+        # Autocast keeps a copy of each weight until the step ends.
+        parts["weights"] += 2 * (shape.parameters - shape.embedding) // place.processes
+    rows = settings.batch_size * (2 if settings.english_loss.needs_rejected else 1)
+    tokens = rows * (lengths.prompt + lengths.answer)
+    parts["activations"] = _activations(shape, settings, tokens, shape.layers, place, lengths.prompt + lengths.answer)
+    parts["logits"] = _logits(shape, settings, rows, lengths, place)
+    parts["terms"] = _terms(shape, settings, lengths, languages, place)
+    if not place.gpu:
+        passing = parts["activations"] + parts["logits"] + parts["terms"]
+        parts["heap"] = max(0, ceil(HEAP * passing) - parts["gradients"])
+    parts["libraries"] = place.libraries
+    return Memory({name: bytes_ for name, bytes_ in parts.items() if bytes_})
+
+
+def layer_activations(shape: Shape, settings: AlignSettings) -> int:
+    """Bytes that one layer keeps of one token for its backward pass, without scores of attention.
+
+    With H states, Q queries, I units of the MLP and b bytes a number: two norms keep their input in float32, what they
+    scale, and what they give, 2·(4 + 2·b)·H; attention keeps queries, keys and values of all heads and what it gives
+    twice, 5·b·Q; a gated MLP keeps both branches, the one that was activated, and their product, 4·b·I. Frozen weights
+    need no inputs, but an adapter reads them in float32.
+
+    Args:
+        shape: The model.
+        settings: The alignment.
+    """
+    size = 2 if settings.autocast == "bfloat16" else BYTES[settings.training_dtype]
+    hidden, inner, queries = shape.hidden, shape.intermediate, shape.heads * shape.head
+    branches = 3 if shape.gated else 1
+    if settings.adapter is None:
+        return 2 * (4 + 2 * size) * hidden + 5 * size * queries + (branches + 1) * size * inner
+    # Norms whose weights stay keep no more than their input, and modules with an adapter share one input.
+    kept = 2 * 4 * hidden + 4 * size * queries + branches * size * inner
+    wanted = settings.adapter.target_modules
+    chosen = shape.linears if wanted == "all-linear" else {name: shape.linears[name] for name in wanted}
+    if size == 4:
+        return kept + 4 * (2 * hidden + queries + inner) + 4 * settings.adapter.r * len(chosen)
+    # Rounded inputs are turned into float32 once for each module.
+    return kept + 4 * sum(inputs for inputs, _ in chosen.values()) + 4 * settings.adapter.r * len(chosen)
+
+
+def checkpoint_bytes(shape: Shape, adapter: AdapterSettings | None, dtype: FloatType) -> int:
+    """What a saved model takes on the disk: all weights, or the adapter alone, in float32.
+
+    Args:
+        shape: The policy.
+        adapter: The adapter, where there is one.
+        dtype: Of the saved weights.
+    """
+    return adapter_parameters(shape, adapter) * 4 if adapter else shape.parameters * BYTES[dtype]
+
+
+def progress_bytes(shape: Shape, settings: AlignSettings) -> int:
+    """What a training in progress keeps on the disk to go on from: what is trained, and the optimiser's numbers.
+
+    Args:
+        shape: The policy.
+        settings: The alignment.
+    """
+    adapter = settings.adapter
+    trained = adapter_parameters(shape, adapter) if adapter else shape.parameters
+    own = 4 if adapter else BYTES[settings.training_dtype]
+    return trained * own + _optimiser(settings, trained, own)
+
+
+def answering_memory(
+    shape: Shape,
+    dtype: InferenceType,
+    lengths: Lengths,
+    *,
+    rows: int,
+    answer_tokens: int,
+    place: Place = Place(),
+) -> Memory:
+    """What scoring and answering a batch needs: weights, keys and values 2·layers·width a token, logits in float32.
+
+    Args:
+        shape: The model.
+        dtype: Of its weights; ``auto`` is taken for bfloat16.
+        lengths: Of the prompts.
+        rows: Prompts in a forward pass.
+        answer_tokens: Longest answer.
+        place: Where it is computed.
+    """
+    size = BYTES["bfloat16" if dtype == "auto" else dtype]
+    tokens = rows * (lengths.variant or lengths.prompt)
+    cached = 2 * shape.layers * shape.key_value * size * (tokens + rows * answer_tokens)
+    # One layer at a time, and nothing is kept for a backward pass.
+    passing = tokens * size * (4 * shape.hidden + 3 * shape.intermediate)
+    # Logits, the same in float32, and their log-probabilities.
+    logits = rows * OPENING_TOKENS * shape.vocabulary * (size + 4 + 4)
+    return Memory(
+        {
+            "weights": shape.parameters * size,
+            "keys and values": cached,
+            "activations": passing,
+            "logits": logits,
+            "libraries": place.libraries,
+        }
+    )
+
+
+def translating_memory(
+    shape: Shape, precision: str, *, batch_tokens: int, beams: int, place: Place = Place()
+) -> Memory:
+    """What a batch of translations needs: weights, keys and values of encoder and decoder, logits of every beam.
+
+    Args:
+        shape: An encoder-decoder.
+        precision: As in ``translator.precision``; ``auto`` is float16 on a GPU, else float32.
+        batch_tokens: Tokens of a batch, over all its rows.
+        beams: Width of the beam.
+        place: Where it is computed.
+    """
+    size = BYTES[("float16" if place.gpu else "float32") if precision == "auto" else precision]
+    state = max(size, 2)
+    cached = 2 * 2 * shape.layers * shape.hidden * state * batch_tokens * beams
+    rows = max(1, batch_tokens // SENTENCE)
+    return Memory(
+        {
+            "weights": shape.parameters * size,
+            "keys and values": cached,
+            "logits": 3 * rows * beams * shape.vocabulary * 4,
+            "libraries": place.libraries,
+        }
+    )
+
+
+SENTENCE = 24
+"""Tokens of an ordinary sentence, which says how many of them a batch has."""
+
+
+def _weights(shape: Shape, settings: AlignSettings) -> int:
+    size, adapter = BYTES[settings.training_dtype], settings.adapter
+    if adapter is None or adapter.kind == "lora":
+        return shape.parameters * size
+    return ceil((shape.parameters - shape.embedding) * FOUR_BITS) + shape.embedding * size
+
+
+def _optimiser(settings: AlignSettings, trained: int, size: int) -> int:
+    if settings.optim == "adafactor":
+        # A row and a column for each matrix.
+        return trained * size // 256
+    return trained * 2 * (1 if settings.optim.endswith("8bit") else size)
+
+
+def _frozen(shape: Shape, settings: AlignSettings, teacher: Shape | None, size: int) -> int:
+    """Copies that a loss compares with; without its adapter a policy is one itself."""
+    copied = 0
+    if settings.carrier == "dpo" and settings.adapter is None:
+        copied += shape.parameters * size
+    if teacher is not None:
+        copied += teacher.parameters * 4
+    if settings.answer.weight > 0 and settings.answer.teacher == "start":
+        copied += shape.parameters * size
+    return copied
+
+
+def _activations(shape: Shape, settings: AlignSettings, tokens: int, layers: int, place: Place, longest: int) -> int:
+    size = BYTES[settings.training_dtype]
+    layer = tokens * layer_activations(shape, settings)
+    if place.eager:
+        layer += 2 * tokens * longest * shape.heads * size
+    if not settings.gradient_checkpointing:
+        return layers * layer
+    return layers * tokens * shape.hidden * size + layer
+
+
+def _logits(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
+    copies = HEAD_COPIES.get(settings.carrier)
+    if copies:
+        return rows * (lengths.prompt + lengths.answer) * shape.vocabulary * 4 * copies
+    if place.gpu or settings.carrier != "sft":
+        return TILE
+    # On a CPU the head runs at the tokens of the answers: logits, log-probabilities, and two of their size to watch.
+    return rows * lengths.answer * shape.vocabulary * 4 * 4
+
+
+def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: int, place: Place) -> int:
+    active = settings.terms.active
+    if not active or not languages:
+        return 0
+    prompts = min(settings.terms.prompts_per_step or settings.batch_size * settings.accumulation, _step(settings))
+    variant = min(lengths.variant, settings.terms.max_tokens)
+    rows = prompts * (languages + 1)
+    if active.keys() == {"consistency"}:
+        return _activations(shape, settings, rows * variant, _depth(shape, settings), place, variant)
+    said = OPENING_TOKENS + (settings.answer.tokens if "answer" in active else 0)
+    head = rows * said * shape.vocabulary * 4 * 4
+    return head + _activations(shape, settings, rows * (variant + said), shape.layers, place, variant)
+
+
+def _step(settings: AlignSettings) -> int:
+    return settings.batch_size * settings.accumulation
+
+
+def _depth(shape: Shape, settings: AlignSettings) -> int:
+    """Layers up to the states of the consistency term."""
+    layer = settings.consistency.layer
+    depth = round(layer * shape.layers) if isinstance(layer, float) else layer
+    return depth if depth >= 0 else shape.layers + 1 + depth
