@@ -32,7 +32,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "flows/terminal/server.py": "this Python, fixed words, paths; no shell",
         "mlc/models/rendering.py": "this Python and one module of ours; the template goes in by a pipe",
     },
-    "B606": {"flows/terminal/tethered.py": "becomes the command that it was given, without a shell"},
+    "B606": {"mlc/tethered.py": "becomes the command that it was given, without a shell"},
     "B608": {
         "mlc/quality/calibration/__init__.py": "expressions of our own; values are tables or parameters",
         "mlc/quality/deciding.py": "expressions and names of our own; values are tables",

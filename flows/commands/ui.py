@@ -14,8 +14,8 @@ from flows.terminal.options import WorkspaceOption, existing
 from flows.terminal.output import results
 from flows.terminal.quiet import quiet_environment
 from flows.terminal.server import DEFAULT_PORT, HOST, free_port, port_is_free, prefect_server, stop
-from flows.terminal.tethered import command as tethered
 from mlc.errors import UserError
+from mlc.tethered import command as tethered
 
 MLFLOW_PORT = 5000
 

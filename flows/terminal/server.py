@@ -17,9 +17,9 @@ from pathlib import Path
 from flows.terminal.output import terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import quiet_environment, set_unless_set
-from flows.terminal.tethered import command
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
+from mlc.tethered import command
 
 START_SECONDS = 180.0
 STOP_SECONDS = 15.0

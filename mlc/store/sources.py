@@ -36,6 +36,9 @@ MACHINERY = (
     "mlc.settings",
     "mlc.stopping",
     "mlc.store",
+    "mlc.tethered",
+    "mlc.training.launch",
+    "mlc.training.launched",
     "mlc.urls",
     "tasks.runtime",
 )

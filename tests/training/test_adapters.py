@@ -64,7 +64,7 @@ def test_weight_zero_is_the_run_of_trl_to_the_bit(load_tiny, trained, tmp_path, 
     more = {"teacher_model": load_tiny().model} if carrier == "kl" else {}
     trainer = kind(
         model=plain.model,
-        args=arguments(**_options(plain, alignment, 0, tmp_path / "trl"), **own),
+        args=arguments(**_options(plain.model.device, alignment, 0, tmp_path / "trl"), **own),
         train_dataset=dataset,
         processing_class=plain.tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),

@@ -12,7 +12,7 @@ from tests.flows.conftest import PROJECT
 
 STARTER = """
 import subprocess, sys, time
-from flows.terminal.tethered import command
+from mlc.tethered import command
 child = subprocess.Popen(
     command(sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(120)"),
     start_new_session=True,
