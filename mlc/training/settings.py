@@ -524,14 +524,15 @@ class AlignSettings(Settings):
         Raises:
             UserError: The prompts of a step cannot be shared out equally.
         """
-        of_batch = math.gcd(self.batch_size, processes)
-        of_step, rest = divmod(self.accumulation, processes // of_batch)
+        # Whole batches where there are enough of them, so that they stay what they are.
+        of_step = math.gcd(self.accumulation, processes)
+        batch_size, rest = divmod(self.batch_size, processes // of_step)
         if rest:
             raise UserError(
                 f"A step has {self.batch_size} × {self.accumulation} prompts, which {processes} processes cannot share "
                 "equally: change align.batch_size, align.accumulation or the number of processes."
             )
-        return self.batch_size // of_batch, of_step
+        return batch_size, self.accumulation // of_step
 
     def require_launchable(self) -> None:
         """Checks that the processes of ``launch`` can train this.
