@@ -25,8 +25,8 @@ from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
 from tasks.runtime.warm_start import ROLE as WARM_START
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl", "peft"))
-NOT_IN_KEY = {"teacher", "checkpoint_minutes", "max_dropped"}
-"""Settings that enter through the models, or change no result."""
+NOT_IN_KEY = {"teacher", "launch", "checkpoint_minutes", "max_dropped"}
+"""Settings that enter through the models or in other words, or change no result."""
 
 
 @stage_task("align", "align · {model.label}")
@@ -54,8 +54,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         teacher = None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS | settings.unused)
-    if "launch" in facts:
-        assert settings.launch is not None
+    if settings.launch and settings.processes > 1:
         # A step that is shared out sums in another order.
         facts["launch"] = settings.launch.facts
     if "attention" in model.answering:

@@ -20,12 +20,12 @@ from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
 from mlc.stopping import ShouldStop, Stopped, never
-from mlc.training import together
 from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
+from mlc.training.together import agreed, is_first, process_count
 from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
@@ -137,7 +137,7 @@ def align(
         if trainer.state.global_step < settings.steps:
             raise Stopped
     policy.model.eval()
-    if together.is_first():
+    if is_first():
         (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     return log
 
@@ -273,7 +273,7 @@ class _Stop(TrainerCallback):  # type: ignore[misc]
         self.saves = saves
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and together.agreed(self.should_stop(), args.device):
+        if state.global_step < state.max_steps and agreed(self.should_stop(), args.device):
             control.should_training_stop = True
             control.should_save = control.should_save or self.saves
 
@@ -288,7 +288,7 @@ class _Report(TrainerCallback):  # type: ignore[misc]
 
 
 def _options(device: torch.device, settings: AlignSettings, seed: int, folder: Path) -> dict[str, Any]:
-    batch_size, accumulation = settings.share_of_a_step(together.count())
+    batch_size, accumulation = settings.share_of_a_step(process_count())
     return {
         "output_dir": str(folder),
         "max_steps": settings.steps,

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from mlc.store.drafts import draft_file
 from mlc.store.hashing import digest_file, folder_files, fsync_path
-from mlc.training import together
+from mlc.training.together import agreed, is_first, of_first, wait_for_all
 
 MARKER = "whole.json"
 """Written last: digests of the checkpoint's files, and the training log up to it."""
@@ -44,7 +44,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         Returns:
             Its folder, for ``Trainer.train``; None if there is none. Damaged and unfinished ones are removed.
         """
-        found: tuple[str | None, Log] = together.of_first(self._newest() if together.is_first() else None)
+        found: tuple[str | None, Log] = of_first(self._newest() if is_first() else None)
         self.log[:] = found[1]
         return found[0]
 
@@ -61,14 +61,14 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         """Asks for a checkpoint when it is time; not after the last step, when there is nothing left to lose."""
         if state.global_step < state.max_steps:
             due = time.monotonic() - self._last >= self.seconds
-            control.should_save = together.agreed(due, args.device) or control.should_save
+            control.should_save = agreed(due, args.device) or control.should_save
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Marks a checkpoint as whole once it is on the disk, and only then removes the one before."""
         path = self.folder / f"{_PREFIX}{state.global_step}"
         # Each process writes files of its own into it.
-        together.wait_for_all()
-        if together.is_first():
+        wait_for_all()
+        if is_first():
             self._mark(path)
         self._last = time.monotonic()
 

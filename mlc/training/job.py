@@ -14,9 +14,9 @@ from mlc.models.prompts import moves_system
 from mlc.models.sources import ModelSource
 from mlc.shapes.history import TURNS, conversation
 from mlc.stopping import ShouldStop
-from mlc.training import together
 from mlc.training.align import align
 from mlc.training.settings import AlignSettings
+from mlc.training.together import is_first
 
 
 @dataclass(frozen=True)
@@ -97,4 +97,4 @@ def train(job: Job, told: Told, should_stop: ShouldStop) -> None:
         checkpoints=job.checkpoints,
         should_stop=should_stop,
     )
-    save_policy(policy, job.checkpoint, dtype=getattr(torch, settings.saved_dtype), writes=together.is_first())
+    save_policy(policy, job.checkpoint, dtype=getattr(torch, settings.saved_dtype), writes=is_first())

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mlc.left_out import LeftOut
 from mlc.models.prefix import is_sharded
-from mlc.training import together
 from mlc.training.preparation import (
     COLUMNS,
     LABEL,
@@ -26,6 +25,7 @@ from mlc.training.settings import AnswerConfig, ConsistencyConfig, DecisionConfi
 from mlc.training.sharding import shard_on_cpus
 from mlc.training.term import ConsistencyTerm
 from mlc.training.terms import ALL_FIGURES, TranslationTerms
+from mlc.training.together import of_all
 from mlc.training.variants import Variants, batch_variants
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
             return
         usable = [[prompt for prompt in batch if prompt.usable] for batch in batches]
         # Batches are dealt to the processes in turn.
-        counts = together.of_all(torch.tensor([len(batch) for batch in usable], device=self.args.device)).T
+        counts = of_all(torch.tensor([len(batch) for batch in usable], device=self.args.device)).T
         before = (counts.flatten().cumsum(0).view_as(counts) - counts)[:, self.accelerator.process_index]
         for batch, others in zip(usable, before.tolist(), strict=True):
             yield from batch[: max(0, limit - others)]

@@ -572,8 +572,7 @@ class AlignSettings(Settings):
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
         unused = {"consistency", "decision", "answer"} - self.terms.active.keys()
-        unused |= set() if self.translated.share else {"translated"}
-        return frozenset(unused if self.processes > 1 else unused | {"launch"})
+        return frozenset(unused if self.translated.share else unused | {"translated"})
 
     def without_consistency(self) -> "AlignSettings":
         """The English-only baseline of this alignment: the same with all terms and translations left out.

@@ -9,19 +9,19 @@ import torch
 from torch import distributed
 
 
-def count() -> int:
+def process_count() -> int:
     """How many there are."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def is_first() -> bool:
     """Whether this is the one that writes files and tells of progress."""
-    return count() == 1 or distributed.get_rank() == 0
+    return process_count() == 1 or distributed.get_rank() == 0
 
 
 def wait_for_all() -> None:
     """Waits until all of them are here."""
-    if count() > 1:
+    if process_count() > 1:
         distributed.barrier()
 
 
@@ -32,7 +32,7 @@ def agreed(asked: bool, device: torch.device | None = None) -> bool:
         asked: Whether this one does.
         device: Where it computes.
     """
-    if count() == 1:
+    if process_count() == 1:
         return asked
     flag = torch.tensor(float(asked), device=device)
     distributed.all_reduce(flag)
@@ -45,7 +45,7 @@ def of_first(value: Any) -> Any:
     Args:
         value: What this one has; is ignored but for the first.
     """
-    if count() == 1:
+    if process_count() == 1:
         return value
     held = [value]
     distributed.broadcast_object_list(held, src=0)
@@ -58,8 +58,8 @@ def of_all(numbers: torch.Tensor) -> torch.Tensor:
     Args:
         numbers: Of this one, of the same shape in all of them.
     """
-    if count() == 1:
+    if process_count() == 1:
         return numbers.unsqueeze(0)
-    held = [torch.empty_like(numbers) for _ in range(count())]
+    held = [torch.empty_like(numbers) for _ in range(process_count())]
     distributed.all_gather(held, numbers)
     return torch.stack(held)

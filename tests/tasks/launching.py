@@ -65,22 +65,24 @@ def make_run(workspace: Path, display: Any = None) -> Run:
     return Run(ArtifactStore(workspace), display or Silent())
 
 
-def make_examples(run: Run) -> ArtifactRef:
-    """Eight prompts in English and two languages, as the stage ``dataset`` leaves them."""
-    parts = KeyParts("dataset", 1, settings={"dataset": {}}, inputs={"prompts": "p" * 64})
+def make_examples(run: Run, translated: int) -> ArtifactRef:
+    """Eight prompts in English, the first of them in two languages too, as the stage ``dataset`` leaves them."""
+    parts = KeyParts("dataset", 1, settings={"dataset": {"translated": translated}}, inputs={"prompts": "p" * 64})
     if run.store.find("dataset", parts.key) is None:
         rows = [row | {"mask": [True] * 3, "languages": list(LANGUAGES)} for row in make_rows()]
+        for row in rows[translated:]:
+            row["variants"][1:] = [None, None]
         with run.store.writing("dataset", parts) as draft:
             Dataset.from_list(rows).save_to_disk(draft.path / DATASET_FOLDER)
     return run.store.reference("dataset", parts.key)
 
 
-def trained(run: Run, method: str = "consistency", **settings: Any) -> Path:
-    """The artifact of a training."""
+def trained(run: Run, method: str = "consistency", translated: int = 8, **settings: Any) -> Path:
+    """The artifact of a training, on eight prompts of which so many have translations."""
     given = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "saved_dtype": "float32", **settings}
     alignment = resolve_method(method).alignment(AlignSettings.model_validate(given))
     model = Model(method, 0, PolicySettings(model="shipped:tiny"), "cpu")
-    done: Any = align_model.fn(run, model, make_examples(run), alignment)
+    done: Any = align_model.fn(run, model, make_examples(run, translated), alignment)
     return Path(run.store.folder(done.data))
 
 

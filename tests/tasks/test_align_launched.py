@@ -65,8 +65,14 @@ CASES: dict[str, dict[str, Any]] = {
     "an adapter": {"adapter": "lora"},
     "an adapter, dpo": {"adapter": "lora", "carrier": "dpo"},
     "checkpointed activations": {"gradient_checkpointing": True},
-    "three terms": {"method": "consistency+decision"},
+    "two terms": {"method": "consistency+decision"},
     "answers": {"method": "answer"},
+    # Every step has a process without prompts for the term.
+    "one prompt with translations": {"translated": 1, "consistency": {"center": "none"}},
+    "one prompt with translations, two terms": {
+        **{"method": "consistency+decision", "translated": 1},
+        "consistency": {"center": "none"},
+    },
 }
 EXTRACTOR = {"consistency": {"form": "released", "dim": 8, "layer": 2}}
 
