@@ -36,7 +36,6 @@ MACHINERY = (
     "mlc.settings",
     "mlc.stopping",
     "mlc.store",
-    "mlc.tethered",
     "mlc.training.launch",
     "mlc.training.launched",
     "mlc.urls",

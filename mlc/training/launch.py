@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlc.chat.tethered import command, stop
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.stopping import ShouldStop, Stopped
-from mlc.tethered import command
 from mlc.training.job import Job, Told
 from mlc.training.settings import LaunchSettings
 
@@ -30,8 +30,6 @@ ENDED_FILES = "ended-{}.pickle"
 CONFIG_FILE = "accelerate.json"
 PROGRAM = "mlc.training.launched"
 LOOK_SECONDS = 0.2
-END_SECONDS = 10.0
-"""How long processes may take to end when they are told to."""
 _KILLED = re.compile(r"Signal \d+ \((SIG\w+)\) received")
 _ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -116,7 +114,9 @@ def _started(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         yield process
     finally:
-        _end(process)
+        if process.poll() is None:
+            # What it started ends with it, see `tie`.
+            stop(process)
 
 
 def _works(process: "subprocess.Popen[bytes]") -> bool:
@@ -126,17 +126,6 @@ def _works(process: "subprocess.Popen[bytes]") -> bool:
     except subprocess.TimeoutExpired:
         return True
     return False
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends what has not ended; the processes that it started end with it, see :func:`mlc.tethered.tie`."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class _Said:

@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mlc.chat.tethered import tie
 from mlc.stopping import Stopped
-from mlc.tethered import tie
 from mlc.training.job import Job, Told, train
 from mlc.training.launch import ENDED_FILES, JOB_FILE, STOP_FILE, TOLD_FILE
 
@@ -57,6 +57,9 @@ def _work(folder: Path, number: int) -> None:
 
     job: Job = pickle.loads((folder / JOB_FILE).read_bytes())
     kind = job.device.partition(":")[0]
+    if kind == "cpu":
+        # Else each is given a device by its number, which torch loads no checkpoint to.
+        os.environ["ACCELERATE_TORCH_DEVICE"] = kind
     state = PartialState(cpu=kind == "cpu")
     device = kind if kind == "cpu" else f"{kind}:{state.local_process_index}"
     train(replace(job, device=device), _told(folder, number), (folder / STOP_FILE).exists)

@@ -79,11 +79,15 @@ def make_examples(run: Run, translated: int) -> ArtifactRef:
 
 def trained(run: Run, method: str = "consistency", translated: int = 8, **settings: Any) -> Path:
     """The artifact of a training, on eight prompts of which so many have translations."""
+    return Path(run.store.folder(train(run, method, translated, **settings).data))
+
+
+def train(run: Run, method: str = "consistency", translated: int = 8, **settings: Any) -> Any:
+    """The state that the stage ends in."""
     given = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "saved_dtype": "float32", **settings}
     alignment = resolve_method(method).alignment(AlignSettings.model_validate(given))
     model = Model(method, 0, PolicySettings(model="shipped:tiny"), "cpu")
-    done: Any = align_model.fn(run, model, make_examples(run, translated), alignment)
-    return Path(run.store.folder(done.data))
+    return align_model.fn(run, model, make_examples(run, translated), alignment)
 
 
 def log_of(artifact: Path) -> list[dict[str, float]]:
