@@ -13,6 +13,8 @@ import sys
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 15.0
+TETHERED = "MLC_TETHERED"
+"""Variable of a tethered process and of those that it starts: its id."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -55,6 +57,8 @@ def main() -> None:
     """Ties this process to the one that started it, and becomes the command."""
     parent, *words = sys.argv[1:]
     tie(int(parent))
+    # It stays what it is when it becomes the command.
+    os.environ[TETHERED] = str(os.getpid())
     os.execvp(words[0], words)
 
 

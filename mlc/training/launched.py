@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mlc.chat.tethered import tie
+from mlc.chat.tethered import TETHERED, tie
 from mlc.stopping import Stopped
 from mlc.training.job import Job, Told, train
 from mlc.training.launch import ENDED_FILES, JOB_FILE, STOP_FILE, TOLD_FILE
@@ -77,7 +77,8 @@ def _portable(error: Exception) -> Exception:
 
 def main(folder: Path) -> None:
     """Does the job of a folder together with the others, and leaves there how it ended."""
-    tie(os.getppid())
+    # The launcher may have gone before this line.
+    tie(int(os.environ[TETHERED]))
     number = int(os.environ["RANK"])
     ended: Exception | None = None
     try:

@@ -95,6 +95,6 @@ def log_of(artifact: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (artifact / TRAINING_LOG_FILE).read_text().splitlines()]
 
 
-def launched() -> list[psutil.Process]:
-    """What this process has started for a training, the launcher first."""
-    return [child for child in psutil.Process().children(recursive=True) if PROGRAM in " ".join(child.cmdline())]
+def launched(stage: int | None = None) -> list[psutil.Process]:
+    """What a process (this one) has started for a training, the launcher first."""
+    return [child for child in psutil.Process(stage).children(recursive=True) if PROGRAM in " ".join(child.cmdline())]

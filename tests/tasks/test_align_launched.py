@@ -140,13 +140,15 @@ def test_processes_end_with_a_killed_stage(tmp_path: Path) -> None:
     )
     stage = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert stage.stdout is not None
-    while stage.stdout.readline().strip() != "2":
-        assert stage.poll() is None
-    children = psutil.Process(stage.pid).children(recursive=True)
-    assert len(children) == 3
-    stage.kill()
-    stage.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    try:
+        while stage.stdout.readline().strip() != "2":
+            assert stage.poll() is None
+        children = psutil.Process(stage.pid).children(recursive=True)
+        assert len(launched(stage.pid)) == 3
+    finally:
+        stage.kill()
+        stage.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
 
 
