@@ -19,6 +19,7 @@ from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.settings import SPLITS
 from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
+from mlc.left_out import require_few
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
 from mlc.methods.needs import require_data
 from mlc.shipped import resolve_path
@@ -161,6 +162,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     given = ingest.submit(run, config.prompts)
     check_prompts(run, config, given.result())
     suite = ingest_suite.submit(run, config.evaluation, anchor, anchor)
+    check_held_out(run, config, suite.result())
     overlap = separate.submit(run, given, suite, config.prompts)
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
@@ -217,6 +219,11 @@ def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> Non
     """Checks that the training prompts hold what the methods need, before they are translated."""
     rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
     require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
+
+
+def check_held_out(run: Run, config: PipelineConfig, suite: ArtifactRef) -> None:
+    """Checks that few held-out prompts are set aside: what is measured would be something else than what was given."""
+    require_few(left_out_of(run.store, suite), config.align.max_dropped)
 
 
 def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef, language: str | None = None) -> None:

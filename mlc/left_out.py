@@ -27,6 +27,9 @@ _WORDS = {
 _TOLD_ONLY = ("held out", "long answer", "no translation", "few languages")
 """Kinds that a setting asks for: answers that are cut, and what ``prompts.remove_overlap``, the filter and
 ``dataset.min_languages`` decide."""
+_OF_HELD_OUT = ("validation set aside", "test set aside")
+_HELD_OUT = ("evaluation", "correct the file, or its columns and labels under evaluation")
+_TRAINING = ("training", "change the prompts or the limits under align")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def require_few(counts: Iterable[LeftOut], limit: float) -> None:
     """
     for count in counts:
         if count.kind not in _TOLD_ONLY and count.share > limit:
+            of, change = _HELD_OUT if count.kind in _OF_HELD_OUT else _TRAINING
             raise UserError(
-                f"{count.sentence}, which is more than the share of {limit:g} that may be left out of training: "
-                "change the prompts or the limits under align, or raise align.max_dropped."
+                f"{count.sentence}, which is more than the share of {limit:g} that may be left out of {of}: {change}, "
+                "or raise align.max_dropped."
             )

@@ -2,7 +2,9 @@
 
 import re
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
+_LETTER = r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+"""Of alphabets that write spaces between words, so that a text of one word is no sentence."""
+_NAME = re.compile(rf"[{_LETTER}_][{_LETTER}0-9_.-]{{0,39}}")
 
 
 def looks_like_a_name(text: str) -> bool:

@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from flows.looking.comparing import candidate_of
 from flows.looking.reading import RunReader, method_of
 from flows.looking.rows import HARMFUL, KEPT, failed, parts_of
-from mlc.evaluation.comparison import Evaluations
-from mlc.evaluation.results import read_evaluations
+from mlc.evaluation.comparison import TABLE_METRICS, Evaluations
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary, read_evaluations
 from mlc.report.data import Gate
 from mlc.report.plots import LanguageRow
-from mlc.report.tables import Table, gate_table, languages_table, outcomes_table
-from mlc.report.wording import language_name
+from mlc.report.tables import Block, Cell, Line, Table, gate_table, outcomes_table
+from mlc.report.wording import interval, language_name, metric_name, number
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import DECISION_FILE
@@ -83,7 +84,7 @@ class Results:
 
     outcomes: Table | None
     """Shares of outcomes; None where no answer was judged."""
-    languages: Table
+    figures: Table
     judges: tuple[str, ...]
 
 
@@ -166,9 +167,37 @@ def results_of(store: ArtifactStore, record: RunRecord) -> Results:
     judges = sorted({result.summary.judge for result in results if result.summary.judge})
     return Results(
         outcomes_table(evaluations, rows, candidate_of(record)),
-        languages_table(evaluations, rows, results),
+        _figures(results, rows, evaluations.anchor),
         tuple(judges),
     )
+
+
+def _figures(results: Sequence[EvaluationResult], languages: Sequence[LanguageRow], anchor: str) -> Table:
+    """Every figure as it was evaluated, each seed by itself: means over seeds would take new intervals, and so long."""
+    summaries = [result.summary for result in results]
+    metrics = [metric for metric in TABLE_METRICS if any(_estimate(summary, metric).n for summary in summaries)]
+    blocks = []
+    for row in languages:
+        own = [summary for summary in summaries if summary.language == row.code]
+        lines = [
+            Line(_label(summary), tuple(_cell(_estimate(summary, metric)) for metric in metrics))
+            for summary in sorted(own, key=_label)
+        ]
+        blocks.append(Block(row.label, tuple(lines)))
+    return Table(tuple(Cell(metric_name(metric, anchor)) for metric in metrics), tuple(blocks))
+
+
+def _label(summary: EvaluationSummary) -> str:
+    return summary.model if summary.seed is None else f"{summary.model} · seed {summary.seed}"
+
+
+def _estimate(summary: EvaluationSummary, metric: Metric) -> Estimate:
+    found: Estimate = getattr(summary, metric)
+    return found
+
+
+def _cell(figure: Estimate) -> Cell:
+    return Cell(number(figure.value), tuple(filter(None, [interval(figure)])))
 
 
 def report_files(store: ArtifactStore, record: RunRecord) -> dict[str, int]:

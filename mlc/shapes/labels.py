@@ -69,5 +69,14 @@ class Labels:
 
 def _example(values: Sequence[str]) -> list[str]:
     # A value that looks like a text may be a prompt, and messages quote none.
-    shown = [value for value in values if looks_like_a_name(value) or label_key(value).lstrip("-").isdigit()][:2]
+    shown = [value for value in values if looks_like_a_name(value) or _is_switch(value)][:2]
+    if not all(map(_is_switch, shown)):
+        # Which word means which is for a person to say: an example would be taken as it stands.
+        return [f"{value}: {' or '.join(LABELS)}" for value in shown]
     return [f"{value}: {label}" for value, label in zip(shown or ["VALUE"], LABELS, strict=False)]
+
+
+def _is_switch(value: str) -> bool:
+    """Whether a value is a number or a truth value, of which the greater one is likely to say that there is harm."""
+    key = label_key(value)
+    return key.lstrip("-").isdigit() or key in ("true", "false", "yes", "no")

@@ -92,8 +92,12 @@ def look_at(
         reading = Reading(None, {"prompt": texts}, name="texts") if texts is not None else reading
     if "prompt" in reading.roles:
         _look_at_prompts(file, reading, Labels(labels), held_out, seen)
-    else:
+    elif file.columns:
         _look_at_pairs(file, seen)
+    else:
+        seen.set_aside = dict(Counter(row.problem for row in file if row.problem is not None))
+    if not seen.rows:
+        seen.hints.append("The file holds no row.")
     return seen
 
 

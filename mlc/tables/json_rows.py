@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, Literal
+from collections.abc import Iterator
+from typing import IO, Any, Literal, cast
 
 import orjson
 
-from mlc.tables.rows import Row
+from mlc.tables.blocks import BLOCK_BYTES, PLAIN_TYPES, block_of, objects_in
+from mlc.tables.rows import Row, good_rows
 
 Layout = Literal["lines", "array", "objects", "wrapped"]
 NO_OBJECT = "not a JSON object"
@@ -19,8 +20,6 @@ BLOCK_CHARACTERS = 1 << 16
 HEAD_OF_ARRAY = 1_000
 """Characters after a bracket that say what an array holds."""
 
-_PLAIN = frozenset({str, int, bool, type(None)})
-"""Types of values that both readers of JSON give alike: of long numbers the fast one keeps 17 digits."""
 _SPACE = "\ufeff \t\r\n\v\f"
 _BLANK = re.compile(r"[\s\ufeff]*")
 _BETWEEN = re.compile(r"[\s,]*")
@@ -62,27 +61,51 @@ def begins_with_object(head: str) -> bool:
     return _is_object(head.lstrip(_SPACE).partition("\n")[0])
 
 
-def rows_of_lines(lines: Iterable[bytes] | Iterable[str]) -> Iterator[Row]:
-    """Rows of JSON Lines; blank lines are none.
+def objects_of_lines(
+    handle: IO[bytes], errors: str, *, names_only: bool = False
+) -> Iterator[list[dict[str, Any] | None]]:
+    """Rows of JSON Lines, many at a time; None for a line that is no object. Blank lines are no rows.
 
     Args:
-        lines: Lines as text, or as their bytes in UTF-8.
+        handle: Lines in UTF-8.
+        errors: How bytes that are not UTF-8 are decoded.
+        names_only: Whether values do not matter, which is faster.
     """
-    number = 0
-    for line in lines:
+    begun = False
+    while block := block_of(handle, BLOCK_BYTES):
+        objects: list[Any] = objects_in(block, names_only=names_only) or _line_by_line(block, errors, begun=begun)
+        begun = begun or bool(objects)
+        yield objects
+
+
+def rows_of_lines(handle: IO[bytes], errors: str) -> Iterator[Row]:
+    """Rows of JSON Lines; see :func:`objects_of_lines`."""
+    number = 1
+    for objects in objects_of_lines(handle, errors):
+        if set(map(type, objects)) == {dict}:
+            yield from good_rows(cast("list[dict[str, Any]]", objects), number)
+        else:
+            for place, values in enumerate(objects, start=number):
+                yield Row(place, {}, NO_OBJECT) if values is None else Row(place, values)
+        number += len(objects)
+
+
+def _line_by_line(block: bytes, errors: str, *, begun: bool) -> list[dict[str, Any] | None]:
+    objects: list[dict[str, Any] | None] = []
+    for line in block.split(b"\n"):
         try:
             values = orjson.loads(line)
-            exact = isinstance(values, dict) and _PLAIN.issuperset(map(type, values.values()))
+            exact = isinstance(values, dict) and PLAIN_TYPES.issuperset(map(type, values.values()))
         except ValueError:
             # Stricter than Python's: no NaN, no half of a surrogate pair, no mark at the beginning.
             exact = False
         if not exact:
-            text = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else line
+            text = line.decode("utf-8", errors)
             if not text.strip(_SPACE) or text.isspace():
                 continue
-            values = _value(text if number else text.lstrip("\ufeff"))
-        number += 1
-        yield Row(number, values) if isinstance(values, dict) else Row(number, {}, NO_OBJECT)
+            values = _value(text if begun or objects else text.lstrip("\ufeff"))
+        objects.append(values if isinstance(values, dict) else None)
+    return objects
 
 
 def _value(text: str) -> Any:

@@ -6,22 +6,22 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 
 from mlc.choices import Format
 from mlc.errors import UserError
 from mlc.tables import json_rows, separated
+from mlc.tables.blocks import Utf8Lines
 from mlc.tables.columnar import ARROW_MAGIC, PARQUET_MAGIC, batches_of, columns_and_count
 from mlc.tables.formats import FORMATS, LINE_COLUMN, ReadFormat, ending_of, unknown_ending
 from mlc.tables.places import Place, find_place, sibling_lines
 from mlc.tables.rows import BATCH_ROWS, Row, columns_in_words
-from mlc.tables.streams import HEAD_BYTES, Packing, compression_of, head_of, opened, opened_text, packing_of
+from mlc.tables.streams import HEAD_BYTES, Packing, compression_of, head_of, opened_text, opened_utf8, packing_of
 
 COLUMNAR = ("parquet", "arrow")
 """Formats that come in batches of columns."""
@@ -169,11 +169,10 @@ class TableFile:
 
     def _rows(self) -> Iterator[Row]:
         if self.format == "parallel":
-            yield from self._parallel_rows()
-            return
-        if len(self._parts) == 1:
-            yield from _rows_of(self._parts[0])
-            return
+            return self._parallel_rows()
+        return _rows_of(self._parts[0]) if len(self._parts) == 1 else self._rows_of_shards()
+
+    def _rows_of_shards(self) -> Iterator[Row]:
         before = 0
         for part in self._parts:
             number = 0
@@ -268,9 +267,9 @@ def _part_of(path: Path, named: ReadFormat) -> _Part:
     if named == "lines":
         return _Part(path, named, packing)
     part = _Part(path, named, packing, dialect=separated.Dialect())
-    with _lines_of(part) as lines:
+    with _separated_lines(part) as lines:
         dialect = separated.dialect_of(lines, separator="\t" if named == "tsv" else ",")
-    with _lines_of(part) as lines:
+    with _separated_lines(part) as lines:
         return replace(part, dialect=dialect, columns=tuple(separated.header_of(lines, dialect)))
 
 
@@ -279,38 +278,34 @@ def _head_text(path: Path, packing: Packing) -> str:
         return handle.read(HEAD_BYTES)
 
 
-def _lines_of(part: _Part) -> AbstractContextManager[IO[str]]:
+@contextmanager
+def _separated_lines(part: _Part) -> Iterator[Utf8Lines]:
     assert part.packing is not None
+    assert part.dialect is not None
     # Where marks hold fields together, line ends are their reader's business; elsewhere only a line feed ends a line.
-    marked = part.dialect is not None and not part.dialect.plain
-    return opened_text(part.path, part.packing, newline="" if marked else "\n")
+    with opened_utf8(part.path, part.packing) as handle:
+        yield Utf8Lines(handle, part.packing.errors, "\n" if part.dialect.plain else "")
 
 
 def _count_of(part: _Part) -> int:
     assert part.dialect is not None
-    with _lines_of(part) as handle:
-        return separated.count_rows(handle, part.dialect)
-
-
-@contextmanager
-def _json_of(part: _Part) -> Iterator[Iterator[Row]]:
-    assert part.packing is not None
-    if part.layout == "lines" and part.packing.plain:
-        with opened(part.path, part.packing.compression) as handle:
-            yield json_rows.rows_of_lines(handle)
-        return
-    with _lines_of(part) as text:
-        yield json_rows.rows_of_lines(text) if part.layout == "lines" else json_rows.rows_of_values(text, part.layout)
+    with _separated_lines(part) as lines:
+        return separated.count_rows(lines, part.dialect)
 
 
 def _survey_json(part: _Part, known: dict[str, None]) -> int:
     """Number of rows; their columns are added to those that are known."""
+    assert part.packing is not None
     count = 0
-    with _json_of(part) as rows:
-        for row in rows:
-            count += 1
-            if not row.values.keys() <= known.keys():
-                known.update(dict.fromkeys(row.values))
+    if part.layout == "lines":
+        with opened_utf8(part.path, part.packing) as handle:
+            for objects in json_rows.objects_of_lines(handle, part.packing.errors, names_only=True):
+                count += len(objects)
+                known.update(dict.fromkeys(chain.from_iterable(filter(None, objects))))
+        return count
+    for row in _rows_of(part):
+        count += 1
+        known.update(dict.fromkeys(row.values))
     return count
 
 
@@ -322,13 +317,17 @@ def _rows_of(part: _Part) -> Iterator[Row]:
                 number += 1
                 yield Row(number, values)
         return
-    if part.format == "jsonl":
-        with _json_of(part) as rows:
-            yield from rows
-        return
-    with _lines_of(part) as handle:
-        if part.dialect is not None:
-            yield from separated.separated_rows(handle, part.dialect)
-        else:
-            for number, line in enumerate(handle, start=1):
+    assert part.packing is not None
+    if part.dialect is not None:
+        with _separated_lines(part) as lines:
+            yield from separated.separated_rows(lines, part.dialect)
+    elif part.format == "jsonl" and part.layout == "lines":
+        with opened_utf8(part.path, part.packing) as handle:
+            yield from json_rows.rows_of_lines(handle, part.packing.errors)
+    else:
+        with opened_text(part.path, part.packing, newline="\n") as text:
+            if part.format == "jsonl":
+                yield from json_rows.rows_of_values(text, part.layout)
+                return
+            for number, line in enumerate(text, start=1):
                 yield Row(number, {LINE_COLUMN: line.rstrip("\n").removesuffix("\r")})

@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count, repeat
 from typing import Any, NamedTuple
 
 from mlc.naming import looks_like_a_name
@@ -23,6 +25,11 @@ class Row(NamedTuple):
     """Values by column; of a row that cannot be read what there is of it, perhaps nothing."""
     problem: str | None = None
     """Why the row cannot be read."""
+
+
+def good_rows(values: Iterable[Mapping[str, Any]], first: int) -> Iterator[Row]:
+    """Rows without a problem, numbered from ``first``; faster than making them one by one."""
+    return map(partial(tuple.__new__, Row), zip(count(first), values, repeat(None)))
 
 
 def text_of(value: object) -> tuple[str, str | None]:

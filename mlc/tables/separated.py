@@ -8,24 +8,26 @@ import csv
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
+from typing import Any, TypeAlias
 
-from mlc.tables.rows import Row
+import pyarrow as pa
+
+from mlc.tables.blocks import RECORD_LINES, Utf8Lines, fields_in
+from mlc.tables.rows import Row, good_rows
 
 SAMPLE_RECORDS = 1_000
 """Records by which a dialect is chosen."""
-RECORD_LINES = 2_000
-"""Lines after which a quotation mark counts as never closed."""
-BLOCK_LINES = 256
-"""Lines that are read at once where nothing is unusual about them."""
 OUT_OF_PLACE = "a quotation mark out of place"
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _BACKSLASHED = re.compile(r'\\(["\\])')
 _SPACED = re.compile(r'(?<=[^"]")[ \t]+(?=[,;|])|(?<=[,;|])[ \t]+(?="(?:[^"]|$))')
 _Record = tuple[list[str], str | None]
+_Found: TypeAlias = _Record | Any
+"""One record, or many with nothing wrong as a table of Arrow, empty fields as null."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,25 @@ def separated_rows(lines: Iterable[str], dialect: Dialect) -> Iterator[Row]:
     """Rows after the header."""
     records = _records(lines, dialect)
     names = _names(next(records, ([], None))[0])
-    for number, (fields, problem) in enumerate(records, start=1):
+    number = 1
+    for found in records:
+        if isinstance(found, pa.Table):
+            yield from good_rows(found.to_pylist(), number)
+            number += len(found)
+            continue
+        fields, problem = found
         if problem is None and len(fields) != len(names):
             problem = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(names)}"
         values: dict[str, str | None] = dict(zip(names, fields, strict=False))
         if "" in fields:
             values = {name: value or None for name, value in values.items()}
         yield Row(number, values, problem)
+        number += 1
 
 
 def count_rows(lines: Iterable[str], dialect: Dialect) -> int:
     """Number of rows after the header, bad ones counted."""
-    return max(sum(1 for _ in _records(lines, dialect)) - 1, 0)
+    return max(sum(len(found) if isinstance(found, pa.Table) else 1 for found in _records(lines, dialect)) - 1, 0)
 
 
 def quoted_header(names: Iterable[str]) -> str:
@@ -126,35 +135,35 @@ def _is_quoted(header: str) -> bool:
     return all(len(name) > 1 and name[0] == name[-1] == '"' for name in names)
 
 
-def _names(fields: list[str]) -> list[str]:
+def _names(fields: Sequence[str]) -> list[str]:
     return [field.strip() or f"unnamed_{place}" for place, field in enumerate(fields, start=1)]
 
 
-def _records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Record]:
-    """Fields of each record that is not blank, the header's first."""
+def _records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Found]:
+    """Fields of each record that is not blank, the header's first; many at once where ``lines`` can give them."""
     csv.field_size_limit(sys.maxsize)
     return _plain_records(lines) if dialect.plain else _marked_records(lines, dialect)
 
 
-def _marked_records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Record]:
+def _marked_records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Found]:
     """Records in which quotation marks hold fields together.
 
     A mark that is never closed costs its own line only: reading goes on with the line after it. So does one that would
     swallow lines and still not give a record of the header's width.
     """
     taken = _Lines(lines, dialect)
-    width = None
+    header: list[str] = []
     while True:
-        if width is not None and taken.is_between:
-            yield from taken.easy_records(width)
+        if header and taken.is_between:
+            yield from taken.easy_records(header)
         reader = csv.reader(taken, delimiter=dialect.separator, strict=True)
         try:
             for fields in reader:
-                if width is not None and len(fields) != width and len(taken.taken) > 1:
+                if header and len(fields) != len(header) and len(taken.taken) > 1:
                     raise csv.Error
                 taken.taken.clear()
                 if fields:
-                    width = width or len(fields)
+                    header = header or fields
                     yield fields, None
                 if taken.is_between:
                     break
@@ -165,20 +174,31 @@ def _marked_records(lines: Iterable[str], dialect: Dialect) -> Iterator[_Record]
             yield [], OUT_OF_PLACE
 
 
-def _plain_records(lines: Iterable[str]) -> Iterator[_Record]:
+def _plain_records(lines: Iterable[str]) -> Iterator[_Found]:
     """Records whose fields are what stands between the tabs of a line."""
-    taken = _Lines(lines, Dialect("\t"))
-    width: int | None = None
-    taken.ends = lambda line: width is not None and line.count("\t") + 1 == width
+    taken = _Lines(lines, Dialect("\t", plain=True))
+    header: list[str] = []
+    taken.ends = lambda line: bool(header) and line.count("\t") + 1 == len(header)
     for line in taken:
         text = line.rstrip("\n").removesuffix("\r")
         fields = text.split("\t")
-        if width is not None and len(fields) != width and '"' in text:
-            fields = _held_together(taken, width) or fields
+        if header and len(fields) != len(header) and '"' in text:
+            fields = _held_together(taken, len(header)) or fields
         taken.taken.clear()
         if text:
-            width = width or len(fields)
+            header = header or fields
             yield fields, None
+        if header and taken.is_between:
+            yield from taken.easy_records(header)
+
+
+def _strict_records(lines: Iterable[str], dialect: Dialect, width: int) -> list[list[str]]:
+    """Records of one width that leave no quotation mark open; none if any is otherwise."""
+    try:
+        records = [fields for fields in csv.reader(lines, delimiter=dialect.separator, strict=True) if fields]
+    except csv.Error:
+        return []
+    return records if all(len(fields) == width for fields in records) else []
 
 
 def _held_together(lines: "_Lines", width: int) -> list[str] | None:
@@ -226,22 +246,24 @@ class _Lines(Iterator[str]):
         """Whether what was read ahead is used up, so that a block may be read at once."""
         return not self._ahead and not self.taken
 
-    def easy_records(self, width: int) -> Iterator[_Record]:
-        """Records in blocks of lines that give records of one width, which most files have to their end.
+    def easy_records(self, header: Sequence[str]) -> Iterator[_Found]:
+        """Records in blocks of lines that give records of the header's width, which most files have to their end.
 
         What follows them is read line by line, with its own lines.
         """
-        if self._dialect.backslash or self._dialect.spaced:
+        dialect, lines = self._dialect, self._lines
+        if not isinstance(lines, Utf8Lines) or dialect.backslash or dialect.spaced:
             return
-        while block := list(islice(self._lines, BLOCK_LINES)):
-            try:
-                records = [
-                    fields for fields in csv.reader(block, delimiter=self._dialect.separator, strict=True) if fields
-                ]
-            except csv.Error:
-                records = []
-            if not records or any(len(fields) != width for fields in records):
-                self._ahead.extend(block)
+        names = tuple(_names(header))
+        while block := lines.block(marked=not dialect.plain):
+            table = fields_in(block, names, separator=dialect.separator, marked=not dialect.plain)
+            if table is not None:
+                yield table
+                continue
+            block_lines = lines.lines_in(block)
+            records = [] if dialect.plain else _strict_records(block_lines, dialect, len(names))
+            if not records:
+                self._ahead.extend(block_lines)
                 return
             yield from zip(records, repeat(None))
 

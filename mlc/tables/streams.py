@@ -53,6 +53,11 @@ class Packing:
         return self.encoding in ("utf-8", "utf-8-sig") and not self.old_line_ends
 
     @property
+    def errors(self) -> str:
+        """How what is no text becomes surrogates, which :func:`mlc.tables.rows.text_of` finds."""
+        return "surrogatepass" if self.encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+
+    @property
     def encoding_name(self) -> str:
         """The encoding as people write it."""
         return {"cp1252": "Windows-1252", "utf-8-sig": "UTF-8"}.get(self.encoding, self.encoding.upper())
@@ -116,16 +121,47 @@ def packing_of(path: Path, compression: str | None, *, old_encodings: bool) -> P
 
 
 @contextmanager
-def opened_text(path: Path, packing: Packing, *, newline: str) -> Iterator[IO[str]]:
-    """Opens a file as text; bytes that are none become surrogates, which :func:`mlc.tables.rows.text_of` finds."""
-    wide = packing.encoding.startswith(("utf-16", "utf-32"))
+def opened_text(path: Path, packing: Packing, *, newline: str | None) -> Iterator[IO[str]]:
+    """Opens a file as text; what is none becomes surrogates."""
     with opened(path, packing.compression) as handle:
         yield io.TextIOWrapper(
             handle,
             encoding=packing.encoding,
-            errors="surrogatepass" if wide else "surrogateescape",
+            errors=packing.errors,
             newline="\r" if packing.old_line_ends and newline else newline,
         )
+
+
+@contextmanager
+def opened_utf8(path: Path, packing: Packing) -> Iterator[IO[bytes]]:
+    """Opens a file as its text in UTF-8 without a mark, whatever it is encoded as; old line ends become line feeds."""
+    if packing.plain:
+        with opened(path, packing.compression) as handle:
+            if packing.encoding == "utf-8-sig":
+                handle.read(len(codecs.BOM_UTF8))
+            yield handle
+        return
+    with opened_text(path, packing, newline=None if packing.old_line_ends else "") as text:
+        yield cast("IO[bytes]", io.BufferedReader(_Encoded(text, packing.errors), _BLOCK))
+
+
+class _Encoded(io.RawIOBase):
+    """A text as its bytes in UTF-8."""
+
+    def __init__(self, text: IO[str], errors: str) -> None:
+        self._text = text
+        self._errors = errors
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = self._text.read(_BLOCK).encode("utf-8", self._errors)
+        block, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(block)] = block
+        return len(block)
 
 
 class _Raw(io.RawIOBase):

@@ -409,8 +409,9 @@ class AlignSettings(Settings):
     max_answer_tokens: int = Field(default=96, ge=1)
     """Longer answers are cut."""
     max_dropped: float = Field(default=0.2, ge=0, le=1)
-    """Largest share of prompts, or of texts for the term, that training may go without because they cannot be used; a
-    larger one is an error before anything is trained. What the filter drops does not count."""
+    """Largest share of prompts, or of texts for the term, that training may go without because they cannot be used, and
+    of rows of either file of held-out prompts; a larger one is an error before anything is trained. What the filter
+    drops does not count."""
     gradient_checkpointing: bool = False
     """Computes activations twice instead of keeping them: less memory, more time."""
     training_dtype: FloatType = "float32"

@@ -84,7 +84,11 @@ def test_labels_as_people_write_them(files, written, given):
 
 @pytest.mark.parametrize(
     ("written", "example"),
-    [((1, 0), "{1: harmful, 0: harmless}"), ((True, False), "{true: harmful, false: harmless}")],
+    [
+        ((1, 0), "{1: harmful, 0: harmless}"),
+        ((True, False), "{true: harmful, false: harmless}"),
+        (("seguro", "dañino"), "{seguro: harmful or harmless, dañino: harmful or harmless}"),
+    ],
 )
 def test_labels_that_could_mean_either_are_asked_about(files, written, example):
     write(files[0], rows_of("validation", written))

@@ -266,7 +266,7 @@ def test_held_out_judgements(shared_data):
     from_text, from_both = quality_of(without_model(signals)).to_numpy(), quality_of(signals).to_numpy()
     assert calibration_error(reliability_bins(from_text, good)) < 0.06
     assert calibration_error(reliability_bins(from_both, good)) < 0.06
-    for code, floor in {"enzh": 0.4, "eten": 0.44, "roen": 0.58, "ruen": 0.52, "sien": 0.38}.items():
+    for code, floor in {"enzh": 0.4, "eten": 0.44, "roen": 0.58, "ruen": 0.53, "sien": 0.38}.items():
         chosen = pair == code
         assert spearmanr(from_both[chosen], human[chosen])[0] >= floor, code
         assert spearmanr(from_text[chosen], human[chosen])[0] > 0, code

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from mlc.errors import UserError
 from mlc.tables import TableFile, TableWriter, find_place
+from mlc.tables.blocks import RECORD_LINES
 from mlc.tables.json_rows import CUT_OFF, NO_OBJECT, SECOND_ARRAY
 from mlc.tables.reader import NO_LINE_BESIDE
-from mlc.tables.separated import BLOCK_LINES, RECORD_LINES
 
 ROWS = [{"id": str(number), "prompt": f"Où est le numéro {number} ?", "tag": "a;b|c, d"} for number in range(5)]
 PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": lambda data: zstd(data)}
@@ -439,33 +439,83 @@ def test_a_damaged_file_of_columns_is_read_or_told_of(tmp_path, name):
     assert told > 50
 
 
-ODD = ("a,b,c", '"open,b', 'x,"y"z', '"many\nlines",b', "", '"a ""b""",c', "only", '"1\n2","3\n4"')
-"""Records of other widths, with marks out of place, over several lines, and blank ones."""
+ODD_RECORDS = {
+    "csv": (
+        *("a,b,c", '"open,b', 'x,"y"z', 'x,"y, "z', '"many\nlines",b', "", " ", '"a ""b""",c', "only", '"1\n2","3\n4"'),
+        *('5" wide,b', '""x,b', 'x,""', '"",""', 'a""b,c', '"a",b\r', "a\rb,c", '"a\r\nb",c\r', "\0,b", "\ufeffa,b"),
+        *('",",","', '"a,"b","c"', "a,b\r\n\r", b"\xff,\xc3", b"a,\xed\xa0\x80"),
+    ),
+    "tsv": (
+        *("a\tb\tc", '"a\nb"\tc', '"a\tb"\tc', '"open\tb', "only", "", '"a"\t""', "a\tb\r", "a\rb\tc", "\r", "\t"),
+        *(' "\t" ', "a\tb\r\r", "\0\tb", "\u2028\tb", b"\xff\tb", '"', '""\t"\t'),
+    ),
+    "jsonl": (
+        *("", " ", "\ufeff", "[1]", "7", "null", '"text"', "{}", '{"a": "x', '{"a": NaN}', '{"a": 1, "a": [2]}'),
+        *('{"a": [1', '2], "a": 3}', '{"c": 3},7,{"d": 4}', '{"c": 3},0,{"d": 4}', '{"a": [{"b": 1}', '{"c": 2}]}'),
+        *('{"a": {"b": 1}', '"b": 2},{"c": 3}', '{"a": 12345678901234567890123}', '{"a": [-9223372036854775809]}'),
+        *('{"a": "\\ud800"}', '{"a": [1.5, -0.0, 1e400]}', '{"a": 9007199254740993, "b": []}', " {\t} ", '{"a": 1}\r'),
+        *('{"a": "{[,0,]}"}', '{"a": ' + "[" * 300 + "]" * 300 + "}", '{"new": null}', "{} {}", ",", "{},{}", "{", "}"),
+        *("\0", '{"a": "\0"}', "\x85", '{"a": true, "b": 1.0}', b'{"a": "\xff"}', b"\xed\xa0\x80"),
+    ),
+}
+"""Lines of other widths, with marks out of place, in several pieces, blank, or no text; after ``csv`` among others."""
+USUAL_RECORDS = {
+    "csv": '{0},"text, ""{0}"""',
+    "tsv": '{0}\t"text, "{0}',
+    "jsonl": '{{"id": "{0}", "turns": [{{"a": {0}}}]}}',
+}
 
 
 @MANY
-@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(ODD)), max_size=4), st.sampled_from([1, 2, 3, 7, 256]))
-def test_blocks_of_lines_change_nothing(tmp_path, odd, block):
-    records = [f'{number},"text, {number}"' for number in range(40)]
+@given(st.data(), st.sampled_from(list(ODD_RECORDS)), st.sampled_from([1, 40, 300, 1 << 16]))
+def test_blocks_of_lines_change_nothing(tmp_path, data, name, block):
+    odd = data.draw(st.lists(st.tuples(st.integers(0, 15), st.sampled_from(ODD_RECORDS[name])), max_size=6))
+    end = data.draw(st.sampled_from([b"\n", b"\r\n"]))
+    records = [USUAL_RECORDS[name].format(number).encode() for number in range(data.draw(st.sampled_from([0, 1, 15])))]
     for place, record in odd:
-        records.insert(place, record)
-    path = put(tmp_path, "x.csv", "\n".join(["id,prompt", *records]) + "\n")
+        records.insert(place, record if isinstance(record, bytes) else record.encode())
+    header = {"csv": [b"id,prompt"], "tsv": [b"id\tprompt"], "jsonl": []}[name]
+    content = end.join([*header, *records]) + data.draw(st.sampled_from([b"", end]))
     found = []
-    for lines_at_once in (0, block):
+    for in_blocks in (False, True):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mlc.tables.separated.BLOCK_LINES", lines_at_once)
-            found.append((len(TableFile(path)), read(path)))
+            for size in ("blocks.TABLE_BYTES", "json_rows.BLOCK_BYTES"):
+                patch.setattr(f"mlc.tables.{size}", block)
+            if not in_blocks:
+                patch.setattr("mlc.tables.json_rows.objects_in", lambda block, names_only: None)
+                patch.setattr("mlc.tables.separated.fields_in", lambda *arguments, **options: None)
+                patch.setattr("mlc.tables.separated._strict_records", lambda *arguments: [])
+            path = put(tmp_path, f"x.{name}", content)
+            try:
+                found.append((TableFile(path).columns, [(*row, repr(row.values)) for row in read(path)]))
+            except UserError as error:
+                found.append(str(error))
     assert found[0] == found[1]
-    assert found[0][0] == len(found[0][1])
 
 
-@pytest.mark.parametrize("beside", [-1, 0, 1])
-def test_a_row_at_the_end_of_a_block_is_read_once(tmp_path, beside):
-    count = 2 * BLOCK_LINES + beside
-    rows = [f'{number},"a\n""b"""' if number % 3 == 0 else f"{number},c" for number in range(count)]
-    found = good(put(tmp_path, "x.csv", "\n".join(["id,prompt", *rows]) + "\n"))
-    assert [row["id"] for row in found] == [str(number) for number in range(count)]
-    assert {row["prompt"] for row in found} == {'a\n"b"', "c"}
+def test_a_row_at_the_end_of_a_block_is_read_once(tmp_path, monkeypatch):
+    prompts = ["c", 'a\n"b"', "c"] * 100
+    path = put(tmp_path, "x.csv", separated([{"id": str(n), "prompt": text} for n, text in enumerate(prompts)]))
+    for size in (*range(100, 120), path.stat().st_size - 1, path.stat().st_size):
+        monkeypatch.setattr("mlc.tables.blocks.TABLE_BYTES", size)
+        assert [(row["id"], row["prompt"]) for row in good(path)] == [(str(n), text) for n, text in enumerate(prompts)]
+
+
+def test_easy_files_are_read_in_blocks(tmp_path, monkeypatch):
+    """What is slow is not needed for them, whatever language, braces or breaks their texts hold."""
+    rows = [{"id": str(number), "prompt": f'Où {{est}} "[{number}]" ?\nIci, là.', "n": ""} for number in range(50)]
+    nested = [{"turns": [{"text": row["prompt"], "score": 0.5, "n": 10**17}]} for row in rows]
+    for slow in ("json_rows._line_by_line", "separated._strict_records"):
+        monkeypatch.setattr(f"mlc.tables.{slow}", lambda *arguments, **options: pytest.fail("row by row"))
+    assert good(put(tmp_path, "x.jsonl", lines(rows))) == rows
+    assert good(put(tmp_path, "x.jsonl", lines(nested).replace(b"\n", b"\r\n"))) == nested
+    assert good(put(tmp_path, "x.csv", separated(rows).replace(b"\n", b"\r\n"))) == [
+        {**row, "prompt": row["prompt"].replace("\n", "\r\n"), "n": None} for row in rows
+    ]
+    monkeypatch.setattr("mlc.tables.separated._held_together", lambda *arguments: pytest.fail("row by row"))
+    plain = [{**row, "prompt": row["prompt"].replace("\n", " ")} for row in rows]
+    content = "\n".join(["id\tprompt\tn", *("\t".join(row.values()) for row in plain)])
+    assert good(put(tmp_path, "x.tsv", content)) == [{**row, "n": None} for row in plain]
 
 
 @pytest.mark.parametrize(

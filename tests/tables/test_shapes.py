@@ -319,3 +319,17 @@ def test_an_overview_of_what_is_no_prompt_file(tmp_path, row, shape, hint):
     seen = look_at(put(tmp_path, [row]))
     assert seen.shape == shape
     assert hint in " ".join(seen.hints)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "prompt,chosen\r\n", "\ufeffprompt,chosen"])
+def test_an_overview_of_a_file_without_rows_says_so(tmp_path, content):
+    path = tmp_path / "x.csv"
+    path.write_text(content, encoding="utf-8")
+    seen = look_at(path)
+    assert (seen.rows, seen.usable, seen.hints) == (0, 0, ["The file holds no row."])
+
+
+def test_an_overview_of_texts_in_an_array_says_why_none_is_usable(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('["a", "b"]', encoding="utf-8")
+    assert look_at(path).set_aside == {"not a JSON object": 2}

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.align_flow import check_held_out
+from flows.config import load_config
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, read_left_out, require_few, told
@@ -83,6 +85,14 @@ def test_held_out_rows_that_are_set_aside(run: Run, heard: Notes, tmp_path: Path
     english = made(ingest_suite.fn(run, settings, "eng_Latn"))
     assert left_out_of(run.store, english) == [LeftOut("test set aside", 2, 4)]
     assert heard.sentences == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
+    check_held_out(run, load_config("smoke", overrides={"align.max_dropped": 0.5}), english)
+    with pytest.raises(UserError) as error:
+        check_held_out(run, load_config("smoke"), english)
+    assert str(error.value) == (
+        "2 of 4 rows of the test prompts cannot be used and are set aside, which is more than the share of 0.2 that "
+        "may be left out of evaluation: correct the file, or its columns and labels under evaluation, or raise "
+        "align.max_dropped."
+    )
 
 
 def test_the_words_of_a_report(run: Run) -> None:
