@@ -233,6 +233,13 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _trainings_can_be_launched(self) -> "PipelineConfig":
+        for method in in_order(self.models):
+            if method.recipe == "train":
+                method.alignment(self.align).require_launchable()
+        return self
+
+    @model_validator(mode="after")
     def _registered_weights_are_there(self) -> "PipelineConfig":
         if self.registry.weights == "adapter":
             if resolve_method(self.candidate).recipe != "train":
@@ -410,7 +417,12 @@ class PipelineConfig(Settings):
             f"{anchor} loss": f"{self.align.carrier}, {self.align.steps} steps of {self.align.batch_size} prompts, "
             f"learning rate {self.align.learning_rate:g}",
             **self._adapter_in_words(),
+            **self._launch_in_words(),
         }
+
+    def _launch_in_words(self) -> dict[str, str]:
+        launch = self.align.launch
+        return {"processes": f"{launch.count}, {launch.engine}"} if launch and launch.count > 1 else {}
 
     def _adapter_in_words(self) -> dict[str, str]:
         adapter = self.align.adapter
@@ -483,6 +495,7 @@ PATH_KEYS = (
     ("translator", "fallbacks", "model"),
     ("translator", "fallbacks", "prompt"),
     ("align", "teacher"),
+    ("align", "launch", "config"),
     ("evaluation", "validation"),
     ("evaluation", "test"),
     ("evaluation", "references"),

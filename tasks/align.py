@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mlc.catalogue import CARRIERS
+from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.left_out import LeftOut, read_left_out, require_few, told
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
-from mlc.shapes.history import TURNS, VARIANT_TURNS, conversation
+from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
@@ -24,8 +25,8 @@ from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
 from tasks.runtime.warm_start import ROLE as WARM_START
 
 STAGE = Stage("align", version=1, module=__name__, libraries=("torch", "transformers", "datasets", "trl", "peft"))
-NOT_IN_KEY = {"teacher", "checkpoint_minutes", "max_dropped", "memory"}
-"""Settings that enter through the models, or change no result."""
+NOT_IN_KEY = {"teacher", "launch", "checkpoint_minutes", "max_dropped", "memory"}
+"""Settings that enter through the models or in other words, or change no result."""
 
 
 @stage_task("align", "align · {model.label}")
@@ -53,6 +54,9 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         teacher = None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS | settings.unused)
+    if settings.launch and settings.processes > 1:
+        # A step that is shared out sums in another order.
+        facts["launch"] = settings.launch.facts
     if "attention" in model.answering:
         facts["attention"] = model.attention
     modules = [CARRIERS.module(settings.carrier)]
@@ -79,47 +83,46 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
 
         rows = _rows(run.store.folder(examples))
         with computing(run, model.device):
-            import torch
-
-            from mlc.models.loading import load_policy, save_policy
-            from mlc.models.prompts import moves_system
-            from mlc.training.align import LOG_FILE, align
+            from mlc.training.align import LOG_FILE
+            from mlc.training.job import Job, Told, train
+            from mlc.training.launch import launch
 
             # Training needs the memory for itself.
             release()
-            trained = load_policy(
-                _start(run, warm, source if adapter else None) or source,
-                dtype=settings.training_dtype,
-                device=model.device,
+            moved = run.display.bar(f"align · {model.label}", settings.steps)
+            scratch, between = draft.path / "trainer", draft.path / "processes"
+            scratch.mkdir()
+            job = Job(
+                policy=_start(run, warm, source if adapter else None) or source,
+                teacher=teacher,
+                rows=rows,
+                settings=settings,
+                seed=seed,
+                device=pick_device(model.device),
                 attention=model.attention,
                 trains_adapter=bool(adapter and warm),
-                four_bits=bool(adapter and adapter.kind == "qlora"),
+                folder=scratch,
+                checkpoint=draft.path / CHECKPOINT_FOLDER,
+                checkpoints=run.store.partial(STAGE.name, parts.key),
             )
-            moved = run.display.bar(f"align · {model.label}", settings.steps)
-            if moves_system(trained.tokenizer, [conversation(row["prompt"], row.get(TURNS)) for row in rows]):
-                run.display.note(SYSTEM_MOVED)
-            scratch = draft.path / "trainer"
-            scratch.mkdir()
+            tells = Told(
+                step=lambda step, figures: moved(1),
+                left_out=tell,
+                system_moved=lambda: run.display.note(SYSTEM_MOVED),
+            )
             try:
-                align(
-                    trained,
-                    rows,
-                    settings,
-                    seed=seed,
-                    folder=scratch,
-                    teacher=load_policy(teacher, device=model.device) if teacher else None,
-                    on_step=lambda step, figures: moved(1),
-                    on_left_out=tell,
-                    checkpoints=run.store.partial(STAGE.name, parts.key),
-                    should_stop=run.should_stop,
-                )
+                if settings.processes > 1:
+                    between.mkdir(mode=0o700)
+                    launch(job, between, tells, run.should_stop)
+                    shutil.rmtree(between)
+                else:
+                    train(job, tells, run.should_stop)
             except UserError:
                 raise
             except ValueError as problem:
                 raise UserError(
                     f"The training set cannot be used: {problem} Change the settings under align, or the prompts."
                 ) from None
-            save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
         if adapter and (where := base_fact(model)):

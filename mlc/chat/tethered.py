@@ -13,6 +13,8 @@ import sys
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 15.0
+TETHERED = "MLC_TETHERED"
+"""Variable of a tethered process and of those that it starts: its id."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,14 +40,25 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def main() -> None:
-    """Ties this process to the one that started it, and becomes the command."""
-    parent, *words = sys.argv[1:]
+def tie(parent: int) -> None:
+    """Ends this process as soon as its parent ends, and at once if that has ended already.
+
+    Args:
+        parent: Id of the process that started this one.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         # It may have gone before the line above.
-        if os.getppid() != int(parent):
+        if os.getppid() != parent:
             sys.exit(1)
+
+
+def main() -> None:
+    """Ties this process to the one that started it, and becomes the command."""
+    parent, *words = sys.argv[1:]
+    tie(int(parent))
+    # It stays what it is when it becomes the command.
+    os.environ[TETHERED] = str(os.getpid())
     os.execvp(words[0], words)
 
 

@@ -21,7 +21,22 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
 
 
-def save_adapter(model: Any, tokenizer: Any, base: ModelSource, folder: Path, *, dtype: str) -> None:
+def in_shards(tensor: "torch.Tensor") -> bool:
+    """Whether each process has a part of a tensor only."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: Any) -> "torch.Tensor":
+    """A tensor with all of its parts; where it is in shards, all processes have to ask for it."""
+    gathered: torch.Tensor = tensor.full_tensor() if in_shards(tensor) else tensor
+    return gathered
+
+
+def save_adapter(
+    model: Any, tokenizer: Any, base: ModelSource, folder: Path, *, dtype: str, writes: bool = True
+) -> None:
     """Writes the adapter of a model, without the model.
 
     Args:
@@ -30,13 +45,16 @@ def save_adapter(model: Any, tokenizer: Any, base: ModelSource, folder: Path, *,
         base: What the adapter was trained on.
         folder: Folder to write into; made if it is not there.
         dtype: Type of the weights once the adapter is merged, such as ``bfloat16``.
+        writes: Whether this process writes, as in :func:`mlc.models.loading.save_policy`.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in sorted(state.items())}
+    tensors = {name: whole(tensor).detach().to("cpu").contiguous() for name, tensor in sorted(state.items())}
+    if not writes:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
     model.peft_config[model.active_adapter].save_pretrained(str(folder), inference_mode=True)
     name_base(folder, base.target if base.kind == "hub" else None, base.revision)

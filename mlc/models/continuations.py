@@ -3,9 +3,9 @@
 N prompts, C continuations of each, K tokens in one, V entries of the vocabulary, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +13,12 @@ from torch import Tensor
 from mlc.choices import Pool
 from mlc.models.begun import Begun
 from mlc.models.packing import FILLER, PackedBatch, head_only_at, pack_rows
+from mlc.models.prefix import through_root
 from mlc.models.prompts import EncodedPrompt, PromptBatch, pad_prompts, render_messages, render_prompt
 from mlc.models.states import known_decoder, layer_index, pool_mask, pool_states, prompt_states, without_wrappers
 
 Tokens = Sequence[int]
+Result = TypeVar("Result")
 NOWHERE = -1
 
 
@@ -108,10 +110,12 @@ def continue_prompts(
     if not any(tokens for continuation in continuations for tokens in continuation):
         raise ValueError("continuations must hold at least one token.")
     bare = without_wrappers(model)
-    packed = continue_packed(bare, prompts, continuations, layer=layer, pool=pool)
+    # A model without wrappers passes through its own root.
+    through = through_root if bare is not model else _directly
+    packed = through(model, lambda: continue_packed(bare, prompts, continuations, layer=layer, pool=pool))
     if packed is not None:
         return packed
-    logits, places = _one_by_one(bare, prompts, continuations)
+    logits, places = through(model, lambda: _one_by_one(bare, prompts, continuations))
     states = None
     if layer is not None:
         states = prompt_states(
@@ -239,6 +243,10 @@ def _new_cache() -> Any:
     from transformers import DynamicCache
 
     return DynamicCache()
+
+
+def _directly(_model: Any, run: Callable[[], Result]) -> Result:
+    return run()
 
 
 def _rows(prompts: PromptBatch) -> list[EncodedPrompt]:

@@ -8,7 +8,15 @@ from mlc.cache import cache_folder
 from mlc.choices import Attention, InferenceType
 from mlc.devices import pick_device
 from mlc.errors import UserError
-from mlc.models.adapters import is_adapted, merged_dtype, save_adapter, with_adapter, with_adapter_merged
+from mlc.models.adapters import (
+    in_shards,
+    is_adapted,
+    merged_dtype,
+    save_adapter,
+    whole,
+    with_adapter,
+    with_adapter_merged,
+)
 from mlc.models.check import (
     cannot_load,
     end_tokens,
@@ -232,7 +240,7 @@ def _reading(source: ModelSource) -> dict[str, Any]:
     return {"revision": source.revision} if source.kind == "hub" else {"local_files_only": True}
 
 
-def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
+def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype", writes: bool = True) -> None:
     """Writes a checkpoint that ``from_pretrained`` of transformers loads.
 
     Args:
@@ -240,19 +248,23 @@ def save_policy(policy: Policy, folder: Path, *, dtype: "torch.dtype") -> None:
             :mod:`mlc.models.adapters`, which ``from_pretrained`` of PEFT loads.
         folder: Folder to write into.
         dtype: Type of the saved weights; of an adapter, of the model that it will be merged into.
+        writes: Whether this process writes. Of a model in shards all processes have to call this, and one writes.
     """
     if is_adapted(policy.model):
         words = str(dtype).removeprefix("torch.")
-        save_adapter(policy.model, policy.tokenizer, policy.source, folder, dtype=words)
+        save_adapter(policy.model, policy.tokenizer, policy.source, folder, dtype=words, writes=writes)
         return
     # Tied weights stay one tensor, so that they are written once.
     converted: dict[tuple[Any, ...], torch.Tensor] = {}
     state = {}
     for name, tensor in policy.model.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        local = tensor.to_local() if in_shards(tensor) else tensor
+        place = (local.data_ptr(), tensor.shape, tensor.stride())
         if place not in converted:
-            converted[place] = tensor.detach().to("cpu", dtype)
+            converted[place] = whole(tensor).detach().to("cpu", dtype)
         state[name] = converted[place]
+    if not writes:
+        return
     config = policy.model.config
     previous = config.dtype
     try:

@@ -7,11 +7,13 @@ gradient included. Where a decoder takes any attention mask, :mod:`mlc.models.pa
 N rows, W tokens in the padded batch, P shared tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 MIN_SHARED = 8
@@ -62,8 +64,41 @@ def unwrapped(model: Any) -> Any:
             return model
 
 
+Result = TypeVar("Result")
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether each process has a shard of the model only: ``fully_shard`` of torch (FSDP2)."""
+    return isinstance(model, FSDPModule)
+
+
+def through_root(model: Any, run: Callable[[], Result]) -> Result:
+    """Runs a part of a model; of a sharded one, inside the forward pass of the whole.
+
+    The hooks of the whole gather weights, and forget what they gathered where a pass ended before its last layer.
+
+    Args:
+        model: The whole model, in whatever wrapper.
+        run: Computes with a part of it.
+    """
+    if not is_sharded(model):
+        return run()
+    own = vars(model).get("forward")
+    model.forward = run
+    try:
+        result: Result = model()
+        return result
+    finally:
+        if own is None:
+            del model.forward
+        else:
+            model.forward = own
+
+
 def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Tensor | None = None) -> SplitBatch:
     """Takes the shared tokens off a batch; takes none where that would gain nothing or is not exact.
+
+    Nor does it where layers are sharded: each process has to call them equally often.
 
     Args:
         model: The decoder that will run, or a wrapper around it.
@@ -74,7 +109,8 @@ def split_shared(model: Any, input_ids: Tensor, attention_mask: Tensor, own: Ten
     """
     bare = unwrapped(model)
     inexact = _recomputes(bare) or sees_ahead(bare) or has_window(bare, input_ids.shape[1])
-    length = 0 if len(input_ids) < 2 or inexact else shared_length(input_ids, attention_mask, own)
+    apart = any(is_sharded(module) for module in bare.modules())
+    length = 0 if len(input_ids) < 2 or inexact or apart else shared_length(input_ids, attention_mask, own)
     order = attention_mask.long().cumsum(dim=1)
     start = int(attention_mask[0].long().argmax())
     rest = attention_mask * (order > length)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlc.choices import Pool
 from mlc.models.packing import pack_rows
-from mlc.models.prefix import split_shared, unwrapped
+from mlc.models.prefix import split_shared, through_root, unwrapped
 
 DECODERS = frozenset(
     {
@@ -104,7 +104,8 @@ def prompt_states(
     wrapper's forward pass. And under ``DistributedDataParallel`` gradients are averaged over the processes only if
     the loss also holds what came through the wrapper's forward pass: call ``backward`` once, on the sum. Checkpoints
     must then not be reentrant, and with ``find_unused_parameters`` the wrapper's forward pass must use every
-    parameter that the states use; torch raises an error otherwise.
+    parameter that the states use; torch raises an error otherwise. Of a model that ``fully_shard`` has sharded (FSDP2)
+    the forward pass of the whole runs, and ends at the layer; all processes have to call this equally often.
 
     Args:
         model: A causal language model or an encoder-decoder model of transformers.
@@ -129,13 +130,13 @@ def prompt_states(
     if stack.layers is not None and not stack.is_encoder:
         index = layer_index(layer, len(stack.layers))
         with _decoding(stack, index, input_ids, attention_mask, None if pool == "last" else mask) as decoding:
-            return pool_states(*decoding.placed(decoding.run(), mask), pool)
+            return pool_states(*decoding.placed(through_root(model, decoding.run), mask), pool)
     # With the padding on the right every row begins at position 0, whatever the model makes of positions.
     order = attention_mask.long().argsort(dim=1, descending=True, stable=True)
     inputs = {"input_ids": input_ids.gather(1, order), "attention_mask": attention_mask.gather(1, order)}
     if stack.layers is not None:
         with _stopping(stack.body, stack.layers, layer_index(layer, len(stack.layers))) as run:
-            hidden = run(**inputs)
+            hidden = through_root(model, partial(run, **inputs))
     else:
         hidden = _whole_pass(bare, stack, inputs, layer)
     return pool_states(hidden, mask.gather(1, order), pool)
@@ -183,7 +184,7 @@ def module_inputs(
             undo.callback(module.register_forward_pre_hook(partial(keep, number=number)).remove)
         own = None if pool == "last" else mask
         decoding = undo.enter_context(_decoding(stack, index, input_ids, attention_mask, own))
-        decoding.run()
+        through_root(model, decoding.run)
         return [pool_states(*decoding.placed(seen[number], mask), pool) for number in range(len(modules))]
 
 

@@ -36,6 +36,8 @@ MACHINERY = (
     "mlc.settings",
     "mlc.stopping",
     "mlc.store",
+    "mlc.training.launch",
+    "mlc.training.launched",
     "mlc.urls",
     "tasks.runtime",
 )

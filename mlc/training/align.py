@@ -25,6 +25,7 @@ from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
+from mlc.training.together import agreed, is_first, process_count
 from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
@@ -42,6 +43,7 @@ def align(
     *,
     seed: int,
     folder: Path,
+    device: str | None = None,
     teacher: Policy | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_left_out: Callable[[Sequence[LeftOut]], None] | None = None,
@@ -54,6 +56,9 @@ def align(
     adapter too; layers above the one of the consistency term get nothing from that term, and where no layer with an
     adapter lies below it, a warning says so.
 
+    Where ``torch.distributed`` has several processes, each of them calls this with the same arguments, and takes its
+    share of every step; the first one writes the log.
+
     Args:
         policy: Model and tokenizer, weights in ``training_dtype``; with an adapter already, if that is to be trained
             on.
@@ -64,6 +69,7 @@ def align(
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
+        device: Where it computes; None = where the policy is.
         teacher: The safe model of the carrier ``kl``; None = the policy without its adapter.
         on_step: Called after each step with its number and figures.
         on_left_out: Called before the first step with what training goes without.
@@ -100,8 +106,9 @@ def align(
         if on_step:
             on_step(step, figures)
 
-    with _own_random_state(policy.model.device):
-        options = _options(policy, settings, seed, checkpoints or folder)
+    place = policy.model.device if device is None else torch.device(device)
+    with _own_random_state(place):
+        options = _options(place, settings, seed, checkpoints or folder)
         adapter = None
         if settings.adapter and not is_adapted(policy.model):
             adapter = lora_config(settings.adapter, policy.model)
@@ -130,7 +137,8 @@ def align(
         if trainer.state.global_step < settings.steps:
             raise Stopped
     policy.model.eval()
-    (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
+    if is_first():
+        (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     return log
 
 
@@ -265,7 +273,7 @@ class _Stop(TrainerCallback):  # type: ignore[misc]
         self.saves = saves
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and self.should_stop():
+        if state.global_step < state.max_steps and agreed(self.should_stop(), args.device):
             control.should_training_stop = True
             control.should_save = control.should_save or self.saves
 
@@ -279,12 +287,13 @@ class _Report(TrainerCallback):  # type: ignore[misc]
             self.on_step(state.global_step, logs)
 
 
-def _options(policy: Policy, settings: AlignSettings, seed: int, folder: Path) -> dict[str, Any]:
+def _options(device: torch.device, settings: AlignSettings, seed: int, folder: Path) -> dict[str, Any]:
+    batch_size, accumulation = settings.share_of_a_step(process_count())
     return {
         "output_dir": str(folder),
         "max_steps": settings.steps,
-        "per_device_train_batch_size": settings.batch_size,
-        "gradient_accumulation_steps": settings.accumulation,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulation,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "optim": OPTIMISERS.get(settings.optim, settings.optim),
         "learning_rate": settings.learning_rate,
@@ -301,7 +310,7 @@ def _options(policy: Policy, settings: AlignSettings, seed: int, folder: Path) -
         "seed": seed,
         "data_seed": seed,
         "disable_tqdm": True,
-        "use_cpu": policy.model.device.type == "cpu",
+        "use_cpu": device.type == "cpu",
         "bf16": settings.autocast == "bfloat16",
         "dataloader_pin_memory": False,
     }

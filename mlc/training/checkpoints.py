@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from mlc.store.drafts import draft_file
 from mlc.store.hashing import digest_file, folder_files, fsync_path
+from mlc.training.together import agreed, is_first, of_first, wait_for_all
 
 MARKER = "whole.json"
 """Written last: digests of the checkpoint's files, and the training log up to it."""
@@ -43,23 +44,35 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         Returns:
             Its folder, for ``Trainer.train``; None if there is none. Damaged and unfinished ones are removed.
         """
+        found: tuple[str | None, Log] = of_first(self._newest() if is_first() else None)
+        self.log[:] = found[1]
+        return found[0]
+
+    def _newest(self) -> tuple[str | None, Log]:
         for path in sorted(self.folder.glob(f"{_PREFIX}*"), key=_step, reverse=True):
             log = _whole(path)
             if log is not None:
-                self.log[:] = log
                 logger.warning("Training goes on from step %d, where an earlier attempt ended.", _step(path))
-                return str(path)
+                return str(path), log
             shutil.rmtree(path)
-        return None
+        return None, []
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Asks for a checkpoint when it is time; not after the last step, when there is nothing left to lose."""
-        if state.global_step < state.max_steps and time.monotonic() - self._last >= self.seconds:
-            control.should_save = True
+        if state.global_step < state.max_steps:
+            due = time.monotonic() - self._last >= self.seconds
+            control.should_save = agreed(due, args.device) or control.should_save
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Marks a checkpoint as whole once it is on the disk, and only then removes the one before."""
         path = self.folder / f"{_PREFIX}{state.global_step}"
+        # Each process writes files of its own into it.
+        wait_for_all()
+        if is_first():
+            self._mark(path)
+        self._last = time.monotonic()
+
+    def _mark(self, path: Path) -> None:
         files = folder_files(path)
         for file in files:
             fsync_path(file)
@@ -69,7 +82,6 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         for other in self.folder.glob(f"{_PREFIX}*"):
             if other != path:
                 shutil.rmtree(other)
-        self._last = time.monotonic()
 
 
 def _step(path: Path) -> int:

@@ -9,6 +9,7 @@ from trl import SFTTrainer
 
 from mlc.models.adapters import is_adapted
 from mlc.training.mixin import ConsistencyMixin
+from mlc.training.sharding import prepare_frozen
 
 
 def teacher_divergence(
@@ -55,9 +56,7 @@ class _TeacherMixin:
                 raise ValueError("without a teacher_model the model needs an adapter: it is the teacher without it.")
             self.teacher_model = None
             return
-        self.teacher_model = trainer.accelerator.prepare_model(
-            teacher_model.requires_grad_(False).eval(), evaluation_mode=True
-        )
+        self.teacher_model = prepare_frozen(trainer, teacher_model)
 
     @torch.no_grad()
     def _taught(self, given: dict[str, Any]) -> Tensor:

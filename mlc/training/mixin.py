@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from mlc.left_out import LeftOut
+from mlc.models.prefix import is_sharded
 from mlc.training.preparation import (
     COLUMNS,
     LABEL,
@@ -21,8 +22,10 @@ from mlc.training.preparation import (
     variants_of,
 )
 from mlc.training.settings import AnswerConfig, ConsistencyConfig, DecisionConfig, Terms
+from mlc.training.sharding import shard_on_cpus
 from mlc.training.term import ConsistencyTerm
 from mlc.training.terms import ALL_FIGURES, TranslationTerms
+from mlc.training.together import of_all
 from mlc.training.variants import Variants, batch_variants
 
 if TYPE_CHECKING:
@@ -130,6 +133,11 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
     def _processes(self) -> int:
         return int(self.accelerator.num_processes)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Makes the accelerator, which shares the model out as ``accelerate launch`` was told."""
+        super().create_accelerator_and_postprocess()
+        shard_on_cpus(self)
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if self.terms is not None:
@@ -153,8 +161,21 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         for parameter in self._own_parameters():
             # The Trainer clears the gradients of its model only.
             parameter.grad = None
-        self._variants = _distinct(prompt for batch in samples for prompt in _taken_out(batch))
+        self._variants = _distinct(self._first_of_step([_taken_out(batch) for batch in samples]))
         return samples, items
+
+    def _first_of_step(self, batches: Sequence[list[Variants]]) -> Iterator[Variants]:
+        """The prompts of this process that are among the first ``prompts_per_step`` of all processes."""
+        limit = None if self.terms is None else self.terms.terms.prompts_per_step
+        if self._processes == 1 or limit is None:
+            yield from (prompt for batch in batches for prompt in batch)
+            return
+        usable = [[prompt for prompt in batch if prompt.usable] for batch in batches]
+        # Batches are dealt to the processes in turn.
+        counts = of_all(torch.tensor([len(batch) for batch in usable], device=self.args.device)).T
+        before = (counts.flatten().cumsum(0).view_as(counts) - counts)[:, self.accelerator.process_index]
+        for batch, others in zip(usable, before.tolist(), strict=True):
+            yield from batch[: max(0, limit - others)]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One batch of the carrier; after the last one of a step the extractor's gradient is that of all processes."""
@@ -287,14 +308,20 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
             return None
         pad = getattr(self.processing_class, "pad_token_id", None) or 0
         batch = batch_variants(variants, pad, limit=self.terms.terms.prompts_per_step)
-        share = self._share(0 if batch is None else len(batch.mask))
+        share, elsewhere = self._share(0 if batch is None else len(batch.mask))
+        model = self.accelerator.unwrap_model(self.model)
         if batch is None:
+            # Layers in shards are gathered by all processes or none.
+            idle = None
+            if elsewhere and is_sharded(model):
+                with self.accelerator.autocast():
+                    idle = self.terms.idle(model, pad, self.args.device, step)
             self.terms.take_part(step)
             self._figures.append((share, {}))
-            return None
+            return idle
         # The carrier's forward is wrapped for mixed precision, the part of the model that the terms call is not.
         with self.accelerator.autocast():
-            output = self.terms(self.accelerator.unwrap_model(self.model), batch.to(self.args.device), step)
+            output = self.terms(model, batch.to(self.args.device), step)
         if output is None:
             self._figures.append((share, {}))
             return None
@@ -302,12 +329,15 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         loss: Tensor = output.loss * share
         return loss
 
-    def _share(self, prompts: int) -> float:
-        """What the mean of this process counts for, so that the mean over processes is that over all prompts."""
+    def _share(self, prompts: int) -> tuple[float, bool]:
+        """What the mean of this process counts for, so that the mean over processes is that over all prompts.
+
+        And whether any process has prompts.
+        """
         if self._processes == 1:
-            return 1.0
-        total = self._summed(torch.tensor(float(prompts), device=self.args.device))
-        return prompts * self._processes / max(float(total), 1.0)
+            return 1.0, prompts > 0
+        total = float(self._summed(torch.tensor(float(prompts), device=self.args.device)))
+        return prompts * self._processes / max(total, 1.0), total > 0
 
 
 def _without_texts(dataset: Any) -> Any:

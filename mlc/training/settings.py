@@ -1,15 +1,19 @@
 """Configuration of the alignment."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from mlc.catalogue import CARRIERS
 from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, FloatType, Form, Optimiser, Pool
+from mlc.errors import UserError
 from mlc.extras import require_extra
 from mlc.settings import Settings
+from mlc.yaml_text import read_mapping
 
 if TYPE_CHECKING:
     from mlc.training.carriers.carrier import Carrier
@@ -222,6 +226,78 @@ class AdapterSettings(Settings):
         return self
 
 
+class LaunchSettings(Settings):
+    """Several processes of this machine for one training, started with ``accelerate launch``."""
+
+    processes: int | None = Field(default=None, ge=1)
+    """Processes, each with a whole copy of the model and its share of every step (DDP). In place of ``config``."""
+    config: dict[str, Any] | None = None
+    """A configuration file of accelerate, as ``accelerate config`` writes it, or what stands in one: DDP, FSDP in its
+    version 2, or DeepSpeed's ZeRO, stages 1 and 2. Its ``mixed_precision`` is not read, ``autocast`` is."""
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _file(cls, config: Any) -> Any:
+        if isinstance(config, str):
+            return read_mapping(Path(config), f"The configuration of accelerate {config!r}", "of its settings")
+        return config
+
+    @model_validator(mode="after")
+    def _can_be_launched(self) -> "LaunchSettings":
+        if (self.processes is None) == (self.config is None):
+            raise ValueError("set either processes or config, a configuration file of accelerate")
+        if self.config is None:
+            return self
+        number = self.config.get("num_processes")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"num_processes must be a whole number of at least 1 in the file, not {number!r}")
+        if self.config.get("num_machines", 1) != 1:
+            raise ValueError("a stage starts processes on its own machine alone: num_machines must be 1 in the file")
+        engine = str(self.config.get("distributed_type", "NO")).upper()
+        if engine not in _ENGINES:
+            raise ValueError(f"distributed_type must be one of {', '.join(_ENGINES)} in the file, not {engine}")
+        if engine == "FSDP" and self.config.get("fsdp_config", {}).get("fsdp_version") != 2:
+            raise ValueError("the terms know FSDP in its version 2 alone: set fsdp_version to 2 in the file")
+        if engine == "DEEPSPEED":
+            self._require_deepspeed(self.config.get("deepspeed_config", {}))
+        return self
+
+    @staticmethod
+    def _require_deepspeed(config: Mapping[str, Any]) -> None:
+        require_extra("deepspeed", "align.launch with DeepSpeed")
+        if "deepspeed_config_file" in config:
+            raise ValueError("deepspeed_config_file is a file that no key would know: write zero_stage and so on")
+        if config.get("zero_stage") not in (1, 2):
+            raise ValueError("zero_stage must be 1 or 2 in the file: the terms run a part of the model by themselves")
+
+    @property
+    def count(self) -> int:
+        """Processes."""
+        return int(self.config["num_processes"]) if self.config else self.processes or 1
+
+    @property
+    def engine(self) -> Literal["DDP", "FSDP", "DEEPSPEED"]:
+        """How the processes share the model: a copy each (DDP), or in shards."""
+        named = str((self.config or {}).get("distributed_type")).upper()
+        return "FSDP" if named == "FSDP" else "DEEPSPEED" if named == "DEEPSPEED" else "DDP"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of it may change numbers, for keys."""
+        given = {name: value for name, value in (self.config or {}).items() if name not in _PLACES}
+        return given | {"engine": self.engine, "num_processes": self.count}
+
+
+_ENGINES = ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED")
+_PLACES = (
+    *("compute_environment", "debug", "distributed_type", "enable_cpu_affinity", "gpu_ids", "machine_rank"),
+    *("main_process_ip", "main_process_port", "main_training_function", "mixed_precision"),
+    *("num_cpu_threads_per_process", "num_machines", "rdzv_backend", "same_network", "tpu_env", "tpu_use_cluster"),
+    *("tpu_use_sudo", "use_cpu"),
+)
+"""Of a file of accelerate: where it is computed, and what is said elsewhere."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """The terms beside an English loss, which share one batch of translations."""
@@ -318,6 +394,9 @@ class AlignSettings(Settings):
     """What is trained: ``none`` is all weights, ``lora`` and ``qlora`` are a small adapter beside them, with defaults
     or as a mapping of ``kind``, ``r``, ``alpha``, ``dropout``, ``target_modules``, ``layers``, ``use_dora`` and
     ``use_rslora``. What is saved is the adapter alone."""
+    launch: LaunchSettings | None = None
+    """Several processes, as ``{processes: 2}`` or ``{config: accelerate.yaml}``; none = the process of the stage. They
+    share the ``batch_size`` times ``accumulation`` prompts of a step, so that a step stays what it is."""
     optim: Optimiser = "adamw_fused"
     """``adamw_fused`` and ``adamw`` keep two numbers a trained weight, ``adafactor`` hardly any; ``adamw_8bit`` and
     ``paged_adamw_8bit`` keep two bytes, for which bitsandbytes must be installed."""
@@ -414,6 +493,11 @@ class AlignSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _processes_share_a_step(self) -> "AlignSettings":
+        self.require_launchable()
+        return self
+
     @property
     def english_loss(self) -> "Carrier":
         """What the carrier declares."""
@@ -424,6 +508,59 @@ class AlignSettings(Settings):
     def warm_steps(self) -> int:
         """Optimiser steps of a warm start; at least 1."""
         return max(1, round(self.warm_start_share * self.steps))
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.launch.count if self.launch else 1
+
+    @property
+    def sharded(self) -> bool:
+        """Whether several processes each hold a shard of the model (FSDP)."""
+        return self.launch is not None and self.launch.engine == "FSDP" and self.processes > 1
+
+    def share_of_a_step(self, processes: int) -> tuple[int, int]:
+        """What one of several processes computes of a step: prompts in a batch, and batches.
+
+        Args:
+            processes: How many share the step.
+
+        Raises:
+            UserError: The prompts of a step cannot be shared out equally.
+        """
+        # Whole batches where there are enough of them, so that they stay what they are.
+        of_step = math.gcd(self.accumulation, processes)
+        batch_size, rest = divmod(self.batch_size, processes // of_step)
+        if rest:
+            raise UserError(
+                f"A step has {self.batch_size} × {self.accumulation} prompts, which {processes} processes cannot share "
+                "equally: change align.batch_size, align.accumulation or the number of processes."
+            )
+        return batch_size, self.accumulation // of_step
+
+    def require_launchable(self) -> None:
+        """Checks that the processes of ``launch`` can train this.
+
+        Raises:
+            UserError: They cannot.
+        """
+        self.share_of_a_step(self.processes)
+        if not self.sharded:
+            return
+        if self.adapter and self.adapter.kind == "qlora":
+            raise UserError("The weights of qlora are not sharded by FSDP: set align.adapter to lora, or take DDP.")
+        if self.consistency.weight > 0 and self.consistency.dim is not None:
+            raise UserError(
+                "The extractor of the consistency term is not sharded by FSDP: set align.consistency.dim to null, or "
+                "take DDP."
+            )
+        answer = self.answer
+        alike = (answer.source, answer.teacher) == ("chosen", "self") and answer.harmless != "none"
+        if answer.weight > 0 and not alike:
+            raise UserError(
+                "Processes that share a model by FSDP compute the answer term alike: set align.answer.source to "
+                "chosen, align.answer.teacher to self and align.answer.harmless to openings, or take DDP."
+            )
 
     @property
     def strength(self) -> float | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mlc.losses import answer_loss, decision_loss
 from mlc.models.continuations import Continued, Tokens, answer_tokens, continue_prompts
 from mlc.models.prompts import PromptBatch
+from mlc.models.states import prompt_states
 from mlc.training.settings import OpeningSettings, TermName, Terms
 from mlc.training.term import FIGURES, ConsistencyTerm, language_weights
 from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
@@ -143,6 +144,31 @@ class TranslationTerms(nn.Module):
         """What a process without prompts has to call in place of the terms, see :meth:`ConsistencyTerm.take_part`."""
         if self.consistency is not None and "consistency" in self.weights(step):
             self.consistency.take_part()
+
+    def idle(self, model: Any, token: int, device: Any, step: int = 0) -> Tensor:
+        """What a process without prompts computes for the others, where the layers of the model are in shards.
+
+        As many forward and backward passes through the same layers.
+
+        Args:
+            model: The policy.
+            token: Id of any token.
+            device: Where it computes.
+            step: Optimiser steps done before this one.
+
+        Returns:
+            0, with gradient.
+        """
+        ids = torch.full((1, 2), token, device=device)
+        prompts = PromptBatch(ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
+        weights = self.weights(step)
+        layer = self.terms.consistency.layer if "consistency" in weights else None
+        if weights.keys() == {"consistency"}:
+            assert layer is not None
+            return 0.0 * prompt_states(model, ids, prompts.attention_mask, layer=layer).sum()
+        said = continue_prompts(model, prompts, [[(token,)]], layer=layer)
+        states = said.logits.new_zeros(()) if said.states is None else said.states.sum()
+        return 0.0 * (said.logits.sum() + states)
 
     def _alone(self, model: Any, variants: VariantBatch, weights: dict[TermName, float]) -> TermsOutput:
         assert self.consistency is not None

@@ -135,7 +135,7 @@ def _train_as_trl(policy: Any, rows: list[dict[str, Any]], settings: Any, folder
 
     trainer = SFTTrainer(
         model=policy.model,
-        args=SFTConfig(**_options(policy, settings, 0, folder)),
+        args=SFTConfig(**_options(policy.model.device, settings, 0, folder)),
         train_dataset=build_dataset(policy, rows, settings),
         processing_class=policy.tokenizer,
         peft_config=lora_config(settings.adapter, policy.model),

@@ -117,6 +117,7 @@ INCLUDED: dict[str, Any] = {
     },
     "align.adapter": "lora",
     "align.beta": 0.3,
+    "align.launch": {"processes": 2},
     "align.carrier": "orpo",
     "evaluation.columns": {"prompt": "prompt"},
     "evaluation.labels": {"harmful": "harmful"},

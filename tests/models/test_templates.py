@@ -179,7 +179,7 @@ def test_the_tokens_of_a_question_are_those_before_its_answer(load_with, tmp_pat
     row = {"prompt": QUESTION["content"], "chosen": ANSWER["content"], "rejected": "Sure, here is", "variants": ["x"]}
     settings = AlignSettings.model_validate({"carrier": carrier, "steps": 1, "consistency": {"weight": 0}})
     dataset = build_dataset(policy, [row], settings)
-    training = Training(policy, None, dataset, settings, _options(policy, settings, 0, tmp_path))
+    training = Training(policy, None, dataset, settings, _options(policy.model.device, settings, 0, tmp_path))
     trained = settings.english_loss.trainer(training).train_dataset[0]
     if carrier == "sft":
         before = [token for token, label in zip(trained["input_ids"], trained["labels"], strict=True) if label == -100]

@@ -23,7 +23,8 @@ from mlc.training.kl import KLTrainer
 from mlc.training.prefix import begun_as_asked
 from mlc.training.settings import AlignSettings
 from mlc.training.sft import LeanSFTTrainer
-from tests.training.runs import make_rows, same
+from tests.covering import chosen
+from tests.training.runs import make_rows, same, term, train
 from tests.training.test_align import settings
 
 CARRIERS = ["sft", "kl", "dpo", "simpo", "orpo"]
@@ -64,7 +65,7 @@ def test_weight_zero_is_the_run_of_trl_to_the_bit(load_tiny, trained, tmp_path, 
     more = {"teacher_model": load_tiny().model} if carrier == "kl" else {}
     trainer = kind(
         model=plain.model,
-        args=arguments(**_options(plain, alignment, 0, tmp_path / "trl"), **own),
+        args=arguments(**_options(plain.model.device, alignment, 0, tmp_path / "trl"), **own),
         train_dataset=dataset,
         processing_class=plain.tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
@@ -76,6 +77,23 @@ def test_weight_zero_is_the_run_of_trl_to_the_bit(load_tiny, trained, tmp_path, 
     assert [entry["loss"] for entry in log] == theirs
     assert same(policy.model.state_dict(), trainer.model.state_dict())
     assert len({*theirs}) > 1
+
+
+def test_weight_zero_beside_trls_own_sft(tmp_path):
+    """The carrier of the flow computes less on a CPU, so that it is the same but for rounding."""
+    more = {"peft_config": LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear")}
+    plain, joined, lean = (
+        train(carrier, tmp_path / name, consistency, more=dict(more))
+        for name, carrier, consistency in (
+            ("plain", "sft", None),
+            ("joined", "sft", term(**OFF)),
+            ("lean", "lean_sft", term(**OFF)),
+        )
+    )
+    assert joined.series() == plain.series()
+    assert same(joined.weights, plain.weights)
+    assert any("lora_" in name for name in joined.weights)
+    assert lean.series() == pytest.approx(plain.series(), rel=1e-5)
 
 
 def test_the_term_moves_the_adapter_below_its_layer_and_none_above(trained):
@@ -120,7 +138,7 @@ def test_without_a_teacher_the_policy_is_its_own(load_tiny, trained):
     assert same(adapter_of(first), adapter_of(second))
 
 
-@pytest.mark.parametrize("carrier", ["sft", "dpo"])
+@pytest.mark.parametrize("carrier", chosen(CARRIERS, "sft", "dpo"))
 def test_resumed_is_uninterrupted(trained, tmp_path, carrier):
     alignment = settings(carrier, steps=4, adapter={"dropout": 0.1}, checkpoint_minutes=0, consistency={"dim": 8})
     whole, policy = trained(alignment)

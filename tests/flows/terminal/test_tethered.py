@@ -62,3 +62,11 @@ def test_it_ends_when_it_is_told_to() -> None:
     assert parent.returncode == 0
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_what_comes_too_late_ends_at_once() -> None:
+    # Its parent is this process, and the one that it belongs to is another.
+    code = "from mlc.chat.tethered import tie; tie(1 << 22); print('goes on')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
