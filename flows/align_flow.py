@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from flows.licences import require_licences
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.suite import reference_languages
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
-from mlc.methods.needs import require_data
+from mlc.methods.needs import require_data, translated_columns
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
@@ -27,6 +27,7 @@ from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.align import align_model
+from tasks.answers import join_answers, take_answers
 from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
@@ -108,6 +109,8 @@ class TrainingData:
     """The prompts with the kept translations of all languages."""
     unpaired: Future | None = None
     """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
+    answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
+    """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
 
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
@@ -144,7 +147,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     evaluations = evaluate_everywhere(run, config, policy, held_out)
     # A failure so far ends the run before anything is trained.
     beside = add_unpaired.submit(run, prompts, unpaired) if unpaired else None
-    data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts), beside)
+    joined = join(run, config, prompts, finished(verdicts))
+    answered = translate_answers(run, config, prompts, joined) if joined else {}
+    data = TrainingData(prompts, verdicts, joined, beside, answered)
 
     made: dict[str, list[Model]] = {BASE: [policy]}
     for method in methods:
@@ -162,6 +167,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
     read |= checked
     read |= {"training set": data.joined} if data.joined else {}
+    read |= {f"training set with {' and '.join(columns)} answers": ref for columns, ref in data.answered.items()}
     facts = report_facts(config, references, champion, kept, licences)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
@@ -233,6 +239,8 @@ def train_all(
     examples = data.joined if method.translates else data.prompts
     if method.reads_unpaired:
         examples = data.unpaired
+    if method.translates_answers:
+        examples = data.answered[translated_columns(method, config.align)]
     models = []
     for start in starts:
         for seed in config.seeds if start.seed is None else [start.seed]:
@@ -283,6 +291,8 @@ def ingest_held_out(run: Run, config: PipelineConfig, suite: Future, references:
 def translated_languages(config: PipelineConfig, references: Collection[str]) -> tuple[str, ...]:
     """Languages of which the translator has to know something: training prompts, or held-out ones."""
     given = {*config.prompts.parallel, *config.prompts.unpaired}.intersection(references)
+    if any(method.translates_answers for method in in_order(config.models)):
+        given = given.difference(config.paired_languages)
     trained = [language for language in config.languages if language not in given]
     return (*trained, *(code for code in config.unseen_languages if code not in references))
 
@@ -326,23 +336,27 @@ def fill_gaps(run: Run, config: PipelineConfig, language: str, translations: Fut
     return translations
 
 
-def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
+def measure_all(
+    run: Run, config: PipelineConfig, translations: dict[str, Future], about: str | None = None
+) -> dict[str, Future]:
     """The signals of the translations; those that need the translator, where the configuration asks for some."""
     signals = {
-        language: measure_signals.submit(run, future, language, config.quality)
+        language: measure_signals.submit(run, future, language, config.quality, subject=about)
         for language, future in translations.items()
     }
     if not config.quality.model_signals:
         return signals
     return {
         language: measure_model_signals.submit(
-            run, future, language, config.quality, config.translator.first, source=config.anchor_language
+            run, future, language, config.quality, config.translator.first, subject=about, source=config.anchor_language
         )
         for language, future in signals.items()
     }
 
 
-def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
+def filter_all(
+    run: Run, config: PipelineConfig, signals: Mapping[str, Future], about: str | None = None
+) -> dict[str, Future]:
     """One verdict on every translation."""
     return {
         language: filter_translations.submit(
@@ -352,18 +366,21 @@ def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) 
             config.quality,
             last=not config.translator.after_it(language),
             source=config.anchor_language,
+            about=about,
         )
         for language, future in signals.items()
     }
 
 
-def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) -> dict[str, Future]:
+def fall_back(
+    run: Run, config: PipelineConfig, verdicts: Mapping[str, Future], about: str | None = None
+) -> dict[str, Future]:
     """The verdicts after the fallbacks: each is asked for what has no translation yet that the filter keeps."""
     better, anchor = dict(verdicts), config.anchor_language
     for language in verdicts:
         chain = config.translator.after_it(language)
         for number, fallback in chain:
-            subject = f"fallback {number}"
+            subject = f"{about} fallback {number}" if about else f"fallback {number}"
             again = retranslate.submit(run, better[language], language, fallback, number, subject, anchor)
             signals = measure_signals.submit(run, again, language, config.quality, subject=subject)
             if config.quality.model_signals:
@@ -379,6 +396,7 @@ def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) 
                 number=number,
                 last=number == chain[-1][0],
                 source=anchor,
+                about=about,
             )
     return better
 
@@ -390,6 +408,29 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
+
+
+def translate_answers(
+    run: Run, config: PipelineConfig, prompts: Future, joined: Future
+) -> dict[tuple[str, ...], Future]:
+    """The training set with translated answers, by their columns, where methods need it: one for all that need alike.
+
+    Answers are translated, measured and filtered as prompts are, each column by itself, so that a method that needs
+    one more changes nothing for the others.
+    """
+    methods = [method for method in in_order(config.models) if method.translates_answers]
+    wanted = list(dict.fromkeys(translated_columns(method, config.align) for method in methods))
+    verdicts = {}
+    for column in sorted({column for columns in wanted for column in columns}):
+        about = f"{column} answers"
+        taken = take_answers.submit(run, prompts, column)
+        translations = translate_all(run, config, taken, config.paired_languages, subject=about)
+        signals = measure_all(run, config, translations, about)
+        verdicts[column] = fall_back(run, config, filter_all(run, config, signals, about), about)
+    return {
+        columns: join_answers.submit(run, joined, {column: verdicts[column] for column in columns})
+        for columns in wanted
+    }
 
 
 def evaluate_everywhere(

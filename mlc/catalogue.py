@@ -172,6 +172,7 @@ METHODS = Catalogue(
         **_with_controls("consistency+answer", "consistency_answer:CONSISTENCY_ANSWER"),
         **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
         **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
+        **_with_controls("translated-pairs", "translated_pairs:TRANSLATED_PAIRS"),
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",

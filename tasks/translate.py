@@ -49,7 +49,7 @@ def translate(
         prompts: Artifact with ``prompts.parquet``.
         language: NLLB code of the target.
         settings: The translator.
-        subject: ``prompts`` or ``held-out``, for the display.
+        subject: ``prompts``, ``held-out`` or which answers, for the display.
         together: NLLB codes that the same run translates these prompts into. Those of them whose artifact is not there
             are translated too, so that the translator reads each sentence once for all; they wait in the translation
             memory.

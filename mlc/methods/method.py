@@ -6,10 +6,10 @@ from typing import Literal
 
 from mlc.training.settings import AlignSettings
 
-Need = Literal["english answers", "translated prompts", "class labels", "unpaired prompts"]
-"""Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, labels
-(harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method that trains takes
-translated or unpaired prompts, not both."""
+Need = Literal["english answers", "translated prompts", "translated answers", "class labels", "unpaired prompts"]
+"""Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, of the
+answers too, labels (harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method
+that trains takes translated or unpaired prompts, not both, and translated answers only with translated prompts."""
 
 Recipe = Literal["train", "edit"]
 """How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
@@ -54,6 +54,11 @@ class Method:
     def translates(self) -> bool:
         """Whether it takes translations of the training prompts."""
         return "translated prompts" in self.needs
+
+    @property
+    def translates_answers(self) -> bool:
+        """Whether it takes translations of the answers to the training prompts, too."""
+        return "translated answers" in self.needs
 
     @property
     def reads_unpaired(self) -> bool:

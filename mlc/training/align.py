@@ -18,6 +18,7 @@ from mlc.left_out import LeftOut, require_few
 from mlc.models.adapters import is_adapted
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
+from mlc.shapes.answers import answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
 from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.adapters import lora_config, warn_of_idle_term
@@ -31,6 +32,9 @@ LOG_FILE = "training_log.jsonl"
 TOKEN_COUNT = "num_tokens"
 OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
 """What transformers calls those that it calls something else."""
+
+_OF_TRANSLATED = {"long prompt": "long translation", "long answer": "long translated answer"}
+"""What is counted of translated examples, by what it is called of others."""
 
 Row = dict[str, Any]
 
@@ -59,8 +63,9 @@ def align(
             on.
         rows: Training rows with ``prompt`` and ``chosen``; ``rejected`` for the carriers that compare; ``variants``
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
-            the terms and for translated examples. ``turns`` and ``variant_turns`` are what was said before, see
-            :mod:`mlc.shapes.history`.
+            the terms and for translated examples; ``variant_chosen`` and ``variant_rejected``, answers in the same
+            order, where translated examples have their own. ``turns`` and ``variant_turns`` are what was said before,
+            see :mod:`mlc.shapes.history`.
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
@@ -83,7 +88,8 @@ def align(
     rows, left_out = usable_rows(policy, rows, settings)
     if translated := translated_rows(rows, settings.translated, seed=seed):
         kept, more = usable_rows(policy, translated, settings)
-        left_out += [replace(count, kind="long translation") for count in more if count.kind == "long prompt"]
+        told = _OF_TRANSLATED if answer_column("chosen") in rows[0] else {"long prompt": _OF_TRANSLATED["long prompt"]}
+        left_out += [replace(count, kind=told[count.kind]) for count in more if count.kind in told]
         rows = mixed_rows(rows, kept, settings.translated.share)
     require_few(left_out, settings.max_dropped)
     dataset = build_dataset(policy, rows, settings)

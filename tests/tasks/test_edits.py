@@ -208,7 +208,7 @@ for root in sys.argv[1:]:
         from flows.commands.plan import foresee
         from flows.config import load_config
         wanted = {
-            "models": ["english-only", "consistency", "consistency+edit", "own-prompts"],
+            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},

@@ -26,6 +26,23 @@ def test_translations_of_conversations_keep_their_own_turns(rows):
     assert [row["variant_turns"] for row in made] == [None, None]
 
 
+def test_each_translation_gets_its_own_answer_where_there_is_one(rows):
+    with_answers = [
+        row | {"variant_chosen": [row["chosen"], f"a {number}", ""], "variant_rejected": [row["rejected"], "r", "r"]}
+        for number, row in enumerate(rows[:2])
+    ]
+    made = translated_rows(with_answers, HALF, seed=0)
+    assert [(row["prompt"], row["chosen"], row["rejected"]) for row in made] == [
+        (row["variants"][1], f"a {number}", "r") for number, row in enumerate(rows[:2])
+    ]
+    # Of a control, the prompts go to other rows and the answers stay in their language.
+    swapped = translated_rows(with_answers, TranslatedSettings(share=0.5, control="shuffled"), seed=0)
+    assert [(row["prompt"], row["chosen"]) for row in swapped] == [
+        (rows[1]["variants"][1], "a 0"),
+        (rows[0]["variants"][1], "a 1"),
+    ]
+
+
 def test_a_share_of_none_makes_none(rows):
     assert translated_rows(rows, TranslatedSettings(), seed=0) == []
     assert mixed_rows(rows, [], 0.5) == rows
