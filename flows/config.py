@@ -357,6 +357,8 @@ class PipelineConfig(Settings):
             "align.decision": self._decision_in_words,
             "align.answer": self._answer_in_words,
             "align.translated": self._translated_in_words,
+            "align.mpo": self._mpo_in_words,
+            "align.msd": self._msd_in_words,
             "edit": self._edit_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
@@ -421,6 +423,14 @@ class PipelineConfig(Settings):
 
     def _translated_in_words(self) -> dict[str, str]:
         return {"translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}"}
+
+    def _mpo_in_words(self) -> dict[str, str]:
+        return {"MPO": f"beta {self.align.mpo.beta:g}, retention {self.align.mpo.retention:g}"}
+
+    def _msd_in_words(self) -> dict[str, str]:
+        msd = self.align.msd
+        weights = f"weighted among the {msd.top} likeliest tokens" if msd.weighted else "tokens alike"
+        return {"MSD": f"{msd.policy}-policy, {msd.answer_tokens} tokens of an answer, {weights}"}
 
     def _edit_in_words(self) -> dict[str, str]:
         edit = self.edit

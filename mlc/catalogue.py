@@ -173,6 +173,8 @@ METHODS = Catalogue(
         **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
         **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
         **_with_controls("translated-pairs", "translated_pairs:TRANSLATED_PAIRS"),
+        **_with_controls("mpo", "mpo:MPO"),
+        **_with_controls("msd", "msd:MSD"),
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",
@@ -190,6 +192,8 @@ CARRIERS = Catalogue(
         "simpo": "mlc.training.carriers.simpo:SIMPO",
         "orpo": "mlc.training.carriers.orpo:ORPO",
         "kl": "mlc.training.carriers.kl:KL",
+        "mpo": "mlc.training.carriers.mpo:MPO",
+        "msd": "mlc.training.carriers.msd:MSD",
     },
 )
-"""English losses that carry the consistency term."""
+"""English losses that carry the consistency term, and losses on pairs that methods train with."""

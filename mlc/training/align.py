@@ -90,9 +90,13 @@ def align(
         kept, more = usable_rows(policy, translated, settings)
         told = _OF_TRANSLATED if answer_column("chosen") in rows[0] else {"long prompt": _OF_TRANSLATED["long prompt"]}
         left_out += [replace(count, kind=told[count.kind]) for count in more if count.kind in told]
-        rows = mixed_rows(rows, kept, settings.translated.share)
+        translated = kept
     require_few(left_out, settings.max_dropped)
-    dataset = build_dataset(policy, rows, settings)
+    dataset, pairs = Dataset.from_list([]), list[Row]()
+    if settings.english_loss.reads_pairs:
+        pairs = translated
+    else:
+        dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []
     # TRL counts from zero in every process.
     counted = 0.0
@@ -111,7 +115,7 @@ def align(
         adapter = None
         if settings.adapter and not is_adapted(policy.model):
             adapter = lora_config(settings.adapter, policy.model)
-        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter))
+        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter, pairs))
         policy.model = trainer.accelerator.unwrap_model(trainer.model)
         if settings.adapter and settings.consistency.weight > 0:
             warn_of_idle_term(policy.model, settings.consistency.layer)

@@ -8,6 +8,9 @@ from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
 
+ENGLISH = "english"
+"""In a translated row, the row of its English prompt."""
+
 Row = dict[str, Any]
 
 
@@ -24,7 +27,7 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
         seed: Seed of a control's permutation.
 
     Returns:
-        The rows, whose own variants are empty, so that no term reads them.
+        The rows, whose own variants are empty, so that no term reads them; :data:`ENGLISH` holds the English row.
 
     Raises:
         ValueError: No prompt has a translation.
@@ -36,7 +39,15 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     if settings.control != "none":
         givers = permutation([row.get("label") for row in rows], settings.control, seed)
     made = [
-        {**row, **own, "prompt": text, TURNS: turns, "variants": [""] * len(row["variants"]), VARIANT_TURNS: None}
+        {
+            **row,
+            **own,
+            ENGLISH: row,
+            "prompt": text,
+            TURNS: turns,
+            "variants": [""] * len(row["variants"]),
+            VARIANT_TURNS: None,
+        }
         for row, giver in zip(rows, givers, strict=True)
         for (text, turns), own in zip(_translations(rows[giver]), _answers(row), strict=True)
         if text and own.get("chosen", True)

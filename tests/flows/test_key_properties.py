@@ -140,6 +140,8 @@ WITH: dict[str, dict[str, Any]] = {
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},
+    "align.mpo.": {"method": "mpo"},
+    "align.msd.": {"method": "msd"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

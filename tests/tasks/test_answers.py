@@ -102,9 +102,17 @@ def test_kept_answers_stand_beside_the_variants(run: Run, notes: Notes) -> None:
     assert any("3 of 8 translated prompts have no kept translation of their answer" in note for note in notes.sentences)
 
 
-@pytest.mark.parametrize(("carrier", "columns"), [("sft", ("chosen",)), ("orpo", ("chosen", "rejected"))])
-def test_it_trains_on_them_and_is_served_from_the_store_then(run: Run, carrier: str, columns: tuple[str, ...]) -> None:
-    method = resolve_method("translated-pairs")
+BOTH = ("chosen", "rejected")
+
+
+@pytest.mark.parametrize(
+    ("name", "carrier", "columns"),
+    [("translated-pairs", "sft", ("chosen",)), ("translated-pairs", "orpo", BOTH), ("mpo", "sft", BOTH)],
+)
+def test_it_trains_on_them_and_is_served_from_the_store_then(
+    run: Run, name: str, carrier: str, columns: tuple[str, ...]
+) -> None:
+    method = resolve_method(name)
     configured = SETTINGS.model_copy(update={"carrier": carrier})
     assert translated_columns(method, configured) == columns
     given = joined(run, *columns)
