@@ -64,6 +64,7 @@ from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
+from tasks.steer import steer_model
 from tasks.translate import retranslate, translate
 from tasks.unpaired import add_unpaired, take_unpaired
 
@@ -272,7 +273,20 @@ def edit_all(
     return models
 
 
-MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all}
+def steer_all(
+    run: Run,
+    config: PipelineConfig,
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
+    held_out: Mapping[str, HeldOut],
+) -> list[Model]:
+    """The models that a method puts a direction of refusal into: one of each start."""
+    models = [replace(start, method=method.name) for start in starts]
+    return [replace(model, weights=steer_model.submit(run, model, data.prompts, config.direction)) for model in models]
+
+
+MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all, "steer": steer_all}
 """How the models of a method come about, by its recipe."""
 
 

@@ -32,6 +32,7 @@ from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import YamlProblem, parse_yaml, read_mapping
 from tasks.runtime.settings import (
     DatasetSettings,
+    DirectionStageSettings,
     EditStageSettings,
     PolicySettings,
     PromptSettings,
@@ -81,6 +82,7 @@ class PipelineConfig(Settings):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     align: AlignSettings = Field(default_factory=AlignSettings)
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
+    direction: DirectionStageSettings = Field(default_factory=DirectionStageSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=default_policy)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
@@ -220,16 +222,28 @@ class PipelineConfig(Settings):
     @model_validator(mode="after")
     def _registered_weights_are_there(self) -> "PipelineConfig":
         if self.registry.weights == "adapter":
-            if resolve_method(self.candidate).recipe != "train":
+            candidate = resolve_method(self.candidate)
+            if candidate.recipe != "train" or candidate.start != BASE:
+                why = "starts from a trained model" if candidate.recipe == "train" else "edits weights"
                 raise UserError(
-                    f"The candidate {self.candidate!r} edits weights and has no adapter to register: set "
-                    "registry.weights to merged."
+                    f"The candidate {self.candidate!r} {why} and has no adapter to register: set registry.weights to "
+                    "merged."
                 )
             if self.align.adapter is None:
                 raise UserError(
                     "The setting registry.weights is adapter, and align.adapter is none, so that there is no adapter: "
                     "set align.adapter to lora, or registry.weights to merged."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _trained_models_can_be_trained_on(self) -> "PipelineConfig":
+        again = [method.name for method in in_order(self.models) if method.recipe == "train" and method.start != BASE]
+        if again and self.align.adapter is not None and self.align.adapter.kind == "qlora":
+            raise UserError(
+                f"The method {again[0]!r} trains a model further that was trained before, which cannot be done in "
+                "4-bit numbers: set align.adapter to lora or none."
+            )
         return self
 
     @model_validator(mode="after")
@@ -360,6 +374,7 @@ class PipelineConfig(Settings):
             "align.mpo": self._mpo_in_words,
             "align.msd": self._msd_in_words,
             "edit": self._edit_in_words,
+            "direction": self._direction_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
         for section, tell in words.items():
@@ -443,6 +458,13 @@ class PipelineConfig(Settings):
             "edit pool": edit.pool,
             "safety units": f"z > {edit.units.z_threshold:g} {'or' if edit.units.combine == 'union' else 'and'} "
             f"d > {edit.units.d_threshold:g}",
+        }
+
+    def _direction_in_words(self) -> dict[str, str]:
+        direction = self.direction
+        return {
+            "refusal direction": f"added {direction.add:g} times, scaled by {direction.scale:g}",
+            "direction layer": f"{direction.layer:g}, {direction.pool}",
         }
 
 

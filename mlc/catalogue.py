@@ -179,6 +179,8 @@ METHODS = Catalogue(
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",
         "consistency+edit": "mlc.methods.edit:CONSISTENCY_EDIT",
+        "refusal-direction": "mlc.methods.refusal_direction:REFUSAL_DIRECTION",
+        "policy-refusal-direction": "mlc.methods.refusal_direction:POLICY_DIRECTION",
     },
 )
 """Ways to make a model, baselines and controls among them, in the order in which tables show them."""

@@ -40,8 +40,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         settings: The alignment.
 
     Returns:
-        The folder ``checkpoint`` (as ``save_pretrained`` writes it; with ``align.adapter`` the adapter alone) and
-        ``training_log.jsonl``.
+        The folder ``checkpoint`` (as ``save_pretrained`` writes it; with ``align.adapter`` the adapter alone, merged
+        where the start is a trained model) and ``training_log.jsonl``.
     """
     if model.seed is None:
         raise TypeError(f"{model.label} is trained without a seed")
@@ -119,6 +119,9 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                 raise UserError(
                     f"The training set cannot be used: {problem} Change the settings under align, or the prompts."
                 ) from None
+            if adapter and isinstance(model.weights, ArtifactRef):
+                # An adapter of an adapter would be a model that nothing else loads.
+                trained.model = trained.model.merge_and_unload()
             save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)

@@ -11,9 +11,9 @@ Need = Literal["english answers", "translated prompts", "translated answers", "c
 answers too, labels (harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method
 that trains takes translated or unpaired prompts, not both, and translated answers only with translated prompts."""
 
-Recipe = Literal["train", "edit"]
+Recipe = Literal["train", "edit", "steer"]
 """How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
-``merge`` over them."""
+``merge`` over them; ``steer`` is the stage of that name, which reads English prompts alone."""
 
 BASE = "base"
 """The model as it is, before any method; what every method is compared with."""

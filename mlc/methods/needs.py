@@ -28,7 +28,7 @@ def require_data(
     """
     require_few([count for count in left_out if count.kind == "set aside"], align.max_dropped)
     for method in methods:
-        if method.recipe == "edit":
+        if method.recipe != "train":
             _require_both_labels(prompts, method, align)
             continue
         alignment = method.alignment(align)

@@ -30,7 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit generate"
+READS_POLICY = "align edit steer generate"
 READS_EVALUATION = "ingest overlap generate edit evaluate report promote"
 
 
@@ -208,7 +208,8 @@ for root in sys.argv[1:]:
         from flows.commands.plan import foresee
         from flows.config import load_config
         wanted = {
-            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs"],
+            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs",
+                       "refusal-direction"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
