@@ -14,8 +14,9 @@ from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.shapes.history import TURNS, VARIANT_TURNS, conversation
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
+from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, SYSTEM_MOVED, base_fact, source_of
 from tasks.runtime.run import Run
@@ -78,12 +79,12 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                     run.display.note(f"{model.label}: {count.sentence}.")
 
         rows = _rows(run.store.folder(examples))
-        with computing(run, model.device):
+        with computing(run, model.device), remembering_memory(draft.facts, model.device):
             import torch
 
             from mlc.models.loading import load_policy, save_policy
             from mlc.models.prompts import moves_system
-            from mlc.training.align import LOG_FILE, align
+            from mlc.training.align import LOG_FILE, TOKEN_COUNTS, align
 
             # Training needs the memory for itself.
             release()
@@ -101,7 +102,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
             scratch = draft.path / "trainer"
             scratch.mkdir()
             try:
-                align(
+                log = align(
                     trained,
                     rows,
                     settings,
@@ -122,6 +123,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
             if adapter and isinstance(model.weights, ArtifactRef):
                 # An adapter of an adapter would be a model that nothing else loads.
                 trained.model = trained.model.merge_and_unload()
+            # What compares methods reads it; not every trainer counts.
+            draft.facts[TOKENS_FACT] = int(sum(log[-1].get(name, 0.0) for name in TOKEN_COUNTS)) or None
             save_policy(trained, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from mlc.shapes.history import TURNS, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DIRECTION_FILE, PROMPTS_FILE
+from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -39,7 +40,7 @@ def steer_model(run: Run, model: Model, prompts: ArtifactRef, settings: Directio
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE).to_pylist()
         texts = [conversation(row["prompt"], row.get(TURNS)) for row in rows]
-        with loaded_policy(run, model, dtype="float32") as policy:
+        with loaded_policy(run, model, dtype="float32") as policy, remembering_memory(draft.facts, model.device):
             import torch
 
             from mlc.editing.direction import find_direction, steered

@@ -24,12 +24,14 @@ from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
+from mlc.training.mixin import VARIANT_TOKENS
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
 from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
-TOKEN_COUNT = "num_tokens"
+TOKEN_COUNTS = ("num_tokens", VARIANT_TOKENS)
+"""In a training log: tokens that the English loss has read so far, and those that the terms have."""
 OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
 """What transformers calls those that it calls something else."""
 
@@ -98,14 +100,13 @@ def align(
     else:
         dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []
-    # TRL counts from zero in every process.
-    counted = 0.0
+    # Trainers count from zero in every process.
+    counted: dict[str, float] = {}
 
     def record(step: int, figures: dict[str, float]) -> None:
         # Without the term the loss is the carrier's alone.
         figures = {"alignment_loss": figures["loss"], **figures}
-        if TOKEN_COUNT in figures:
-            figures[TOKEN_COUNT] += counted
+        figures |= {name: figures[name] + counted.get(name, 0.0) for name in TOKEN_COUNTS if name in figures}
         log.append({"step": step, **{name: value for name, value in figures.items() if name != "epoch"}})
         if on_step:
             on_step(step, figures)
@@ -129,7 +130,7 @@ def align(
             saver = Checkpoints(checkpoints, log, 60 * settings.checkpoint_minutes)
             trainer.add_callback(saver)
             resume = saver.resume_from()
-            counted = log[-1].get(TOKEN_COUNT, 0.0) if log else 0.0
+            counted |= {name: log[-1][name] for name in TOKEN_COUNTS if log and name in log[-1]}
             if on_step:
                 for entry in log:
                     on_step(int(entry["step"]), entry)
