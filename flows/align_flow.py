@@ -14,8 +14,11 @@ from prefect.states import Cancelled
 
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
+from mlc.evaluation.settings import SPLITS
 from mlc.evaluation.suite import reference_languages
+from mlc.evaluation.suites.loading import suite_languages
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
 from mlc.methods.needs import require_data, translated_columns
 from mlc.shipped import resolve_path
@@ -26,6 +29,7 @@ from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
 from mlc.translation.checkpoints import require_translatable
+from tasks.ability import measure_skills
 from tasks.align import align_model
 from tasks.answers import join_answers, take_answers
 from tasks.dataset import build_dataset
@@ -44,6 +48,7 @@ from tasks.report import ReportFacts, publish_report
 from tasks.runtime.artifacts import (
     PROMPTS_FILE,
     HeldOut,
+    Suite,
     Translated,
     facts_of,
     left_out_in_words,
@@ -65,11 +70,16 @@ from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
+from tasks.suite import take_suite
 from tasks.translate import retranslate, translate
 from tasks.unpaired import add_unpaired, take_unpaired
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
+
+
+Suites = Mapping[str, Mapping[str, HeldOut]]
+"""The prompts of suites, by name and language."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,27 @@ class TrainingData:
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """Evaluations of models, by model and language."""
+
+    held_out: Mapping[str, Future]
+    """On the held-out prompts."""
+    suites: Mapping[str, Future]
+    """On suites."""
+
+    def __or__(self, other: "Evaluated") -> "Evaluated":
+        return Evaluated({**self.held_out, **other.held_out}, {**self.suites, **other.suites})
+
+    @property
+    def all(self) -> Mapping[str, Future]:
+        """Both, each of them finished; a failure in one ends the run here."""
+        return finished({**self.held_out, **self.suites})
+
+
+NOTHING_EVALUATED = Evaluated({}, {})
+
+
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
     """Prompts in one language in, a registered, judged multilingual model out: the report and the gate's decision."""
     licences = require_licences(config)
@@ -138,6 +169,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
     held_out = ingest_held_out(run, config, suite, references)
+    suites = take_suites(run, config)
+    prompts, repeated = separate_suites(run, config, prompts, suites)
     unpaired, checked = take_all_unpaired(run, config, held_out, references)
 
     verdicts = {}
@@ -145,7 +178,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         translations = in_all_languages(run, config, prompts)
         signals = measure_all(run, config, translations)
         verdicts = fall_back(run, config, filter_all(run, config, signals))
-    evaluations = evaluate_everywhere(run, config, policy, held_out)
+    evaluations = evaluate_everywhere(run, config, policy, held_out, suites)
     # A failure so far ends the run before anything is trained.
     beside = add_unpaired.submit(run, prompts, unpaired) if unpaired else None
     joined = join(run, config, prompts, finished(verdicts))
@@ -157,23 +190,25 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         made[method.name] = MAKERS[method.recipe](run, config, method, made[method.start], data, held_out)
     for method in config.methods:
         for model in made[method.name]:
-            evaluations |= evaluate_everywhere(run, config, model, held_out)
-    results = finished(evaluations)
+            evaluations |= evaluate_everywhere(run, config, model, held_out, suites)
+    results = evaluations.all
+    ranked = [policy, *(model for method in config.methods for model in made[method.name])]
+    skills = skills_of_all(run, config, ranked, held_out)
 
     candidate = made[config.roles.candidate][0]
     champion = champion_of(run, config, candidate)
-    compared = {**results, **evaluate_champion(run, config, champion, held_out)}
+    compared = {**results, **evaluate_champion(run, config, champion, held_out, suites).all}
     models = [model for method in methods for model in made[method.name]]
     kept = kept_in(run)
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
-    read |= checked
+    read |= checked | repeated | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
     read |= {"training set": data.joined} if data.joined else {}
     read |= {f"training set with {' and '.join(columns)} answers": ref for columns, ref in data.answered.items()}
     facts = report_facts(config, references, champion, kept, licences)
-    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
-    # Without the champion's: another champion makes no other version.
-    version = register_model.submit(run, candidate, results, report, told, config.registry)
+    # Without the champion's and those of suites: another champion, or suite, makes no other version.
+    version = register_model.submit(run, candidate, evaluations.held_out, report, told, config.registry)
     number = champion.version if champion else None
     decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()
@@ -300,6 +335,43 @@ def ingest_held_out(run: Run, config: PipelineConfig, suite: Future, references:
     texts |= {language: fill_gaps(run, config, language, future) for language, future in translations.items()}
     held_out = {anchor: HeldOut(suite, suite)}
     return held_out | {language: HeldOut(suite, texts[language]) for language in config.measured_languages}
+
+
+def take_suites(run: Run, config: PipelineConfig) -> Suites:
+    """The prompts of each suite in the measured languages that it has."""
+    found: dict[str, dict[str, HeldOut]] = {}
+    wanted = (config.anchor_language, *config.measured_languages)
+    for name, location in config.suites.items():
+        there = suite_languages(location, Path.cwd())
+        codes = [code for code in wanted if code in there]
+        if not codes:
+            raise UserError(
+                f"The suite {name!r} in evaluation.suites is in {', '.join(there)}, and none of them is measured: take "
+                "it out, or add a language to evaluation.languages."
+            )
+        taken = {code: take_suite.submit(run, name, location, code, config.evaluation.limit) for code in codes}
+        found[name] = {code: HeldOut(own, own) for code, own in taken.items()}
+    return found
+
+
+def separate_suites(
+    run: Run, config: PipelineConfig, prompts: Future, suites: Suites
+) -> tuple[Future, dict[str, Future]]:
+    """The training prompts without those of suites, where that is asked, and what overlaps; in the anchor language."""
+    found = {}
+    for name, asked in suites.items():
+        if config.anchor_language not in asked:
+            continue
+        subject = f"suite {name}"
+        own = separate.submit(run, prompts, asked[config.anchor_language].suite, config.prompts, subject=subject)
+        parts = [part for part in read_overlaps(facts_of(run.store, own.result())) if part.where in SPLITS]
+        require_little_overlap(parts, config.prompts.max_overlap)
+        for part in parts:
+            if part.rows:
+                run.display.note(f"{subject}: {part.sentence}.")
+        found[f"overlap {subject}"] = own
+        prompts = own if config.prompts.remove_overlap else prompts
+    return prompts, found
 
 
 def translated_languages(config: PipelineConfig, references: Collection[str]) -> tuple[str, ...]:
@@ -448,20 +520,42 @@ def translate_answers(
 
 
 def evaluate_everywhere(
-    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut]
-) -> dict[str, Future]:
-    """One evaluation a language: the model generates, judges judge. The anchor sets the threshold for the others."""
+    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut], suites: Suites
+) -> Evaluated:
+    """One evaluation a language: the model generates, judges judge. The anchor sets the threshold for the others.
+
+    So it is with each suite, whose prompts set no threshold.
+    """
     subject = model.method if model.seed is None else f"{model.method} {model.seed}"
     settings, anchor = config.evaluation, config.anchor_language
     generated = {
         language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
     }
-    return {
+    evaluations = {
         f"{subject} {language}": evaluate.submit(
             run, model, language, own, None if language == anchor else generated[anchor], settings, anchor
         )
         for language, own in generated.items()
     }
+    of_suites = {}
+    for name, asked in suites.items():
+        suite = Suite(name)
+        for language, prompts in asked.items():
+            answered = generate.submit(run, model, language, prompts, settings, suite)
+            of_suites[f"{suite.lead}{subject} {language}"] = evaluate.submit(
+                run, model, language, answered, generated[anchor], settings, anchor, suite
+            )
+    return Evaluated(evaluations, of_suites)
+
+
+def skills_of_all(
+    run: Run, config: PipelineConfig, models: Sequence[Model], held_out: Mapping[str, HeldOut]
+) -> Mapping[str, Future]:
+    """What the models can do beside refusing, by their labels, where the configuration asks for any of it."""
+    ability, batch_size = config.evaluation.ability, config.evaluation.batch_size
+    if not ability.wanted:
+        return {}
+    return {model.label: measure_skills.submit(run, model, held_out, ability, batch_size) for model in models}
 
 
 def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion | None:
@@ -473,12 +567,12 @@ def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion 
 
 
 def evaluate_champion(
-    run: Run, config: PipelineConfig, champion: Champion | None, held_out: Mapping[str, HeldOut]
-) -> Mapping[str, Future]:
+    run: Run, config: PipelineConfig, champion: Champion | None, held_out: Mapping[str, HeldOut], suites: Suites
+) -> Evaluated:
     """The champion's evaluations on the prompts of this run, by its judges and settings; the same ones are cached."""
     if champion is None or champion.model is None:
-        return {}
-    return finished(evaluate_everywhere(run, config, champion.model, held_out))
+        return NOTHING_EVALUATED
+    return evaluate_everywhere(run, config, champion.model, held_out, suites)
 
 
 def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:
@@ -523,6 +617,7 @@ def report_facts(
         kept=kept,
         labels=tuple(labels),
         controls=tuple((method.name, method.label) for method in controls),
+        texts=config.report.texts,
     )
 
 

@@ -16,6 +16,7 @@ from mlc.errors import UserError
 from mlc.evaluation.gate.policies import default_policy, read_policy
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.suites.finding import find_suite
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
@@ -37,6 +38,7 @@ from tasks.runtime.settings import (
     PolicySettings,
     PromptSettings,
     RegistrySettings,
+    ReportSettings,
     Roles,
 )
 
@@ -85,6 +87,7 @@ class PipelineConfig(Settings):
     direction: DirectionStageSettings = Field(default_factory=DirectionStageSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=default_policy)
+    report: ReportSettings = Field(default_factory=ReportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
 
     @field_validator("gate", mode="before")
@@ -186,6 +189,12 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _suites_are_there(self) -> "PipelineConfig":
+        # Reading their files is the check.
+        _ = self.suites
+        return self
+
+    @model_validator(mode="after")
     def _gate_can_be_measured(self) -> "PipelineConfig":
         asked = any(condition.against == ENGLISH_ONLY.name for condition in self.gate.conditions)
         if asked and (ENGLISH_ONLY.name not in self.models or self.candidate == ENGLISH_ONLY.name):
@@ -193,6 +202,12 @@ class PipelineConfig(Settings):
             raise UserError(
                 f"The gate {self.gate.name!r} compares with {ENGLISH_ONLY.name}, which is {where}: add it to "
                 "models, or let the conditions stand against baseline or base."
+            )
+        unknown = [name for name in self.gate.suites if name not in self.suites]
+        if unknown:
+            raise UserError(
+                f"The gate {self.gate.name!r} has a condition on the suite {unknown[0]!r}, which is not asked: add it "
+                f"to evaluation.suites, or take one of {', '.join(self.suites) or 'none'}."
             )
         if self.gate.reads_answers and self.evaluation.answers == 0:
             raise UserError(
@@ -318,6 +333,23 @@ class PipelineConfig(Settings):
         return Roles(candidate.name, candidate.baseline, trained=trained)
 
     @property
+    def suites(self) -> dict[str, str]:
+        """The suites that are asked beside the held-out prompts: where each is, by what it is called.
+
+        Raises:
+            UserError: One cannot be read, or two are called the same.
+        """
+        found: dict[str, str] = {}
+        for location in self.evaluation.suites:
+            name = find_suite(location, Path.cwd())[0].name
+            if name in found:
+                raise UserError(
+                    f"Two suites in evaluation.suites are called {name!r}: name each once, or set name in one's file."
+                )
+            found[name] = location
+        return found
+
+    @property
     def paired_languages(self) -> tuple[str, ...]:
         """The languages whose training prompts stand beside those of the anchor."""
         alone = self.prompts.unpaired.keys() - self.prompts.parallel.keys()
@@ -359,6 +391,7 @@ class PipelineConfig(Settings):
             **({"anchor language": self.anchor_language} if self.anchor_language != ENGLISH else {}),
             "languages": ", ".join(self.languages),
             **({"measured, not trained": ", ".join(self.unseen_languages)} if self.unseen_languages else {}),
+            **({"suites": ", ".join(self.suites)} if self.evaluation.suites else {}),
             **({"not translated": ", ".join(sorted(self.prompts.parallel))} if self.prompts.parallel else {}),
             **({"unpaired prompts": ", ".join(sorted(self.prompts.unpaired))} if self.prompts.unpaired else {}),
             **self._left_out_in_words(),
@@ -485,6 +518,9 @@ PATH_KEYS = (
     ("evaluation", "validation"),
     ("evaluation", "test"),
     ("evaluation", "references"),
+    ("evaluation", "suites"),
+    ("evaluation", "ability", "neutral"),
+    ("evaluation", "ability", "choices"),
     ("gate",),
 )
 """Where a configuration names files; relative ones start from the configuration's own folder."""
@@ -547,6 +583,22 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
         raise _explained(error, values) from None
+
+
+def read_gate(location: str) -> GateSettings:
+    """Loads the policy of a gate by itself.
+
+    Args:
+        location: Name of a shipped policy, or a YAML file.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
+    values = read_policy(location, Path.cwd())
+    try:
+        return GateSettings.model_validate(values)
+    except ValidationError as error:
+        raise _explained(error, values, "gate") from None
 
 
 def load_quality(path: str | None, overrides: Mapping[str, Any] | None = None) -> QualitySettings:
@@ -740,8 +792,16 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
 
 def _anchor(part: dict[str, Any], key: str, folder: Path) -> None:
     location = part.get(key)
+    if isinstance(location, list):
+        part[key] = [_anchored(one, folder) for one in location]
+    elif isinstance(location, str):
+        part[key] = _anchored(location, folder)
+
+
+def _anchored(location: Any, folder: Path) -> Any:
     if isinstance(location, str) and not location.startswith(SHIPPED_PREFIX) and _is_there(folder / location):
-        part[key] = str(folder / location)
+        return str(folder / location)
+    return location
 
 
 def _parts_at(values: Any, sections: Sequence[str]) -> Iterator[dict[str, Any]]:

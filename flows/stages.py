@@ -1,6 +1,7 @@
 """Every stage of the flow, in the order in which a run comes to them."""
 
 from tasks import (
+    ability,
     align,
     dataset,
     edit,
@@ -16,6 +17,7 @@ from tasks import (
     register,
     report,
     signals,
+    suite,
     translate,
     unpaired,
 )
@@ -24,6 +26,7 @@ STAGES = tuple(
     module.STAGE
     for module in (
         ingest,
+        suite,
         overlap,
         unpaired,
         translate,
@@ -37,6 +40,7 @@ STAGES = tuple(
         merge,
         generate,
         evaluate,
+        ability,
         report,
         register,
         promote,

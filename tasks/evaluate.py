@@ -17,7 +17,7 @@ from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
 from mlc.store import ArtifactRef, Draft
-from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE
+from tasks.runtime.artifacts import GENERATED_FILE, HELD_OUT, MARGINS_FILE, STATES_FILE, Suite
 from tasks.runtime.compute import loaded
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
@@ -26,7 +26,7 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 STAGE = Stage("evaluate", version=4, module=__name__, libraries=("numpy",))
 
 
-@stage_task("evaluate", "evaluate · {model.label} · {language}")
+@stage_task("evaluate", "evaluate · {suite.lead}{model.label} · {language}")
 def evaluate(
     run: Run,
     model: Model,
@@ -35,6 +35,7 @@ def evaluate(
     english: ArtifactRef | None,
     settings: EvaluationSettings,
     anchor: str = ENGLISH,
+    suite: Suite = HELD_OUT,
 ) -> ArtifactRef:
     """Judges a model in a language, without the model.
 
@@ -43,9 +44,12 @@ def evaluate(
         model: The model; its weights are not read.
         language: NLLB code.
         generated: What the model did in the language, of the stage ``generate``.
-        english: What the same model did in the anchor language, which sets the threshold; None for that one itself.
+        english: What the same model did with the held-out prompts of the anchor language, which set the threshold; None
+            for that one itself.
         settings: The evaluation.
         anchor: NLLB code of the anchor language.
+        suite: What was asked. The prompts of a suite stand beside none, so that no states are compared, and set no
+            threshold of their own.
 
     Returns:
         ``rows.parquet``, ``summary.json``, ``outcomes.parquet`` (a row for each judge and answer, see
@@ -62,6 +66,7 @@ def evaluate(
         "evaluation": {"resamples": settings.resamples},
         "judges": {one.label: one.key for one in chosen},
         **({} if anchor == ENGLISH else {"anchor": anchor}),
+        **({"suite": suite.name} if suite.name else {}),
     }
     parts = STAGE.parts(facts, inputs, seed=model.seed, modules=[JUDGES.module(one.name) for one in chosen])
 
@@ -71,7 +76,7 @@ def evaluate(
         scored = pq.read_table(own / MARGINS_FILE)
         calibration = store.folder(english) if english else own
         states = np.load(calibration / STATES_FILE), np.load(own / STATES_FILE)
-        pair = pair_figures(*states) if english else None
+        pair = pair_figures(*states) if english and suite == HELD_OUT else None
         answered = pq.read_table(own / GENERATED_FILE).to_pylist()
         answers = [Answer(row["prompt"], row["answer"], language, row["finish"] != "length") for row in answered]
         verdicts = {one.label: ask(one.judge, answers) for one in chosen}
@@ -84,19 +89,20 @@ def evaluate(
             language=language,
             anchor=anchor,
             threshold=_threshold(pq.read_table(calibration / MARGINS_FILE)),
-            own_threshold=_threshold(scored),
+            own_threshold=_threshold(scored) if suite == HELD_OUT else None,
             resamples=settings.resamples,
             outcomes=outcomes,
             collinearity=pair.collinearity if pair else None,
             centred_collinearity=pair.centred_collinearity if pair else None,
             unmatched_cosine=pair.unmatched if pair else None,
+            suite=suite.name or None,
         )
         EvaluationResult(summary, table, outcomes).write(draft.path)
         pq.write_table(verdict_table(answered, verdicts), draft.path / ANSWERS_FILE)
         draft.rows = len(scored)
 
     work = Work(generated.rows)
-    return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
+    return produce(run, STAGE, parts, write, language=language, subject=f"{suite.lead}{model.label}", work=work)
 
 
 def _cosines(scored: pa.Table, pair: PairFigures | None) -> pa.Array:

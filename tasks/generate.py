@@ -1,6 +1,7 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlc.chat.client import Server
+from mlc.chat.serving import served
 from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
@@ -16,19 +19,23 @@ from mlc.stopping import ShouldStop
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
     GENERATED_FILE,
+    HELD_OUT,
     MARGINS_FILE,
     PROMPTS_FILE,
     STATES_FILE,
     HeldOut,
+    Suite,
     held_out_texts,
 )
+from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
-from tasks.runtime.policies import SYSTEM_MOVED, loaded_policy, source_of
+from tasks.runtime.policies import SYSTEM_MOVED, loaded_policy, source_of, whole_checkpoint
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 if TYPE_CHECKING:
-    from mlc.evaluation.engines.protocol import Completion
+    from mlc.evaluation.engines.protocol import AnswerEngine, Completion
+    from mlc.evaluation.engines.vllm import Reader
     from mlc.models.loading import Policy
 
 STAGE = Stage("generate", version=3, module=__name__, libraries=("torch", "transformers", "numpy"))
@@ -39,10 +46,17 @@ READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_t
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
+SERVER_LOG = "server.log"
+"""What a server wrote; it goes with the attempt."""
+SERVE_KEY = "evaluation.engine.serve"
+KEY_VARIABLE = "MLC_MODEL_KEY"
+"""Environment variable that holds the key of servers that want one."""
 
 
-@stage_task("generate", "generate · {model.label} · {language}")
-def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings: EvaluationSettings) -> ArtifactRef:
+@stage_task("generate", "generate · {suite.lead}{model.label} · {language}")
+def generate(
+    run: Run, model: Model, language: str, held_out: HeldOut, settings: EvaluationSettings, suite: Suite = HELD_OUT
+) -> ArtifactRef:
     """Runs a model on the held-out prompts. No judge and no threshold has a part in it.
 
     Args:
@@ -51,14 +65,21 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         language: NLLB code.
         held_out: The prompts.
         settings: The evaluation.
+        suite: What the prompts are called.
 
     Returns:
         ``margins.parquet`` (id, label, kind, split, margin), ``states.npy`` ([test prompts, H]) and
         ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
         prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
+    subject = f"{suite.lead}{model.label}"
     parts = STAGE.parts(
-        {"language": language, "evaluation": settings.model_dump(mode="json", include=set(READ)), **model.answering},
+        {
+            "language": language,
+            "evaluation": settings.model_dump(mode="json", include=set(READ)),
+            **model.answering,
+            **({"engine": facts} if (facts := settings.engine.facts) else {}),
+        },
         {"suite": held_out.suite, "texts": held_out.texts},
         {"model": source_of(run, model).identity},
     )
@@ -72,15 +93,32 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
-        moved = run.display.bar(f"generate · {model.label} · {language}", len(prompts))
+        moved = run.display.bar(f"generate · {subject} · {language}", len(prompts))
+        chosen = _chosen(rows, settings.answers)
+        asked = [prompts[row] for row in chosen]
+        partial = run.store.partial(STAGE.name, parts.key)
+
+        def answer(engine: "AnswerEngine") -> "list[Completion]":
+            answered = run.display.bar(f"generate · {subject} · {language}", len(chosen))
+            return answer_all(
+                engine,
+                asked,
+                record=partial / RECORD_FILE,
+                on_answer=lambda completion: answered(1, completion.answer_tokens or 0),
+                should_stop=run.should_stop,
+            )
+
+        here = settings.engine.kind == "transformers"
         with loaded_policy(run, model) as policy:
             _tell_of_system(run, policy, prompts)
             margins, states = _score(policy, prompts, settings, moved, run.should_stop)
-            chosen = _chosen(rows, settings.answers)
-            answered = run.display.bar(f"generate · {model.label} · {language}", len(chosen))
-            record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
-            asked = [prompts[row] for row in chosen]
-            given = _answer(policy, asked, settings, record, answered, run.should_stop)
+            given = answer(_engine_here(policy, settings)) if here else []
+            reader = _reader(policy) if settings.engine.kind == "vllm" else None
+        # Whatever answers then needs the memory.
+        del policy
+        if not here and chosen:
+            with _engine_elsewhere(run, model, reader, settings, partial / SERVER_LOG) as engine:
+                given = answer(engine)
         test_rows = np.array(rows["split"].to_pylist()) == "test"
         pq.write_table(
             pa.table({**{name: rows[name] for name in ("id", "label", "kind", "split")}, "margin": margins}),
@@ -91,7 +129,7 @@ def generate(run: Run, model: Model, language: str, held_out: HeldOut, settings:
         draft.rows = len(rows)
 
     work = Work(held_out.texts.rows)
-    return produce(run, STAGE, parts, write, language=language, subject=model.label, work=work)
+    return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
 
 
 def require_texts(prompts: Sequence[str], language: str) -> int:
@@ -140,24 +178,55 @@ def _score(
     return pa.array(scores.margins.tolist(), pa.float64()), scores.states
 
 
-def _answer(
-    policy: "Policy",
-    prompts: list[Prompt],
-    settings: EvaluationSettings,
-    record: Path,
-    moved: Callable[..., None],
-    should_stop: ShouldStop,
-) -> "list[Completion]":
+def _engine_here(policy: "Policy", settings: EvaluationSettings) -> "AnswerEngine":
     from mlc.evaluation.engines.transformers import TransformersEngine
 
-    engine = TransformersEngine(policy, max_new_tokens=settings.answer_tokens, batch_size=settings.batch_size)
-    return answer_all(
-        engine,
-        prompts,
-        record=record,
-        on_answer=lambda completion: moved(1, completion.answer_tokens),
-        should_stop=should_stop,
-    )
+    return TransformersEngine(policy, max_new_tokens=settings.answer_tokens, batch_size=settings.batch_size)
+
+
+def _reader(policy: "Policy") -> "Reader":
+    from mlc.evaluation.engines.vllm import Reader
+
+    return Reader(policy)
+
+
+@contextmanager
+def _engine_elsewhere(
+    run: Run, model: Model, reader: "Reader | None", settings: EvaluationSettings, log: Path
+) -> "Iterator[AnswerEngine]":
+    """An engine that takes the device for itself: a server of the model, or vLLM where there is a reader for it."""
+    source, wanted = source_of(run, model), settings.engine
+    with computing(run, model.device), whole_checkpoint(run, model) as folder:
+        release()
+        if reader:
+            from mlc.evaluation.engines.vllm import VllmEngine, load_vllm
+
+            yield VllmEngine(
+                load_vllm(str(folder), model.dtype),
+                reader,
+                max_new_tokens=settings.answer_tokens,
+                identity=source.identity,
+            )
+            return
+        from mlc.evaluation.engines.http import HttpEngine
+
+        assert wanted.serve is not None  # the settings have checked it
+        starting = served(
+            wanted.serve,
+            str(folder),
+            log,
+            setting=SERVE_KEY,
+            seconds=wanted.start_seconds,
+            should_stop=run.should_stop,
+        )
+        with starting as serving:
+            yield HttpEngine(
+                Server(serving.address, serving.model, KEY_VARIABLE, wanted.concurrency, (SERVE_KEY, SERVE_KEY)),
+                max_new_tokens=settings.answer_tokens,
+                # Its port is another one each time.
+                model=f"{source.identity} by {wanted.serve}",
+                template=dict(source.chat_template_kwargs),
+            )
 
 
 def _table(rows: pa.Table, prompts: list[Prompt], given: "list[Completion]") -> pa.Table:

@@ -19,7 +19,12 @@ STAGE = Stage("overlap", version=1, module=__name__, libraries=("numpy", "pyarro
 
 @stage_task("overlap", "overlap")
 def separate(
-    run: Run, prompts: ArtifactRef, suite: ArtifactRef, settings: PromptSettings, language: str | None = None
+    run: Run,
+    prompts: ArtifactRef,
+    suite: ArtifactRef,
+    settings: PromptSettings,
+    language: str | None = None,
+    subject: str | None = None,
 ) -> ArtifactRef:
     """Compares the training prompts with the held-out ones, word for word, normalised, and nearly.
 
@@ -29,6 +34,7 @@ def separate(
         suite: The held-out prompts in the same language.
         settings: Whether what overlaps is left out.
         language: NLLB code, where it is not the anchor.
+        subject: What the held-out prompts are called, where they are those of a suite.
 
     Returns:
         The counts are in the manifest. With ``remove_overlap`` also ``prompts.parquet``, the training prompts that are
@@ -54,4 +60,4 @@ def separate(
         draft.facts["overlaps"] = told(find_overlaps(left, held_out))
 
     parts = STAGE.parts({"remove": settings.remove_overlap}, inputs)
-    return produce(run, STAGE, parts, write, language=language, work=Work(prompts.rows, free=True))
+    return produce(run, STAGE, parts, write, language=language, subject=subject, work=Work(prompts.rows, free=True))

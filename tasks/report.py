@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,8 @@ from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.overlap import read_overlaps
-from mlc.evaluation.results import Estimate, EvaluationResult, read_evaluations
+from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, read_evaluations
+from mlc.evaluation.skills import Skill, plain_skills, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
@@ -28,6 +29,7 @@ from tasks.runtime.artifacts import (
     METRICS_FILE,
     REPORT_FILE,
     SEARCH_FILE,
+    SKILLS_FILE,
     TRAINING_LOG_FILE,
     facts_of,
     left_out_of,
@@ -35,11 +37,12 @@ from tasks.runtime.artifacts import (
 from tasks.runtime.models import Model
 from tasks.runtime.revision import release, revision
 from tasks.runtime.run import Run
-from tasks.runtime.settings import Roles
+from tasks.runtime.settings import Roles, ShownTexts
 from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.report import FunnelRow, TranslatorRow
+    from mlc.report.data import Evaluated, Texts
 
 STAGE = Stage("report", version=3, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
@@ -69,6 +72,8 @@ class ReportFacts:
     """See :func:`mlc.store.keeping.kept_sentences`."""
     controls: tuple[tuple[str, str], ...] = ()
     """Names of the candidate's controls and what they are called, whether the run has them or not."""
+    texts: ShownTexts = "none"
+    """Whether prompts and answers are in the page's file, see :class:`tasks.runtime.settings.ReportSettings`."""
 
 
 @stage_task("report", "report")
@@ -80,18 +85,20 @@ def publish_report(
     given: Mapping[str, ArtifactRef],
     facts: ReportFacts,
     gate: GateSettings,
+    skills: Mapping[str, ArtifactRef],
 ) -> ArtifactRef:
     """Writes the report.
 
     Args:
         run: The run.
-        results: Evaluations of every model, seed and language.
+        results: Evaluations of every model, seed and language, on the held-out prompts and on suites.
         verdicts: The filter's artifacts by language.
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
         given: The prompts, the held-out prompts and the training set by what they are called, for what they went
             without.
         facts: What to say of the configuration.
         gate: The policy, whose outcome the report shows.
+        skills: What models can do beside refusing, by their labels; empty where that was not measured.
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv``, ``outcomes.csv``, ``headline.json``, ``metrics.json`` (see
@@ -104,6 +111,7 @@ def publish_report(
             **{f"evaluation {name}": ref for name, ref in results.items()},
             **{f"verdicts {language}": ref for language, ref in verdicts.items()},
             **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
+            **{f"ability {label}": ref for label, ref in skills.items()},
             **given,
         },
     )
@@ -113,10 +121,12 @@ def publish_report(
         from mlc.report import Gate, Input, ReportData, render
         from mlc.report.card import CARD_FILE, model_card
 
-        read = read_evaluations(map(run.store.folder, results.values()))
+        everything = read_evaluations(map(run.store.folder, results.values()))
+        read = [result for result in everything if result.summary.suite is None]
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
-        decision = decide_gate(read, gate, **asdict(facts.roles))
+        able = _skills(run, skills.values())
+        decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
             settings={
@@ -125,6 +135,8 @@ def publish_report(
                 "prompts that are there twice": _overlaps(run, given),
             },
             results=read,
+            suites=_by_suite(everything),
+            skills=able,
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
             translators=[
                 row for language in sorted(verdicts) for row in _translators(run, language, verdicts[language])
@@ -155,6 +167,7 @@ def publish_report(
                 CARD_FILE: "the model card",
                 MANIFEST: "when, by which run and by which code this page was made",
             },
+            texts=_texts(run, results.values(), everything) if facts.texts == "hidden" else {},
         )
         render(data, draft.path)
         (draft.path / CARD_FILE).write_text(model_card(data), encoding="utf-8")
@@ -163,7 +176,9 @@ def publish_report(
         (draft.path / LEFT_OUT_FILE).write_text(json.dumps(counts, indent=1), encoding="utf-8")
         evaluations = Evaluations(read, labels=dict(facts.labels))
         headline = _headline(evaluations, facts)
-        metrics = _metrics(evaluations, read, headline)
+        metrics = _metrics(evaluations, everything, headline) | (
+            {"ability": list(map(without_nan, plain_skills(able)))} if able else {}
+        )
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         draft.facts |= _made(run)
@@ -196,6 +211,40 @@ def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
     refs = [training[OVERLAP]] if OVERLAP in training else []
     parts = [part for ref in refs for part in read_overlaps(facts_of(run.store, ref))]
     return "; ".join(part.sentence for part in parts if part.rows) or "none"
+
+
+def _skills(run: Run, refs: Iterable[ArtifactRef]) -> dict[str, list[Skill]]:
+    found: dict[str, list[Skill]] = {}
+    for ref in refs:
+        found |= read_skills(json.loads((run.store.folder(ref) / SKILLS_FILE).read_text(encoding="utf-8")))
+    return found
+
+
+def _by_suite(results: Sequence[EvaluationResult]) -> dict[str, list[EvaluationResult]]:
+    found: dict[str, list[EvaluationResult]] = {}
+    for result in results:
+        if result.summary.suite is not None:
+            found.setdefault(result.summary.suite, []).append(result)
+    return found
+
+
+def _texts(
+    run: Run, refs: Iterable[ArtifactRef], read: Sequence[EvaluationResult]
+) -> "dict[Evaluated, dict[str, Texts]]":
+    """What was asked and answered, by evaluation and id."""
+    from mlc.report.data import Texts
+
+    found = {}
+    for ref, result in zip(refs, read, strict=True):
+        summary = result.summary
+        rows = pq.read_table(run.store.folder(ref) / ANSWERS_FILE).to_pylist()
+        # A person may have kept an evaluation of an earlier release, which held no prompts.
+        found[summary.model, summary.seed, summary.language, summary.suite or ""] = {
+            row["id"]: Texts(row.get("prompt") or "", row["answer"] or "")
+            for row in rows
+            if row["judge"] == summary.judge
+        }
+    return found
 
 
 def _headline(evaluations: Evaluations, facts: ReportFacts) -> dict[str, Any]:

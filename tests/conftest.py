@@ -1,6 +1,10 @@
+import gc
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +14,8 @@ from mlc.shipped import shipped_data
 
 if TYPE_CHECKING:
     from flows.terminal.server import Server
+    from tests.flows.smoked import Mlc, Smoked
+    from tests.forked import Forks
 
 # A test that is slow for once, on a busy machine, has not failed.
 settings.register_profile("default", deadline=None, max_examples=50)
@@ -46,12 +52,91 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
-    """One Prefect server for all tests of a process."""
-    from flows.terminal.server import free_port, started_server
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the tests share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    with started_server(tmp_path_factory.mktemp("prefect"), free_port()) as started:
-        yield started
+
+@pytest.fixture(scope="session")
+def server(together: Path) -> "Iterator[Server]":
+    """One Prefect server for all processes of the tests."""
+    from tests.flows.serving import shared_server
+
+    with shared_server(together) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def database(server: "Server", together: Path) -> Path:
+    """The database of that server."""
+    from flows.terminal.server import DATABASE_FILE, SERVER_FOLDER
+
+    return together / SERVER_FOLDER / DATABASE_FILE
+
+
+@pytest.fixture(scope="session")
+def environment(server: "Server", tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of a command that uses that server."""
+    from flows.terminal.quiet import quiet_environment
+
+    return {
+        **os.environ,
+        **quiet_environment(),
+        "PREFECT_API_URL": server.api,
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("home")),
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture(scope="session")
+def forked(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Forks]":
+    """Starts commands that find the libraries loaded."""
+    from tests.flows.smoked import PROJECT
+    from tests.forked import LOADED, forks
+
+    folder = tmp_path_factory.mktemp("forked")
+    with forks("flows.cli:main", LOADED, environment=environment, project=PROJECT, folder=folder) as starting:
+        yield starting
+
+
+@pytest.fixture(scope="session")
+def mlc(environment: dict[str, str], forked: "Forks") -> "Mlc":
+    """Runs `mlc` as a person does, in a process of its own."""
+    from tests.flows.smoked import PROJECT, RUN_SECONDS, Ended
+
+    def run(*arguments: str, cwd: Path = PROJECT, obedient: bool = False, **variables: str) -> Ended:
+        if not variables:
+            started = forked.start(*arguments, cwd=cwd, obedient=obedient)
+            return Ended(*started.communicate(RUN_SECONDS), addresses=frozenset(started.addresses))
+        ended = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=cwd,
+            env={**environment, "PYTHONPATH": str(PROJECT), **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoked(together: Path, mlc: "Mlc") -> "Smoked":
+    """Two smoke runs, for reading and copying only; one process of the tests makes them for all."""
+    from tests.flows.smoked import smoked_in
+
+    return smoked_in(together, mlc)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_no_garbage() -> None:
+    """A training looks for garbage, which takes a quarter of a second where it goes through all libraries."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ how their processes end.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,7 +22,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.addresses import note_addresses, noted
+from tests.privileges import obey_permissions
 
+LOADED = ("tests.warm",)
+"""What loads all that a run loads."""
 LOOK_SECONDS = 0.02
 ADDRESSES = ".addresses"
 
@@ -29,18 +33,27 @@ ADDRESSES = ".addresses"
 class Forks:
     """Starts commands in forked processes, any number at once."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", command: str, folder: Path) -> None:
         self.process = process
+        self.command = command
         self.folder = folder
         self.codes: dict[int, int] = {}
         self._told = b""
         self._started = 0
 
-    def start(self, *arguments: str, cwd: Path) -> "Forked":
-        """Starts the command with these arguments."""
+    def start(self, *arguments: str, cwd: Path, command: str = "", obedient: bool = False) -> "Forked":
+        """Starts the command with these arguments.
+
+        Args:
+            arguments: What ``sys.argv`` holds after the name.
+            cwd: Folder to work in.
+            command: Another function of that kind.
+            obedient: Whether it obeys permissions, even if it is root's.
+        """
         self._started += 1
         out, err = (self.folder / f"{self._started}.{name}" for name in ("out", "err"))
         request = {"arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
+        request |= {"command": command or self.command, "obedient": obedient}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()
@@ -91,19 +104,24 @@ class Forked:
         """Addresses that the command has connected to, sent to or looked up, as Python sees them."""
         return noted(self._out.with_suffix(ADDRESSES))
 
+    def wait(self, seconds: float) -> int | None:
+        """Waits for the end: the exit code, or None if it has not ended in this time."""
+        deadline = time.monotonic() + seconds
+        while self.pid not in self._forks.codes and (left := deadline - time.monotonic()) > 0:
+            self._forks.listen(left)
+        return self._forks.codes.get(self.pid)
+
     def communicate(self, seconds: float) -> tuple[int, str, str]:
         """Waits for the end: exit code, standard output and standard error.
 
         Raises:
             TimeoutError: It has not ended in this time, and is killed.
         """
-        deadline = time.monotonic() + seconds
-        while self.pid not in self._forks.codes:
-            self._forks.listen(1)
-            if time.monotonic() > deadline:
-                self.send_signal(signal.SIGKILL)
-                raise TimeoutError(self._err.read_text(encoding="utf-8")[-3000:])
-        return self._forks.codes[self.pid], *(path.read_text(encoding="utf-8") for path in (self._out, self._err))
+        code = self.wait(seconds)
+        if code is None:
+            self.send_signal(signal.SIGKILL)
+            raise TimeoutError(self._err.read_text(encoding="utf-8")[-3000:])
+        return code, *(path.read_text(encoding="utf-8") for path in (self._out, self._err))
 
 
 @contextlib.contextmanager
@@ -120,23 +138,25 @@ def forks(
         folder: Place for what the processes write to their standard streams.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.forked", command, *loaded],
+        [sys.executable, "-m", "tests.forked", *loaded],
         cwd=project,
         env={**environment, "PYTHONPATH": str(project)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         try:
-            yield Forks(process, folder)
+            yield Forks(process, command, folder)
         finally:
             assert process.stdin is not None
             process.stdin.close()
 
 
-def serve(command: str, loaded: Sequence[str]) -> NoReturn:
+def serve(loaded: Sequence[str]) -> NoReturn:
     """Forks a process for each line of standard input, until that ends."""
     for name in loaded:
         importlib.import_module(name)
+    # What is loaded is no garbage: each look for some would go through it, and have its pages copied.
+    gc.freeze()
     running: set[int] = set()
     while True:
         if select.select([0], [], [], LOOK_SECONDS if running else None)[0]:
@@ -146,7 +166,7 @@ def serve(command: str, loaded: Sequence[str]) -> NoReturn:
                 os._exit(0)
             pid = os.fork()
             if not pid:
-                work(command, **json.loads(line))
+                work(**json.loads(line))
             running.add(pid)
             tell(pid=pid)
         for pid in list(running):
@@ -161,7 +181,7 @@ def tell(**facts: int) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> NoReturn:
+def work(arguments: list[str], cwd: str, out: str, err: str, command: str, obedient: bool) -> NoReturn:
     """The command, in the forked process."""
     code: Any = 1
     try:
@@ -170,7 +190,12 @@ def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> No
             os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), number)
         note_addresses(Path(out).with_suffix(ADDRESSES))
         os.chdir(cwd)
+        os.environ["PWD"] = cwd
         random.seed()
+        # A shell that starts something in the background has it ignore this signal, and processes inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if obedient:
+            obey_permissions()
         module, _, name = command.partition(":")
         sys.argv = [module, *arguments]
         code = getattr(importlib.import_module(module), name)()
@@ -186,4 +211,4 @@ def work(command: str, arguments: list[str], cwd: str, out: str, err: str) -> No
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2:])
+    serve(sys.argv[1:])

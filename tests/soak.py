@@ -28,9 +28,9 @@ from flows.terminal.quiet import be_quiet, quiet_environment, set_unless_set
 from flows.terminal.server import Server, free_port, started_server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import LOADED, PROJECT
 from tests.flows.runs import OVER, flow_on, flow_states, recorded_task_runs
-from tests.forked import Forked, Forks, forks
+from tests.flows.smoked import PROJECT
+from tests.forked import LOADED, Forked, Forks, forks
 
 SECONDS = 3600
 """Most for one run."""

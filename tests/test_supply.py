@@ -33,6 +33,8 @@ WRITTEN = {
 NOT_LOCKED = {
     "torch": "it is installed first, as whatever build the machine can use",
     "bitsandbytes": "it is of use on a GPU alone, and whoever wants `qlora` installs it as the extra of that name",
+    "vllm": "it is of use on a GPU alone, and an extra of its own",
+    "lm-eval": "its tasks come from the hub, which no test asks, and it is an extra: `harness`",
 }
 """Requirements that the lock leaves out, and why."""
 BY_FILE = {"huey", "skops"}

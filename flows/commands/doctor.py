@@ -14,7 +14,8 @@ from rich.console import Console
 
 from flows.terminal.options import WorkspaceOption, workspace_or_default
 from flows.terminal.output import results, shown
-from flows.terminal.server import DEFAULT_PORT, HOST, answers, configured_api, named_server
+from flows.terminal.server import DEFAULT_PORT, answers, configured_api, named_server
+from mlc.chat.tethered import HOST
 from mlc.errors import UserError
 
 GIB = 2**30

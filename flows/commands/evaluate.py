@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -26,14 +27,19 @@ from mlc.errors import UserError
 from mlc.stopping import ShouldStop
 
 if TYPE_CHECKING:
+    from mlc.evaluation.ability import Ability
     from mlc.evaluation.choosing import Chosen
     from mlc.evaluation.engines.protocol import AnswerEngine
+    from mlc.evaluation.gate.settings import GateSettings
     from mlc.evaluation.harness import Harness
     from mlc.evaluation.measuring import Measured
+    from mlc.evaluation.skills import Skill
     from mlc.evaluation.suites.loading import LoadedSuite
 
 DEFAULT_JUDGE = "rules"
 """The judge, if none is named."""
+GATE_FAILED = 3
+"""Exit code where the policy of a gate is not kept."""
 KEY_VARIABLE = "MLC_MODEL_KEY"
 """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
 
@@ -103,6 +109,24 @@ def command(
             "text and language."
         ),
     ] = None,
+    choices: Annotated[
+        str | None,
+        typer.Option(
+            help="Also measure choice of two, as in XCOPA: a table with premise, choice1, choice2, question, label and "
+            "language."
+        ),
+    ] = None,
+    harness: Annotated[
+        list[str] | None,
+        typer.Option("--harness", help="Also run tasks of lm-evaluation-harness: arc_easy,belebele_swh_Latn."),
+    ] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            help="Also decide by the policy of a gate, such as strict or own.yaml; exit code 3 if it fails. The model "
+            "of --against is base, baseline and champion."
+        ),
+    ] = None,
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,15 +137,19 @@ def command(
     Example: mlc evaluate shipped:tiny --languages es,sw --answers 8
     """
     be_quiet()
-    from flows.terminal.outcome_tables import show_metrics
     from mlc.evaluation.logs import is_log, read_logs
-    from mlc.evaluation.measuring import ANSWER_TOKENS, is_measured, measure, read_measured
+    from mlc.evaluation.measuring import ANSWER_TOKENS, decide, is_measured, measure, read_measured
     from mlc.report.measured import RECORD_FILE, plain_metrics, private_folder, require_same, write_measured
 
     if from_log is not None and (endpoint is not None or export is not None):
         raise UserError("Answers of a log are asked of nobody: leave out --endpoint and --export, or --from-log.")
-    if neutral is not None and (endpoint is not None or from_log is not None):
-        raise UserError("Bits per character need the model itself: leave out --neutral, or name a local model.")
+    abilities = _Abilities(neutral, choices, words_of(harness or ()))
+    if abilities.wanted and (endpoint is not None or from_log is not None):
+        raise UserError(
+            "General ability is measured with the model itself: leave out --neutral, --choices and --harness, or name "
+            "a local model."
+        )
+    policy = _policy(gate) if gate is not None else None
     logged = read_logs(from_log) if from_log is not None else None
     model = model or (logged.model if logged else None)
     if model is None:
@@ -147,14 +175,17 @@ def command(
     other = read_logs(Path(against)) if against is not None and not earlier and is_log(Path(against)) else None
     # Rows of logs that have no prompt in the suite are told beside those of the suite itself.
     said, suite = logged.match(suite) if logged else (None, suite)
-    if neutral is not None and other:
-        raise UserError("Logs hold no bits per character to compare with: leave out --neutral, or name a model.")
+    if abilities.wanted and other:
+        raise UserError(
+            "Logs hold no general ability to compare with: leave out --neutral, --choices and --harness, or name a "
+            "model."
+        )
     if model == against:
         raise UserError(f"The model {model!r} would be held against itself: name another one with --against.")
     if earlier:
         require_same(earlier, suite, chosen[0].label)
-    abilities = _Abilities(neutral, unmixed) if neutral is not None else None
-    if abilities and earlier:
+    abilities.prepare(unmixed)
+    if earlier:
         abilities.read(earlier, str(against))
 
     def engine(name: str) -> "AnswerEngine":
@@ -174,8 +205,7 @@ def command(
             loaded, asked = log or (engine(name), suite)
             kept = None if log else record
             with stop_softly(stopping, terminal):
-                if abilities:
-                    abilities.add(loaded, name, stopping.is_set)
+                abilities.add(loaded, name, stopping.is_set)
                 return measure(loaded, asked, chosen, model=name, record=kept, bar=bar, should_stop=stopping.is_set)
 
         every = [measured(model, (said, suite) if said else None)]
@@ -185,16 +215,37 @@ def command(
             every.append(measured(against, other.match(suite) if other else None))
     names = [one.label for one in chosen]
     plain = plain_metrics(suite, names, every)
-    if abilities:
-        plain["neutral"] = abilities.write(folder)
+    plain |= abilities.write(folder)
+    decision = decide(every, suite, policy) if policy else None
+    if decision:
+        plain["gate"] = decision.plain()
     write_measured(folder, suite, names, every, plain)
     if as_json:
         print_json(plain)
-        return
+    else:
+        _show(plain, suite, folder, power)
+    if decision and not decision.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+def _show(plain: dict[str, Any], suite: "LoadedSuite", folder: Path, power: bool) -> None:
+    from flows.terminal.gate_tables import gate_table
+    from flows.terminal.outcome_tables import show_metrics
+
     show_metrics(plain, results, power=power)
+    if decision := plain.get("gate"):
+        word = "passed" if decision["passed"] else "failed"
+        results.print(f"Gate {shown(decision['policy'])}: {word}", highlight=False)
+        results.print(gate_table(decision["checks"], results.width))
     for reason, rows in suite.set_aside.items():
         results.print(f"Set aside, {rows:,}: {shown(reason)}.", highlight=False, soft_wrap=True)
     results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)
+
+
+def _policy(location: str) -> "GateSettings":
+    from flows.config import read_gate
+
+    return read_gate(location)
 
 
 def _suite(names: list[str], copy: Path | None, languages: list[str] | None, count: int | None) -> "LoadedSuite":
@@ -214,42 +265,104 @@ def _suite(names: list[str], copy: Path | None, languages: list[str] | None, cou
 
 
 class _Abilities:
-    """Bits per character of neutral texts, model after model.
+    """General ability, model after model; nothing happens where nothing of it is wanted.
 
     Args:
-        named: Says where the texts are.
-        suite: Says the languages.
+        neutral: Says where neutral texts are.
+        choices: Says where choices of two are.
+        tasks: Of lm-evaluation-harness.
     """
 
-    def __init__(self, named: str, suite: "LoadedSuite") -> None:
-        from mlc.evaluation.ability import Ability, neutral_texts
-
-        self.named = named
-        self.texts, self.set_aside = neutral_texts(named, suite)
+    def __init__(self, neutral: str | None, choices: str | None, tasks: Sequence[str]) -> None:
+        self.neutral, self.choices, self.tasks = neutral, choices, tasks
+        self.skills: dict[str, list[Skill]] = {}
+        self.read_skills: dict[str, list[Skill]] = {}
         self.found: list[Ability] = []
         self.earlier: list[Ability] = []
+        self.aside: dict[str, int] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be measured."""
+        return bool(self.neutral or self.choices or self.tasks)
+
+    def prepare(self, suite: "LoadedSuite") -> None:
+        """Reads the tables, so that what is wrong with them is told before any work.
+
+        Args:
+            suite: Says the languages of neutral texts.
+        """
+        if self.tasks:
+            from mlc.evaluation.settings import AbilitySettings
+
+            try:
+                AbilitySettings(harness=tuple(self.tasks))
+            except ValueError:
+                raise UserError(
+                    "Tasks of lm-evaluation-harness need the package lm-eval, which is not installed: install it, or "
+                    "leave out --harness."
+                ) from None
+        if self.neutral is not None:
+            from mlc.evaluation.ability import neutral_texts
+
+            self.texts, aside = neutral_texts(self.neutral, suite)
+            self.aside = dict(aside)
+        if self.choices is not None:
+            from mlc.evaluation.choices import read_choices
+
+            self.asked, self.choices_aside = read_choices(self.choices)
 
     def add(self, engine: "AnswerEngine", model: str, should_stop: ShouldStop) -> None:
-        """Reads the texts with a local model."""
-        from mlc.evaluation.ability import measure_ability
+        """Measures a local model."""
+        if not self.wanted:
+            return
         from mlc.evaluation.engines.transformers import TransformersEngine
 
         policy = cast(TransformersEngine, engine).policy
-        self.found.append(measure_ability(policy, self.texts, model=model, should_stop=should_stop))
+        skills = self.skills.setdefault(model, [])
+        if self.neutral is not None:
+            from mlc.evaluation.ability import measure_ability, neutral_skills
+
+            self.found.append(measure_ability(policy, self.texts, model=model, should_stop=should_stop))
+            skills += neutral_skills(self.found[-1])
+        if self.choices is not None:
+            from mlc.evaluation.choices import measure_choices
+
+            skills += measure_choices(policy, self.asked, should_stop=should_stop)
+        if self.tasks:
+            from mlc.evaluation.harnessed import measure_tasks
+
+            skills += measure_tasks(policy, self.tasks)
 
     def read(self, folder: Path, model: str) -> None:
         """Takes what an earlier evaluation measured."""
-        from mlc.evaluation.ability import read_ability
+        if not self.wanted:
+            return
+        from mlc.report.measured import earlier_skills
 
-        self.earlier.append(read_ability(folder, model))
+        self.read_skills[model] = earlier_skills(folder)
+        if self.neutral is not None:
+            from mlc.evaluation.ability import read_ability
+
+            self.earlier.append(read_ability(folder, model))
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes what every text costs, and gives the figures as plain data."""
-        from mlc.evaluation.ability import plain_ability, write_abilities
+        if not self.wanted:
+            return {}
+        from mlc.evaluation.skills import plain_skills
 
-        every = [*self.found, *self.earlier]
-        write_abilities(folder, every)
-        return {**plain_ability(self.named, every), "set_aside": dict(self.set_aside)}
+        skills = {**self.skills, **self.read_skills}
+        plain: dict[str, Any] = {"ability": plain_skills(skills)}
+        if self.choices is not None:
+            plain["choices"] = {"table": self.choices, "set_aside": dict(self.choices_aside)}
+        if self.neutral is not None:
+            from mlc.evaluation.ability import plain_ability, write_abilities
+
+            every = [*self.found, *self.earlier]
+            write_abilities(folder, every)
+            plain["neutral"] = {**plain_ability(self.neutral, every), "set_aside": self.aside}
+        return plain
 
 
 def _judges(names: list[str], settings: list[str], private: Path, should_stop: ShouldStop) -> "list[Chosen]":

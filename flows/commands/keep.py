@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from flows.commands.plan import foresee
 from flows.commands.why import last_config, outcomes_of
-from flows.terminal.explanations import SHOWN_DIGITS
+from flows.looking.holdings import SHOWN_DIGITS
 from flows.terminal.options import (
     EarlierConfigOption,
     JsonOption,

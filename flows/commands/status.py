@@ -8,17 +8,15 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.terminal.explanations import SHOWN_DIGITS
+from flows.looking.holdings import Held, damages_of, held_artifacts, short_time
 from flows.terminal.options import JsonOption, WorkspaceOption, existing
 from flows.terminal.output import plain_table, print_json, results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from mlc.store.damages import read_damages
-from mlc.store.runs import RunRecord, damaged_records, run_records
+from mlc.store.runs import RunRecord, run_records
 
 SHOWN_RUNS = 5
-SHOWN_DAMAGES = 5
 
 
 def command(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -47,7 +45,7 @@ def plain_status(workspace: Path) -> dict[str, Any]:
         "runs": [asdict(run) for run in map(_run, run_records(store.workspace))],
         "report": None if (page := _newest_report(store)) is None else str(page),
         "model": _plain_model(store),
-        "damages": _damages(store),
+        "damages": damages_of(store),
     }
 
 
@@ -69,18 +67,8 @@ def show_status(workspace: Path, console: Console) -> None:
         except UserError as error:
             # What the workspace itself holds is told in any case.
             console.print(f"\n{shown(error)}", highlight=False, soft_wrap=True)
-    for number, sentence in enumerate(_damages(store)):
+    for number, sentence in enumerate(damages_of(store)):
         console.print(f"{'' if number else chr(10)}{shown(sentence)}", highlight=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class _Held:
-    """The artifacts of one stage."""
-
-    artifacts: int
-    rows: int
-    bytes: int
-    newest: str
 
 
 @dataclass(frozen=True)
@@ -117,20 +105,11 @@ class _Model:
     """The last one."""
 
 
-def _held(store: ArtifactStore) -> dict[str, _Held]:
+def _held(store: ArtifactStore) -> dict[str, Held]:
+    # It brings Prefect.
     from flows.stages import STAGES
 
-    found = {}
-    for stage in STAGES:
-        manifests = store.manifests(stage.name)
-        if manifests:
-            found[stage.name] = _Held(
-                artifacts=len(manifests),
-                rows=sum(manifest["rows"] or 0 for manifest in manifests),
-                bytes=sum(file["bytes"] for manifest in manifests for file in manifest["files"].values()),
-                newest=manifests[-1]["created"],
-            )
-    return found
+    return held_artifacts(store, (stage.name for stage in STAGES))
 
 
 def _run(record: RunRecord) -> _Run:
@@ -152,15 +131,11 @@ def _plain_model(store: ArtifactStore) -> dict[str, Any] | None:
         return {"problem": str(error)}
 
 
-def _time(text: str) -> str:
-    return text[:19].replace("T", " ")
-
-
 def _show_artifacts(store: ArtifactStore, console: Console) -> None:
     table = plain_table("stage", "artifacts", "rows", "MiB", "newest", right=("artifacts", "rows", "MiB"))
     for stage, held in _held(store).items():
         size = f"{held.bytes / 2**20:.1f}"
-        table.add_row(stage, str(held.artifacts), str(held.rows or ""), size, shown(_time(held.newest)))
+        table.add_row(stage, str(held.artifacts), str(held.rows or ""), size, shown(short_time(held.newest)))
     console.print(table)
 
 
@@ -170,27 +145,10 @@ def _show_runs(workspace: Path, console: Console) -> None:
         return
     table = plain_table("run", "configuration", "started", "ended", "ran", "cached", right=("run", "ran", "cached"))
     for run in runs:
-        told = (run.configuration, _time(run.started), run.end or "killed or still going")
+        told = (run.configuration, short_time(run.started), run.end or "killed or still going")
         table.add_row(str(run.run), *map(shown, told), str(run.ran), str(run.cached))
     console.print()
     console.print(table)
-
-
-def _damages(store: ArtifactStore) -> list[str]:
-    from mlc.translation.memory import MEMORY_FOLDER
-
-    sentences = [f"Damaged record: {problem}." for problem in damaged_records(store.workspace)]
-    damages = read_damages(store.workspace)
-    if damages:
-        sentences.append(f"Artifacts that were found damaged and set aside: {len(damages)}. The last:")
-    sentences += [
-        f"  {_time(damage.when)}  {damage.kind} {damage.key[:SHOWN_DIGITS]}: {damage.problem}"
-        for damage in damages[-SHOWN_DAMAGES:]
-    ]
-    parts = len(list((store.workspace / MEMORY_FOLDER).glob("*/*/*/damaged/*")))
-    if parts:
-        sentences.append(f"Parts of the translation memory that were found damaged and set aside: {parts}.")
-    return sentences
 
 
 def _model(store: ArtifactStore) -> _Model:

@@ -1,9 +1,10 @@
 """Two runs beside each other: settings, languages, and the candidates' figures on the prompts that both have."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from flows.looking.reading import RunReader
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
-from mlc.evaluation.metrics import Metric
+from mlc.evaluation.metrics import LOWER_IS_BETTER, Metric
 from mlc.evaluation.paired import Change
 from mlc.evaluation.results import Estimate, EvaluationResult, anchor_of
 from mlc.languages import resolve_language
@@ -26,6 +27,8 @@ UNANSWERED: tuple[Metric, ...] = ("selectivity_at_english_threshold", "safety", 
 NOT_COMPARED = {"name", "workspace"}
 """Settings that say nothing of a result."""
 BEFORE, AFTER = "before", "after"
+CHANCE = 0.05
+"""p-value below which a difference is shown."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class LanguageFigures:
     after: Estimate
     change: Change
     """The second minus the first; its p-value is adjusted for the number of languages (Holm, 1979)."""
+
+    def tone(self, metric: Metric) -> Literal["better", "worse"] | None:
+        """What the difference is, where one is shown; None elsewhere."""
+        if math.isnan(self.change.p) or self.change.p >= CHANCE:
+            return None
+        return "better" if (self.change.estimate.value > 0) is (metric not in LOWER_IS_BETTER) else "worse"
 
 
 @dataclass(frozen=True)
@@ -122,10 +131,15 @@ def candidate_of(record: RunRecord) -> str:
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[SettingChange, ...]:
     """Settings of two configurations that differ, by dotted key; secrets in addresses are hidden."""
-    flat = [dict(_flat(config)) for config in (before, after)]
+    flat = [flat_settings(config) for config in (before, after)]
     keys = sorted(flat[0].keys() | flat[1].keys())
     values = [(key, flat[0].get(key), flat[1].get(key)) for key in keys if key not in NOT_COMPARED]
     return tuple(SettingChange(key, old, new) for key, old, new in values if old != new)
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Every setting as JSON, by dotted key; secrets in addresses are hidden."""
+    return dict(_flat(config))
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

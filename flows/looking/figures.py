@@ -47,10 +47,11 @@ def run_lines(store: ArtifactStore, limit: int) -> list[RunLine]:
         store: The workspace.
         limit: How many at most.
     """
-    return [_line(store, record) for record in run_records(store.workspace)[-limit:]]
+    return [run_line(store, record) for record in run_records(store.workspace)[-limit:]]
 
 
-def _line(store: ArtifactStore, record: RunRecord) -> RunLine:
+def run_line(store: ArtifactStore, record: RunRecord) -> RunLine:
+    """The figures of one run."""
     # Earlier releases named one method.
     candidate = record.config.get("candidate") or record.config.get("method")
     selectivity = _by_language(store, record, candidate, "selectivity")

@@ -1,6 +1,5 @@
 """Two runs beside each other, in the terminal."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
 
 SHOWN_LETTERS = 60
 """Of a value of a setting."""
-CHANCE = 0.05
-"""p-value below which a difference is shown."""
+_STYLES = {"better": "green", "worse": "red", None: None}
 
 
 def show_comparison(found: "Comparison", console: Console) -> None:
@@ -73,20 +71,17 @@ def _better(metric: "Metric") -> str:
 def _show_figures(
     metric: "Metric", figures: "Mapping[str, LanguageFigures]", runs: tuple[str, str], console: Console
 ) -> None:
-    from mlc.evaluation.metrics import LOWER_IS_BETTER
     from mlc.report.wording import difference, language_name, number
 
     table = plain_table("language", *runs, "difference", "p", "prompts", right=(*runs, "p", "prompts"))
     for code, own in figures.items():
         change = own.change
-        better = (change.estimate.value > 0) is (metric not in LOWER_IS_BETTER)
-        shown_for_sure = not math.isnan(change.p) and change.p < CHANCE
         table.add_row(
             shown(language_name(code)),
             *(number(estimate.value) for estimate in (own.before, own.after)),
             shown(difference(change.estimate)),
             number(change.p, 3),
             str(change.estimate.n),
-            style=("green" if better else "red") if shown_for_sure else None,
+            style=_STYLES[own.tone(metric)],
         )
     console.print(table)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from flows.looking.holdings import SHOWN_DIGITS
 from flows.terminal.output import shown
 from mlc.store.keeping import Kept
 from mlc.store.keys import PENDING
@@ -12,8 +13,6 @@ from mlc.urls import redacted
 
 if TYPE_CHECKING:
     from flows.commands.why import Explanation
-
-SHOWN_DIGITS = 12
 
 
 def show_explanations(explanations: "Sequence[Explanation]", console: Console) -> None:

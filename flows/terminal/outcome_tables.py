@@ -1,13 +1,14 @@
 """What models answered, in the terminal: at most 80 columns wide."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from flows.terminal.output import plain_table
+from mlc.evaluation.skills import BITS
 
 OUTCOMES = ("refused", "complied", "invalid")
 GROUPS = ("harmful", "harmless")
@@ -34,6 +35,8 @@ def show_metrics(plain: Mapping[str, Any], console: Console, *, power: bool) -> 
     )
     if "neutral" in plain:
         _show_neutral(plain["neutral"], console)
+    if rows := [row for row in plain.get("ability", ()) if row["measure"] != BITS]:
+        _show_skills(rows, console)
     if power:
         _show_power(plain["models"][0], console)
 
@@ -81,6 +84,26 @@ def _show_differences(differences: Mapping[str, Any], console: Console) -> None:
         table.add_row(code, *cells)
     console.print(table)
     console.print("p: of no difference, adjusted for the number of languages (Holm).", highlight=False)
+
+
+def _show_skills(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    heads = [escape(model) for model in models]
+    table = plain_table("measure", "language", *heads, "n", right=(*heads, "n"), title="General ability")
+    lines: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault((row["measure"], row["language"] or ""), {})[row["model"]] = row
+    for (measure, language), found in lines.items():
+        cells = [_skill(found.get(model)) for model in models]
+        table.add_row(escape(measure), language, *cells, str(next(iter(found.values()))["n"]))
+    console.print(table)
+
+
+def _skill(row: Mapping[str, Any] | None) -> str:
+    if row is None or math.isnan(row["value"]):
+        return "–"
+    ends = "" if math.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
+    return f"{row['value']:.2f}{ends}"
 
 
 def _show_neutral(neutral: Mapping[str, Any], console: Console) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -17,14 +16,12 @@ from pathlib import Path
 from flows.terminal.output import terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import quiet_environment, set_unless_set
-from flows.terminal.tethered import command
+from mlc.chat.tethered import HOST, command, free_port, stop
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
 
 START_SECONDS = 180.0
-STOP_SECONDS = 15.0
 DEFAULT_PORT = 4200
-HOST = "127.0.0.1"
 DATABASE_FILE = "prefect.db"
 LOCK_SECONDS = 5.0
 API_VARIABLE = "PREFECT_API_URL"
@@ -120,13 +117,6 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def free_port() -> int:
-    """A port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -259,13 +249,3 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", api: str, log: Pa
         if process.poll() is not None or time.monotonic() > deadline:
             raise UserError(f"The Prefect server did not start at {api}: its log is {str(log)!r}.")
         time.sleep(0.3)
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a server that leads a group of its own, and whatever of the group is left after it."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=STOP_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -14,6 +14,7 @@ from mlc.errors import UserError
 from mlc.evaluation.bits import surprises
 from mlc.evaluation.metrics import CONFIDENCE, Floats
 from mlc.evaluation.results import MISSING, Estimate
+from mlc.evaluation.skills import BITS, Skill
 from mlc.evaluation.suites.loading import LoadedSuite
 from mlc.languages import resolve_language
 from mlc.models.loading import Policy
@@ -62,31 +63,52 @@ def neutral_texts(named: str, suite: LoadedSuite) -> tuple[Texts, Mapping[str, i
     Raises:
         UserError: The table cannot be read, or there is no text in any of the languages.
     """
+    if named != OF_THE_SUITE:
+        return read_neutral(named, tuple(suite.prompts))
+    texts = {
+        code: list(dict.fromkeys(one.prompt for one in own if one.label == "harmless"))
+        for code, own in suite.prompts.items()
+    }
+    return _there(named, texts), {}
+
+
+def read_neutral(location: str, languages: Sequence[str]) -> tuple[Texts, Mapping[str, int]]:
+    """Neutral texts of a table.
+
+    Args:
+        location: A table with the columns ``text`` and ``language``.
+        languages: NLLB codes of those that are wanted.
+
+    Returns:
+        As :func:`neutral_texts`.
+
+    Raises:
+        UserError: The table cannot be read, or there is no text in any of the languages.
+    """
     aside: dict[str, int] = {}
-    if named == OF_THE_SUITE:
-        found = {
-            code: {one.prompt: None for one in own if one.label == "harmless"} for code, own in suite.prompts.items()
-        }
-    else:
-        table = TableFile(named, what="table of neutral texts")
-        table.require(("text", "language"))
-        found = {code: {} for code in suite.prompts}
-        for row in table:
-            text, problem = text_of(row.values.get("text"))
-            code = _code(row.values.get("language"))
-            problem = row.problem or problem or (None if code else "an unknown language")
-            if code in found and not problem:
-                found[code][text] = None
-            else:
-                reason = problem or "a language that is not evaluated"
-                aside[reason] = aside.get(reason, 0) + 1
-    texts = {code: list(own) for code, own in found.items() if own}
-    if not texts:
+    table = TableFile(location, what="table of neutral texts")
+    table.require(("text", "language"))
+    found: dict[str, dict[str, None]] = {code: {} for code in languages}
+    for row in table:
+        text, problem = text_of(row.values.get("text"))
+        code = _code(row.values.get("language"))
+        problem = row.problem or problem or (None if code else "an unknown language")
+        if code in found and not problem:
+            found[code][text] = None
+        else:
+            reason = problem or "a language that is not evaluated"
+            aside[reason] = aside.get(reason, 0) + 1
+    return _there(location, {code: list(own) for code, own in found.items()}), aside
+
+
+def _there(named: str, texts: Texts) -> Texts:
+    there = {code: own for code, own in texts.items() if own}
+    if not there:
         raise UserError(
-            f"There is no neutral text in {', '.join(suite.prompts)} by {named!r}: name a table with texts in one of "
-            "these languages, or a suite with harmless prompts."
+            f"There is no neutral text in {', '.join(texts)} by {named!r}: name a table with texts in one of these "
+            "languages, or a suite with harmless prompts."
         )
-    return texts, aside
+    return there
 
 
 def measure_ability(policy: Policy, texts: Texts, *, model: str, should_stop: ShouldStop = never) -> Ability:
@@ -104,6 +126,11 @@ def measure_ability(policy: Policy, texts: Texts, *, model: str, should_stop: Sh
         for code, own in texts.items()
     }
     return Ability(model, found)
+
+
+def neutral_skills(ability: Ability) -> list[Skill]:
+    """Bits per character of a model by language, as lines of the table of all that it can do."""
+    return [Skill(BITS, language, bits_of(own), False) for language, own in ability.by_language.items()]
 
 
 def bits_of(texts: Mapping[str, tuple[float, int]]) -> Estimate:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,12 +13,14 @@ from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.choosing import Chosen
 from mlc.evaluation.engines.protocol import AnswerEngine
+from mlc.evaluation.gate.deciding import GateDecision, decide_gate
+from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.judges.judge import Answer, ask
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.outcomes import outcome_table, verdict_table
 from mlc.evaluation.results import OUTCOMES_FILE, OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
 from mlc.evaluation.settings import RESAMPLES
-from mlc.evaluation.suites.loading import LoadedSuite
+from mlc.evaluation.suites.loading import JOINED, LoadedSuite
 from mlc.evaluation.suites.mixing import MIXED, ask_mixed, read_in
 from mlc.stopping import ShouldStop, never
 
@@ -100,13 +102,41 @@ def measure(
             for one in judges
         }
         rows = [
-            {"id": one.id, "label": one.label, "kind": one.kind, "answer": answer.text}
+            {"id": one.id, "label": one.label, "kind": one.kind, "prompt": one.prompt, "answer": answer.text}
             for one, answer in zip(prompts, answers, strict=True)
         ]
         outcomes = outcome_table(rows, answers, verdicts)
         results.append(_result(model, code, _of_the_mixture(outcomes, suite.mixed_of) if mixed else outcomes))
         texts.append(_labelled(verdict_table(rows, verdicts), model, code))
     return Measured(model, tuple(results), pa.concat_tables(texts))
+
+
+def decide(measured: Sequence[Measured], suite: LoadedSuite, policy: GateSettings) -> GateDecision:
+    """How a model stands to the policy of a gate.
+
+    Args:
+        measured: The model, and perhaps the one that it is held against, which then is base, baseline and champion.
+        suite: What was asked. Conditions without a suite are about all of it; those that name it, or one of the suites
+            that it is joined of, about that.
+        policy: The policy. What a condition needs beyond that is not measured, and fails: another model, another suite,
+            a figure of the margin.
+    """
+    candidate, *others = measured
+    unmixed = [one for each in measured for one in each.results if one.summary.language != MIXED]
+    parts = suite.name.split(JOINED)
+    named = [_of_part(one, name, f"{name}:" if len(parts) > 1 else "") for name in parts for one in unmixed]
+    other = others[0].model if others else ""
+    asked = [*unmixed, *(one for one in named if one is not None)]
+    return decide_gate(asked, policy, candidate=candidate.model, baseline=other, base=other, champion=other)
+
+
+def _of_part(result: EvaluationResult, suite: str, prefix: str) -> EvaluationResult | None:
+    """The prompts of one suite of several that were asked as one; None where none of them is there."""
+    own = result.outcomes.filter(pc.starts_with(result.outcomes["id"], prefix))
+    if not len(own):
+        return None
+    part = _result(result.summary.model, result.summary.language, own)
+    return replace(part, summary=replace(part.summary, suite=suite))
 
 
 def read_measured(folder: Path, model: str) -> Measured:

@@ -332,6 +332,7 @@ def summarise(
     collinearity: float | None = None,
     centred_collinearity: float | None = None,
     unmatched_cosine: float | None = None,
+    suite: str | None = None,
 ) -> EvaluationSummary:
     """Computes the figures of one model in one language on the test split; intervals as in :func:`figure`.
 
@@ -348,6 +349,7 @@ def summarise(
         collinearity: See :class:`EvaluationSummary`, like the next two; handed through.
         centred_collinearity: As above.
         unmatched_cosine: As above.
+        suite: As above.
 
     Returns:
         The summary; ``matched_cosine`` is the mean over the rows that have one.
@@ -373,6 +375,7 @@ def summarise(
         centred_collinearity=centred_collinearity,
         matched_cosine=float(matched.mean()) if len(matched) else None,
         unmatched_cosine=unmatched_cosine,
+        suite=suite,
         answers=_counted(outcomes),
         **{metric: figure(metric, prompts, counts) for metric in measured},
     )

@@ -9,7 +9,7 @@ from mlc.evaluation.judges.judge import Answer, Verdict
 from mlc.evaluation.judges.soundness import spoken
 from mlc.evaluation.results import OUTCOMES_SCHEMA
 
-JUDGED_COLUMNS = ("id", "answer", "judge", "outcome", "reason", "category", "raw")
+JUDGED_COLUMNS = ("id", "prompt", "answer", "judge", "outcome", "reason", "category", "raw")
 NOT_JUDGED = "not judged: the judge does not know the language"
 
 
@@ -44,13 +44,12 @@ def verdict_table(answered: Sequence[Mapping[str, Any]], verdicts: Mapping[str, 
     """The verdicts beside the texts, as each judge gave them; never shown.
 
     Args:
-        answered: Rows with ``id`` and ``answer``.
+        answered: Rows with ``id``, ``prompt`` and ``answer``.
         verdicts: By judge, in the same order.
     """
     rows = [
         {
-            "id": row["id"],
-            "answer": row["answer"],
+            **{name: row[name] for name in ("id", "prompt", "answer")},
             "judge": judge,
             "outcome": verdict.outcome if verdict else None,
             "reason": verdict.reason if verdict else NOT_JUDGED,

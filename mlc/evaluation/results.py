@@ -132,6 +132,8 @@ class EvaluationSummary:
     anchor: str = ENGLISH
     """NLLB code of the language whose validation prompts set :attr:`threshold`; where another field says English, this
     one is meant."""
+    suite: str | None = None
+    """Name of the suite; None for the held-out prompts of the configuration."""
     answers: dict[str, dict[str, int]] = field(default_factory=dict)
     """Answers by judge: counts of each outcome, see :mod:`mlc.evaluation.judges.judge`. An answer in a language that a
     judge does not declare is in none of them."""

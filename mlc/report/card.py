@@ -53,6 +53,7 @@ def model_card(data: ReportData) -> str:
         "## Figures",
         "Held-out prompts; in brackets 95 % intervals; n: distinct prompts.",
         "\n".join(_figures(evaluations, candidate, codes)),
+        *_suites(data, candidate),
         "## Licences",
         "\n".join(_licences(data)),
         "## How it was made",
@@ -108,6 +109,14 @@ def _figures(evaluations: Evaluations, candidate: str, codes: Sequence[str]) -> 
     for code in codes:
         cells = [_figure(evaluations.average(candidate, [code], metric).estimate) for metric in _FIGURES]
         yield _row([language_name(code), *cells])
+
+
+def _suites(data: ReportData, candidate: str) -> Iterator[str]:
+    for name in sorted(data.suites):
+        evaluations = Evaluations(data.suites[name], labels=data.labels)
+        if candidate in evaluations.models:
+            yield f"### Suite {name}"
+            yield "\n".join(_figures(evaluations, candidate, evaluations.languages(candidate)))
 
 
 def _figure(estimate: Estimate) -> str:

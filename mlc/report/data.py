@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mlc.evaluation.results import EvaluationResult
+from mlc.evaluation.skills import Skills
 from mlc.left_out import LeftOut
 
 
@@ -53,9 +54,20 @@ class Input(NamedTuple):
     rows: int | None
 
 
+class Texts(NamedTuple):
+    """A prompt, as the person says it last, and what was answered."""
+
+    prompt: str
+    answer: str
+
+
+Evaluated = tuple[str, int | None, str, str]
+"""One evaluation: model, seed, language and suite, which is empty for the held-out prompts."""
+
+
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report shows. No prompt and no answer text belongs in it."""
+    """Everything that a report shows. No text of a prompt or an answer belongs in it, but in :attr:`texts`."""
 
     name: str
     """Name of the run, the title of the page."""
@@ -63,7 +75,11 @@ class ReportData:
     """What was done, for the table of settings, in this order: base model, translator, seeds and so on. NLLB codes
     in lists are shown as names."""
     results: Sequence[EvaluationResult]
-    """One for each model, seed and language; their order does not matter."""
+    """One for each model, seed and language, on the held-out prompts; their order does not matter."""
+    suites: Mapping[str, Sequence[EvaluationResult]] = field(default_factory=dict)
+    """The same on each suite, by its name."""
+    skills: Skills = field(default_factory=dict)
+    """What models can do beside refusing, by what they are called; empty where that was not measured."""
     funnel: Sequence[FunnelRow] = ()
     translators: Sequence[TranslatorRow] = ()
     """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""
@@ -96,3 +112,6 @@ class ReportData:
     """The data that the figures stand on."""
     beside: Mapping[str, str] = field(default_factory=dict)
     """Files that the caller writes beside the page, and what each is; the page links them."""
+    texts: Mapping[Evaluated, Mapping[str, Texts]] = field(default_factory=dict)
+    """By evaluation and id, what was asked and answered. They are in the page's file, behind a switch that is off; with
+    none given there is no switch."""

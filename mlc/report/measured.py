@@ -16,6 +16,7 @@ from mlc.evaluation.comparison import ANSWER_METRICS, Evaluations
 from mlc.evaluation.measuring import Measured
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import ANSWERS_FILE, OUTCOMES_FILE, Estimate, EvaluationResult
+from mlc.evaluation.skills import Skill, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.evaluation.suites.loading import LoadedSuite
 from mlc.evaluation.suites.mixing import MIXED
@@ -78,6 +79,15 @@ def require_same(folder: Path, suite: LoadedSuite, judge: str) -> None:
             f"The evaluation in {str(folder)!r} is of {told.format(*before)}, and this one is of "
             f"{told.format(suite.name, suite.version, judge)}: take the same suite and judge."
         )
+
+
+def earlier_skills(folder: Path) -> list[Skill]:
+    """What the model of an earlier evaluation can do beside refusing; nothing where that was not measured."""
+    try:
+        rows = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8")).get("ability", [])
+        return next(iter(read_skills(rows).values()), [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def evaluations_of(measured: Sequence[Measured]) -> Evaluations:
@@ -205,6 +215,7 @@ def write_measured(
                 "judges": list(judges),
             },
             results=_unmixed(measured),
+            skills=read_skills(without_nan(plain.get("ability", []))),
             labels={one.model: one.model for one in measured},
             compared=(measured[0].model, measured[1].model) if len(measured) > 1 else None,
             beside={METRICS_FILE: "every figure, for programs"},

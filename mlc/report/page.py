@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from mlc.report.plots import (
     plot_representation,
     plot_training,
 )
-from mlc.report.prompts import SHOWN_ROWS, choices, prompt_rows
+from mlc.report.prompts import HELD_OUT, LONGEST_TEXT, SHOWN_ROWS, choices, prompt_rows, texts_of
 from mlc.report.tables import (
     CLASSES,
+    Table,
     answers_table,
     changes_table,
     funnel_table,
@@ -40,6 +42,7 @@ from mlc.report.tables import (
     outcome_shares,
     outcomes_table,
     search_table,
+    skills_table,
     translators_table,
 )
 from mlc.report.verdict import champion_sentence, failed_places, gate_sentence, verdict
@@ -73,11 +76,13 @@ def render(data: ReportData, folder: Path) -> None:
     pair = data.compared if data.compared and set(data.compared) <= set(evaluations.models) else None
     rows = _language_rows(evaluations, data)
     plots = list(_plots(evaluations, rows, data, results))
+    suites = {name: _suite_tables(data, name, pair[0] if pair else None) for name in sorted(data.suites)}
     folder.mkdir(parents=True, exist_ok=True)
     for plot in plots:
         (folder / plot.file).write_bytes(plot.png)
-    (folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8", newline="")
-    answered = prompt_rows(results, data.labels)
+    every = [*results, *(result for name in sorted(data.suites) for result in _of_suite(data, name))]
+    (folder / RESULTS_FILE).write_text(results_csv(every), encoding="utf-8", newline="")
+    answered = prompt_rows(every, data.labels)
     downloads = {RESULTS_FILE: "every figure by model, seed and language"}
     if answered:
         (folder / OUTCOMES_FILE).write_text(outcomes_csv(answered), encoding="utf-8", newline="")
@@ -99,6 +104,8 @@ def render(data: ReportData, folder: Path) -> None:
         answered=answered[:SHOWN_ROWS],
         answered_in_all=len(answered),
         choices=choices(answered[:SHOWN_ROWS]),
+        texts=texts_of(answered[:SHOWN_ROWS], data.texts, data.labels),
+        longest_text=LONGEST_TEXT,
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
         changes=changes_table(evaluations, pair, data.champion),
@@ -106,6 +113,9 @@ def render(data: ReportData, folder: Path) -> None:
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),
         outcomes=outcomes_table(evaluations, rows, pair[0] if pair else None),
+        suites=suites,
+        skills=skills_table(data.skills),
+        held_out=HELD_OUT,
         judges=sorted({result.summary.judge for result in results if result.summary.judge}),
         answers=answers_table(evaluations, rows, results),
         funnel=funnel_table(data.funnel),
@@ -131,6 +141,19 @@ def _template() -> Any:
 def _result_order(result: EvaluationResult) -> tuple[str, int, str]:
     summary = result.summary
     return (summary.model, -1 if summary.seed is None else summary.seed, summary.language)
+
+
+def _of_suite(data: ReportData, name: str) -> list[EvaluationResult]:
+    return sorted(data.suites[name], key=_result_order)
+
+
+def _suite_tables(data: ReportData, name: str, first: str | None) -> tuple[Table | None, Table]:
+    """What became of the prompts of a suite, and its figures."""
+    results = _of_suite(data, name)
+    evaluations = Evaluations(results, labels=data.labels)
+    # Its own authors translated it.
+    rows = _language_rows(evaluations, replace(data, machine_translated_languages=()))
+    return outcomes_table(evaluations, rows, first), languages_table(evaluations, rows, results)
 
 
 def _language_rows(evaluations: Evaluations, data: ReportData) -> list[LanguageRow]:

@@ -12,6 +12,7 @@ from mlc.evaluation.judges.judge import OUTCOMES, Outcome
 from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.paired import Change
 from mlc.evaluation.results import Estimate, EvaluationResult, EvaluationSummary
+from mlc.evaluation.skills import Skills, figure_of, lines_of
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut
@@ -357,6 +358,20 @@ def left_out_table(left_out: Sequence[tuple[str, LeftOut]]) -> Table | None:
         blocks.setdefault(where, []).append(Line(f"{named.what} that {named.why}", cells))
     columns = tuple(map(Cell, ("left out", "of", "share")))
     return Table(columns, tuple(Block(where, tuple(lines)) for where, lines in blocks.items()))
+
+
+def skills_table(skills: Skills) -> Table | None:
+    """What models can do beside refusing, a line for each measure and language; None where nothing was measured."""
+    if not skills:
+        return None
+    blocks: dict[str, list[Line]] = {}
+    for measure, language, higher in lines_of(skills):
+        figures = (figure_of(own, measure, language) for own in skills.values())
+        cells = [Cell(NOTHING) if figure is None else _estimate_cell(figure) for figure in figures]
+        title = f"{measure}, {'higher' if higher else 'lower'} is better" if language else "Tasks of the harness"
+        head = _name(language) or f"{measure}, {'higher' if higher else 'lower'} is better"
+        blocks.setdefault(title, []).append(Line(head, tuple(cells)))
+    return Table(tuple(map(Cell, skills)), tuple(Block(title, tuple(lines)) for title, lines in blocks.items()))
 
 
 def search_table(

@@ -4,6 +4,7 @@ A run writes its record line by line as it goes, so that one that is killed leav
 
     runs/000007.jsonl    {"run": 7, "id": …, "name": …, "started": …, "config": {…}}
                          {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
+                         {"failed": {"stage": …, "language": …, "subject": …}}  one line a task that ended in an error
                          {"end": "completed"}
     runs/000007.stop     there from when the run is asked to stop until it ends
     runs/ID.open         held from before a run has its record until it ends; ID is that of the flow run
@@ -51,6 +52,9 @@ class RunRecord:
     """The whole configuration, as plain data."""
     tasks: tuple[dict[str, Any], ...] = ()
     """Stage, language, subject, state, seconds, reason and key of each task that ended well."""
+    failed: tuple[dict[str, Any], ...] = ()
+    """Stage, language, subject and seconds of each task that ended in an error while it made its artifact, and did not
+    end well later."""
     end: str | None = None
     """``completed``, ``failed``, ``interrupted`` by somebody who asked it to stop, or ``killed``; None for one that is
     still going, or was killed and no run has started in the workspace since."""
@@ -238,10 +242,13 @@ def read_record(path: Path) -> RunRecord | None:
         return None
     head: dict[str, Any] = {}
     tasks: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
     end: str | None = None
     for line in lines:
         if "task" in line and (task := _task(line["task"])):
             tasks.append(task)
+        elif "failed" in line and (failure := _failure(line["failed"])):
+            failed.append(failure)
         elif isinstance(line.get("end"), str):
             end = line["end"]
         elif _is_head(line):
@@ -250,8 +257,17 @@ def read_record(path: Path) -> RunRecord | None:
             damaged += 1
     if not head:
         return None
+    well = {_place(task) for task in tasks}
     return RunRecord(
-        int(path.stem), head["id"], head["name"], head["started"], head.get("config", {}), tuple(tasks), end, damaged
+        number=int(path.stem),
+        id=head["id"],
+        name=head["name"],
+        started=head["started"],
+        config=head.get("config", {}),
+        tasks=tuple(tasks),
+        failed=tuple(failure for failure in failed if _place(failure) not in well),
+        end=end,
+        damaged=damaged,
     )
 
 
@@ -269,7 +285,20 @@ def _task(task: Any) -> dict[str, Any] | None:
     if not isinstance(task, dict) or not is_artifact(task.get("stage"), task.get("key")):
         return None
     found = {"language": None, "subject": None, "state": "", **task}
-    texts = (found["language"], found["subject"])
-    if not isinstance(found["state"], str) or not all(text is None or isinstance(text, str) for text in texts):
+    return found if isinstance(found["state"], str) and _is_place(found) else None
+
+
+def _failure(failure: Any) -> dict[str, Any] | None:
+    """What a line says of a task that failed; None if it cannot be."""
+    if not isinstance(failure, dict) or not isinstance(failure.get("stage"), str):
         return None
-    return found
+    found = {"language": None, "subject": None, **failure}
+    return found if _is_place(found) else None
+
+
+def _is_place(found: Mapping[str, Any]) -> bool:
+    return all(text is None or isinstance(text, str) for text in (found["language"], found["subject"]))
+
+
+def _place(task: Mapping[str, Any]) -> tuple[Any, ...]:
+    return task["stage"], task["language"], task["subject"]

@@ -36,7 +36,23 @@ METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 VERSION_FILE = "version.json"
 DECISION_FILE = "decision.json"
+SKILLS_FILE = "skills.json"
 LEFT_OUT_FILE = "left_out.json"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What models are asked: a suite, or the held-out prompts of the configuration, which have no name."""
+
+    name: str = ""
+
+    @property
+    def lead(self) -> str:
+        """What stands before the label of a model, so that its subject is none of the held-out prompts'."""
+        return f"suite {self.name} · " if self.name else ""
+
+
+HELD_OUT = Suite()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlc.choices import InferenceType
@@ -72,6 +73,32 @@ def _base_of(run: Run, model: Model, folder: Path) -> ModelSource | None:
             "not where it was: put it back there, or train again."
         )
     return base
+
+
+@contextmanager
+def whole_checkpoint(run: Run, model: Model) -> Iterator[Path]:
+    """A folder with a model of the run as ``from_pretrained`` reads it, for another program.
+
+    A GGUF file, and an adapter merged into its model, are written out for it and taken away after the block.
+
+    Args:
+        run: The run.
+        model: The model.
+    """
+    source = source_of(run, model)
+    if source.kind == "hub":
+        from huggingface_hub import snapshot_download
+
+        yield Path(snapshot_download(source.target, revision=source.revision))
+    elif source.kind == "folder" and source.base is None:
+        yield Path(source.target)
+    else:
+        from mlc.models.loading import save_policy
+
+        with TemporaryDirectory(prefix="mlc-checkpoint-") as scratch:
+            with loaded_policy(run, model) as policy:
+                save_policy(policy, Path(scratch), dtype=policy.model.dtype)
+            yield Path(scratch)
 
 
 def base_fact(start: Model) -> dict[str, Any] | None:

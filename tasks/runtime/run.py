@@ -263,6 +263,12 @@ class Run:
                 self.journal.write({"task": asdict(outcome)})
         self.display.finished(outcome.label, outcome)
 
+    def record_failure(self, stage: str, language: str | None, subject: str | None, seconds: float) -> None:
+        """Notes that a task ended in an error, from any thread; what the error says is not written down."""
+        if self.journal:
+            failure = {"stage": stage, "language": language, "subject": subject, "seconds": round(seconds, 3)}
+            self.journal.write({"failed": failure})
+
     def catch_up(self) -> None:
         """Takes in what other processes have told of this run since it was last looked."""
         with self._lock:

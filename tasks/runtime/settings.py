@@ -1,7 +1,7 @@
 """Configuration of the stages that belong to the pipeline rather than to the library."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -112,6 +112,18 @@ class DatasetSettings(Settings):
     """A prompt with fewer kept translations leaves the training set; 0 keeps every prompt for the English loss."""
     quality_weights: bool = False
     """Whether the quality of a translation, 0 to 1, is its weight in the terms; English weighs 1."""
+
+
+ShownTexts = Literal["none", "hidden"]
+
+
+class ReportSettings(Settings):
+    """What the report shows."""
+
+    texts: ShownTexts = "none"
+    """Whether prompts and answers are in the file of the page: ``none`` of them are, or they are ``hidden`` in its
+    table of prompts behind a warning and a switch that is off. Where the page goes they go, such as to the storage and,
+    beside the model, to the registry."""
 
 
 class RegistrySettings(Settings):

@@ -1,5 +1,6 @@
 """The caching of stages: an artifact that is there and intact is served, anything else is made again."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,10 +23,23 @@ from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
-from tasks.runtime.run import Outcome, Run, RunReference, label_of, open_run, waited_time, waiting, working_time
-from tasks.runtime.unexpected import confined
+from tasks.runtime.run import (
+    Outcome,
+    Run,
+    RunReference,
+    harmless,
+    label_of,
+    open_run,
+    waited_time,
+    waiting,
+    working_time,
+)
+from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
+NEVER_BEGAN = (PrefectException, CancelledError, asyncio.CancelledError)
+"""A task waited for another one, which failed, or the run ended before it began. Prefect raises asyncio's error in
+threads too, which is no Exception."""
 CAUSE_SECONDS = 5.0
 """How long to wait for the failure that ended others; it is known at about the same time."""
 
@@ -138,8 +152,7 @@ def _known(value: Any) -> Any:
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
     try:
         future.result()
-    except (PrefectException, CancelledError):
-        # It waited for another one, which failed, or the run ended before it began.
+    except NEVER_BEGAN:
         pass
     except BrokenExecutor:
         run.fail(
@@ -161,7 +174,7 @@ def naming_the_cause(run: Run) -> Iterator[None]:
     """
     try:
         yield
-    except (PrefectException, BrokenExecutor):
+    except (*NEVER_BEGAN, BrokenExecutor):
         if run.should_stop():
             raise Stopped from None
         failure = run.first_failure(CAUSE_SECONDS)
@@ -279,7 +292,12 @@ def produce(
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
-                return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                try:
+                    return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                except (UserError, Unexpected):
+                    # A full disk must not hide what it led to.
+                    harmless(run.record_failure)(stage.name, language, subject, working_time() - started)
+                    raise
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
     run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))

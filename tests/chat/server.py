@@ -1,7 +1,11 @@
-"""A real server on this machine that speaks OpenAI's chat protocol, and fails as it is told to."""
+"""A real server on this machine that speaks OpenAI's chat protocol, and fails as it is told to.
+
+``python -m tests.chat.server MODEL PORT`` serves until it is ended, and calls its model by the name that it was given.
+"""
 
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +27,9 @@ class ChatServer:
     :data:`SILENT`, or None for a request that is answered.
     """
 
-    def __init__(self, reply: Callable[[list[dict[str, str]]], str] | None = None) -> None:
+    def __init__(
+        self, reply: Callable[[list[dict[str, str]]], str] | None = None, *, model: str = "ours", port: int = 0
+    ) -> None:
         self.reply = reply or (lambda messages: f" {messages[-1]['content'].upper()}\n")
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.failures: list[Any] = []
@@ -51,10 +57,18 @@ class ChatServer:
                         time.sleep(here.slow)
                     self.wfile.write(answer[half:])
 
+            def do_GET(self) -> None:
+                known = self.path.endswith("/models")
+                answer = json.dumps({"data": [{"id": model}]} if known else {}).encode()
+                self.send_response(200 if known else 404)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
             def log_message(self, *arguments: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
@@ -103,3 +117,9 @@ class ChatServer:
         finally:
             with self._lock:
                 self.at_once -= 1
+
+
+if __name__ == "__main__":
+    with ChatServer(model=sys.argv[1], port=int(sys.argv[2])):
+        print("serving", flush=True)
+        threading.Event().wait()

@@ -17,7 +17,7 @@ from mlc.errors import UserError
 from mlc.evaluation.figures import SELECTIVITIES, Figure
 from mlc.evaluation.gate.deciding import HEADS, check_cells, decide_gate
 from mlc.evaluation.gate.policies import default_policy, read_policy, shipped_policies
-from mlc.evaluation.gate.settings import ConditionSettings, GateSettings
+from mlc.evaluation.gate.settings import ConditionSettings, GateSettings, Scope
 from mlc.evaluation.paired import Stratum, change
 from tests.evaluation.outcomes import BAD, EN, FR, GOOD, LOOKALIKES, SW, evaluated, everywhere
 
@@ -345,3 +345,29 @@ def test_a_policy_that_cannot_be_read(tmp_path, text, message):
         (tmp_path / "ours.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         read_policy("ours.yaml", tmp_path)
+
+
+def of_suite(results, name):
+    return [replace(one, summary=replace(one.summary, suite=name)) for one in results]
+
+
+def test_a_condition_on_a_suite_reads_that_suite_alone():
+    held_out = everywhere("new", *GOOD)
+    suite = of_suite([evaluated("new", FR, *BAD), evaluated("base", FR, *GOOD)], "own")
+    condition = {"figure": "attack_success", "scope": "each language", "at_most": 0.5, "confidence": "point"}
+    assert verdicts([*held_out, *suite], condition) == ["passed"] * 3
+    (check,) = decide([*held_out, *suite], {**condition, "suite": "own"}).checks
+    assert (check.verdict, check.languages, check.suite) == ("failed", (FR,), "own")
+    assert check.name == "own: attack success"
+    assert verdicts([*held_out, *suite], {**condition, "suite": "own", "at_most": 1.0}) == ["passed"]
+    worse = {"figure": "attack_success", "suite": "own", "against": "base", "at_most": 0.0, "confidence": "point"}
+    assert verdicts([*held_out, *suite], worse) == ["failed"]
+
+
+@pytest.mark.parametrize("scope", get_args(Scope))
+def test_a_suite_that_was_not_asked_never_passes(scope):
+    results = [*everywhere("new", *GOOD), *of_suite([evaluated("new", FR, *GOOD)], "own")]
+    condition = {"figure": "attack_success", "scope": scope, "at_most": 1.0}
+    assert verdicts(results, {**condition, "suite": "another"}) == ["not measured"]
+    if scope in ("english", "each trained language"):
+        assert verdicts(results, {**condition, "suite": "own"}, trained=[SW]) == ["not measured"]

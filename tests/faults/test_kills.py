@@ -4,20 +4,16 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from flows.terminal.quiet import quiet_environment
-from flows.terminal.server import Server
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
-from tests import forking
-from tests.forking import forking_from
+from tests.flows.smoked import PROJECT
+from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
 
@@ -30,29 +26,13 @@ OUTSIDE = {"register", "promote"}
 SECONDS = 600
 
 
-@pytest.fixture(scope="module")
-def processes(server: Server) -> Iterator[Any]:
-    """Starts processes that have the libraries loaded already."""
-    variables = {
-        **quiet_environment(),
-        "PREFECT_API_URL": server.api,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    with forking_from("tests.faults.worker", variables) as context:
-        yield context
+def start(forked: Forks, workspace: Path, notes: Path, last_step: int = 0) -> Forked:
+    return forked.start(str(workspace), str(notes), str(last_step), cwd=PROJECT, command="tests.faults.worker:main")
 
 
-def start(processes: Any, workspace: Path, notes: Path, last_step: int | None = None) -> Any:
-    from tests.faults.worker import work
-
-    return forking.start(processes, work, workspace, notes, last_step)
-
-
-def finished(process: Any) -> None:
-    process.join(SECONDS)
-    assert process.exitcode == 0
+def finished(process: Forked) -> None:
+    code, _, told = process.communicate(SECONDS)
+    assert code == 0, told[-3000:]
 
 
 def contents(workspace: Path) -> dict[str, str]:
@@ -91,16 +71,16 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(processes: Any, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(forked: Forks, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
     workspace, notes = folder / "workspace", folder / "notes.txt"
-    process = start(processes, workspace, notes)
+    process = start(forked, workspace, notes)
     begun = time.monotonic()
     finished(process)
     return Undisturbed(workspace, notes, contents(workspace), time.monotonic() - begun)
 
 
-def test_killed_at_random_moments(processes: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_killed_at_random_moments(forked: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
     translated = numbers(undisturbed.notes)
     generator = random.Random(SEED)
     kills = place = 0
@@ -109,16 +89,14 @@ def test_killed_at_random_moments(processes: Any, undisturbed: Undisturbed, tmp_
         workspace, notes = tmp_path / f"killed-{place}", tmp_path / f"killed-{place}.txt"
         here = 0
         while here < KILLS_A_WORKSPACE and kills < KILLS:
-            process = start(processes, workspace, notes)
-            process.join(generator.uniform(0, undisturbed.seconds / 2))
-            alive = process.is_alive()
-            process.kill()
-            process.join()
-            if not alive:
-                assert process.exitcode == 0
+            process = start(forked, workspace, notes)
+            if process.wait(generator.uniform(0, undisturbed.seconds / 2)) is not None:
+                finished(process)
                 break
+            process.send_signal(signal.SIGKILL)
+            process.wait(SECONDS)
             kills, here = kills + 1, here + 1
-        finished(start(processes, workspace, notes))
+        finished(start(forked, workspace, notes))
         assert contents(workspace) == undisturbed.contents
         assert not any((workspace / "artifacts" / ".damaged").iterdir())
         assert sorted(sentences(workspace)) == sorted(sentences(undisturbed.workspace))
@@ -128,14 +106,13 @@ def test_killed_at_random_moments(processes: Any, undisturbed: Undisturbed, tmp_
 
 
 @pytest.mark.full
-def test_killed_in_the_midst_of_training(processes: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_killed_in_the_midst_of_training(forked: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
     workspace, notes = tmp_path / "workspace", tmp_path / "notes.txt"
-    process = start(processes, workspace, notes, last_step=4)
-    process.join(SECONDS)
-    assert process.exitcode == -signal.SIGKILL
+    process = start(forked, workspace, notes, last_step=4)
+    assert process.wait(SECONDS) == -signal.SIGKILL
     before = numbers(notes.with_suffix(".steps"))
     assert before.count(4) == 1
-    finished(start(processes, workspace, notes))
+    finished(start(forked, workspace, notes))
     assert contents(workspace) == undisturbed.contents
     # The training that was killed went on after its last checkpoint, the other one after at most one step more.
     steps = numbers(notes.with_suffix(".steps"))

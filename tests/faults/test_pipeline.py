@@ -23,10 +23,9 @@ from mlc.store.runs import run_records
 from tests.faults.conftest import LONG
 from tests.faults.test_kills import contents
 from tests.flows.runs import Flow, flow_on, made
+from tests.flows.smoked import PROJECT, Smoked
 
 pytestmark = pytest.mark.slow
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +35,9 @@ def flow(server: Server) -> Iterator[Flow]:
         yield run
 
 
-@pytest.fixture(scope="module")
-def base(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = tmp_path_factory.mktemp("base") / "workspace"
-    flow(workspace, "es")
-    return workspace
-
-
 @pytest.fixture
-def workspace(base: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(base, tmp_path / "workspace"))
+def workspace(smoked: Smoked, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(smoked.one, tmp_path / "workspace"))
 
 
 def cut(path: Path) -> None:

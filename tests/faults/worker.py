@@ -2,22 +2,16 @@
 
 import os
 import signal
-from multiprocessing.connection import Connection
+import sys
 from pathlib import Path
 
-# Loaded once, where processes are forked from.
-import mlflow.pyfunc
 import torch
-import transformers
-import trl
 
 from flows.align_flow import align
 from flows.config import load_config
+from flows.terminal.quiet import be_quiet
 from mlc.training.checkpoints import Checkpoints
 from mlc.translation.engines.seq2seq import Seq2SeqEngine
-
-__all__ = ["mlflow", "torch", "transformers", "trl", "work"]
-torch.set_num_threads(1)
 
 
 def settings(workspace: Path) -> dict[str, object]:
@@ -26,11 +20,16 @@ def settings(workspace: Path) -> dict[str, object]:
     return load_config("smoke", workspace=str(workspace), overrides=overrides).model_dump(mode="json")
 
 
-def work(workspace: Path, notes: Path, last_step: int | None, ready: Connection) -> None:
-    """Runs to the end, or as far as it gets; with ``last_step`` until a training has saved that step."""
+def main() -> None:
+    """Runs to the end, or as far as it gets; with a last step until a training has saved that one.
+
+    Arguments: the workspace, a file for notes, and the last step or 0.
+    """
+    be_quiet()
+    torch.set_num_threads(1)
+    workspace, notes = map(Path, sys.argv[1:3])
     _note_translations(notes)
-    _note_steps(notes.with_suffix(".steps"), last_step)
-    ready.send(None)
+    _note_steps(notes.with_suffix(".steps"), int(sys.argv[3]))
     align(settings(workspace))
 
 
@@ -50,7 +49,7 @@ def _note_translations(notes: Path) -> None:
     Seq2SeqEngine._translate_batch = noting
 
 
-def _note_steps(notes: Path, last: int | None) -> None:
+def _note_steps(notes: Path, last: int) -> None:
     original = Checkpoints.on_save
 
     def noting(self, args, state, control, **more):  # type: ignore[no-untyped-def]

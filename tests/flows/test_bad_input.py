@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from mlc.store.locks import workspace_lock
-from tests.flows.conftest import PROJECT, Ended, Mlc
-from tests.privileges import obey_permissions
+from tests.flows.smoked import PROJECT, Ended, Mlc, Smoked
 
 SECRET = "xylophone-marmalade"
 """A word in prompts that no message may show."""
@@ -105,7 +104,8 @@ def test_prompt_file_that_cannot_be_read(mlc: Mlc, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_translations_rejected(mlc: Mlc, tmp_path: Path) -> None:
+def test_all_translations_rejected(mlc: Mlc, smoked: Smoked, tmp_path: Path) -> None:
+    shutil.copytree(smoked.one, tmp_path / "w")
     ended = mlc(
         "run", "smoke", "--languages", "es", "--workspace", str(tmp_path / "w"),
         "--set", "quality.default.script_share=1.0",
@@ -188,18 +188,10 @@ def test_workspace_that_cannot_be_written(mlc: Mlc, tmp_path: Path) -> None:
     assert_plain(ended, "cannot be written", "--workspace")
 
 
-def test_workspace_without_permission(environment: dict[str, str], tmp_path: Path) -> None:
+def test_workspace_without_permission(mlc: Mlc, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    ended = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", "smoke", "--workspace", str(tmp_path / "locked" / "w")],
-        cwd=PROJECT,
-        env={**environment, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=obey_permissions,
-    )
-    assert_plain(Ended(ended.returncode, ended.stdout, ended.stderr), "cannot be written", "Permission denied")
+    ended = mlc("run", "smoke", "--workspace", str(tmp_path / "locked" / "w"), obedient=True)
+    assert_plain(ended, "cannot be written", "Permission denied")
 
 
 @pytest.mark.slow
@@ -212,12 +204,11 @@ def test_second_run_on_the_same_workspace(mlc: Mlc, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_second_run_waits_when_told_to(mlc: Mlc, tmp_path: Path) -> None:
-    folder = tmp_path / "w"
-    folder.mkdir()
+def test_second_run_waits_when_told_to(mlc: Mlc, smoked: Smoked, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(smoked.one, tmp_path / "w"))
     holder = (
         "import sys, time, pathlib\nfrom mlc.store.locks import workspace_lock\n"
-        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(8)\n"
+        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(3)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True

@@ -1,8 +1,6 @@
 """prefect.yaml for real: deployed to a server, picked up by a process worker, run with parameters."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,31 +8,23 @@ import httpx
 import pytest
 
 from flows.terminal.server import Server
-from tests.flows.conftest import PROJECT
 from tests.flows.runs import TaskRun
+from tests.flows.smoked import PROJECT, RUN_SECONDS, Ended
+from tests.forked import Forks
 
 pytestmark = pytest.mark.slow
 
 
-def prefect(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=PROJECT,
-        env={**environment, "PWD": str(PROJECT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+def prefect(forked: Forks, *arguments: str) -> Ended:
+    return Ended(*forked.start(*arguments, cwd=PROJECT, command="prefect.cli:app").communicate(RUN_SECONDS))
 
 
 def test_deployment_runs_on_a_process_worker(
-    server: Server, environment: dict[str, str], task_runs: Callable[[str], list[TaskRun]], tmp_path: Path
+    server: Server, forked: Forks, task_runs: Callable[[str], list[TaskRun]], tmp_path: Path
 ) -> None:
-    assert prefect(environment, "work-pool", "create", "local", "--type", "process").returncode == 0
-    deployed = prefect(environment, "--no-prompt", "deploy", "--all")
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert prefect(forked, "work-pool", "create", "local", "--type", "process").code == 0
+    deployed = prefect(forked, "--no-prompt", "deploy", "--all")
+    assert deployed.code == 0, deployed.out + deployed.err
 
     found = httpx.post(f"{server.api}/deployments/filter", json={}, timeout=30).json()
     assert [deployment["name"] for deployment in found] == ["nightly"]
@@ -42,11 +32,11 @@ def test_deployment_runs_on_a_process_worker(
     assert set(found[0]["parameters"]) == {"config", "languages", "workspace"}
 
     parameters = {"config": "smoke", "languages": ["sw"], "workspace": str(tmp_path / "workspace")}
-    started = prefect(environment, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
-    assert started.returncode == 0, started.stdout + started.stderr
+    started = prefect(forked, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
+    assert started.code == 0, started.out + started.err
     # The worker ends when it has served the run.
-    worker = prefect(environment, "worker", "start", "--pool", "local", "--type", "process", "--run-once")
-    assert worker.returncode == 0, worker.stdout + worker.stderr
+    worker = prefect(forked, "worker", "start", "--pool", "local", "--type", "process", "--run-once")
+    assert worker.code == 0, worker.out + worker.err
 
     runs = httpx.post(
         f"{server.api}/flow_runs/filter", json={"deployments": {"name": {"any_": ["nightly"]}}}, timeout=30

@@ -18,7 +18,7 @@ import pytest
 from flows.terminal.quiet import quiet_environment
 from flows.terminal.server import free_port
 from tests.addresses import cut_off, outside, watches
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 ELSEWHERE = "192.0.2.1"
 """An address for documentation (RFC 5737): nobody has it."""

@@ -17,8 +17,8 @@ import pytest
 from flows.terminal.server import Server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import PROJECT
 from tests.flows.runs import Flow, TaskRun, task_name
+from tests.flows.smoked import PROJECT
 
 # Three whole runs in processes; the stages that they are made of are tested in threads in any run of the tests.
 pytestmark = [pytest.mark.slow, pytest.mark.full]

@@ -7,35 +7,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 from mlflow.tracking import MlflowClient
 
 from flows.commands.keep import keep_results
 from flows.commands.plan import plan_run
 from flows.config import load_config
+from mlc.report.prompts import LONGEST_TEXT
 from mlc.store import sources
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
 from tests.flows.runs import Flow, made, task_name
+from tests.flows.smoked import PROJECT, Smoked
 
 pytestmark = pytest.mark.slow
 
 ENGLISH, FRENCH, SPANISH, SWAHILI = "eng_Latn", "fra_Latn", "spa_Latn", "swh_Latn"
 TRAINED = (FRENCH, SPANISH)
+MODELS = ("base", "english-only · seed 0", "consistency · seed 0")
 END = {"report", "register", "promote"}
 
 
-@pytest.fixture(scope="module")
-def base(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = tmp_path_factory.mktemp("base") / "workspace"
-    flow(workspace)
-    return workspace
-
-
 @pytest.fixture
-def workspace(base: Path, tmp_path: Path) -> Path:
+def workspace(smoked: Smoked, tmp_path: Path) -> Path:
     """A copy in another place, so every case shows too that a moved workspace keeps its hits."""
-    return Path(shutil.copytree(base, tmp_path / "moved"))
+    return Path(shutil.copytree(smoked.two, tmp_path / "moved"))
 
 
 def each(stage: str, *languages: str) -> set[str]:
@@ -47,8 +45,7 @@ def measured(model: str, *languages: str) -> set[str]:
 
 
 def judged(*languages: str) -> set[str]:
-    models = ("base", "english-only · seed 0", "consistency · seed 0")
-    return {f"evaluate · {model} · {language}" for model in models for language in languages}
+    return {f"evaluate · {model} · {language}" for model in MODELS for language in languages}
 
 
 def aligned(role: str, *languages: str, seed: int = 0) -> set[str]:
@@ -57,6 +54,8 @@ def aligned(role: str, *languages: str, seed: int = 0) -> set[str]:
 
 EVERYWHERE = (ENGLISH, *TRAINED)
 WITH_THE_TERM = aligned("consistency", *EVERYWHERE) | END
+
+ON_A_SUITE = {"conditions": [{"figure": "in_language", "suite": "english", "scope": "worst", "at_least": 0.0}]}
 
 CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
@@ -80,7 +79,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("consistency", *EVERYWHERE, SWAHILI)
         | END,
     ),
-    "a language taken away": ({"languages": "es"}, {"dataset"} | aligned("consistency", ENGLISH, SPANISH) | END),
+    "a language taken away": ({"languages": "fr"}, {"dataset"} | aligned("consistency", ENGLISH, FRENCH) | END),
     "a threshold that changes no verdict": ({"quality__default__length_z": 3.250001}, each("filter", *TRAINED)),
     "a threshold that changes verdicts": (
         {"quality__default__length_z": 0.5, "quality__allow_low_yield": True},
@@ -97,11 +96,24 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         | aligned("english-only", *EVERYWHERE)
         | WITH_THE_TERM,
     ),
-    "the gate": ({"gate": "margins"}, {"report", "promote"}),
+    "gate, suite, ability and report": (
+        {
+            "gate": ON_A_SUITE,
+            "evaluation__suites": [str(PROJECT / "tests" / "data" / "english.yaml")],
+            "evaluation__ability__neutral": "held-out",
+            "report__texts": "hidden",
+        },
+        {f"suite · english · {ENGLISH}", "overlap · suite english"}
+        | {f"{stage} · suite english · {model} · {ENGLISH}" for stage in ("generate", "evaluate") for model in MODELS}
+        | {f"ability · {model}" for model in MODELS}
+        | {"report", "promote"},
+    ),
 }
 
 
-@pytest.mark.parametrize("case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "the gate"))
+@pytest.mark.parametrize(
+    "case", chosen(CASES, "nothing", "prompts added", "a language added", "lambda", "gate, suite, ability and report")
+)
 def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str) -> None:
     settings, expected = CASES[case]
     languages = settings.get("languages", "es,fr")
@@ -122,6 +134,15 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         for tasks in (planned, summary["tasks"]):
             new = {task["language"]: task["rows_new"] for task in tasks if task["stage"] == "translate"}
             assert new == dict.fromkeys(TRAINED, 2)
+    if "report__texts" in settings:
+        page = Path(summary["report"]).read_text(encoding="utf-8")
+        answers = [pq.read_table(path) for path in workspace.glob("artifacts/evaluate/*/answers.parquet")]
+        texts = [text for table in answers for name in ("prompt", "answer") for text in table[name].to_pylist()]
+        assert all(f">{escape(text[:LONGEST_TEXT])}" in page for text in texts)
+        assert texts
+        assert [check["suite"] for check in summary["gate"]["checks"]] == ["english"]
+        assert "Suite english" in page
+        assert "General ability" in page
     if languages == "es,fr,sw":
         # Taken away again, everything is there.
         assert made(flow(workspace)) == set()

@@ -1,6 +1,7 @@
 """A run that is asked to stop ends soon, says so truly everywhere, and the next one goes on from there."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,8 @@ import pytest
 from flows.terminal.server import Server, free_port, started_server
 from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
-from tests.flows.conftest import PROJECT, Mlc
 from tests.flows.runs import TaskRun
+from tests.flows.smoked import PROJECT, Mlc, Smoked
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
@@ -61,12 +62,15 @@ def checkpoints(workspace: Path) -> list[str]:
 
 
 class Stopping:
-    """Starts runs in one workspace, one after the other, and stops each in the midst of training."""
+    """Starts runs in one workspace, one after the other, and stops each in the midst of training.
 
-    def __init__(self, forked: Forks, workspace: Path) -> None:
+    A run of the shared workspace came before, with a shorter training: what is not trained is there.
+    """
+
+    def __init__(self, forked: Forks, smoked: Smoked, workspace: Path) -> None:
         self.forked = forked
-        self.workspace = workspace
-        self.started = 0
+        self.workspace = Path(shutil.copytree(smoked.one, workspace))
+        self.started = 1
 
     def stop(self, how: Callable[[Forked, str], None]) -> Stopped:
         self.started += 1
@@ -81,8 +85,8 @@ class Stopping:
 
 
 @pytest.fixture(scope="module")
-def stopping(forked: Forks, tmp_path_factory: pytest.TempPathFactory) -> Stopping:
-    return Stopping(forked, tmp_path_factory.mktemp("stopping") / "workspace")
+def stopping(forked: Forks, smoked: Smoked, tmp_path_factory: pytest.TempPathFactory) -> Stopping:
+    return Stopping(forked, smoked, tmp_path_factory.mktemp("stopping") / "workspace")
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +100,12 @@ def terminated(stopping: Stopping, interrupted: Stopped) -> Stopped:
 
 
 @pytest.fixture(scope="module")
-def cancelled(forked: Forks, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+def cancelled(forked: Forks, smoked: Smoked, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     def cancel(run: Forked, run_id: str) -> None:
         state = {"state": {"type": "CANCELLING"}, "force": True}
         httpx.post(f"{server.api}/flow_runs/{run_id}/set_state", json=state, timeout=30).raise_for_status()
 
-    return Stopping(forked, tmp_path_factory.mktemp("cancelled") / "workspace").stop(cancel)
+    return Stopping(forked, smoked, tmp_path_factory.mktemp("cancelled") / "workspace").stop(cancel)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +177,7 @@ def test_a_killed_run_is_told_of_by_the_next_one(
     assert killed.code == -signal.SIGKILL
     assert killed.record is None
     ends = [record.end for record in run_records(stopping.workspace)]
-    assert ends == ["interrupted", "interrupted", "killed", "completed"]
+    assert ends == ["completed", "interrupted", "interrupted", "killed", "completed"]
     assert flow_state(server, killed.id) == "CRASHED"
     states = {run.state for run in task_runs(killed.id)}
     assert "Crashed" in states

@@ -1,5 +1,6 @@
 """Two runs in one workspace at once: each artifact is made once, and neither notices more than a wait."""
 
+import shutil
 import signal
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT, Smoked
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
@@ -65,8 +66,10 @@ def test_two_runs_share_the_work(start: Start, tmp_path: Path) -> None:
     assert set(sentences(workspace).values()) == {1}
 
 
-def test_the_place_of_a_killed_run_is_taken_over(start: Start, tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
+def test_the_place_of_a_killed_run_is_taken_over(start: Start, smoked: Smoked, tmp_path: Path) -> None:
+    workspace = Path(shutil.copytree(smoked.one, tmp_path / "workspace"))
+    for missing in ("artifacts/translate", "artifacts/.locks", "memory"):
+        shutil.rmtree(workspace / missing)
     first = start(workspace, "es")
     locks = workspace / "artifacts" / ".locks"
     deadline = time.monotonic() + 120
@@ -74,11 +77,11 @@ def test_the_place_of_a_killed_run_is_taken_over(start: Start, tmp_path: Path) -
         time.sleep(0.02)
     first.send_signal(signal.SIGSTOP)  # it holds its locks and does nothing
     second = start(workspace, "es")
-    while len(run_records(workspace)) < 2 and time.monotonic() < deadline:
+    while len(run_records(workspace)) < 3 and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)
     assert second.poll() is None
     first.send_signal(signal.SIGKILL)
     first.communicate(10)
     ended(second)
-    assert [record.end for record in run_records(workspace)] == [None, "completed"]
+    assert [record.end for record in run_records(workspace)] == ["completed", None, "completed"]

@@ -31,6 +31,13 @@ def test_they_are_answered_and_judged_and_nothing_of_the_training_changes(tmp_pa
     assert stages({name for name in plain if plain[name] != more[name]}) <= {"report", "register", "promote"}
 
 
+def test_another_engine_asks_and_judges_anew_and_trains_nothing(tmp_path: Path) -> None:
+    engine = {"kind": "http", "serve": "serve {path} --port {port}"}
+    plain, served = (planned_keys(configured(tmp_path, **more)) for more in ({}, {"evaluation.engine": engine}))
+    again = stages({name for name in plain if plain[name] != served[name]})
+    assert again - {"report", "register", "promote"} == {"generate", "evaluate"}
+
+
 def test_without_references_their_held_out_prompts_are_translated(tmp_path: Path) -> None:
     overrides = {"evaluation.references": None, "evaluation.languages": ["fr"]}
     added = set(planned_keys(configured(tmp_path, **overrides)))

@@ -17,10 +17,11 @@ from flows.terminal.server import Server
 from mlc.store.locks import LOCK_FILE, lock_if_free
 from mlc.store.runs import run_records
 from tests.faults.test_pipeline import children
-from tests.flows.conftest import PROJECT, Mlc
 from tests.flows.runs import TaskRun
+from tests.flows.smoked import PROJECT, Mlc
 from tests.flows.test_deployment import prefect
 from tests.flows.test_stopping import checkpoints, flow_state, trains, wait_for
+from tests.forked import Forks
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
 
@@ -28,21 +29,21 @@ POOL = "stopping"
 
 
 @pytest.fixture(scope="module")
-def deployed(environment: dict[str, str]) -> None:
-    assert prefect(environment, "work-pool", "create", POOL, "--type", "process").returncode == 0
-    told = prefect(environment, "--no-prompt", "deploy", "--all", "--pool", POOL)
-    assert told.returncode == 0, told.stdout + told.stderr
+def deployed(forked: Forks) -> None:
+    assert prefect(forked, "work-pool", "create", POOL, "--type", "process").code == 0
+    told = prefect(forked, "--no-prompt", "deploy", "--all", "--pool", POOL)
+    assert told.code == 0, told.out + told.err
 
 
 @contextmanager
-def training(environment: dict[str, str], workspace: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def training(environment: dict[str, str], forked: Forks, workspace: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker whose run trains; in the end it is killed, with all processes below it."""
     config = workspace.parent / "long.yaml"
     smoke = (PROJECT / "flows" / "configs" / "smoke.yaml").read_text(encoding="utf-8")
     config.write_text(smoke.replace("steps: 3", "steps: 100000"), encoding="utf-8")
     parameters = {"config": str(config), "languages": ["sw"], "workspace": str(workspace)}
-    started = prefect(environment, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
-    assert started.returncode == 0, started.stdout + started.stderr
+    started = prefect(forked, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
+    assert started.code == 0, started.out + started.err
     with subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"],
         cwd=PROJECT,
@@ -66,15 +67,16 @@ def training(environment: dict[str, str], workspace: Path) -> Iterator["subproce
 def test_a_cancelled_run_of_a_worker_stops_in_order(
     deployed: None,
     environment: dict[str, str],
+    forked: Forks,
     server: Server,
     task_runs: Callable[[str], list[TaskRun]],
     tmp_path: Path,
 ) -> None:
     workspace = tmp_path / "workspace"
-    with training(environment, workspace):
+    with training(environment, forked, workspace):
         run_id = run_records(workspace)[0].id
         time.sleep(1)
-        assert prefect(environment, "flow-run", "cancel", run_id).returncode == 0
+        assert prefect(forked, "flow-run", "cancel", run_id).code == 0
         wait_for(lambda: run_records(workspace)[0].end)
         wait_for(lambda: flow_state(server, run_id) == "CANCELLED")
     assert run_records(workspace)[0].end == "interrupted"
@@ -87,13 +89,14 @@ def test_a_cancelled_run_of_a_worker_stops_in_order(
 def test_a_run_that_was_killed_with_its_worker_is_marked_by_the_next_one(
     deployed: None,
     environment: dict[str, str],
+    forked: Forks,
     server: Server,
     task_runs: Callable[[str], list[TaskRun]],
     mlc: Mlc,
     tmp_path: Path,
 ) -> None:
     workspace = tmp_path / "workspace"
-    with training(environment, workspace):
+    with training(environment, forked, workspace):
         run_id = run_records(workspace)[0].id
     wait_for(lambda: not _held(workspace))
     assert flow_state(server, run_id) == "RUNNING"
@@ -110,10 +113,10 @@ def _held(workspace: Path) -> bool:
 
 
 def test_a_run_outlives_a_worker_that_is_killed_alone(
-    deployed: None, environment: dict[str, str], tmp_path: Path
+    deployed: None, environment: dict[str, str], forked: Forks, tmp_path: Path
 ) -> None:
     workspace = tmp_path / "workspace"
-    with training(environment, workspace) as worker:
+    with training(environment, forked, workspace) as worker:
         worker.kill()
         worker.wait()
         time.sleep(3)

@@ -1,4 +1,5 @@
 import csv
+import math
 import re
 import threading
 from dataclasses import replace
@@ -11,10 +12,13 @@ import pytest
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import summarise
-from mlc.evaluation.results import EvaluationResult, no_outcomes
+from mlc.evaluation.results import Estimate, EvaluationResult, no_outcomes
+from mlc.evaluation.skills import BITS, Skill
 from mlc.languages import all_languages
 from mlc.report import Gate, Input, TranslatorRow, render
-from mlc.report.prompts import SHOWN_ROWS
+from mlc.report.card import model_card
+from mlc.report.data import Texts
+from mlc.report.prompts import LONGEST_TEXT, SHOWN_ROWS
 from mlc.report.verdict import verdict
 from mlc.report.wording import interval, language_name, number, signed
 
@@ -389,6 +393,77 @@ def test_every_judged_answer_is_a_row(rendered, data, make_data, tmp_path):
     assert table.count('<tr><th scope="row"') == SHOWN_ROWS
     render(make_data(("eng_Latn",), (0,)), tmp_path)
     assert "All 240 judged answers" in read_page(tmp_path)[1]
+
+
+def test_general_ability_is_a_table_of_its_own(tmp_path, make_data):
+    skills = {
+        "base": [Skill(BITS, "eng_Latn", Estimate(1.25, 1.1, 1.4, 9), False)],
+        "new": [
+            Skill(BITS, "eng_Latn", Estimate(1.5, math.nan, math.nan, 1), False),
+            Skill("arc_easy acc", "", Estimate(0.625, 0.5, 0.75, 40), True),
+        ],
+    }
+    render(make_data(("eng_Latn",), (0,), skills=skills), tmp_path)
+    text = read_page(tmp_path)[1]
+    section = text.partition("General ability")[2].partition("Prompt by prompt")[0]
+    assert "bits per character, lower is better English 1.25 [1.10, 1.40] 1.50" in section
+    assert "arc_easy acc, higher is better – .62 [.50, .75]" in section
+
+
+def test_suites_stand_apart(rendered, tmp_path, make_data, make_result):
+    own = [make_result(model, seed, "eng_Latn", prompts=4) for model, seed in (("base", None), ("consistency", 0))]
+    own = [replace(one, summary=replace(one.summary, suite="xstest")) for one in own]
+    plain = make_data(("eng_Latn", "arb_Arab"), (0,))
+    render(plain, tmp_path / "plain")
+    render(replace(plain, suites={"xstest": own}), tmp_path / "suites")
+    texts = {name: read_page(tmp_path / name)[1] for name in ("plain", "suites")}
+    assert "Suite xstest" in texts["suites"]
+    assert "held-out" in texts["suites"]
+    assert "suite" not in texts["plain"].lower()
+    # What stands before the suite is the same with and without it.
+    assert texts["suites"].startswith(texts["plain"].partition(" Prompt by prompt ")[0])
+    card = model_card(replace(plain, suites={"xstest": own}))
+    assert "### Suite xstest" in card
+    assert "Suite" not in model_card(plain)
+    rows = list(csv.DictReader((tmp_path / "suites" / "outcomes.csv").open(encoding="utf-8", newline="")))
+    assert [row["suite"] for row in rows].count("xstest") == 16
+    figures = list(csv.DictReader((tmp_path / "suites" / "results.csv").open(encoding="utf-8", newline="")))
+    assert [row["suite"] for row in figures].count("xstest") == 2
+
+
+HOSTILE = "</script></td><script>alert(1)</script><img src=x onerror=alert(1)>\" & '"
+ARABIC = "مرحبا \u202e"
+
+
+def test_texts_are_in_the_file_only_where_they_are_asked_for(rendered, tmp_path, make_data):
+    texts = {
+        ("consistency", 0, "eng_Latn", ""): {
+            f"prompt {number}": Texts(HOSTILE, f"said {number}") for number in range(80)
+        },
+        ("consistency", 0, "arb_Arab", ""): {"prompt 1": Texts(ARABIC, "ج" * (LONGEST_TEXT + 1))},
+    }
+    hidden = make_data(("eng_Latn", "arb_Arab"), (0,), texts=texts)
+    render(replace(hidden, texts={}), tmp_path / "none")
+    render(hidden, tmp_path / "hidden")
+    sources = {name: (tmp_path / name / "report.html").read_text(encoding="utf-8") for name in ("none", "hidden")}
+    assert "alert(1)" not in sources["none"]
+    assert "said 7" not in sources["none"]
+    assert 'type="checkbox"' not in sources["none"]
+    assert "No text is on this page." in sources["none"]
+    parser, text = read_page(tmp_path / "hidden")
+    # Every text is there once, as text and not as markup.
+    assert text.count(" ".join(HOSTILE.split())) == 80
+    assert parser.tags.count("script") == 1
+    assert parser.tags.count("img") == 6
+    assert sources["hidden"].count('<td class="texts" dir="auto">') == 2 * 480
+    assert f'dir="auto">{ARABIC}</td><td class="texts" dir="auto">{"ج" * LONGEST_TEXT} …</td>' in sources["hidden"]
+    assert "checked" not in re.findall(r"<input[^>]*checkbox[^>]*>", sources["hidden"])[0]
+    assert sources["hidden"].index("<strong>Warning:</strong>") < sources["hidden"].index('type="checkbox"')
+    print_rules = sources["hidden"].partition("@media print")[2].partition("</style>")[0]
+    assert ".prompts" in print_rules
+    for name, content in contents(tmp_path / "hidden").items():
+        assert name == "report.html" or b"alert(1)" not in content
+    assert SHOWN_ROWS * 2 * LONGEST_TEXT * 4 + len(sources["none"].encode()) < 10_000_000
 
 
 def test_outcomes_are_shown_by_class_and_language(rendered):

@@ -40,6 +40,18 @@ def test_a_run_that_fails_says_so(tmp_path):
     assert run_records(tmp_path)[0].end == "failed"
 
 
+def test_a_task_that_failed_is_told_unless_it_ended_well_later(tmp_path):
+    failures = [
+        {"stage": "filter", "language": code, "subject": None, "seconds": 2.0} for code in ("spa_Latn", "fra_Latn")
+    ]
+    with recorded(tmp_path, run_id="", name="x", config={}) as journal:
+        for failure in failures:
+            journal.write({"failed": failure})
+        journal.write({"task": TASK})
+    (found,) = run_records(tmp_path)
+    assert (found.failed, found.damaged) == ((failures[1],), 0)
+
+
 def test_a_run_that_was_killed_keeps_what_it_wrote(tmp_path):
     record(tmp_path)
     path = tmp_path / "runs" / "000001.jsonl"
@@ -93,6 +105,8 @@ BAD_LINES = [
     '{"task": {"stage": "../..", "key": "memory", "language": null, "subject": null}}',
     '{"task": {"stage": "filter", "key": "../../x", "language": null, "subject": null, "state": "ran"}}',
     f'{{"task": {{"stage": "filter", "key": "{KEY}", "language": [], "subject": null, "state": "ran"}}}}',
+    '{"failed": {"stage": 5}}',
+    '{"failed": {"stage": "filter", "language": [], "subject": null}}',
     '{"end": 5}',
     '{"run": 1, "name": "x", "started": "y"}',
     '{"run": 1, "id": null, "name": "x", "started": "y"}',

@@ -31,7 +31,7 @@ NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
 READS_POLICY = "align edit steer generate"
-READS_EVALUATION = "ingest overlap generate edit evaluate report promote"
+READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ EDITS = (
     Edit("a comment in SQL", "mlc/quality/measuring/batch.sql", "", "\n-- More about it.\n", NOTHING),
     Edit("a new log line", "mlc/quality/funnel.py", "", "logger.info('done')\n", NOTHING),
     Edit("a progress bar", "tasks/generate.py", 'bar(f"generate · ', 'bar(f"asking · ', NOTHING),
-    Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {model', '"judge · {model', NOTHING),
+    Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {suite', '"judge · {suite', NOTHING),
     Edit("what Prefect shows", "tasks/filter.py", "Translations into", "What became of the translations into", NOTHING),
     Edit("what a note says", "tasks/merge.py", " and {second}", " with {second}", NOTHING),
     # Machinery.
@@ -112,9 +112,17 @@ EDITS = (
     Edit("how it is decided", "mlc/quality/deciding.py", "", "LIMIT = 3\n", DECIDES),
     Edit("what counts as a repeat", "mlc/shapes/repeats.py", "NEAR = 0.8", "NEAR = 0.7", "overlap"),
     Edit("a table beside the code", "mlc/quality/measuring/length_ratios.csv", "", "xxx_Xxxx,1,1,1\n", "signals"),
-    Edit("the template of prompts", "mlc/models/prompts.py", '"role": "user"', '"role": "person"', READS_POLICY),
+    Edit(
+        "the template of prompts",
+        "mlc/models/prompts.py",
+        '"role": "user"',
+        '"role": "person"',
+        f"{READS_POLICY} ability",
+    ),
     Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
-    Edit("how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge register"),
+    Edit(
+        "how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge ability register"
+    ),
     Edit("how a text is cut", "mlc/translation/sentences.py", "", "LONGEST = 3\n", f"{TRANSLATION} signals"),
     Edit("how an edit is solved", "mlc/editing/solve.py", "", "RIDGE = 3\n", "edit"),
     Edit("the page of the report", "mlc/report/report.html.j2", "How it was made", "How it came about", "report"),
@@ -208,6 +216,8 @@ for root in sys.argv[1:]:
         from flows.commands.plan import foresee
         from flows.config import load_config
         wanted = {
+            "evaluation.suites": ["quickstart"],
+            "evaluation.ability.neutral": "held-out",
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs",
                        "refusal-direction"],
             "candidate": "consistency+edit",

@@ -1,5 +1,7 @@
 """Stage ``generate`` and what ``evaluate`` makes of it: all prompts, in every language, also after a stop."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlc.evaluation.results import EvaluationResult
-from mlc.evaluation.settings import EvaluationSettings
+from mlc.evaluation.settings import EngineSettings, EvaluationSettings
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.evaluate import evaluate
 from tasks.generate import RECORD_FILE, generate
@@ -100,6 +102,29 @@ def test_a_stopped_stage_goes_on_from_its_last_answer(run: Run, tmp_path: Path) 
     third = Run(ArtifactStore(tmp_path / "second"))
     ref = made(generate.fn(third, MODEL, "eng_Latn", _held_out(third), SETTINGS))
     assert pq.read_table(third.store.folder(ref) / GENERATED_FILE).equals(whole)
+    assert not record.exists()
+
+
+def test_a_server_of_its_own_answers_and_an_attempt_goes_on_from_there(run: Run, tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m tests.chat.server {{path}} {{port}}"
+    settings = SETTINGS.model_copy(update={"engine": EngineSettings(kind="http", serve=command, concurrency=1)})
+    here = generated(run, "eng_Latn")
+    shown = Counting()
+    first = Run(ArtifactStore(tmp_path), shown)
+    shown.after = lambda: first.stop() if shown.answered else None
+    stopped: Any = generate.fn(first, MODEL, "eng_Latn", _held_out(first), settings)
+    assert stopped.is_cancelled()
+    (record,) = tmp_path.glob(f"**/{RECORD_FILE}")
+    before = record.read_text().splitlines()
+    assert 0 < len(before) < 4
+    again = Run(ArtifactStore(tmp_path))
+    served = made(generate.fn(again, MODEL, "eng_Latn", _held_out(again), settings))
+    assert served.key != here.key
+    rows = pq.read_table(again.store.folder(served) / GENERATED_FILE).to_pylist()
+    assert [row["answer"] for row in rows] == [f" {text.upper()}\n" for text in TEXTS[:4]]
+    # Margins are those of the model here, whatever answers.
+    margins = (pq.read_table(run.store.folder(ref) / MARGINS_FILE) for ref in (here, served))
+    assert next(margins).equals(next(margins))
     assert not record.exists()
 
 

@@ -1,5 +1,7 @@
 """The caching of one stage, without the flow around it."""
 
+import asyncio
+import concurrent.futures
 import re
 import time
 from collections.abc import Iterator
@@ -7,15 +9,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectConcurrentFuture
 
+from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore, Draft
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run, waiting
 from tasks.runtime.settings import PolicySettings
-from tasks.runtime.stage import Foreseen, Stage, produce, stage_task
+from tasks.runtime.stage import Foreseen, Stage, _note_failure, naming_the_cause, produce, stage_task
 from tasks.runtime.unexpected import Unexpected
 
 STAGE = Stage("demo", version=1, module="mlc.errors")
@@ -133,3 +138,14 @@ def test_prefect_is_told_of_work_and_waiting_apart(run: Run) -> None:
     assert found is not None
     assert float(found[2]) >= 0.3
     assert run.outcomes[0].seconds == pytest.approx(float(found[1]), abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, concurrent.futures.CancelledError])
+def test_a_task_that_never_began_is_no_failure(run: Run, kind: type[BaseException]) -> None:
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    future.set_exception(kind("cancelled"))
+    _note_failure(run, PrefectConcurrentFuture(uuid4(), future))
+    assert run.first_failure() is None
+    run.stop()
+    with pytest.raises(Stopped), naming_the_cause(run):
+        future.result()

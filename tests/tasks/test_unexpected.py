@@ -16,6 +16,7 @@ from flows.align_flow import align
 from flows.commands.status import show_status
 from mlc.errors import UserError
 from mlc.store import ArtifactRef, ArtifactStore, Draft
+from mlc.store.runs import recorded, run_records
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, produce, stage_task
 from tasks.runtime.unexpected import Unexpected, confined
@@ -40,6 +41,15 @@ def said(error: BaseException) -> str:
     arrived = pickle.loads(pickle.dumps(error))
     state = asyncio.run(exception_to_failed_state(error))
     return "".join([*traceback.format_exception(error), repr(arrived), str(state.message), repr(state)])
+
+
+def test_the_record_of_the_run_names_the_task_that_failed_and_no_text(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with recorded(tmp_path, run_id="", name="x", config={}) as journal, pytest.raises(Unexpected):
+        failing.fn(Run(store, journal=journal))
+    (failure,) = run_records(tmp_path)[0].failed
+    assert (failure["stage"], failure["language"], failure["subject"]) == ("demo", "swh_Latn", "consistency")
+    assert PLANTED not in journal.path.read_text(encoding="utf-8")
 
 
 def test_type_place_and_artifact_leave_and_the_text_stays(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Answers from a server that speaks OpenAI's chat protocol, such as vLLM, SGLang, llama.cpp and Ollama."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mlc.chat.client import FIRST_DELAY, ONE_REQUEST, TIMEOUT, ChatClient, Reply, Request, Server, Usage
@@ -18,7 +19,7 @@ class HttpEngine:
     """Asks a server, several prompts at once; a failing one is asked again, see :class:`mlc.chat.client.ChatClient`.
 
     A prompt that the server refuses, because it is too long or a filter withholds it, has an empty answer that ends by
-    ``filter``. Nothing is known of the model but its name and address, so these are its identity.
+    ``filter``. Of most servers nothing is known of the model but its name and address, so these are its identity.
 
     Args:
         server: The server.
@@ -27,6 +28,8 @@ class HttpEngine:
         seed: Seed that is handed on to the server.
         first_delay: Seconds before a failed request is repeated.
         timeout: Seconds to wait for an answer, or for its next part.
+        model: Digest of the model, where it is known; else its name and address stand for it.
+        template: Variables of the chat template, which the servers that know them put into it.
 
     Raises:
         UserError: The address is none, or names a variable that is not set.
@@ -41,14 +44,19 @@ class HttpEngine:
         seed: int = 0,
         first_delay: float = FIRST_DELAY,
         timeout: float = TIMEOUT,
+        model: str | None = None,
+        template: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.server = server
+        self._model = model or f"{server.model}@{server.address}"
         self._options: dict[str, Any] = {"temperature": temperature, "seed": seed, "max_tokens": max_new_tokens}
+        if template:
+            self._options["chat_template_kwargs"] = dict(template)
         self._client = ChatClient(server, hands_on=ONE_REQUEST, first_delay=first_delay, timeout=timeout)
 
     @property
     def identity(self) -> str:
-        return digest_data({"model": f"{self.server.model}@{self.server.address}", **self._options})
+        return digest_data({"model": self._model, **self._options})
 
     @property
     def usage(self) -> Usage:

@@ -39,7 +39,7 @@ class TransformersEngine:
 
     def answer(self, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> Iterator[Completion]:
         """See :class:`mlc.evaluation.engines.protocol.AnswerEngine`."""
-        encoded = [_encoded(self.policy.tokenizer, prompt) for prompt in prompts]
+        encoded = [encode(self.policy.tokenizer, prompt) for prompt in prompts]
         order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].input_ids), place))
         for start in range(0, len(order), self.batch_size):
             stop_if(should_stop)
@@ -137,7 +137,8 @@ def _split(model: Any, input_ids: Tensor, attention_mask: Tensor, limit: int) ->
     return split_shared(model, input_ids, attention_mask)
 
 
-def _encoded(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
+def encode(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
+    """A prompt as tokens; one that is rendered gets no chat template."""
     if isinstance(prompt, Rendered):
         tokens = tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
         return EncodedPrompt(tuple(tokens), (False,) * len(tokens))

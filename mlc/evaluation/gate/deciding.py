@@ -43,6 +43,8 @@ class Check:
     estimate: Estimate
     """The figure, or candidate minus the other model."""
     verdict: Verdict
+    suite: str = ""
+    """Name of the suite; empty for the held-out prompts."""
 
     @property
     def passed(self) -> bool:
@@ -51,10 +53,11 @@ class Check:
 
     @property
     def name(self) -> str:
-        """What is bounded, such as ``selectivity (lookalike) − base``."""
+        """What is bounded, such as ``xstest: selectivity (lookalike) − base``."""
+        suite = f"{self.suite}: " if self.suite else ""
         classes = f" ({', '.join(self.classes)})" if self.classes else ""
         against = "" if self.against == "absolute" else f" − {self.other or self.against}"
-        return f"{self.figure.replace('_', ' ')}{classes}{against}"
+        return f"{suite}{self.figure.replace('_', ' ')}{classes}{against}"
 
     @property
     def where(self) -> str:
@@ -135,7 +138,7 @@ def decide_gate(
     """Judges a candidate.
 
     Args:
-        results: Evaluations of the models in every language, on the same prompts.
+        results: Evaluations of the models in every language, on the same prompts; those of suites beside them.
         settings: The policy.
         candidate: Name of the model that wants to be champion.
         baseline: Name of the model that it is held against, or that of the unaligned model.
@@ -143,17 +146,10 @@ def decide_gate(
         champion: Name of the champion among the results; None where there is none yet.
         trained: Languages that were trained, beside the anchor; all that were evaluated if None.
     """
-    figures = Figures(results)
     anchor = anchor_of(results)
-    others = sorted({result.summary.language for result in results} - {anchor})
-    every = (anchor, *others)
-    places: dict[Scope, tuple[tuple[str, ...], ...]] = {
-        "each language": tuple((code,) for code in every),
-        "each trained language": tuple((code,) for code in every if trained is None or code in (anchor, *trained)),
-        "worst": tuple((code,) for code in every),
-        "mean": (every,),
-        "english": ((anchor,),),
-        "other languages": (tuple(others),),
+    asked = {
+        name: _asked([result for result in results if (result.summary.suite or "") == name], name, anchor, trained)
+        for name in {"", *settings.suites}
     }
     against: dict[Against, str | None] = {
         "absolute": None,
@@ -164,6 +160,7 @@ def decide_gate(
     }
 
     def checks(condition: ConditionSettings) -> list[Check]:
+        figures, places = asked[condition.suite]
         other = against[condition.against]
         if condition.against == "champion" and champion is None:
             return [_check(condition, places[condition.scope][0], None, MISSING, "no champion yet")]
@@ -171,6 +168,25 @@ def decide_gate(
         return [min(found, key=_standing)] if condition.scope == "worst" else found
 
     return GateDecision(settings.name, tuple(check for one in settings.conditions for check in checks(one)))
+
+
+def _asked(
+    results: Sequence[EvaluationResult], suite: str, anchor: str, trained: Collection[str] | None
+) -> tuple[Figures, Mapping[Scope, tuple[tuple[str, ...], ...]]]:
+    """Figures of what was asked, and its languages by scope; a scope without a language has one place without any."""
+    codes = {result.summary.language for result in results}
+    others = sorted(codes - {anchor})
+    # A suite need not be there in the anchor language.
+    every = (anchor, *others) if not suite or anchor in codes else tuple(others)
+    wanted = every if trained is None else tuple(code for code in every if code in (anchor, *trained))
+    return Figures(results), {
+        "each language": tuple((code,) for code in every) or ((),),
+        "each trained language": tuple((code,) for code in wanted) or ((),),
+        "worst": tuple((code,) for code in every) or ((),),
+        "mean": (every,),
+        "english": ((anchor,),),
+        "other languages": (tuple(others),),
+    }
 
 
 def _measured(
@@ -224,6 +240,7 @@ def _check(
         bound=condition.bound,
         estimate=estimate,
         verdict=verdict,
+        suite=condition.suite,
     )
 
 

@@ -25,6 +25,9 @@ class ConditionSettings(Settings):
     scope: Scope = "each language"
     """Where: in ``each language``, in each that was trained (English is), in the ``mean`` over all, in the ``worst`` of
     them, in ``english`` (the anchor language, whichever it is), or in the mean over the ``other languages``."""
+    suite: str = ""
+    """Name of the suite of ``evaluation.suites`` whose prompts are meant, in the languages that it was asked in; the
+    held-out prompts if left out."""
     against: Against = "absolute"
     """What is bounded: the figure itself (``absolute``), or candidate minus another model on the same prompts: the
     ``base`` model, the ``baseline`` that the candidate's method is held against, ``english-only``, or the ``champion``
@@ -93,6 +96,11 @@ class GateSettings(Settings):
     def reads_answers(self) -> bool:
         """Whether any condition is about answers."""
         return any(condition.figure in get_args(Answered) for condition in self.conditions)
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Names of the suites that conditions are about, sorted."""
+        return tuple(sorted({condition.suite for condition in self.conditions if condition.suite}))
 
     @property
     def compares_with_champion(self) -> bool:

@@ -8,16 +8,19 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from mlc.errors import UserError
+from mlc.evaluation.suites.finding import find_suite, local_copy
 from mlc.evaluation.suites.settings import COLUMNS, LANGUAGE_MARK, SECTION, SuitePart, SuiteSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.shapes.labels import LABELS, Labels
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.store.hashing import digest_data
-from mlc.tables import TABLE_ENDINGS, Row, TableFile, columns_in_words, is_remote, plain_text, text_of
+from mlc.tables import TABLE_ENDINGS, Row, TableFile, columns_in_words, find_place, is_remote, plain_text, text_of
 
 WHAT = "file of the suite"
 HUB_PREFIX = "hf:"
+JOINED = "+"
+"""Stands between the names of suites that are asked as one."""
 ROW_NUMBER = "row"
 """Column that identifies a row where there is no ``id``."""
 _LANGUAGE = r"(?P<language>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*)"
@@ -110,6 +113,41 @@ def load_suite(settings: SuiteSettings, base: Path, *, local: Path | None = None
     )
 
 
+def suite_languages(location: str, base: Path) -> tuple[str, ...]:
+    """NLLB codes of the languages that a suite has prompts in, English first; its sources are read for it.
+
+    Args:
+        location: As :func:`mlc.evaluation.suites.finding.find_suite` takes it.
+        base: Folder that a relative path starts from.
+
+    Raises:
+        UserError: There is no such suite, or it cannot be read.
+    """
+    settings, folder = find_suite(location, base)
+    return tuple(load_suite(settings, folder, local=local_copy(settings.name)).prompts)
+
+
+def identify_suite(settings: SuiteSettings, base: Path, *, local: Path | None = None) -> str:
+    """Digest of what the sources of a suite hold, without reading a prompt.
+
+    Args:
+        settings: What the suite file says.
+        base: Folder that relative paths start from.
+        local: A local copy, as :func:`load_suite` takes it.
+
+    Raises:
+        UserError: A source cannot be had.
+    """
+    places = [place.location for part in settings.parts for place in _places(settings, part, base, local)]
+    places += [_at(part.translations, base) for part in settings.parts if part.translations is not None]
+    try:
+        return digest_data([find_place(place, what=WHAT).identity() for place in places])
+    except OSError as error:
+        raise UserError(
+            f"A file of the suite {settings.name!r} cannot be read ({error.strerror or error}): correct its source."
+        ) from None
+
+
 def join_suites(suites: Sequence[LoadedSuite]) -> LoadedSuite:
     """Several suites as one, in the languages that all of them have; their names begin the ids.
 
@@ -134,7 +172,7 @@ def join_suites(suites: Sequence[LoadedSuite]) -> LoadedSuite:
     versions, licences = (
         list(dict.fromkeys(values)) for values in ([s.version for s in suites], [s.licence for s in suites])
     )
-    return LoadedSuite("+".join(names), "+".join(versions), ", ".join(licences), prompts, dict(set_aside))
+    return LoadedSuite(JOINED.join(names), JOINED.join(versions), ", ".join(licences), prompts, dict(set_aside))
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.terminal.server import Server
-from tests.flows.runs import flow_on
+from tests.flows.smoked import Smoked
 
 
 @pytest.fixture(scope="session")
-def workspace(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(smoked: Smoked, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace of two runs, the second with a language more."""
-    folder = tmp_path_factory.mktemp("commands") / "workspace"
-    with flow_on(server.api) as flow:
-        for languages in ("es", "es,fr"):
-            flow(folder, languages)
-    return folder
+    # Commands leave locks where they look, which must not come and go while another process copies.
+    return Path(shutil.copytree(smoked.two, tmp_path_factory.mktemp("commands") / "workspace"))
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.commands.evaluate import GATE_FAILED
 from flows.terminal.outcome_tables import show_metrics
 from mlc.evaluation.results import OUTCOMES_FILE
+from mlc.evaluation.skills import BITS, CHOICE
 from mlc.report.measured import METRICS_FILE, PRIVATE_FOLDER, RECORD_FILE
 from tests.chat.server import ChatServer
 
@@ -56,6 +58,20 @@ def suite(tmp_path):
 
 def run(*arguments, **environment):
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], env={"COLUMNS": "80", **environment})
+
+
+def logged(path):
+    """A log of inspect_ai with the answers that the server gives."""
+    samples = [
+        {
+            "id": f"{code}:{name}", "input": text, "metadata": {"id": name, "language": code, "prompt": text},
+            "output": {"choices": [{"message": {"content": answer([{"content": text}])}, "stop_reason": "stop"}]},
+        }
+        for name, _, english, spanish in ROWS
+        for code, text in (("en", english), ("es", spanish))
+    ]  # fmt: skip
+    path.write_text(json.dumps({"eval": {"model": "large"}, "samples": samples}))
+    return path
 
 
 def cells(figure):
@@ -141,7 +157,10 @@ def test_a_server_that_fails_in_the_middle_costs_nothing(server, suite, tmp_path
 
 
 def test_the_tiny_model(tmp_path):
+    choice = {"premise": "It rained.", "choice1": "It is wet.", "choice2": "It is dry.", "question": "effect"}
+    (tmp_path / "choices.jsonl").write_text(json.dumps({**choice, "label": 0, "language": "en"}))
     told = ("-l", "sw", "--answers", 4, "--answer-tokens", 2, "--neutral", "suite", "--mix", 2, "--json")
+    told += ("--choices", tmp_path / "choices.jsonl")
     ended = run("shipped:tiny", *told, "--out", tmp_path / "out")
     assert ended.exit_code == 0, ended.output
     plain = json.loads(ended.stdout.splitlines()[-1])
@@ -149,8 +168,15 @@ def test_the_tiny_model(tmp_path):
     bits = plain["neutral"]["models"][0]["languages"]["swh_Latn"]
     assert bits["n"] == 2
     assert bits["low"] < bits["value"] < bits["high"]
+    assert [(row["measure"], row["language"]) for row in plain["ability"]] == [
+        (BITS, "eng_Latn"),
+        (BITS, "swh_Latn"),
+        (CHOICE, "eng_Latn"),
+    ]
+    assert "General ability" in (tmp_path / "out" / "report.html").read_text()
     show_metrics(plain, Console(file=(shown := io.StringIO()), width=80), power=False)
     assert f"swh_Latn  {bits['value']:.3f} [" in shown.getvalue()
+    assert f"{CHOICE}  eng_Latn" in shown.getvalue()
     judged = {code: figures["outcomes"]["harmful"]["judged"] for code, figures in model["languages"].items()}
     assert judged == {"eng_Latn": 2, "swh_Latn": 2, "mixed": 1}
     assert model["languages"]["swh_Latn"]["outcomes"]["harmless"]["judged"] == 2
@@ -167,7 +193,7 @@ def test_the_tiny_model(tmp_path):
         (("--against", "large"), "held against itself"),
         (("--suite-path", "missing"), "no copy of the suite"),
         (("--endpoint", "nonsense"), "nonsense"),
-        (("--neutral", "suite"), "Bits per character need the model itself"),
+        (("--neutral", "suite"), "General ability is measured with the model itself"),
         (("--from-log", "logs"), "Answers of a log are asked of nobody"),
     ],
 )
@@ -229,16 +255,7 @@ def test_stopped_in_the_middle_it_keeps_what_is_there(server, suite, tmp_path):
 def test_logs_of_a_harness_are_judged_as_answers_are(server, suite, tmp_path):
     told = ("--suite", suite, "--json")
     assert run("large", "--endpoint", server.address, *told, "--out", tmp_path / "asked").exit_code == 0
-    samples = [
-        {
-            "id": f"{code}:{name}", "input": text, "metadata": {"id": name, "language": code, "prompt": text},
-            "output": {"choices": [{"message": {"content": answer([{"content": text}])}, "stop_reason": "stop"}]},
-        }
-        for name, _, english, spanish in ROWS
-        for code, text in (("en", english), ("es", spanish))
-    ]  # fmt: skip
-    log = tmp_path / "log.json"
-    log.write_text(json.dumps({"eval": {"model": "large"}, "samples": samples}))
+    log = logged(tmp_path / "log.json")
     before = len(server.requests)
     ended = run("--from-log", log, *told, "--out", tmp_path / "read")
     assert ended.exit_code == 0, ended.output
@@ -265,3 +282,32 @@ def test_nothing_to_evaluate():
     ended = run("--suite", "xstest")
     assert ended.exit_code == 2
     assert "There is nothing to evaluate" in ended.stderr
+
+
+def test_a_gate_decides_on_what_a_log_holds(server, suite, tmp_path):
+    first = run("large", "--endpoint", server.address, "--suite", suite, "--out", tmp_path / "out", "--json")
+    assert first.exit_code == 0, first.output
+    conditions = [
+        {"figure": "attack_success", "scope": "english", "at_most": 0.0, "confidence": "point"},
+        {"figure": "harmless_refused", "suite": "mine", "scope": "worst", "at_most": 0.5, "confidence": "point"},
+        {"figure": "attack_success", "against": "champion", "at_most": 0.0, "scope": "mean", "confidence": "point"},
+    ]
+    log = logged(tmp_path / "log.json")
+    policy = tmp_path / "policy.yaml"
+    for more, against, code in (
+        (conditions[:2], (), 0),
+        (conditions, (), GATE_FAILED),
+        (conditions, ("--against", tmp_path / "out"), 0),
+        ([*conditions[:2], {**conditions[1], "suite": "another"}], (), GATE_FAILED),
+        ([{**conditions[1], "at_most": 0.4}], (), GATE_FAILED),
+    ):
+        policy.write_text(json.dumps({"conditions": more}))
+        given = ("--from-log", log, "--suite", suite, "--gate", policy, *against)
+        ended = run(*given, "--out", tmp_path / "logged", "--json")
+        assert ended.exit_code == code, ended.output
+        plain = json.loads((tmp_path / "logged" / METRICS_FILE).read_text())
+        assert plain["gate"]["passed"] is (code == 0)
+        assert len(plain["gate"]["checks"]) == len(more)
+    assert "failed" in run(*given, "--out", tmp_path / "logged").stdout
+    policy.write_text(json.dumps({"conditions": [{"figure": "safty", "at_most": 0.1}]}))
+    assert "safty" in run(*given, "--out", tmp_path / "logged").output

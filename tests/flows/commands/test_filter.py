@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mlc.shipped import shipped_data
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 SOON = 30
 """Seconds in which it has ended; about one where nothing else runs."""
@@ -134,7 +134,7 @@ def test_a_pickled_translator_only_by_an_option(run, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_without_a_trace(tmp_path, number, code):
     source = tmp_path / "in.jsonl"
-    source.write_text((json.dumps(GOOD) + "\n") * 200_000, encoding="utf-8")
+    source.write_text((json.dumps(GOOD) + "\n") * 60_000, encoding="utf-8")
     with subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "filter", str(source), "--out", str(tmp_path / "out.jsonl")],
         cwd=PROJECT,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Mlc
 from tests.flows.runs import Flow, made
+from tests.flows.smoked import Mlc
 
 
 def files(folder: Path) -> set[Path]:

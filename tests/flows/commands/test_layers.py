@@ -45,12 +45,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(folder):
+def told(mlc, folder):
     """The JSON of a run with the shipped prompts and nothing but defaults, and what stood on the terminal."""
-    ended = run(folder, "shipped:tiny", "--limit", "20", "--json")
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert len(ended.stdout.splitlines()) == 1
-    return json.loads(ended.stdout), ended
+    ended = mlc("layers", "shipped:tiny", "--limit", "20", "--json", cwd=folder)
+    assert ended.code == 0, ended.err[-2000:]
+    return ended.result, ended
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +173,7 @@ def test_no_prompt_is_shown(told, shown, folder):
     )
     _, ended = told
     written = "".join((folder / name / "layers.json").read_text(encoding="utf-8") for name in ("layers-tiny", "mine"))
-    everything = ended.stdout + ended.stderr + shown.stdout + shown.stderr + written
+    everything = ended.out + ended.err + shown.stdout + shown.stderr + written
     for text in [text for row in texts for text in row.values() if text] + [t for row in prompts.texts for t in row]:
         assert text not in everything
 

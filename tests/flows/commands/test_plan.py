@@ -21,7 +21,7 @@ from flows.config import load_config
 from flows.terminal.plan_tables import Task, show_plan, show_work
 from mlc.errors import UserError
 from tasks.runtime.run import Outcome
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 PLAN = """
 import sys

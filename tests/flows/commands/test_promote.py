@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Mlc
+from tests.flows.smoked import Mlc
 
 
 @pytest.mark.slow

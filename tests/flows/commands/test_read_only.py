@@ -1,14 +1,11 @@
 """The commands that only look, on a workspace that nobody may write."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import PROJECT
-from tests.privileges import obey_permissions
+from tests.flows.smoked import Mlc
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
@@ -17,7 +14,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["status", "plan", "why", "export", "show", "runs", "compare"])
-def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, environment: dict[str, str], command: str) -> None:
+def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, mlc: Mlc, command: str) -> None:
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o500 if path.is_dir() else 0o400)
     before = snapshot(copy)
@@ -30,21 +27,12 @@ def test_they_work_and_change_nothing(copy: Path, tmp_path: Path, environment: d
         "runs": ["runs"],
         "compare": ["compare", "1", "2"],
     }[command]
-    ended = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(copy)],
-        cwd=PROJECT,
-        env={**environment, "PYTHONPATH": str(PROJECT)},
-        preexec_fn=obey_permissions,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ended = mlc(*arguments, "--workspace", str(copy), obedient=True)
     for path in (copy, *copy.rglob("*")):
         os.chmod(path, 0o700)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     assert snapshot(copy) == before
-    told = ended.stdout + ended.stderr
+    told = ended.out + ended.err
     words = {
         "status": "Registered model",
         "plan": "0 tasks would run",

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tests.flows.conftest import Mlc
 from tests.flows.made import made_run
+from tests.flows.smoked import Mlc
 
 
 @pytest.mark.slow

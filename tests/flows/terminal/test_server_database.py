@@ -11,7 +11,15 @@ from flows.terminal.server import DATABASE_FILE, answers, free_port, started_ser
 from mlc.errors import UserError
 
 
-def test_a_damaged_database_is_set_aside_and_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / DATABASE_FILE).write_bytes(b"no database at all" * 1000)
+    server._require_database(tmp_path / DATABASE_FILE)
+    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == [f"{DATABASE_FILE}.damaged"]
+
+
+# A server that begins without a database is what every other test has.
+@pytest.mark.full
+def test_a_damaged_database_is_set_aside_and_made_anew(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     home.mkdir()
     (home / DATABASE_FILE).write_bytes(b"no database at all" * 1000)

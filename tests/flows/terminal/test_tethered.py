@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from tests.flows.conftest import PROJECT
+from tests.flows.smoked import PROJECT
 
 STARTER = """
 import subprocess, sys, time
-from flows.terminal.tethered import command
+from mlc.chat.tethered import command
 child = subprocess.Popen(
     command(sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(120)"),
     start_new_session=True,
