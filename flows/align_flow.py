@@ -41,6 +41,7 @@ from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
 from tasks.model_signals import measure_model_signals
 from tasks.overlap import separate
+from tasks.own_answers import answer_prompts
 from tasks.parallel import take_parallel
 from tasks.promote import promote
 from tasks.register import register_model
@@ -275,10 +276,12 @@ def train_all(
     examples = data.joined if method.translates else data.prompts
     if method.reads_unpaired:
         examples = data.unpaired
-    if method.translates_answers:
+    if method.translates_answers and not method.own_answers:
         examples = data.answered[translated_columns(method, config.align)]
     models = []
     for start in starts:
+        if method.own_answers:
+            examples = with_own_answers(run, config, start, data)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
@@ -501,22 +504,39 @@ def translate_answers(
 ) -> dict[tuple[str, ...], Future]:
     """The training set with translated answers, by their columns, where methods need it: one for all that need alike.
 
-    Answers are translated, measured and filtered as prompts are, each column by itself, so that a method that needs
-    one more changes nothing for the others.
+    Each column is translated by itself, so that a method that needs one more changes nothing for the others.
     """
-    methods = [method for method in in_order(config.models) if method.translates_answers]
+    methods = [method for method in in_order(config.models) if method.translates_answers and not method.own_answers]
     wanted = list(dict.fromkeys(translated_columns(method, config.align) for method in methods))
-    verdicts = {}
-    for column in sorted({column for columns in wanted for column in columns}):
-        about = f"{column} answers"
-        taken = take_answers.submit(run, prompts, column)
-        translations = translate_all(run, config, taken, config.paired_languages, subject=about)
-        signals = measure_all(run, config, translations, about)
-        verdicts[column] = fall_back(run, config, filter_all(run, config, signals, about), about)
+    columns = sorted({column for columns in wanted for column in columns})
+    verdicts = {
+        column: answers_in_all_languages(run, config, prompts, column, f"{column} answers") for column in columns
+    }
     return {
-        columns: join_answers.submit(run, joined, {column: verdicts[column] for column in columns})
+        columns: join_answers.submit(
+            run, joined, {column: verdicts[column] for column in columns}, f"{' and '.join(columns)} answers"
+        )
         for columns in wanted
     }
+
+
+def answers_in_all_languages(
+    run: Run, config: PipelineConfig, prompts: Future, column: str, about: str
+) -> dict[str, Future]:
+    """Verdicts on translated answers by language: they are translated, measured and filtered as prompts are."""
+    taken = take_answers.submit(run, prompts, column, about)
+    translations = translate_all(run, config, taken, config.paired_languages, subject=about)
+    signals = measure_all(run, config, translations, about)
+    return fall_back(run, config, filter_all(run, config, signals, about), about)
+
+
+def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: TrainingData) -> Future:
+    """The training set with a model's own answers in every language, in place of those that were given."""
+    own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens)
+    about = f"answers of {start.label}"
+    joined = build_dataset.submit(run, own, data.verdicts, config.dataset, config.anchor_language, about)
+    verdicts = {"chosen": answers_in_all_languages(run, config, own, "chosen", about)}
+    return join_answers.submit(run, joined, verdicts, about)
 
 
 def evaluate_everywhere(

@@ -470,7 +470,11 @@ class PipelineConfig(Settings):
         }
 
     def _translated_in_words(self) -> dict[str, str]:
-        return {"translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}"}
+        switched = self.align.translated.switched
+        return {
+            "translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}",
+            **({"code-switched prompts": f"a share of {switched:g} of them"} if switched else {}),
+        }
 
     def _mpo_in_words(self) -> dict[str, str]:
         return {"MPO": f"beta {self.align.mpo.beta:g}, retention {self.align.mpo.retention:g}"}

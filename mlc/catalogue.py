@@ -175,6 +175,7 @@ METHODS = Catalogue(
         **_with_controls("translated-pairs", "translated_pairs:TRANSLATED_PAIRS"),
         **_with_controls("mpo", "mpo:MPO"),
         **_with_controls("msd", "msd:MSD"),
+        "sdrrl": "mlc.methods.sdrrl:SDRRL",
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",

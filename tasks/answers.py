@@ -16,14 +16,15 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 STAGE = Stage("answers", version=1, module=__name__, libraries=("datasets", "pyarrow"))
 
 
-@stage_task("answers", "answers · {column}")
-def take_answers(run: Run, prompts: ArtifactRef, column: str) -> ArtifactRef:
+@stage_task("answers", "answers · {about}")
+def take_answers(run: Run, prompts: ArtifactRef, column: str, about: str) -> ArtifactRef:
     """Makes a table of answers that the translator reads as it reads prompts.
 
     Args:
         run: The run.
         prompts: Artifact with ``prompts.parquet``.
         column: ``chosen`` or ``rejected``.
+        about: Whose answers they are, for the display.
 
     Returns:
         ``prompts.parquet`` with ``id``, that of the prompt, and ``prompt``, its answer; without those that have none.
@@ -41,17 +42,20 @@ def take_answers(run: Run, prompts: ArtifactRef, column: str) -> ArtifactRef:
         draft.rows = len(found)
 
     parts = STAGE.parts({"column": column}, {"prompts": prompts})
-    return produce(run, STAGE, parts, write, subject=column, work=Work(prompts.rows, free=True))
+    return produce(run, STAGE, parts, write, subject=about, work=Work(prompts.rows, free=True))
 
 
-@stage_task("answers", "answers · joined")
-def join_answers(run: Run, examples: ArtifactRef, verdicts: Mapping[str, Mapping[str, ArtifactRef]]) -> ArtifactRef:
+@stage_task("answers", "answers · {about} joined")
+def join_answers(
+    run: Run, examples: ArtifactRef, verdicts: Mapping[str, Mapping[str, ArtifactRef]], about: str
+) -> ArtifactRef:
     """Puts the kept translations of answers beside the variants of their prompts.
 
     Args:
         run: The run.
         examples: The training set of the stage ``dataset``.
         verdicts: The filter's verdicts on translated answers, by column and by NLLB code.
+        about: Whose answers they are, for the display.
 
     Returns:
         The folder ``dataset`` with one column more for each column of answers, such as ``variant_chosen``: the answer
@@ -79,7 +83,7 @@ def join_answers(run: Run, examples: ArtifactRef, verdicts: Mapping[str, Mapping
             if count.rows:
                 run.display.note(f"training set with answers: {count.sentence}.")
 
-    return produce(run, STAGE, parts, write, subject="joined", work=Work(examples.rows))
+    return produce(run, STAGE, parts, write, subject=f"{about} joined", work=Work(examples.rows))
 
 
 def _kept(run: Run, verdicts: ArtifactRef) -> dict[str, str]:

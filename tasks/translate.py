@@ -67,6 +67,9 @@ def translate(
     told = None if subject == "prompts" else subject
 
     def new(code: str) -> int:
+        if not run.store.folder(prompts).is_dir():
+            # They are foreseen only.
+            return prompts.rows or 0
         texts = [text for said in _said(_read(run, prompts)) for text in said]
         return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=source, target=code)
 

@@ -41,6 +41,9 @@ class Method:
     recipe: Recipe = "train"
     start: str = BASE
     """Name of the method whose model it starts from."""
+    own_answers: bool = False
+    """Whether its answers are those of the model that it starts from, in place of the given ones; for ``train``, with
+    translated answers."""
     baseline: str = BASE
     """Name of the method that it is held against: what its claim says that it improves on."""
     controls: tuple[str, ...] = ()

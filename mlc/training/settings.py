@@ -192,6 +192,8 @@ class TranslatedSettings(Settings):
     then."""
     control: Control = "none"
     """As in a term."""
+    switched: float = Field(default=0.0, ge=0, le=1)
+    """Share of the translated prompts in which parts stay in English (code-switching)."""
 
 
 class MPOSettings(Settings):

@@ -1,5 +1,6 @@
 """Translated prompts as ordinary training examples, with the answers of their English prompts, or with their own."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from mlc.shapes.answers import ANSWERS, answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
+from mlc.training.switching import switched
 
 ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
@@ -23,8 +25,8 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     Args:
         rows: English rows with ``variants``, English first, empty where one is missing; with ``label`` for controls by
             class; with ``variant_turns`` where conversations are translated.
-        settings: The control, and the share; nothing is made where that is 0.
-        seed: Seed of a control's permutation.
+        settings: The control, how many prompts are code-switched, and the share; nothing is made where that is 0.
+        seed: Seed of a control's permutation, and of the choice of what is code-switched.
 
     Returns:
         The rows, whose own variants are empty, so that no term reads them; :data:`ENGLISH` holds the English row.
@@ -38,12 +40,13 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     givers = list(range(len(rows)))
     if settings.control != "none":
         givers = permutation([row.get("label") for row in rows], settings.control, seed)
+    chance = random.Random(seed)
     made = [
         {
             **row,
             **own,
             ENGLISH: row,
-            "prompt": text,
+            "prompt": switched(row["prompt"], text, chance) if chance.random() < settings.switched else text,
             TURNS: turns,
             "variants": [""] * len(row["variants"]),
             VARIANT_TURNS: None,

@@ -74,7 +74,7 @@ def data_of(done: Any) -> ArtifactRef:
 def test_answers_are_prompts_to_the_translator(run: Run) -> None:
     given = prompts(run)
     for column, count in (("chosen", 8), ("rejected", 7)):
-        ref = data_of(take_answers.fn(run, given, column))
+        ref = data_of(take_answers.fn(run, given, column, "answers"))
         table = pq.read_table(run.store.folder(ref) / PROMPTS_FILE).to_pylist()
         assert len(table) == ref.rows == count
         wanted = {row["id"]: row[column] for row in rows() if row[column]}
@@ -89,7 +89,7 @@ def joined(run: Run, *columns: str) -> ArtifactRef:
         }
         for column in columns
     }
-    return data_of(join_answers.fn(run, examples(run), found))
+    return data_of(join_answers.fn(run, examples(run), found, "answers"))
 
 
 def test_kept_answers_stand_beside_the_variants(run: Run, notes: Notes) -> None:

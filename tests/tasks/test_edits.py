@@ -30,7 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit steer generate"
+READS_POLICY = "align edit steer own_answers generate"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -219,7 +219,7 @@ for root in sys.argv[1:]:
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs",
-                       "refusal-direction"],
+                       "refusal-direction", "sdrrl"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
