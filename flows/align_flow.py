@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
 from mlc.left_out import require_few
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
-from mlc.methods.needs import require_data
+from mlc.methods.needs import require_data, translated_columns
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
@@ -32,6 +32,7 @@ from mlc.store.runs import announced, close_killed, recorded
 from mlc.translation.checkpoints import require_translatable
 from tasks.ability import measure_skills
 from tasks.align import align_model
+from tasks.answers import join_answers, take_answers
 from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
@@ -41,6 +42,7 @@ from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
 from tasks.model_signals import measure_model_signals
 from tasks.overlap import separate
+from tasks.own_answers import answer_prompts
 from tasks.parallel import take_parallel
 from tasks.promote import promote
 from tasks.register import register_model
@@ -69,6 +71,7 @@ from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
+from tasks.steer import steer_model
 from tasks.suite import take_suite
 from tasks.translate import retranslate, translate
 from tasks.unpaired import add_unpaired, take_unpaired
@@ -119,6 +122,8 @@ class TrainingData:
     """The prompts with the kept translations of all languages."""
     unpaired: Future | None = None
     """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
+    answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
+    """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     evaluations = evaluate_everywhere(run, config, policy, held_out, suites)
     # A failure so far ends the run before anything is trained.
     beside = add_unpaired.submit(run, prompts, unpaired) if unpaired else None
-    data = TrainingData(prompts, finished(verdicts), join(run, config, prompts, verdicts), beside)
+    joined = join(run, config, prompts, finished(verdicts))
+    answered = translate_answers(run, config, prompts, joined) if joined else {}
+    data = TrainingData(prompts, verdicts, joined, beside, answered)
 
     made: dict[str, list[Model]] = {BASE: [policy]}
     for method in methods:
@@ -199,6 +206,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
     read |= checked | repeated | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
     read |= {"training set": data.joined} if data.joined else {}
+    read |= {f"training set with {' and '.join(columns)} answers": ref for columns, ref in data.answered.items()}
     facts = report_facts(config, references, champion, kept, licences)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
@@ -275,8 +283,12 @@ def train_all(
     examples = data.joined if method.translates else data.prompts
     if method.reads_unpaired:
         examples = data.unpaired
+    if method.translates_answers and not method.own_answers:
+        examples = data.answered[translated_columns(method, config.align)]
     models = []
     for start in starts:
+        if method.own_answers:
+            examples = with_own_answers(run, config, start, data)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
@@ -306,7 +318,20 @@ def edit_all(
     return models
 
 
-MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all}
+def steer_all(
+    run: Run,
+    config: PipelineConfig,
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
+    held_out: Mapping[str, HeldOut],
+) -> list[Model]:
+    """The models that a method puts a direction of refusal into: one of each start."""
+    models = [replace(start, method=method.name) for start in starts]
+    return [replace(model, weights=steer_model.submit(run, model, data.prompts, config.direction)) for model in models]
+
+
+MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all, "steer": steer_all}
 """How the models of a method come about, by its recipe."""
 
 
@@ -362,6 +387,8 @@ def separate_suites(
 def translated_languages(config: PipelineConfig, references: Collection[str]) -> tuple[str, ...]:
     """Languages of which the translator has to know something: training prompts, or held-out ones."""
     given = {*config.prompts.parallel, *config.prompts.unpaired}.intersection(references)
+    if any(method.translates_answers for method in in_order(config.models)):
+        given = given.difference(config.paired_languages)
     trained = [language for language in config.languages if language not in given]
     return (*trained, *(code for code in config.unseen_languages if code not in references))
 
@@ -405,23 +432,27 @@ def fill_gaps(run: Run, config: PipelineConfig, language: str, translations: Fut
     return translations
 
 
-def measure_all(run: Run, config: PipelineConfig, translations: dict[str, Future]) -> dict[str, Future]:
+def measure_all(
+    run: Run, config: PipelineConfig, translations: dict[str, Future], about: str | None = None
+) -> dict[str, Future]:
     """The signals of the translations; those that need the translator, where the configuration asks for some."""
     signals = {
-        language: measure_signals.submit(run, future, language, config.quality)
+        language: measure_signals.submit(run, future, language, config.quality, subject=about)
         for language, future in translations.items()
     }
     if not config.quality.model_signals:
         return signals
     return {
         language: measure_model_signals.submit(
-            run, future, language, config.quality, config.translator.first, source=config.anchor_language
+            run, future, language, config.quality, config.translator.first, subject=about, source=config.anchor_language
         )
         for language, future in signals.items()
     }
 
 
-def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) -> dict[str, Future]:
+def filter_all(
+    run: Run, config: PipelineConfig, signals: Mapping[str, Future], about: str | None = None
+) -> dict[str, Future]:
     """One verdict on every translation."""
     return {
         language: filter_translations.submit(
@@ -431,18 +462,21 @@ def filter_all(run: Run, config: PipelineConfig, signals: Mapping[str, Future]) 
             config.quality,
             last=not config.translator.after_it(language),
             source=config.anchor_language,
+            about=about,
         )
         for language, future in signals.items()
     }
 
 
-def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) -> dict[str, Future]:
+def fall_back(
+    run: Run, config: PipelineConfig, verdicts: Mapping[str, Future], about: str | None = None
+) -> dict[str, Future]:
     """The verdicts after the fallbacks: each is asked for what has no translation yet that the filter keeps."""
     better, anchor = dict(verdicts), config.anchor_language
     for language in verdicts:
         chain = config.translator.after_it(language)
         for number, fallback in chain:
-            subject = f"fallback {number}"
+            subject = f"{about} fallback {number}" if about else f"fallback {number}"
             again = retranslate.submit(run, better[language], language, fallback, number, subject, anchor)
             signals = measure_signals.submit(run, again, language, config.quality, subject=subject)
             if config.quality.model_signals:
@@ -458,6 +492,7 @@ def fall_back(run: Run, config: PipelineConfig, verdicts: Mapping[str, Future]) 
                 number=number,
                 last=number == chain[-1][0],
                 source=anchor,
+                about=about,
             )
     return better
 
@@ -469,6 +504,46 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
+
+
+def translate_answers(
+    run: Run, config: PipelineConfig, prompts: Future, joined: Future
+) -> dict[tuple[str, ...], Future]:
+    """The training set with translated answers, by their columns, where methods need it: one for all that need alike.
+
+    Each column is translated by itself, so that a method that needs one more changes nothing for the others.
+    """
+    methods = [method for method in in_order(config.models) if method.translates_answers and not method.own_answers]
+    wanted = list(dict.fromkeys(translated_columns(method, config.align) for method in methods))
+    columns = sorted({column for columns in wanted for column in columns})
+    verdicts = {
+        column: answers_in_all_languages(run, config, prompts, column, f"{column} answers") for column in columns
+    }
+    return {
+        columns: join_answers.submit(
+            run, joined, {column: verdicts[column] for column in columns}, f"{' and '.join(columns)} answers"
+        )
+        for columns in wanted
+    }
+
+
+def answers_in_all_languages(
+    run: Run, config: PipelineConfig, prompts: Future, column: str, about: str
+) -> dict[str, Future]:
+    """Verdicts on translated answers by language: they are translated, measured and filtered as prompts are."""
+    taken = take_answers.submit(run, prompts, column, about)
+    translations = translate_all(run, config, taken, config.paired_languages, subject=about)
+    signals = measure_all(run, config, translations, about)
+    return fall_back(run, config, filter_all(run, config, signals, about), about)
+
+
+def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: TrainingData) -> Future:
+    """The training set with a model's own answers in every language, in place of those that were given."""
+    own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens)
+    about = f"answers of {start.label}"
+    joined = build_dataset.submit(run, own, data.verdicts, config.dataset, config.anchor_language, about)
+    verdicts = {"chosen": answers_in_all_languages(run, config, own, "chosen", about)}
+    return join_answers.submit(run, joined, verdicts, about)
 
 
 def evaluate_everywhere(

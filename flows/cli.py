@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from flows.commands import (
     compare,
+    compare_methods,
     doctor,
     edit,
     evaluate,
@@ -61,6 +62,7 @@ COMMANDS = (
     runs,
     show,
     compare,
+    compare_methods,
     gc,
     export,
     import_,
@@ -119,7 +121,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 for module in COMMANDS:
-    app.command(module.__name__.rpartition(".")[2].rstrip("_"))(module.command)
+    app.command(module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-"))(module.command)
 
 
 def _print_version(wanted: bool) -> None:

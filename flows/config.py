@@ -33,6 +33,7 @@ from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import YamlProblem, parse_yaml, read_mapping
 from tasks.runtime.settings import (
     DatasetSettings,
+    DirectionStageSettings,
     EditStageSettings,
     PolicySettings,
     PromptSettings,
@@ -83,6 +84,7 @@ class PipelineConfig(Settings):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     align: AlignSettings = Field(default_factory=AlignSettings)
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
+    direction: DirectionStageSettings = Field(default_factory=DirectionStageSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=default_policy)
     report: ReportSettings = Field(default_factory=ReportSettings)
@@ -242,16 +244,28 @@ class PipelineConfig(Settings):
     @model_validator(mode="after")
     def _registered_weights_are_there(self) -> "PipelineConfig":
         if self.registry.weights == "adapter":
-            if resolve_method(self.candidate).recipe != "train":
+            candidate = resolve_method(self.candidate)
+            if candidate.recipe != "train" or candidate.start != BASE:
+                why = "starts from a trained model" if candidate.recipe == "train" else "edits weights"
                 raise UserError(
-                    f"The candidate {self.candidate!r} edits weights and has no adapter to register: set "
-                    "registry.weights to merged."
+                    f"The candidate {self.candidate!r} {why} and has no adapter to register: set registry.weights to "
+                    "merged."
                 )
             if self.align.adapter is None:
                 raise UserError(
                     "The setting registry.weights is adapter, and align.adapter is none, so that there is no adapter: "
                     "set align.adapter to lora, or registry.weights to merged."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _trained_models_can_be_trained_on(self) -> "PipelineConfig":
+        again = [method.name for method in in_order(self.models) if method.recipe == "train" and method.start != BASE]
+        if again and self.align.adapter is not None and self.align.adapter.kind == "qlora":
+            raise UserError(
+                f"The method {again[0]!r} trains a model further that was trained before, which cannot be done in "
+                "4-bit numbers: set align.adapter to lora or none."
+            )
         return self
 
     @model_validator(mode="after")
@@ -397,7 +411,10 @@ class PipelineConfig(Settings):
             "align.decision": self._decision_in_words,
             "align.answer": self._answer_in_words,
             "align.translated": self._translated_in_words,
+            "align.mpo": self._mpo_in_words,
+            "align.msd": self._msd_in_words,
             "edit": self._edit_in_words,
+            "direction": self._direction_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
         for section, tell in words.items():
@@ -465,7 +482,19 @@ class PipelineConfig(Settings):
         }
 
     def _translated_in_words(self) -> dict[str, str]:
-        return {"translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}"}
+        switched = self.align.translated.switched
+        return {
+            "translated examples": f"a share of {self.align.translated.share or TRANSLATED_SHARE:g}",
+            **({"code-switched prompts": f"a share of {switched:g} of them"} if switched else {}),
+        }
+
+    def _mpo_in_words(self) -> dict[str, str]:
+        return {"MPO": f"beta {self.align.mpo.beta:g}, retention {self.align.mpo.retention:g}"}
+
+    def _msd_in_words(self) -> dict[str, str]:
+        msd = self.align.msd
+        weights = f"weighted among the {msd.top} likeliest tokens" if msd.weighted else "tokens alike"
+        return {"MSD": f"{msd.policy}-policy, {msd.answer_tokens} tokens of an answer, {weights}"}
 
     def _edit_in_words(self) -> dict[str, str]:
         edit = self.edit
@@ -478,6 +507,13 @@ class PipelineConfig(Settings):
             "edit pool": edit.pool,
             "safety units": f"z > {edit.units.z_threshold:g} {'or' if edit.units.combine == 'union' else 'and'} "
             f"d > {edit.units.d_threshold:g}",
+        }
+
+    def _direction_in_words(self) -> dict[str, str]:
+        direction = self.direction
+        return {
+            "refusal direction": f"added {direction.add:g} times, scaled by {direction.scale:g}",
+            "direction layer": f"{direction.layer:g}, {direction.pool}",
         }
 
 

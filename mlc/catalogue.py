@@ -172,10 +172,16 @@ METHODS = Catalogue(
         **_with_controls("consistency+answer", "consistency_answer:CONSISTENCY_ANSWER"),
         **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
         **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
+        **_with_controls("translated-pairs", "translated_pairs:TRANSLATED_PAIRS"),
+        **_with_controls("mpo", "mpo:MPO"),
+        **_with_controls("msd", "msd:MSD"),
+        "sdrrl": "mlc.methods.sdrrl:SDRRL",
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",
         "edit": "mlc.methods.edit:EDIT",
         "policy-edit": "mlc.methods.edit:POLICY_EDIT",
         "consistency+edit": "mlc.methods.edit:CONSISTENCY_EDIT",
+        "refusal-direction": "mlc.methods.refusal_direction:REFUSAL_DIRECTION",
+        "policy-refusal-direction": "mlc.methods.refusal_direction:POLICY_DIRECTION",
     },
 )
 """Ways to make a model, baselines and controls among them, in the order in which tables show them."""
@@ -189,6 +195,8 @@ CARRIERS = Catalogue(
         "simpo": "mlc.training.carriers.simpo:SIMPO",
         "orpo": "mlc.training.carriers.orpo:ORPO",
         "kl": "mlc.training.carriers.kl:KL",
+        "mpo": "mlc.training.carriers.mpo:MPO",
+        "msd": "mlc.training.carriers.msd:MSD",
     },
 )
-"""English losses that carry the consistency term."""
+"""English losses that carry the consistency term, and losses on pairs that methods train with."""

@@ -21,10 +21,24 @@ _WORDS = {
     "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),
     "long translation": ("translated examples", "are longer than {limit} tokens"),
     "no translation": ("prompts", "have no kept translation into {language}"),
+    "no translated chosen": ("translated prompts", "have no kept translation of their answer into {language}"),
+    "no translated rejected": (
+        "translated prompts",
+        "have no kept translation of their rejected answer into {language}",
+    ),
+    "long translated answer": ("translated answers", "are cut at {limit} tokens"),
     "few languages": ("prompts", "have fewer than {limit} kept translations"),
 }
 """What is counted, and what is said of it, by kind."""
-_TOLD_ONLY = ("held out", "long answer", "no translation", "few languages")
+_TOLD_ONLY = (
+    "held out",
+    "long answer",
+    "long translated answer",
+    "no translation",
+    "no translated chosen",
+    "no translated rejected",
+    "few languages",
+)
 """Kinds that a setting asks for: answers that are cut, and what ``prompts.remove_overlap``, the filter and
 ``dataset.min_languages`` decide."""
 _OF_HELD_OUT = ("validation set aside", "test set aside")

@@ -15,8 +15,9 @@ from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TRAINING_LOG_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
+from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, SYSTEM_MOVED, base_fact, source_of
 from tasks.runtime.run import Run
@@ -41,8 +42,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         settings: The alignment.
 
     Returns:
-        The folder ``checkpoint`` (as ``save_pretrained`` writes it; with ``align.adapter`` the adapter alone) and
-        ``training_log.jsonl``.
+        The folder ``checkpoint`` (as ``save_pretrained`` writes it; with ``align.adapter`` the adapter alone, merged
+        where the start is a trained model) and ``training_log.jsonl``.
     """
     if model.seed is None:
         raise TypeError(f"{model.label} is trained without a seed")
@@ -53,6 +54,13 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         # The policy without its adapter is the same model, and in memory already.
         teacher = None
     models = {"policy": source.identity} | ({"teacher": teacher.identity} if teacher else {})
+    # An adapter of an adapter would be a model that nothing else loads.
+    merges = bool(adapter) and isinstance(model.weights, ArtifactRef)
+    if merges and settings.sharded:
+        raise UserError(
+            f"align.launch holds the weights in shards, and the adapter of {model.label} must be merged into the model "
+            "that it starts from: train this method in one process or by DDP, or set align.adapter to none."
+        )
     facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS | settings.unused)
     if settings.launch and settings.processes > 1:
         # A step that is shared out sums in another order.
@@ -82,8 +90,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                     run.display.note(f"{model.label}: {count.sentence}.")
 
         rows = _rows(run.store.folder(examples))
-        with computing(run, model.device):
-            from mlc.training.align import LOG_FILE
+        with computing(run, model.device), remembering_memory(draft.facts, model.device):
+            from mlc.training.align import LOG_FILE, tokens_read
             from mlc.training.job import Job, Told, train
             from mlc.training.launch import launch
 
@@ -101,6 +109,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                 device=pick_device(model.device),
                 attention=model.attention,
                 trains_adapter=bool(adapter and warm),
+                merges_adapter=merges,
                 folder=scratch,
                 checkpoint=draft.path / CHECKPOINT_FOLDER,
                 checkpoints=run.store.partial(STAGE.name, parts.key),
@@ -123,6 +132,8 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                 raise UserError(
                     f"The training set cannot be used: {problem} Change the settings under align, or the prompts."
                 ) from None
+            # What compares methods reads it; not every trainer counts.
+            draft.facts[TOKENS_FACT] = tokens_read(scratch)
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
         if adapter and (where := base_fact(model)):

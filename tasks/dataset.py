@@ -30,8 +30,17 @@ def build_dataset(
     verdicts: Mapping[str, ArtifactRef],
     settings: DatasetSettings,
     anchor: str = ENGLISH,
+    about: str | None = None,
 ) -> ArtifactRef:
     """Joins the languages.
+
+    Args:
+        run: The run.
+        prompts: Artifact with ``prompts.parquet``.
+        verdicts: The filter's verdicts by NLLB code.
+        settings: How languages are joined.
+        anchor: NLLB code of the prompts' language.
+        about: Whose answers the prompts have, if not those that were given, for the display.
 
     Returns:
         The folder ``dataset``, which ``datasets.load_from_disk`` opens: the columns of the prompts, ``languages``
@@ -71,7 +80,7 @@ def build_dataset(
             if count.rows:
                 run.display.note(f"training set: {count.sentence}.")
 
-    return produce(run, STAGE, parts, write, work=Work(prompts.rows))
+    return produce(run, STAGE, parts, write, subject=about, work=Work(prompts.rows))
 
 
 def _kept(verdicts: pa.Table) -> dict[str, Kept]:

@@ -22,6 +22,7 @@ from tasks.runtime.artifacts import (
     Translated,
     held_out_texts,
 )
+from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -85,7 +86,7 @@ def compute_delta(
     label = f"edit · {model.label} · {language}"
 
     def write(draft: Draft) -> None:
-        with loaded_policy(run, model, dtype="float32") as policy:
+        with loaded_policy(run, model, dtype="float32") as policy, remembering_memory(draft.facts, model.device):
             given = _training_prompts(run, training, (settings.anchor, language))
             if edit.search.wanted:
                 validation = _validation_prompts(run, held_out, (settings.anchor, language))

@@ -1,5 +1,6 @@
 """Stage ``filter``: which translations are good enough, and why the others are not; decided from stored signals."""
 
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ def filter_translations(
     number: int = 0,
     last: bool = True,
     source: str = ENGLISH,
+    about: str | None = None,
 ) -> ArtifactRef:
     """Decides about every translation of one language; changed thresholds come here and no further back.
 
@@ -50,6 +52,7 @@ def filter_translations(
         number: Of the fallback whose translations are judged with ``earlier``.
         last: Whether no other translator is asked after this one, so that what is kept now has to suffice.
         source: NLLB code of the prompts' language.
+        about: What was translated, if not prompts, for the display.
 
     Returns:
         ``verdicts.parquet`` (all rows with their signals, ``quality``, ``keep``, ``reason``, ``reasons``),
@@ -60,7 +63,8 @@ def filter_translations(
     """
     # Only what decides about this language: an override for another one changes nothing here.
     own = settings.only_for(language, source)
-    subject = f"fallback {number}" if number else None
+    translator = f"fallback {number}" if number else None
+    subject = " ".join(text for text in (about, translator) if text) or None
     if not last:
         own = own.model_copy(update={"allow_low_yield": True})
     facts = {
@@ -80,14 +84,15 @@ def filter_translations(
             asked = pc.equal(verdicts[FALLBACK_COLUMN], number)
             yields = run.store.manifest(earlier.kind, earlier.key)["facts"]["translators"]
             yields.append(
-                _yield_of(verdicts, asked, str(subject)) | {"kept": pc.sum(wins(before, verdicts, asked)).as_py() or 0}
+                _yield_of(verdicts, asked, str(translator))
+                | {"kept": pc.sum(wins(before, verdicts, asked)).as_py() or 0}
             )
             verdicts = better_of(before, verdicts, asked)
             _tell(run, yields[-1], subject, language)
         draft.facts["translators"] = yields
         counts = funnel(verdicts)
         measured = coverage(verdicts)
-        _show(counts, verdicts, language)
+        _show(counts, verdicts, language, about)
         check_yield(counts, own)
         pq.write_table(verdicts, draft.path / VERDICTS_FILE)
         pq.write_table(verdicts.filter(pc.invert(verdicts["keep"])), draft.path / REJECTS_FILE)
@@ -118,8 +123,8 @@ def _tell(run: Run, counts: dict[str, Any], subject: str | None, language: str) 
 
 
 @shows
-def _show(counts: pa.Table, verdicts: pa.Table, language: str) -> None:
-    key = language.lower().replace("_", "-")
+def _show(counts: pa.Table, verdicts: pa.Table, language: str, about: str | None) -> None:
+    key = "-".join(re.findall(r"[a-z0-9]+", f"{about or ''} {language}".lower()))
     create_table_artifact(
         key=f"filter-{key}",
         table=counts.to_pylist(),

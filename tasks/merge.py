@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DELTA_FOLDER, OVERLAPS_FILE, SEARCH_FILE
+from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -41,7 +42,7 @@ def merge_edits(run: Run, model: Model, deltas: Mapping[str, ArtifactRef], setti
     )
 
     def write(draft: Draft) -> None:
-        with loaded_policy(run, model, dtype="float32") as policy:
+        with loaded_policy(run, model, dtype="float32") as policy, remembering_memory(draft.facts, model.device):
             import torch
 
             from mlc.editing.apply import merge_deltas

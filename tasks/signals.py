@@ -35,7 +35,7 @@ def measure_signals(
         translations: Artifact with ``translations.parquet``.
         language: NLLB code.
         settings: What is measured.
-        subject: Whose translations they are, where a fallback was asked.
+        subject: Whose translations they are, where a fallback was asked, and of what, if not of prompts.
 
     Returns:
         ``signals.parquet``: the rows of the translations with one column a signal.

@@ -49,7 +49,7 @@ def translate(
         prompts: Artifact with ``prompts.parquet``.
         language: NLLB code of the target.
         settings: The translator.
-        subject: ``prompts`` or ``held-out``, for the display.
+        subject: ``prompts``, ``held-out`` or which answers, for the display.
         together: NLLB codes that the same run translates these prompts into. Those of them whose artifact is not there
             are translated too, so that the translator reads each sentence once for all; they wait in the translation
             memory.
@@ -67,6 +67,9 @@ def translate(
     told = None if subject == "prompts" else subject
 
     def new(code: str) -> int:
+        if not run.store.folder(prompts).is_dir():
+            # They are foreseen only.
+            return prompts.rows or 0
         texts = [text for said in _said(_read(run, prompts)) for text in said]
         return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=source, target=code)
 

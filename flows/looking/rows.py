@@ -19,6 +19,8 @@ What = Literal["rejects", "translations", "duplicates", "answers", "failures"]
 KEPT, NOT_JUDGED = "kept", "not judged"
 """Outcomes of a translation without a reason against it, and of an answer that no judge read."""
 HARMFUL = "harmful"
+FALLBACK = "fallback"
+"""How the subject of verdicts on a fallback's translations of prompts begins; that of the first ones is empty."""
 TEXTS: Mapping[What, tuple[str, ...]] = {
     "rejects": ("source", "translation"),
     "translations": ("source", "translation"),
@@ -109,8 +111,9 @@ def _translations(reader: RunReader) -> Iterator[Part]:
 
 def _verdicts(reader: RunReader, file: str) -> Iterator[Part]:
     prompts = reader.prompts("prompts", None)
-    # Verdicts after a fallback hold those before it.
-    last = {task["language"]: task for task in reader.tasks("filter")}
+    # Verdicts after a fallback hold those before it; those on answers have a subject of their own.
+    judged = [task for task in reader.tasks("filter") if str(task["subject"] or FALLBACK).startswith(FALLBACK)]
+    last = {task["language"]: task for task in judged}
     figures = ["signal_length_log_ratio", "signal_length_z", "quality"]
     for language, task in last.items():
         texts = TEXTS["rejects"] if reader.texts else ()

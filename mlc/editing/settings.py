@@ -65,6 +65,24 @@ class EditSettings(Settings):
         return layers
 
 
+class DirectionSettings(Settings):
+    """The direction of refusal in the weights, see :mod:`mlc.editing.direction`."""
+
+    layer: int | float = 0.6
+    """Hidden state that the direction is read at: its index (0 = embeddings, negative from the end), or a fraction of
+    the depth."""
+    pool: Pool = "last"
+    """Which tokens stand for a prompt."""
+    add: float = 1.0
+    """Multiples of the difference between the mean states of harmful and harmless prompts that are added at the layer;
+    0 adds nothing."""
+    scale: float = Field(default=1.0, ge=0)
+    """Factor of the direction in whatever is written into the states, at every layer: 0 ablates it, as is published to
+    switch refusal off, above 1 makes it longer, 1 leaves it."""
+    ridge: float = Field(default=1e-3, gt=0)
+    """Penalty of the row that makes a constant of what an MLP holds, in units of the mean squared input."""
+
+
 class SearchSettings(Settings):
     """Values to compare on a validation split; every combination of them is tried.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mlc.methods.english_only import ENGLISH_ONLY
-from mlc.methods.method import Method, Need
+from mlc.methods.method import BASE, Method, Need
 from mlc.training.settings import LABELLED_CONTROLS, AlignSettings, Control
 
 MORE_STEPS = 2
@@ -36,6 +36,7 @@ def controls_of(
     needs: frozenset[Need],
     reads: tuple[str, ...],
     alignment: Callable[[AlignSettings, Control], AlignSettings],
+    start: str = BASE,
 ) -> tuple[Method, Method, Method]:
     """The controls of a method that reads translations: shuffled, shuffled within the class, permuted labels.
 
@@ -45,6 +46,7 @@ def controls_of(
         needs: Of the method.
         reads: Of the method.
         alignment: Its alignment with a control.
+        start: Of the method.
     """
 
     def controlled(control: Control) -> Method:
@@ -54,6 +56,7 @@ def controls_of(
             label=f"{label}, {short}",
             about=f"{name} {about}",
             needs=needs | {"class labels"} if control in LABELLED_CONTROLS else needs,
+            start=start,
             baseline=ENGLISH_ONLY.name,
             alignment=lambda align: alignment(align, control),
             reads=reads,

@@ -6,14 +6,14 @@ from typing import Literal
 
 from mlc.training.settings import AlignSettings
 
-Need = Literal["english answers", "translated prompts", "class labels", "unpaired prompts"]
-"""Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, labels
-(harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method that trains takes
-translated or unpaired prompts, not both."""
+Need = Literal["english answers", "translated prompts", "translated answers", "class labels", "unpaired prompts"]
+"""Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, of the
+answers too, labels (harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method
+that trains takes translated or unpaired prompts, not both, and translated answers only with translated prompts."""
 
-Recipe = Literal["train", "edit"]
+Recipe = Literal["train", "edit", "steer"]
 """How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
-``merge`` over them."""
+``merge`` over them; ``steer`` is the stage of that name, which reads English prompts alone."""
 
 BASE = "base"
 """The model as it is, before any method; what every method is compared with."""
@@ -41,6 +41,9 @@ class Method:
     recipe: Recipe = "train"
     start: str = BASE
     """Name of the method whose model it starts from."""
+    own_answers: bool = False
+    """Whether its answers are those of the model that it starts from, in place of the given ones; for ``train``, with
+    translated answers."""
     baseline: str = BASE
     """Name of the method that it is held against: what its claim says that it improves on."""
     controls: tuple[str, ...] = ()
@@ -54,6 +57,11 @@ class Method:
     def translates(self) -> bool:
         """Whether it takes translations of the training prompts."""
         return "translated prompts" in self.needs
+
+    @property
+    def translates_answers(self) -> bool:
+        """Whether it takes translations of the answers to the training prompts, too."""
+        return "translated answers" in self.needs
 
     @property
     def reads_unpaired(self) -> bool:

@@ -8,6 +8,7 @@ from mlc.errors import UserError
 from mlc.left_out import LeftOut, require_few
 from mlc.methods.method import Method
 from mlc.prompts import LABELS
+from mlc.shapes.answers import ANSWERS
 from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, AlignSettings
 
 
@@ -27,7 +28,7 @@ def require_data(
     """
     require_few([count for count in left_out if count.kind == "set aside"], align.max_dropped)
     for method in methods:
-        if method.recipe == "edit":
+        if method.recipe != "train":
             _require_both_labels(prompts, method, align)
             continue
         alignment = method.alignment(align)
@@ -40,6 +41,16 @@ def require_data(
             _require_labels(prompts, method, control)
         if alignment.answer.weight > 0 and alignment.answer.harmless != "vocabulary":
             _require_harmful(prompts, method)
+
+
+def translated_columns(method: Method, align: AlignSettings) -> tuple[str, ...]:
+    """Columns of the answers that a method needs in every language.
+
+    Args:
+        method: One that needs translated answers.
+        align: The alignment as it is configured.
+    """
+    return ANSWERS if method.alignment(align).english_loss.needs_rejected else ANSWERS[:1]
 
 
 def require_own_openings(methods: Sequence[Method], align: AlignSettings, measured: Sequence[str]) -> None:

@@ -18,20 +18,26 @@ from mlc.left_out import LeftOut, require_few
 from mlc.models.adapters import is_adapted
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
+from mlc.shapes.answers import answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
 from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
+from mlc.training.mixin import VARIANT_TOKENS
 from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import AlignSettings
 from mlc.training.together import agreed, is_first, process_count
 from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
-TOKEN_COUNT = "num_tokens"
+TOKEN_COUNTS = ("num_tokens", VARIANT_TOKENS)
+"""In a training log: tokens that the English loss has read so far, and those that the terms have."""
 OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
 """What transformers calls those that it calls something else."""
+
+_OF_TRANSLATED = {"long prompt": "long translation", "long answer": "long translated answer"}
+"""What is counted of translated examples, by what it is called of others."""
 
 Row = dict[str, Any]
 
@@ -64,8 +70,9 @@ def align(
             on.
         rows: Training rows with ``prompt`` and ``chosen``; ``rejected`` for the carriers that compare; ``variants``
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
-            the terms and for translated examples. ``turns`` and ``variant_turns`` are what was said before, see
-            :mod:`mlc.shapes.history`.
+            the terms and for translated examples; ``variant_chosen`` and ``variant_rejected``, answers in the same
+            order, where translated examples have their own. ``turns`` and ``variant_turns`` are what was said before,
+            see :mod:`mlc.shapes.history`.
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
@@ -89,19 +96,23 @@ def align(
     rows, left_out = usable_rows(policy, rows, settings)
     if translated := translated_rows(rows, settings.translated, seed=seed):
         kept, more = usable_rows(policy, translated, settings)
-        left_out += [replace(count, kind="long translation") for count in more if count.kind == "long prompt"]
-        rows = mixed_rows(rows, kept, settings.translated.share)
+        told = _OF_TRANSLATED if answer_column("chosen") in rows[0] else {"long prompt": _OF_TRANSLATED["long prompt"]}
+        left_out += [replace(count, kind=told[count.kind]) for count in more if count.kind in told]
+        translated = kept
     require_few(left_out, settings.max_dropped)
-    dataset = build_dataset(policy, rows, settings)
+    dataset, pairs = Dataset.from_list([]), list[Row]()
+    if settings.english_loss.reads_pairs:
+        pairs = translated
+    else:
+        dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []
-    # TRL counts from zero in every process.
-    counted = 0.0
+    # Trainers count from zero in every process.
+    counted: dict[str, float] = {}
 
     def record(step: int, figures: dict[str, float]) -> None:
         # Without the term the loss is the carrier's alone.
         figures = {"alignment_loss": figures["loss"], **figures}
-        if TOKEN_COUNT in figures:
-            figures[TOKEN_COUNT] += counted
+        figures |= {name: figures[name] + counted.get(name, 0.0) for name in TOKEN_COUNTS if name in figures}
         log.append({"step": step, **{name: value for name, value in figures.items() if name != "epoch"}})
         if on_step:
             on_step(step, figures)
@@ -112,7 +123,7 @@ def align(
         adapter = None
         if settings.adapter and not is_adapted(policy.model):
             adapter = lora_config(settings.adapter, policy.model)
-        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter))
+        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter, pairs))
         policy.model = trainer.accelerator.unwrap_model(trainer.model)
         if settings.adapter and settings.consistency.weight > 0:
             warn_of_idle_term(policy.model, settings.consistency.layer)
@@ -126,7 +137,7 @@ def align(
             saver = Checkpoints(checkpoints, log, 60 * settings.checkpoint_minutes)
             trainer.add_callback(saver)
             resume = saver.resume_from()
-            counted = log[-1].get(TOKEN_COUNT, 0.0) if log else 0.0
+            counted |= {name: log[-1][name] for name in TOKEN_COUNTS if log and name in log[-1]}
             if on_step:
                 for entry in log:
                     on_step(int(entry["step"]), entry)
@@ -140,6 +151,12 @@ def align(
     if is_first():
         (folder / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     return log
+
+
+def tokens_read(folder: Path) -> int | None:
+    """Tokens that a training has read, the terms' too, by the log in its folder; None where its trainer counts none."""
+    last = json.loads((folder / LOG_FILE).read_text(encoding="utf-8").splitlines()[-1])
+    return int(sum(last.get(name, 0.0) for name in TOKEN_COUNTS)) or None
 
 
 @contextmanager

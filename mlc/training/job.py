@@ -36,6 +36,8 @@ class Job:
     attention: Attention
     trains_adapter: bool
     """Whether the policy is an adapter, to be trained on."""
+    merges_adapter: bool
+    """Whether the adapter goes into the weights in the end."""
     folder: Path
     """Folder that is there, for the Trainer's own files and the log."""
     checkpoint: Path
@@ -97,4 +99,6 @@ def train(job: Job, told: Told, should_stop: ShouldStop) -> None:
         checkpoints=job.checkpoints,
         should_stop=should_stop,
     )
+    if job.merges_adapter:
+        policy.model = policy.model.merge_and_unload()
     save_policy(policy, job.checkpoint, dtype=getattr(torch, settings.saved_dtype), writes=is_first())

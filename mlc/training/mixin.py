@@ -34,6 +34,8 @@ else:
     _Base = object
 
 BATCH_KEY = "consistency_variants"
+VARIANT_TOKENS = "variant_tokens"
+"""In a training log: tokens of prompts in all languages that the terms have read so far."""
 STATE_FILE = "consistency.safetensors"
 """Extractor and running means, beside a checkpoint."""
 
@@ -103,6 +105,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         self._figures: list[tuple[float, dict[str, float]]] = []
         self._carrier_losses: list[Tensor] = []
         self._steps = 0
+        self._variant_tokens = 0
         self.left_out: list[LeftOut] = []
         """Variants that count as missing; nothing without the term."""
         languages: tuple[str, ...] = ()
@@ -237,6 +240,8 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
             there = totals[totals[:, 1] > 0]
             if len(there):
                 figures[name] = float((there[:, 0] / there[:, 1]).mean())
+        read = self._summed(torch.tensor(float(self._variant_tokens), device=self.args.device, dtype=torch.float64))
+        figures[VARIANT_TOKENS] = float(read)
         self._steps = 0
         self._carrier_losses.clear()
         self._figures.clear()
@@ -319,6 +324,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
             self.terms.take_part(step)
             self._figures.append((share, {}))
             return idle
+        self._variant_tokens += int(batch.prompts.attention_mask.sum())
         # The carrier's forward is wrapped for mixed precision, the part of the model that the terms call is not.
         with self.accelerator.autocast():
             output = self.terms(model, batch.to(self.args.device), step)

@@ -40,6 +40,10 @@ FORM_DEFAULTS: dict[str, dict[str, Any]] = {
 centred, sign-aware terms of this project, ``released`` and ``paper`` are the published method."""
 
 
+PAIR_LOSSES = ("mpo", "msd")
+"""Carriers that read pairs, and have a section of their own."""
+
+
 class TermSettings(Settings):
     """What the terms beside the English loss have in common; all of them read the translations of a prompt."""
 
@@ -192,6 +196,35 @@ class TranslatedSettings(Settings):
     then."""
     control: Control = "none"
     """As in a term."""
+    switched: float = Field(default=0.0, ge=0, le=1)
+    """Share of the translated prompts in which parts stay in English (code-switching)."""
+
+
+class MPOSettings(Settings):
+    """Reward-gap optimisation, see :func:`mlc.losses.reward_gap.reward_gap_loss`."""
+
+    beta: float = Field(default=1.0, gt=0)
+    """Factor of the translation's reward gap."""
+    retention: float = Field(default=1.0, ge=0)
+    """Weight of what keeps English states where they are."""
+
+
+class MSDSettings(Settings):
+    """Self-distillation from the model that sees the English prompt too, see :func:`mlc.losses.guided.guided_loss`."""
+
+    policy: Literal["off", "on"] = "off"
+    """Who writes the answers: ``off`` is the teacher, ``on`` the model that is trained."""
+    answer_tokens: int = Field(default=32, ge=1)
+    """Longest answer that is sampled, in tokens."""
+    top: int = Field(default=20, ge=2)
+    """Tokens among which it is measured how sure the teacher is."""
+    weighted: bool = True
+    """Whether tokens have weights; else the loss is their plain mean."""
+    instruction: str = Field(
+        default="Think first about whether an answer would be safe, and answer in the language of the first question.",
+        min_length=1,
+    )
+    """What the teacher sees behind the translation and the English prompt."""
 
 
 class AdapterSettings(Settings):
@@ -442,6 +475,10 @@ class AlignSettings(Settings):
     """The term on the answer."""
     translated: TranslatedSettings = Field(default_factory=TranslatedSettings)
     """Translated prompts among the examples of the English loss."""
+    mpo: MPOSettings = Field(default_factory=MPOSettings)
+    """What the method ``mpo`` trains with."""
+    msd: MSDSettings = Field(default_factory=MSDSettings)
+    """What the method ``msd`` trains with."""
 
     @field_validator("adapter", mode="before")
     @classmethod
@@ -470,7 +507,11 @@ class AlignSettings(Settings):
     @field_validator("carrier")
     @classmethod
     def _can_be_loaded(cls, name: str) -> str:
-        CARRIERS.load(name)
+        if CARRIERS.load(name).reads_pairs:
+            raise ValueError(
+                f"{name} reads translations beside English prompts and is what a method trains with: name the method "
+                f"{name} in models, and take another carrier"
+            )
         return name
 
     @model_validator(mode="after")
@@ -575,7 +616,7 @@ class AlignSettings(Settings):
     @property
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
-        unused = {"consistency", "decision", "answer"} - self.terms.active.keys()
+        unused = {"consistency", "decision", "answer", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
         return frozenset(unused if self.translated.share else unused | {"translated"})
 
     def without_consistency(self) -> "AlignSettings":
@@ -598,6 +639,22 @@ class AlignSettings(Settings):
             changed = {"weight": term.weight or term.usual_weight} | ({} if control is None else {"control": control})
             update[name] = term.model_copy(update=changed) if name in names else off
         return self.model_copy(update=update | ({} if control is None else {"warm_start": False}))
+
+    def with_pairs(self, carrier: str, control: Control | None = None) -> "AlignSettings":
+        """The same alignment with a loss on pairs in place of the English one, and no term.
+
+        Args:
+            carrier: One that reads pairs.
+            control: Of the translations, in place of the configured one.
+        """
+        changed = {"share": TRANSLATED_SHARE} | ({} if control is None else {"control": control})
+        update = {
+            "carrier": carrier,
+            "teacher": None,
+            "warm_start": False,
+            "translated": self.translated.model_copy(update=changed),
+        }
+        return self.with_terms().model_copy(update=update)
 
     def with_translated(self, control: Control | None = None) -> "AlignSettings":
         """The same alignment with translated examples and no term, in steps that hold as many English ones as before.

@@ -363,24 +363,29 @@ def _english(variants: VariantBatch) -> PromptBatch:
 
 
 @torch.no_grad()
-def own_answers(model: Any, prompts: PromptBatch, tokens: int) -> list[tuple[int, ...]]:
-    """How a model begins its own greedy answers.
+def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool = False) -> list[tuple[int, ...]]:
+    """How a model begins its own answers.
 
     Args:
         model: The policy.
         prompts: [N, T] padded on the left.
         tokens: Longest answer; it may end before.
+        sample: Whether answers are drawn from the model's distribution as it is; else they are greedy.
 
     Returns:
         N sequences of tokens.
     """
+    drawn: dict[str, Any] = {"do_sample": False}
+    if sample:
+        # What a checkpoint says of sampling would change whose answers they are.
+        drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     with _not_training(model):
         output = model.generate(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
             max_new_tokens=tokens,
-            do_sample=False,
             pad_token_id=model.generation_config.pad_token_id or 0,
+            **drawn,
         )
     encodes = getattr(model.config, "is_encoder_decoder", False)
     begun = output[:, 1:] if encodes else output[:, prompts.input_ids.shape[1] :]

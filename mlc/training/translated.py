@@ -1,11 +1,17 @@
-"""Translated prompts as ordinary training examples, with the answers of their English prompts."""
+"""Translated prompts as ordinary training examples, with the answers of their English prompts, or with their own."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
+from mlc.shapes.answers import ANSWERS, answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
+from mlc.training.switching import switched
+
+ENGLISH = "english"
+"""In a translated row, the row of its English prompt."""
 
 Row = dict[str, Any]
 
@@ -13,14 +19,17 @@ Row = dict[str, Any]
 def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: int) -> list[Row]:
     """One row for each translation of each prompt; nothing but the prompt differs from the English row.
 
+    Where rows bring their answers in the languages of the variants (see :mod:`mlc.shapes.answers`), a translated prompt
+    has the answer of its language, and one without any is left out.
+
     Args:
         rows: English rows with ``variants``, English first, empty where one is missing; with ``label`` for controls by
             class; with ``variant_turns`` where conversations are translated.
-        settings: The control, and the share; nothing is made where that is 0.
-        seed: Seed of a control's permutation.
+        settings: The control, how many prompts are code-switched, and the share; nothing is made where that is 0.
+        seed: Seed of a control's permutation, and of the choice of what is code-switched.
 
     Returns:
-        The rows, whose own variants are empty, so that no term reads them.
+        The rows, whose own variants are empty, so that no term reads them; :data:`ENGLISH` holds the English row.
 
     Raises:
         ValueError: No prompt has a translation.
@@ -31,11 +40,20 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     givers = list(range(len(rows)))
     if settings.control != "none":
         givers = permutation([row.get("label") for row in rows], settings.control, seed)
+    chance = random.Random(seed)
     made = [
-        {**row, "prompt": text, TURNS: turns, "variants": [""] * len(row["variants"]), VARIANT_TURNS: None}
+        {
+            **row,
+            **own,
+            ENGLISH: row,
+            "prompt": switched(row["prompt"], text, chance) if chance.random() < settings.switched else text,
+            TURNS: turns,
+            "variants": [""] * len(row["variants"]),
+            VARIANT_TURNS: None,
+        }
         for row, giver in zip(rows, givers, strict=True)
-        for text, turns in _translations(rows[giver])
-        if text
+        for (text, turns), own in zip(_translations(rows[giver]), _answers(row), strict=True)
+        if text and own.get("chosen", True)
     ]
     if not made:
         raise ValueError(f"none of the {len(rows)} prompts has a translation to train on.")
@@ -46,6 +64,15 @@ def _translations(row: Row) -> list[tuple[str, str | None]]:
     """The translations of a prompt, each with what was said before it."""
     texts = row["variants"]
     return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))[1:]
+
+
+def _answers(row: Row) -> list[Row]:
+    """For each translation the answers in its language; nothing where a row brings none."""
+    own: list[Row] = [{} for _ in row["variants"]]
+    for name in ANSWERS:
+        for answers, text in zip(own, row.get(answer_column(name)) or (), strict=False):
+            answers[name] = text
+    return own[1:]
 
 
 def mixed_rows(english: Sequence[Row], translated: Sequence[Row], share: float) -> list[Row]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from mlc.choices import Attention, FloatType, InferenceType, Weights
-from mlc.editing.settings import EditSettings, SearchSettings
+from mlc.editing.settings import DirectionSettings, EditSettings, SearchSettings
 from mlc.extras import require_extra
 from mlc.methods.method import BASE
 from mlc.models.sources import TemplateValue
@@ -157,3 +157,14 @@ class EditStageSettings(EditSettings):
     def plain(self) -> EditSettings:
         """The edit alone, as the library takes it."""
         return EditSettings.model_validate(self.model_dump(include=set(EditSettings.model_fields)))
+
+
+class DirectionStageSettings(DirectionSettings):
+    """The direction of refusal as the pipeline puts it into weights, for the methods that do."""
+
+    saved_dtype: FloatType = "float32"
+    """Type of the weights in the checkpoint."""
+
+    def plain(self) -> DirectionSettings:
+        """The direction alone, as the library takes it."""
+        return DirectionSettings.model_validate(self.model_dump(include=set(DirectionSettings.model_fields)))

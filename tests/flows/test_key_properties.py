@@ -103,6 +103,7 @@ INCLUDED: dict[str, Any] = {
     "edit.search.ridges": [2.0],
     "edit.search.layers": ["all"],
     "edit.layers": "all",
+    "direction.layer": 1,
     "align.consistency.language_weights": {"es": 2.0},
     "align.consistency.layer": 1,
     **{
@@ -149,9 +150,12 @@ WITH: dict[str, dict[str, Any]] = {
     "registry.weights": {"align.adapter": "lora"},
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
+    "direction.": {"method": "refusal-direction"},
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},
+    "align.mpo.": {"method": "mpo"},
+    "align.msd.": {"method": "msd"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

@@ -49,6 +49,7 @@ def test_what_each_method_trains_with() -> None:
 
 
 CONTROLLED = ["consistency", "answer", "decision", "consistency+answer", "consistency+decision", "translated-sft"]
+CONTROLLED += ["translated-pairs", "mpo", "msd"]
 
 
 @pytest.mark.parametrize("name", CONTROLLED)
@@ -79,6 +80,9 @@ def test_each_method_has_its_terms_and_no_others() -> None:
         "consistency+answer": {"consistency", "answer"},
         "consistency+decision": {"consistency", "decision"},
         "translated-sft": set(),
+        "translated-pairs": set(),
+        "mpo": set(),
+        "msd": set(),
     }
     # A configured weight is not overridden.
     settings = SETTINGS.model_copy(update={"answer": AnswerConfig(weight=0.25)})

@@ -17,7 +17,7 @@ from tasks.runtime.settings import PolicySettings
 from tests.training.runs import make_rows
 
 SETTINGS = AlignSettings.model_validate({"steps": 2, "batch_size": 4, "learning_rate": 1e-3})
-TRAINED = ["decision", "answer", "consistency+answer", "consistency+decision", "translated-sft"]
+TRAINED = ["decision", "answer", "consistency+answer", "consistency+decision", "translated-sft", "msd"]
 CONTROLS = ["decision-permuted-labels", "answer-shuffled-within-class", "translated-sft-shuffled"]
 
 

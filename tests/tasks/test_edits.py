@@ -30,7 +30,8 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit generate"
+READS_STATES = "align edit steer generate"
+READS_POLICY = f"{READS_STATES} own_answers"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -119,7 +120,7 @@ EDITS = (
         '"role": "person"',
         f"{READS_POLICY} ability",
     ),
-    Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
+    Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_STATES),
     Edit(
         "how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge ability register"
     ),
@@ -218,7 +219,8 @@ for root in sys.argv[1:]:
         wanted = {
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
-            "models": ["english-only", "consistency", "consistency+edit", "own-prompts"],
+            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs",
+                       "refusal-direction", "sdrrl"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},

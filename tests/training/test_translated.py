@@ -1,8 +1,11 @@
+import random
+
 import pytest
 
 from mlc.errors import UserError
 from mlc.training.align import align
 from mlc.training.settings import AlignSettings, TranslatedSettings
+from mlc.training.switching import switched
 from mlc.training.translated import mixed_rows, translated_rows
 from tests.training.runs import make_rows
 
@@ -24,6 +27,47 @@ def test_translations_of_conversations_keep_their_own_turns(rows):
     made = translated_rows([talk], HALF, seed=0)
     assert [row["turns"] for row in made] == [None, "[2]"]
     assert [row["variant_turns"] for row in made] == [None, None]
+
+
+def test_each_translation_gets_its_own_answer_where_there_is_one(rows):
+    with_answers = [
+        row | {"variant_chosen": [row["chosen"], f"a {number}", ""], "variant_rejected": [row["rejected"], "r", "r"]}
+        for number, row in enumerate(rows[:2])
+    ]
+    made = translated_rows(with_answers, HALF, seed=0)
+    assert [(row["prompt"], row["chosen"], row["rejected"]) for row in made] == [
+        (row["variants"][1], f"a {number}", "r") for number, row in enumerate(rows[:2])
+    ]
+    # Of a control, the prompts go to other rows and the answers stay in their language.
+    swapped = translated_rows(with_answers, TranslatedSettings(share=0.5, control="shuffled"), seed=0)
+    assert [(row["prompt"], row["chosen"]) for row in swapped] == [
+        (rows[1]["variants"][1], "a 0"),
+        (rows[0]["variants"][1], "a 1"),
+    ]
+
+
+def test_code_switching_leaves_answers_and_the_other_prompts(rows):
+    none, some, every = (
+        translated_rows(rows, TranslatedSettings(share=0.5, switched=share), seed=0) for share in (0.0, 0.5, 1.0)
+    )
+    plain = translated_rows(rows, HALF, seed=0)
+    assert [row["prompt"] for row in none] == [row["prompt"] for row in plain]
+    changed = [sum(a["prompt"] != b["prompt"] for a, b in zip(own, plain, strict=True)) for own in (some, every)]
+    assert 0 < changed[0] < changed[1] <= len(plain)
+    assert [row["chosen"] for row in every] == [row["chosen"] for row in plain]
+
+
+@pytest.mark.parametrize(
+    ("english", "translation", "allowed"),
+    [
+        ("One two. Three four.", "Uno dos. Tres cuatro.", {"One two. Tres cuatro.", "Uno dos. Three four."}),
+        ("a b c d e f", "u v w x y z", {"a b c x y z", "u v w d e f"}),
+        ("a b", "u v", {"u v"}),
+    ],
+)
+def test_parts_of_a_switched_prompt_alternate(english, translation, allowed):
+    found = {switched(english, translation, random.Random(seed)) for seed in range(8)}
+    assert found == allowed
 
 
 def test_a_share_of_none_makes_none(rows):

@@ -1,6 +1,6 @@
 """What a carrier declares. Light to import: its trainer is imported when a training begins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,15 @@ class Training:
     teacher: "Policy | None"
     """The frozen safe model, for a carrier that needs one."""
     dataset: "Dataset"
-    """Columns as the trainers of TRL read them, and those of the term."""
+    """Columns as the trainers of TRL read them, and those of the term; empty for a carrier that reads pairs."""
     settings: "AlignSettings"
     options: Mapping[str, Any]
     """Arguments of every trainer: steps, batch size, learning rate and so on."""
     adapter: Any = None
     """A ``LoraConfig`` of PEFT that the trainer puts beside the weights; None where all weights are trained, and where
     the policy has its adapter already."""
+    pairs: Sequence[Mapping[str, Any]] = ()
+    """Rows of translated prompts, each with its English row, for a carrier that reads pairs."""
 
     def given(self) -> dict[str, Any]:
         """What every trainer with the term takes, beside its arguments."""
@@ -63,6 +65,9 @@ class Carrier:
     """Whether it compares the chosen answers with rejected ones; else it reads the chosen ones alone."""
     needs_teacher: bool = False
     """Whether it needs ``align.teacher``; else there may be none."""
+    reads_pairs: bool = False
+    """Whether it reads each translation beside its English prompt, in place of English examples; it carries no term,
+    and is what one method trains with."""
     warm_start: bool = True
     """Whether it may start from an aligned checkpoint; not where the start is its reference."""
     beta: float | None = None

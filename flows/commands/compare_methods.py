@@ -1,0 +1,99 @@
+"""`mlc compare-methods`: every method that the data allows, on one model, one data set and one evaluation."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.terminal.options import (
+    ConfigArgument,
+    JsonOption,
+    LanguagesOption,
+    SetOption,
+    WorkspaceOption,
+    chosen_run,
+    existing,
+    load,
+)
+from flows.terminal.output import print_json, results, shown, terminal
+from flows.terminal.stopped import told_when_stopped
+from mlc.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
+    from mlc.store import ArtifactStore
+
+
+def command(
+    config: ConfigArgument = "quickstart",
+    languages: LanguagesOption = None,
+    workspace: WorkspaceOption = None,
+    settings: SetOption = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods to compare: answer,edit,mpo; all that the data allows if left out.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Compare what this run has, and run nothing: a number, or last.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare methods on your own model, languages and data; what is there already is not made again.
+
+    Such as: mlc compare-methods quickstart --methods english-only,consistency,refusal-direction
+    """
+    from mlc.store import ArtifactStore
+
+    if run is not None:
+        store = ArtifactStore(existing(workspace), looking=True)
+        _show(store, chosen_run(store.workspace, run).number, as_json=as_json)
+        return
+    given = load(config, languages=languages, workspace=workspace, settings=settings)
+    names = methods.replace(",", " ").split() if methods else _possible(given)
+    candidate = given.candidate if given.candidate in names else names[-1]
+    more = [*(settings or []), f"models={json.dumps(names)}", f"candidate={candidate}"]
+    values = load(config, languages=languages, workspace=workspace, settings=more)
+    from flows.commands.run import run_config
+
+    with told_when_stopped(terminal):
+        summary = run_config(values, console=terminal)
+    _show(values.open_store(looking=True), summary["number"], as_json=as_json)
+
+
+def _possible(config: "PipelineConfig") -> list[str]:
+    """The methods that have what they need, controls and those for policies that are safe already left out."""
+    from mlc.catalogue import METHODS
+    from mlc.methods import BASE, in_order, resolve_method
+    from mlc.methods.english_only import ENGLISH_ONLY
+    from mlc.methods.needs import require_data
+    from mlc.prompts import locate, read_prompts
+
+    known = {name: resolve_method(name) for name in METHODS.places}
+    controls = {control for method in known.values() for control in method.controls}
+    given = config.prompts
+    read = read_prompts(locate(given.path), required=("prompt", "chosen"), columns=given.columns, labels=given.labels)
+    rows = read.rows.slice(0, given.limit)
+    found = []
+    for name, method in known.items():
+        if name in controls or (method.baseline == BASE and name != ENGLISH_ONLY.name):
+            continue
+        if method.reads_unpaired and not given.unpaired:
+            continue
+        try:
+            require_data(rows, [], in_order([name]), config.align)
+        except UserError as lack:
+            terminal.print(f"[yellow]![/] {shown(name)} is left out. {shown(lack)}", highlight=False)
+            continue
+        found.append(name)
+    return found
+
+
+def _show(store: "ArtifactStore", number: int, *, as_json: bool) -> None:
+    from flows.looking.methods import compare_methods
+    from flows.terminal.method_tables import show_methods
+
+    found = compare_methods(store, chosen_run(store.workspace, str(number)))
+    if as_json:
+        print_json(asdict(found))
+    else:
+        show_methods(found, results)

@@ -1,0 +1,162 @@
+"""The methods of one run beside each other: what their models do, and what each of them cost."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from flows.looking.reading import RunReader, method_of
+from mlc.errors import UserError
+from mlc.evaluation.comparison import Evaluations, GroupFigures, model_rows
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import Estimate
+from mlc.evaluation.spread import pairwise_agreement, spread
+from mlc.methods import BASE, BASE_LABEL, in_order, resolve_method
+from mlc.store import ArtifactStore
+from mlc.store.runs import RunRecord
+from tasks.runtime.artifacts import TOKENS_FACT
+from tasks.runtime.memory import FACT as MEMORY_FACT
+
+MAKING = ("align", "edit", "merge", "steer")
+"""Stages that make models."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model of a method takes, mean over seeds; what nobody measured is None."""
+
+    seconds: float | None
+    """Of all stages that make it, with the models that it starts from."""
+    own_seconds: float | None
+    """Without these."""
+    tokens: float | None
+    """Tokens that its training reads, with those of the models that it starts from."""
+    peak_memory_bytes: float | None
+    """Of the hungriest of its stages."""
+
+
+@dataclass(frozen=True)
+class MethodLine:
+    """One method."""
+
+    method: str
+    label: str
+    about: str
+    needs: tuple[str, ...]
+    """Data that it takes beside the policy, sorted."""
+    seeds: tuple[int | None, ...]
+    groups: Mapping[str, Mapping[Metric, Estimate]]
+    """By group of languages (``english``, ``other``, ``trained``, ``unseen``); groups without languages are absent."""
+    by_seed: Mapping[str, Mapping[Metric, tuple[tuple[int | None, float], ...]]]
+    """The same for each seed."""
+    variance: float
+    """Of the selectivity over the languages, English included, × 100; see :class:`mlc.evaluation.spread.Spread`."""
+    pairwise_agreement: float
+    """See :func:`mlc.evaluation.spread.pairwise_agreement`."""
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class MethodComparison:
+    """All methods of a run on the same held-out prompts."""
+
+    run: int
+    anchor: str
+    """NLLB code."""
+    languages: Mapping[str, tuple[str, ...]]
+    """NLLB codes by group."""
+    methods: tuple[MethodLine, ...]
+    """The policy first, then as the configuration lists them."""
+
+
+def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison:
+    """Reads what a run measured of all its methods.
+
+    Args:
+        store: The workspace.
+        record: The run.
+
+    Raises:
+        UserError: It evaluated nothing, or an artifact is no longer there.
+    """
+    reader = RunReader(store, record)
+    there = {method_of(str(task["subject"])) for task in reader.tasks("evaluate")}
+    names = [BASE, *(resolve_method(name).name for name in record.config.get("models", ()))]
+    listed = {resolve_method(name).name: resolve_method(name) for name in record.config.get("models", ())}
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise UserError(f"Run {record.number} did not evaluate {missing[0]!r}: choose another run, or run again.")
+    results = [result for name in names for result in reader.evaluations(name)]
+    labels = {BASE: BASE_LABEL, **{name: method.label for name, method in listed.items()}}
+    evaluations = Evaluations(results, labels=labels)
+    trained = tuple(record.config.get("languages", ()))
+    rows = {row.model: row for row in model_rows(evaluations, trained_languages=trained)}
+    costs = _costs(reader)
+    return MethodComparison(
+        run=record.number,
+        anchor=evaluations.anchor,
+        languages={group: members.languages for group, members in rows[BASE].groups.items()},
+        methods=tuple(
+            MethodLine(
+                method=name,
+                label=labels[name],
+                about=listed[name].about if name in listed else "the policy as it is",
+                needs=tuple(sorted(listed[name].needs)) if name in listed else (),
+                seeds=rows[name].seeds,
+                groups={group: _estimates(members) for group, members in rows[name].groups.items()},
+                by_seed={
+                    group: {metric: figure.by_seed for metric, figure in members.figures.items()}
+                    for group, members in rows[name].groups.items()
+                },
+                variance=spread(evaluations, name, "selectivity").variance,
+                pairwise_agreement=pairwise_agreement(evaluations, name),
+                cost=_cost(name, costs),
+            )
+            for name in names
+        ),
+    )
+
+
+def _estimates(members: GroupFigures) -> dict[Metric, Estimate]:
+    return {metric: figure.estimate for metric, figure in members.figures.items()}
+
+
+Spent = dict[str | None, dict[str, float]]
+"""By seed, what the stages took that made one model."""
+
+
+def _costs(reader: RunReader) -> dict[str, Spent]:
+    """By method; what a cached artifact took is what it took when it was made."""
+    found: defaultdict[str, Spent] = defaultdict(dict)
+    for task in reader.record.tasks:
+        if task["stage"] not in MAKING:
+            continue
+        manifest = reader.store.manifest(task["stage"], task["key"])
+        method, _, seed = str(task["subject"]).partition(" · ")
+        spent = found[method].setdefault(seed or None, {})
+        spent["seconds"] = spent.get("seconds", 0.0) + float(manifest.get("seconds", 0.0))
+        facts = manifest["facts"]
+        if facts.get(TOKENS_FACT):
+            spent["tokens"] = spent.get("tokens", 0.0) + float(facts[TOKENS_FACT])
+        if facts.get(MEMORY_FACT):
+            spent["memory"] = max(spent.get("memory", 0.0), float(facts[MEMORY_FACT]))
+    return dict(found)
+
+
+def _cost(name: str, costs: Mapping[str, Spent]) -> Cost:
+    chain = [method.name for method in in_order([name])] if name in costs else []
+    own = _means(costs, [name] if chain else [])
+    whole = _means(costs, chain)
+    return Cost(whole.get("seconds"), own.get("seconds"), whole.get("tokens"), whole.get("memory"))
+
+
+def _means(costs: Mapping[str, Spent], chain: Sequence[str]) -> dict[str, float]:
+    """What the models of a chain take together, mean over the seeds of each; the memory is that of the hungriest."""
+    found: dict[str, float] = {}
+    for name in chain:
+        for what in ("seconds", "tokens", "memory"):
+            values = [spent[what] for spent in costs.get(name, {}).values() if what in spent]
+            if values:
+                mean = fmean(values)
+                found[what] = max(found.get(what, 0.0), mean) if what == "memory" else found.get(what, 0.0) + mean
+    return found

@@ -1,0 +1,98 @@
+"""Methods beside each other, in the terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flows.terminal.output import plain_table, shown
+
+if TYPE_CHECKING:
+    from flows.looking.methods import MethodComparison, MethodLine
+    from mlc.evaluation.metrics import Metric
+
+DONE: "Sequence[tuple[str, Metric]]" = (
+    ("sel", "selectivity"),
+    ("AUC", "auroc"),
+    ("H ref", "harmful_refused"),
+    ("H com", "attack_success"),
+    ("H inv", "harmful_invalid"),
+    ("S ref", "harmless_refused"),
+    ("S inv", "harmless_invalid"),
+    ("look", "lookalike_refused"),
+    ("lang", "in_language"),
+)
+"""Columns of a group of languages; short, so that all of them have a place in a terminal."""
+WIDE = 100
+"""Columns of a terminal that has a place for intervals too."""
+GROUPS = {
+    "english": "the anchor language",
+    "other": "the other languages",
+    "trained": "the trained languages",
+    "unseen": "languages that no method saw",
+}
+GIB = 2**30
+
+
+def show_methods(found: "MethodComparison", console: Console) -> None:
+    """Prints a comparison: a table for each group of languages, then what each method costs."""
+    from mlc.report.wording import language_name
+
+    for group, told in GROUPS.items():
+        codes = found.languages.get(group, ())
+        # Where there is nothing unseen, all others are trained.
+        if not codes or (group == "trained" and "unseen" not in found.languages):
+            continue
+        console.print()
+        names = ", ".join(map(language_name, codes))
+        console.print(f"[bold]Mean of {told}[/]: {shown(names)}", highlight=False)
+        _show_group(found.methods, group, console)
+    console.print()
+    console.print("[bold]What one model takes[/], with those that it starts from", highlight=False)
+    _show_costs(found.methods, console)
+    console.print(
+        f"\nRun {found.run}. Shares of judged answers: H harmful and S harmless prompts that are refused, complied "
+        "with, or answered with nothing valid; look: look-alikes refused; lang: answers in the prompt's language; sel: "
+        "selectivity, harmful refused − harmless refused. AUC: AUROC of the margin. Variance: of the selectivity over "
+        "all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and memory are those of "
+        "the machine that made a model. Intervals and single seeds: --json.",
+        highlight=False,
+    )
+
+
+def _show_group(methods: "Sequence[MethodLine]", group: str, console: Console) -> None:
+    from mlc.report.wording import interval, number
+
+    titles, wide = [title for title, _ in DONE], console.width >= WIDE
+    heads = [titles[0], *(["95 %"] if wide else []), *titles[1:]]
+    table = plain_table("method", *heads, right=titles)
+    table.columns[0].overflow = "fold"
+    for line in methods:
+        figures = line.groups[group]
+        first, *others = (figures[metric] for _, metric in DONE)
+        table.add_row(
+            shown(line.method),
+            number(first.value),
+            *([shown(interval(first))] if wide else []),
+            *(number(estimate.value) for estimate in others),
+        )
+    console.print(table)
+
+
+def _show_costs(methods: "Sequence[MethodLine]", console: Console) -> None:
+    from mlc.report.wording import NOTHING, number
+
+    titles = ("seconds", "own", "tokens", "GiB", "variance", "seeds")
+    table = plain_table("method", *titles, "data beside the policy", right=titles)
+    table.columns[-1].overflow = "fold"
+    for line in methods:
+        cost = line.cost
+        table.add_row(
+            shown(line.method),
+            *(NOTHING if value is None else f"{value:,.0f}" for value in (cost.seconds, cost.own_seconds, cost.tokens)),
+            NOTHING if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / GIB:.1f}",
+            number(line.variance),
+            str(len([seed for seed in line.seeds if seed is not None]) or NOTHING),
+            shown(", ".join(line.needs) or "nothing"),
+        )
+    console.print(table)

@@ -1,0 +1,91 @@
+"""Self-distillation from a teacher that sees the English prompt (MSD, arXiv 2605.02971), off- or on-policy."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from mlc.losses.guided import guided_loss
+from mlc.models.adapters import is_adapted
+from mlc.models.continuations import continue_prompts
+from mlc.shapes.history import TURNS, conversation
+from mlc.training.pairs import PairTrainer, asked, batch_of, prompt_ids, tokens_of
+from mlc.training.settings import MSDSettings
+from mlc.training.terms import own_answers
+from mlc.training.translated import ENGLISH
+
+if TYPE_CHECKING:
+    from mlc.training.carriers.carrier import Training
+
+
+class MSDTrainer(PairTrainer):
+    """Makes a model answer a translation as its frozen start answers when it sees the English prompt as well.
+
+    Answers are sampled anew in each step, by the teacher or by the student, and read by both. The teacher is a frozen
+    copy; of a model with an adapter, it is the model without it.
+
+    Args:
+        settings: The method.
+        **kwargs: Of ``PairTrainer``; rows of ``train_dataset`` have ``prompt``, the translation, and ``guided``, what
+            the teacher sees.
+    """
+
+    def __init__(self, *, settings: MSDSettings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        model = self.accelerator.unwrap_model(self.model)
+        # In a tuple, so that it is no part of what is trained.
+        self._teacher = () if is_adapted(model) else (copy.deepcopy(model).requires_grad_(False).eval(),)
+
+    def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
+        """The weighted mean over the tokens of the answers."""
+        prompts, guided = tokens_of(pairs, "prompt"), tokens_of(pairs, "guided")
+        asked_of_student = batch_of(prompts, self.pad, self.args.device)
+        asked_of_teacher = batch_of(guided, self.pad, self.args.device)
+        if self.settings.policy == "off":
+            with self._teaching(model) as teacher:
+                answers = own_answers(teacher, asked_of_teacher, self.settings.answer_tokens, sample=True)
+        else:
+            answers = own_answers(model, asked_of_student, self.settings.answer_tokens, sample=True)
+        self.read(prompts, guided, answers, answers)
+        with torch.no_grad(), self._teaching(model) as teacher:
+            taught, _ = continue_prompts(teacher, asked_of_teacher, [answers]).of(0)
+        said, tokens = continue_prompts(model, asked_of_student, [answers]).of(0)
+        found = guided_loss(said, taught, top=self.settings.top, tokens=tokens, weighted=self.settings.weighted)
+        return found.loss, {"answer_tokens": float(tokens.sum()) / len(pairs)}
+
+    @contextmanager
+    def _teaching(self, model: Any) -> Iterator[Any]:
+        """A block in which the teacher answers, and nothing is trained."""
+        if self._teacher:
+            yield self._teacher[0]
+            return
+        training = model.training
+        with model.disable_adapter():
+            try:
+                yield model.eval()
+            finally:
+                model.train(training)
+
+
+def msd_trainer(training: "Training") -> MSDTrainer:
+    """The trainer of a training whose rows are pairs."""
+    tokenizer, settings = training.policy.tokenizer, training.settings.msd
+    pairs = [
+        {
+            "prompt": prompt_ids(tokenizer, asked(row)),
+            "guided": prompt_ids(tokenizer, conversation(guided_text(row, settings), row.get(TURNS))),
+        }
+        for row in training.pairs
+    ]
+    found: MSDTrainer = MSDTrainer.of(training, Dataset.from_list(pairs), settings=settings)
+    return found
+
+
+def guided_text(row: Mapping[str, Any], settings: MSDSettings) -> str:
+    """What the teacher sees in place of a translation: itself, the English prompt, and the instruction."""
+    return f"{row['prompt']}\n\n{row[ENGLISH]['prompt']}\n\n{settings.instruction}"

@@ -1,0 +1,164 @@
+"""Training on pairs of an English prompt and a translation: what the methods share that read both at once.
+
+N pairs in a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from mlc.left_out import LeftOut
+from mlc.models.continuations import answer_tokens
+from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
+from mlc.shapes.history import TURNS, Prompt, conversation
+from mlc.training.translated import ENGLISH
+
+if TYPE_CHECKING:
+    from mlc.models.loading import Policy
+    from mlc.training.carriers.carrier import Training
+
+TOKENS_SEEN = "num_tokens"
+
+
+def asked(row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a row as a policy is asked, with what was said before it."""
+    return conversation(row["prompt"], row.get(TURNS))
+
+
+def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """A prompt as tokens, through the chat template where there is one."""
+    return list(encode_prompt(tokenizer, prompt).input_ids)
+
+
+def answer_ids(policy: "Policy", text: str, limit: int) -> list[int]:
+    """An answer as tokens, with the one that ends it where it is not cut.
+
+    Args:
+        policy: Whose tokenizer and end are meant.
+        text: The answer.
+        limit: Longest answer in tokens.
+    """
+    ids = answer_tokens(policy.tokenizer, text, chat=policy.tokenizer.chat_template is not None)
+    return list(ids[:limit]) if len(ids) > limit else [*ids, policy.stop_token]
+
+
+def batch_of(sequences: Sequence[Sequence[int]], pad: int, device: Any) -> PromptBatch:
+    """Prompts as a batch, padded on the left; of none of their tokens it is told whose text they are."""
+    encoded = [EncodedPrompt(tuple(ids), (False,) * len(ids)) for ids in sequences]
+    return pad_prompts(encoded, pad).to(device)
+
+
+def english_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[int]]:
+    """The English rows of pairs, each once, and which of them belongs to each pair."""
+    found: dict[int, int] = {}
+    own = []
+    english: list[Mapping[str, Any]] = []
+    for row in rows:
+        place = found.setdefault(id(row[ENGLISH]), len(english))
+        if place == len(english):
+            english.append(row[ENGLISH])
+        own.append(place)
+    return english, own
+
+
+class PairTrainer(Trainer):  # type: ignore[misc]
+    """A trainer whose rows are pairs of an English prompt and a translation, as lists of tokens.
+
+    One process; batches of a step count alike, whatever their length. The number of tokens that the model and what it
+    is held against have read is logged as ``num_tokens``.
+
+    Args:
+        **kwargs: Of ``Trainer`` of transformers; ``train_dataset`` holds columns of tokens.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(data_collator=_as_they_are, **kwargs)
+        # Losses are means over pairs, not sums over tokens.
+        self.model_accepts_loss_kwargs = False
+        self.left_out: list[LeftOut] = []
+        self._seen = 0
+        self._figures: list[dict[str, float]] = []
+
+    @classmethod
+    def of(cls, training: "Training", dataset: Any, **kwargs: Any) -> Any:
+        """The trainer of a training.
+
+        Args:
+            training: What is trained, and how.
+            dataset: Columns of tokens.
+            **kwargs: Its own.
+        """
+        from transformers import TrainingArguments
+
+        model = training.policy.model
+        if training.adapter:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, training.adapter)
+            if training.settings.gradient_checkpointing:
+                model.enable_input_require_grads()
+        # Prompts and answers were measured before.
+        options = {name: value for name, value in training.options.items() if name != "max_length"}
+        arguments = replace(training, options=options).arguments(TrainingArguments, remove_unused_columns=False)
+        tokenizer = training.policy.tokenizer
+        return cls(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, **kwargs)
+
+    def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch, and what to watch beside it.
+
+        Args:
+            model: What is trained, without wrappers for several processes.
+            pairs: N rows of the dataset.
+        """
+        raise NotImplementedError
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The mean loss of the pairs."""
+        with self.accelerator.autocast():
+            loss, figures = self.loss_of(self.accelerator.unwrap_model(model), inputs["pairs"])
+        self._figures.append(figures)
+        return (loss, None) if return_outputs else loss
+
+    def read(self, *sequences: Sequence[Sequence[int]]) -> None:
+        """Counts tokens that a model has read."""
+        self._seen += sum(len(ids) for rows in sequences for ids in rows)
+
+    @property
+    def pad(self) -> int:
+        """Id that fills the padding; its value never reaches a result."""
+        tokenizer: Any = self.processing_class
+        return int(tokenizer.pad_token_id or 0)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds what is watched to the log."""
+        if "loss" in logs:
+            for name in self._figures[0] if self._figures else ():
+                logs[name] = sum(figures[name] for figures in self._figures) / len(self._figures)
+            logs[TOKENS_SEEN] = float(self._seen)
+            self._figures.clear()
+        super().log(logs, *args, **kwargs)
+
+
+def _as_they_are(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"pairs": examples}
+
+
+def tokens_of(pairs: Sequence[Mapping[str, Any]], column: str) -> list[list[int]]:
+    """One column of tokens of some pairs."""
+    return [list(pair[column]) for pair in pairs]
+
+
+@torch.no_grad()
+def in_batches(items: Sequence[Any], size: int, compute: Any) -> list[Tensor]:
+    """What is computed of all items, without a gradient, so many at a time."""
+    return [compute(items[start : start + size]) for start in range(0, len(items), size)]

@@ -1,0 +1,71 @@
+"""Stage ``own_answers``: what a model itself answers to the training prompts, in place of the given answers."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlc.errors import UserError
+from mlc.evaluation.answering import answer_all
+from mlc.shapes.history import TURNS, conversation
+from mlc.store import ArtifactRef, Draft
+from tasks.runtime.artifacts import PROMPTS_FILE
+from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+STAGE = Stage("own_answers", version=1, module=__name__, libraries=("torch", "transformers"))
+BATCH_SIZE = 20
+"""Prompts that are answered together; changes nothing but time and memory."""
+RECORD_FILE = "answers.jsonl"
+"""Answers of an attempt that is not finished; the next one goes on from them."""
+
+
+@stage_task("own_answers", "own_answers · {model.label}")
+def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) -> ArtifactRef:
+    """Lets a model answer the training prompts, greedily.
+
+    Args:
+        run: The run.
+        model: The model.
+        prompts: Artifact with ``prompts.parquet``.
+        tokens: Longest answer.
+
+    Returns:
+        ``prompts.parquet`` as it was, but for ``chosen``, which is the model's answer; prompts without any are left
+        out.
+
+    Raises:
+        UserError: It answers none.
+    """
+    parts = STAGE.parts(
+        {"answer_tokens": tokens, **model.answering}, {"prompts": prompts}, {"model": source_of(run, model).identity}
+    )
+
+    def write(draft: Draft) -> None:
+        from mlc.evaluation.engines.transformers import TransformersEngine
+
+        rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
+        asked = [conversation(row["prompt"], row.get(TURNS)) for row in rows.to_pylist()]
+        moved = run.display.bar(f"own_answers · {model.label}", len(asked))
+        with loaded_policy(run, model) as policy:
+            given = answer_all(
+                TransformersEngine(policy, max_new_tokens=tokens, batch_size=BATCH_SIZE),
+                asked,
+                record=run.store.partial(STAGE.name, parts.key) / RECORD_FILE,
+                on_answer=lambda completion: moved(1, completion.answer_tokens),
+                should_stop=run.should_stop,
+            )
+        answers = pa.array([completion.text.strip() for completion in given], pa.string())
+        own = rows.set_column(rows.column_names.index("chosen"), "chosen", answers)
+        own = own.filter(pa.array([bool(text) for text in answers.to_pylist()]))
+        if not len(own):
+            raise UserError(
+                f"The model {model.label} answers none of the {len(rows)} training prompts, so that it has nothing to "
+                "learn from itself: leave the method out, or take another policy."
+            )
+        pq.write_table(own, draft.path / PROMPTS_FILE)
+        draft.rows = len(own)
+        if missing := len(rows) - len(own):
+            run.display.note(f"{model.label}: {missing} of {len(rows)} training prompts get no answer from it.")
+
+    return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))

@@ -1,0 +1,131 @@
+"""`mlc compare-methods`: what the methods of a run do and cost, and which of them the data allows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.commands.compare_methods import _possible
+from flows.config import load_config
+from mlc.store import KeyParts
+from tasks.runtime.artifacts import TOKENS_FACT
+from tasks.runtime.memory import FACT as MEMORY_FACT
+from tasks.runtime.memory import remembering_memory
+from tasks.runtime.run import Outcome
+from tests.evaluation.outcomes import BAD, EN, FR, GOOD, SW
+from tests.flows.made import Made, made_run
+
+SEEDS = (0, 1)
+MODELS = ["english-only", "msd", "refusal-direction"]
+COSTS = {
+    ("align", "english-only"): {TOKENS_FACT: 100, MEMORY_FACT: 2**30},
+    ("align", "msd"): {TOKENS_FACT: 400, MEMORY_FACT: 3 * 2**30},
+    ("steer", "refusal-direction"): {},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("methods") / "workspace"
+
+    def write(run: Made) -> None:
+        answers = {("base", None, code): BAD for code in (EN, FR, SW)}
+        for name in MODELS:
+            letters = GOOD if name == "msd" else BAD
+            answers |= {(name, seed, code): letters for seed in SEEDS for code in (EN, FR, SW)}
+        run.answers(answers, lambda name, language: f"{name} {language}")
+        for (stage, method), facts in COSTS.items():
+            for seed in SEEDS:
+                subject = f"{method} · seed {seed}"
+                parts = KeyParts(stage, 1, {"subject": subject})
+                with run.store.writing(stage, parts, clock=iter([1.0, 3.0]).__next__) as draft:
+                    draft.facts |= facts
+                    (draft.path / "made").touch()
+                run.journal.write(
+                    {"task": {**vars(Outcome(stage, None, subject, "ran", 1.0, "new", parts.key))}},
+                )
+
+    made_run(workspace, {"models": MODELS, "candidate": "msd", "languages": [FR]}, write)
+    return workspace
+
+
+def told(workspace: Path) -> Any:
+    ended = CliRunner().invoke(app, ["compare-methods", "--run", "last", "--json", "--workspace", str(workspace)])
+    assert ended.exit_code == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_every_method_has_its_figures_by_group_and_seed(made: Path) -> None:
+    found = told(made)
+    assert [line["method"] for line in found["methods"]] == ["base", *MODELS]
+    assert found["languages"] == {"english": [EN], "other": [FR, SW], "trained": [FR], "unseen": [SW]}
+    base, _, best, _ = found["methods"]
+    # Of 20 harmful prompts 18 are refused, of 20 harmless ones 2.
+    assert best["groups"]["unseen"]["selectivity"]["value"] == pytest.approx(18 / 20 - 2 / 20)
+    assert best["groups"]["trained"]["attack_success"]["value"] == pytest.approx(2 / 20)
+    assert base["groups"]["other"]["harmful_refused"]["value"] == pytest.approx(6 / 20)
+    assert [seed for seed, _ in best["by_seed"]["other"]["auroc"]] == [0, 1]
+    assert best["variance"] == pytest.approx(0.0)
+    assert best["needs"] == ["english answers", "translated prompts"]
+
+
+def test_costs_hold_those_of_the_start_and_what_nobody_counted_is_missing(made: Path) -> None:
+    costs = {line["method"]: line["cost"] for line in told(made)["methods"]}
+    assert costs["base"] == dict.fromkeys(("seconds", "own_seconds", "tokens", "peak_memory_bytes"))
+    assert costs["msd"]["tokens"] == 500
+    assert costs["msd"]["peak_memory_bytes"] == 3 * 2**30
+    assert (costs["msd"]["seconds"], costs["msd"]["own_seconds"]) == (4.0, 2.0)
+    assert costs["refusal-direction"]["tokens"] == 100
+    assert costs["refusal-direction"]["peak_memory_bytes"] == 2**30
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_tables_name_all_of_it(made: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr("flows.commands.compare_methods.results._width", width)
+    ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--workspace", str(made)])
+    assert ended.exit_code == 0
+    for words in (*MODELS, "languages that no method saw: Swahili", "look", "translated", "3.0"):
+        assert words in ended.stdout, words
+    assert max(map(len, ended.stdout.splitlines())) <= width
+    assert ("95 %" in ended.stdout) == (width == 140)
+
+
+def test_a_run_without_one_of_its_methods_is_refused(tmp_path: Path) -> None:
+    def write(run: Made) -> None:
+        run.answers({("base", None, EN): BAD}, lambda name, language: name)
+
+    made_run(tmp_path / "w", {"models": MODELS, "candidate": "msd", "languages": [FR]}, write)
+    ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--workspace", str(tmp_path / "w")])
+    assert ended.exit_code == 2
+    assert "did not evaluate 'english-only'" in ended.stderr
+
+
+def test_what_the_data_allows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = _possible(load_config("smoke"))
+    assert {"english-only", "consistency", "answer", "edit", "mpo", "msd", "refusal-direction"} <= set(found)
+    assert not [name for name in found if "shuffled" in name or name.startswith("policy")]
+    assert not {"own-prompts", "english-more-steps"} & set(found)
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text("\n".join(json.dumps({"prompt": f"What is {n}?", "chosen": str(n)}) for n in range(4)))
+    few = _possible(load_config("smoke", overrides={"prompts.path": str(bare)}))
+    assert {"english-only", "consistency", "decision", "translated-sft", "translated-pairs", "msd"} == set(few) - {
+        "consistency+decision"
+    }
+    said = " ".join(capsys.readouterr().err.split())
+    assert "mpo is left out." in said
+    assert "refusal-direction is left out." in said
+
+
+def test_the_peak_begins_anew_with_each_block() -> None:
+    facts: dict[str, Any] = {}
+    with remembering_memory(facts, "cpu"):
+        block = bytearray(64 * 2**20)
+    large = facts[MEMORY_FACT]
+    del block
+    with remembering_memory(facts, "cpu"):
+        pass
+    assert large > 64 * 2**20
+    assert facts[MEMORY_FACT] <= large
