@@ -111,9 +111,8 @@ def test_what_the_data_allows(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     bare = tmp_path / "bare.jsonl"
     bare.write_text("\n".join(json.dumps({"prompt": f"What is {n}?", "chosen": str(n)}) for n in range(4)))
     few = _possible(load_config("smoke", overrides={"prompts.path": str(bare)}))
-    assert {"english-only", "consistency", "decision", "translated-sft", "translated-pairs", "msd"} == set(few) - {
-        "consistency+decision"
-    }
+    without_labels = {"english-only", "consistency", "decision", "consistency+decision", "translated-sft"}
+    assert set(few) == without_labels | {"translated-pairs", "msd", "sdrrl"}
     said = " ".join(capsys.readouterr().err.split())
     assert "mpo is left out." in said
     assert "refusal-direction is left out." in said
