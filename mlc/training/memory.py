@@ -74,9 +74,6 @@ class Place:
     gpu: bool = False
     eager: bool = False
     """Whether attention keeps its scores."""
-    processes: int = 1
-    """Processes that a model is sharded over, each with a device of its own: weights, gradients and optimiser are
-    divided among them (FSDP, ZeRO-3)."""
     host: int = field(default=PROCESS)
     """Bytes of the process itself; on a GPU it has :data:`CONTEXT` there."""
 
@@ -115,7 +112,9 @@ def training_memory(
 
     With P weights of b bytes, T of them trained: weights P·b, gradients T·b, optimiser 2·T·b (AdamW), one frozen copy
     P·b where a loss compares with one, activations as in :func:`layer_activations` for each token and layer, and the
-    numbers of the head. On a CPU the heap holds more than is used, see :data:`HEAP`.
+    numbers of the head. Several processes share the prompts of a batch, and with FSDP also weights, gradients and
+    optimiser: the figure is that of one of them on its own GPU, or of all together on a CPU. There the heap holds more
+    than is used, see :data:`HEAP`.
 
     Args:
         shape: The policy.
@@ -137,11 +136,13 @@ def training_memory(
         "optimiser": _optimiser(settings, trained, own),
         "frozen copy": _frozen(shape, settings, teacher, size),
     }
-    parts = {name: ceil(bytes_ / place.processes) for name, bytes_ in parts.items()}
+    shards = settings.processes if settings.sharded else 1
+    parts = {name: ceil(bytes_ / shards) for name, bytes_ in parts.items()}
     if settings.autocast == "bfloat16" and size == 4:
         # Autocast keeps a copy of each weight until the step ends.
-        parts["weights"] += 2 * (shape.parameters - shape.embedding) // place.processes
-    rows = settings.batch_size * (2 if settings.english_loss.needs_rejected else 1)
+        parts["weights"] += 2 * (shape.parameters - shape.embedding) // shards
+    batch_size, _ = settings.share_of_a_step(settings.processes)
+    rows = batch_size * (2 if settings.english_loss.needs_rejected else 1)
     tokens = rows * (lengths.prompt + lengths.answer)
     parts["activations"] = _activations(shape, settings, tokens, shape.layers, place, lengths.prompt + lengths.answer)
     parts["logits"] = _logits(shape, settings, rows, lengths, place)
@@ -150,7 +151,8 @@ def training_memory(
         passing = parts["activations"] + parts["logits"] + parts["terms"]
         parts["heap"] = max(0, ceil(HEAP * passing) - parts["gradients"])
     parts["libraries"] = place.libraries
-    return Memory({name: bytes_ for name, bytes_ in parts.items() if bytes_})
+    together = 1 if place.gpu else settings.processes
+    return Memory({name: together * bytes_ for name, bytes_ in parts.items() if bytes_})
 
 
 def layer_activations(shape: Shape, settings: AlignSettings) -> int:
@@ -321,7 +323,7 @@ def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: i
     active = settings.terms.active
     if not active or not languages:
         return 0
-    prompts = min(settings.terms.prompts_per_step or settings.batch_size * settings.accumulation, _step(settings))
+    prompts = ceil(min(settings.terms.prompts_per_step or _step(settings), _step(settings)) / settings.processes)
     variant = min(lengths.variant, settings.terms.max_tokens)
     rows = prompts * (languages + 1)
     if active.keys() == {"consistency"}:

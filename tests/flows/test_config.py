@@ -14,7 +14,17 @@ PAPER_LANGUAGES = {"zho_Hans", "rus_Cyrl", "jpn_Jpan", "arb_Arab", "ben_Beng", "
 
 
 def test_shipped_configurations_load() -> None:
-    for_real = ["llama-3.2-1b", "nllb", "quickstart", "qwen-0.5b-cpu", "qwen2.5-1.5b", "qwen2.5-7b", "smoke", "study"]
+    for_real = [
+        "7b-full",
+        "llama-3.2-1b",
+        "nllb",
+        "quickstart",
+        "qwen-0.5b-cpu",
+        "qwen2.5-1.5b",
+        "qwen2.5-7b",
+        "smoke",
+        "study",
+    ]
     assert shipped_configs() == for_real
     for name in shipped_configs():
         config = load_config(name)

@@ -47,6 +47,11 @@ def test_half_a_billion_weights_fit_a_laptop() -> None:
     assert found.fits, refusal(found)
 
 
+def test_all_weights_of_7b_fit_eight_gpus_of_80_gb() -> None:
+    _, found = needs("7b-full", machine(512, *[80] * 8))
+    assert found.fits, refusal(found)
+
+
 def test_what_does_not_fit_is_refused_with_settings_that_make_it_fit() -> None:
     config, found = needs("qwen2.5-7b", machine(64, 24), TYPICAL, align__adapter="none")
     sentence = refusal(found)

@@ -131,11 +131,24 @@ def test_a_reference_is_a_copy_or_the_policy_without_its_adapter() -> None:
     assert taught.parts["frozen copy"] == 4 * BENCHED.parameters
 
 
-def test_shards_share_what_belongs_to_weights() -> None:
-    one, eight = (needed(place=Place(gpu=True, processes=count)).parts for count in (1, 8))
+FSDP = {"distributed_type": "FSDP", "num_processes": 8, "fsdp_config": {"fsdp_version": 2}}
+
+
+def test_processes_share_the_prompts_and_shards_what_belongs_to_weights() -> None:
+    place = Place(gpu=True)
+    one, whole, parts = (
+        needed(place=place, languages=4, batch_size=size, launch=launch).parts
+        for size, launch in ((1, None), (8, {"processes": 8}), (8, {"config": FSDP}))
+    )
+    assert whole == one
     for name in ("weights", "gradients", "optimiser"):
-        assert eight[name] == one[name] // 8
-    assert eight["activations"] == one["activations"]
+        assert parts[name] == one[name] // 8
+        assert parts["activations"] == one["activations"]
+    # On a CPU all of them are in one memory.
+    alone, together = (
+        needed(batch_size=size, launch=launch).total for size, launch in ((1, None), (2, {"processes": 2}))
+    )
+    assert together == 2 * alone
 
 
 def test_eager_attention_keeps_its_scores() -> None:
