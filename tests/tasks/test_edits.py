@@ -30,8 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_STATES = "align edit steer generate"
-READS_POLICY = f"{READS_STATES} own_answers"
+READS_POLICY = "align edit steer own_answers generate"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -120,7 +119,7 @@ EDITS = (
         '"role": "person"',
         f"{READS_POLICY} ability",
     ),
-    Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_STATES),
+    Edit("which state is read", "mlc/models/states.py", "args[0] if args", "args[-1] if args", READS_POLICY),
     Edit(
         "how a policy is loaded", "mlc/models/loading.py", "", "SCALE = 2\n", f"{READS_POLICY} merge ability register"
     ),
