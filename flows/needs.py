@@ -404,7 +404,11 @@ def _first_that_fits(
 ) -> dict[str, Any] | None:
     first, *rest = changes
     for values in first(config):
-        changed = _with(config, values)
+        try:
+            changed = _with(config, values)
+        except ValueError:
+            # Settings of which each is allowed, and not together, such as a step too small for its processes.
+            continue
         if rest:
             more = _first_that_fits(changed, needs, lengths, rest)
             if more is not None:

@@ -249,7 +249,7 @@ def test_one_method_in_short_stands_for_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"models": ["english-only", "mpo-x"]}, r"'mpo-x' is unknown: .* or name an object of your own"),
+        ({"models": ["english-only", "nothing-like"]}, r"'nothing-like' is unknown: .* or name an object of your own"),
         ({"models": ["english-only", "consistancy"]}, r"did you mean 'consistency'"),
         ({"models": ["consistency"]}, r"'consistency' is held against 'english-only': add that to models"),
         ({"models": ["english-only", "english-only"]}, r"'english-only' stands in models twice"),
