@@ -41,9 +41,10 @@ def answer_all(
     done = {digest: known[digest] for digest in distinct if digest in known}
     for completion in done.values():
         on_answer(completion)
-    missing = [digest for digest in distinct if digest not in done]
-    for completion in engine.answer([distinct[digest] for digest in missing], should_stop=should_stop):
-        digest = missing[completion.position]
+    asked = list(distinct)
+    answered = {place for place, digest in enumerate(asked) if digest in done}
+    for completion in engine.answer(list(distinct.values()), answered=answered, should_stop=should_stop):
+        digest = asked[completion.position]
         if record:
             record.parent.mkdir(parents=True, exist_ok=True)
             append_line(record, {"engine": engine.identity, "prompt": digest, **asdict(completion)})

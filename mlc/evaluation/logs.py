@@ -7,7 +7,7 @@ Reads the logs of inspect_ai (``.json``, and ``.eval`` as a zip that Python can 
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -116,9 +116,13 @@ class LogEngine:
     def identity(self) -> str:
         return digest_data([[prompt, row.answer, row.finish] for prompt, row in sorted(self._answers.items())])
 
-    def answer(self, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> Iterator[Completion]:
+    def answer(
+        self, prompts: Sequence[Prompt], *, answered: Collection[int] = (), should_stop: ShouldStop = never
+    ) -> Iterator[Completion]:
         """See :class:`mlc.evaluation.engines.protocol.AnswerEngine`; all prompts are texts that are logged."""
         for position, prompt in enumerate(prompts):
+            if position in answered:
+                continue
             stop_if(should_stop)
             row = self._answers[cast(str, prompt)]
             yield Completion(position, row.answer, row.finish, None, None)

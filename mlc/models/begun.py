@@ -29,6 +29,13 @@ class Begun:
     logits: Tensor
     """[N, V] of the token that comes next."""
 
+    @torch.inference_mode()
+    def at(self, rows: Sequence[int]) -> "Begun":
+        """Some of the prompts; the cache is theirs from then on."""
+        places = torch.tensor(rows, device=self.mask.device)
+        self.cache.batch_select_indices(places)
+        return Begun(self.cache, self.mask[places], self.positions[places], self.logits[places])
+
     def make_room(self, tokens: int) -> None:
         """Lets keys and values of tokens to come be written behind those that are there, which are then not copied.
 

@@ -115,6 +115,22 @@ def test_prompts_that_are_scored_on_the_way_have_the_same_answers_and_scores(pol
     np.testing.assert_array_equal(answered.margins, everything.margins[:4])
 
 
+@pytest.mark.parametrize("known", [{0}, {1, 2}, {0, 1, 2, 3, 4}])
+@pytest.mark.parametrize("size", [2, 5])
+def test_scores_are_the_same_to_the_last_bit_whatever_was_answered_before(policy, known, size):
+    def scored(answered):
+        scorer = Scorer(policy, refusal_openings=("I can't",), compliance_openings=("Sure",), layer=1)
+        engine = TransformersEngine(policy, max_new_tokens=6, batch_size=size, begin=scorer.begin)
+        given = {one.position: one for one in engine.answer(TEXTS[:5], answered=answered)}
+        return scorer.score(TEXTS[:5], batch_size=3), given
+
+    whole, all_given = scored(())
+    scores, given = scored(known)
+    np.testing.assert_array_equal(scores.margins, whole.margins)
+    np.testing.assert_array_equal(scores.states, whole.states)
+    assert given == {place: one for place, one in all_given.items() if place not in known}
+
+
 def facts(completions):
     return [(one.text, one.finish, one.prompt_tokens, one.answer_tokens) for one in completions]
 

@@ -86,7 +86,7 @@ def test_a_short_refusal_is_known_in_any_language_of_the_mixture():
 class Answers:
     identity = "x"
 
-    def answer(self, prompts, *, should_stop=None):
+    def answer(self, prompts, *, answered=(), should_stop=None):
         for place, _ in enumerate(prompts):
             yield Completion(place, list(NO.values())[place % 3], "stop", None, None)
 

@@ -1,6 +1,6 @@
 """Answers from a server that speaks OpenAI's chat protocol, such as vLLM, SGLang, llama.cpp and Ollama."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -63,7 +63,9 @@ class HttpEngine:
         """Requests and tokens so far."""
         return self._client.usage
 
-    def answer(self, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> Iterator[Completion]:
+    def answer(
+        self, prompts: Sequence[Prompt], *, answered: Collection[int] = (), should_stop: ShouldStop = never
+    ) -> Iterator[Completion]:
         """See :class:`mlc.evaluation.engines.protocol.AnswerEngine`.
 
         Raises:
@@ -71,21 +73,22 @@ class HttpEngine:
                 prompt is rendered, which such a server does not take.
         """
         refused: list[Completion] = []
-        answered = False
-        requests = [self._request(prompt) for prompt in prompts]
-        for position, reply in self._client.as_done(requests, should_stop=should_stop):
-            completion = _completion(position, reply)
+        replied = False
+        left = [place for place in range(len(prompts)) if place not in answered]
+        requests = [self._request(prompts[place]) for place in left]
+        for number, reply in self._client.as_done(requests, should_stop=should_stop):
+            completion = _completion(left[number], reply)
             if reply.problem is None:
-                answered = True
+                replied = True
                 yield completion
-            elif answered:
+            elif replied:
                 yield completion
             else:
                 # They count once it is known that the server answers others.
                 refused.append(completion)
                 if len(refused) == TRIED:
                     raise self._refusal(reply)
-            if answered:
+            if replied:
                 yield from refused
                 refused.clear()
         yield from refused

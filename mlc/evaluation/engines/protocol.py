@@ -1,6 +1,6 @@
 """What every engine does, and what comes out of it. Light to import."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,15 +47,18 @@ class AnswerEngine(Protocol):
     def identity(self) -> str:
         """Digest of all that decides an answer: the model and the way of decoding, not the size of batches."""
 
-    def answer(self, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> Iterator[Completion]:
+    def answer(
+        self, prompts: Sequence[Prompt], *, answered: Collection[int] = (), should_stop: ShouldStop = never
+    ) -> Iterator[Completion]:
         """Answers prompts.
 
         Args:
             prompts: Any number, in any order; the engine orders them as it likes.
+            answered: Places of those whose answers are known from an earlier attempt.
             should_stop: Looked at again and again, at least after each step of a batch.
 
         Yields:
-            One completion for each prompt, as soon as it is there, in any order.
+            One completion for each other prompt, as soon as it is there, in any order.
 
         Raises:
             Stopped: It was asked to stop; what was yielded is whole.

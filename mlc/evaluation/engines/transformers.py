@@ -1,6 +1,6 @@
 """Answers from a model in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,15 +44,21 @@ class TransformersEngine:
     def identity(self) -> str:
         return digest_data({"model": self.policy.source.identity, "max_new_tokens": self.max_new_tokens})
 
-    def answer(self, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> Iterator[Completion]:
+    def answer(
+        self, prompts: Sequence[Prompt], *, answered: Collection[int] = (), should_stop: ShouldStop = never
+    ) -> Iterator[Completion]:
         """See :class:`mlc.evaluation.engines.protocol.AnswerEngine`."""
         encoded = [encode(self.policy.tokenizer, prompt) for prompt in prompts]
         order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].input_ids), place))
         for start in range(0, len(order), self.batch_size):
             stop_if(should_stop)
+            # The same batches whatever is known, so that what else is read from them is the same to the last bit.
             members = order[start : start + self.batch_size]
-            begun = self._begun([encoded[place] for place in members])
-            batch = _Decoding(self.policy, begun, self.max_new_tokens)
+            wanted = [row for row, place in enumerate(members) if place not in answered]
+            begun = self._begun([encoded[place] for place in members], bool(wanted))
+            if begun is None:
+                continue
+            batch = _Decoding(self.policy, begun, wanted, self.max_new_tokens)
             while batch.rows:
                 for row, tokens, finish in batch.take_finished():
                     place = members[row]
@@ -62,10 +68,12 @@ class TransformersEngine:
                 stop_if(should_stop)
                 batch.step()
 
-    def _begun(self, prompts: Sequence[EncodedPrompt]) -> Begun:
-        if self._begin is None or ends_within(self.policy.model, prompts, self.max_new_tokens):
-            return begin_prompts(self.policy, prompts, limit=self.max_new_tokens)
-        return self._begin(prompts)
+    def _begun(self, prompts: Sequence[EncodedPrompt], wanted: bool) -> Begun | None:
+        """The prompts, read; None where nothing wants them to be."""
+        if self._begin is not None and not ends_within(self.policy.model, prompts, self.max_new_tokens):
+            begun = self._begin(prompts)
+            return begun if wanted else None
+        return begin_prompts(self.policy, prompts, limit=self.max_new_tokens) if wanted else None
 
 
 @dataclass
@@ -83,14 +91,17 @@ class _Decoding:
     Args:
         policy: The model.
         begun: The prompts.
+        wanted: Places of those that are to be answered, at least one.
         limit: Longest answer, in tokens.
     """
 
-    def __init__(self, policy: Policy, begun: Begun, limit: int) -> None:
+    def __init__(self, policy: Policy, begun: Begun, wanted: Sequence[int], limit: int) -> None:
         self.policy = policy
         self.ends = frozenset(policy.stop_tokens)
         self.limit = limit
-        self.rows = [_Row(number, []) for number in range(len(begun.mask))]
+        self.rows = [_Row(number, []) for number in wanted]
+        if len(wanted) < len(begun.mask):
+            begun = begun.at(wanted)
         # The last token of an answer is not read.
         begun.make_room(limit - 1)
         self.cache, self.mask, self.positions = begun.cache, begun.mask, begun.positions

@@ -1,6 +1,6 @@
 """Answers from vLLM in this process, where there is a GPU and the package vllm is installed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from mlc.evaluation.engines.protocol import Completion, Finish, Prompt
@@ -33,17 +33,21 @@ class VllmEngine:
     def identity(self) -> str:
         return digest_data({"model": self._identity, "max_new_tokens": self._limit, "engine": "vllm"})
 
-    def answer(self, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> Iterator[Completion]:
+    def answer(
+        self, prompts: Sequence[Prompt], *, answered: Collection[int] = (), should_stop: ShouldStop = never
+    ) -> Iterator[Completion]:
         """See :class:`mlc.evaluation.engines.protocol.AnswerEngine`."""
         from vllm import SamplingParams
 
         sampling = SamplingParams(**sampling_arguments(self._reader.stop_tokens, self._limit))
-        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+        left = [place for place in range(len(prompts)) if place not in answered]
+        for start in range(0, len(left), PROMPTS_AT_ONCE):
             stop_if(should_stop)
-            asked = [self._reader.tokens(prompt) for prompt in prompts[start : start + PROMPTS_AT_ONCE]]
+            places = left[start : start + PROMPTS_AT_ONCE]
+            asked = [self._reader.tokens(prompts[place]) for place in places]
             requests = [{"prompt_token_ids": tokens} for tokens in asked]
             given = self._model.generate(requests, sampling, use_tqdm=False)
-            for place, (read, reply) in enumerate(zip(asked, given, strict=True), start):
+            for place, read, reply in zip(places, asked, given, strict=True):
                 said = reply.outputs[0]
                 tokens = list(said.token_ids)
                 text = self._reader.text(tokens)
