@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlc.errors import UserError
-from tests import addresses, forked, mutants
+from tests import addresses, forked, mutants, privileges
 from tests.mutants import Mutant, Verdict, area_of, computing_files, draw, line_of, sites_of
 
 SOURCE = '''
@@ -89,7 +89,7 @@ def test_a_break_is_judged_by_the_tests_that_reach_it(tmp_path, monkeypatch, aft
     )
     monkeypatch.setitem(mutants.AREAS, "mlc/losses", ("tests/test_some.py",))
     monkeypatch.setattr(mutants, "LIBRARIES", ())
-    for module in (forked, addresses):
+    for module in (forked, addresses, privileges):
         (tmp_path / "tests" / Path(module.__file__).name).write_text(Path(module.__file__).read_text())
     mutant = Mutant("mlc/losses/some.py", 2, "kind", "a", "b", whole.replace("text.lower().strip()", after))
     with mutants.testing(tmp_path, tmp_path) as tests:
@@ -104,7 +104,7 @@ def test_tests_that_cannot_run_prove_nothing(tmp_path, monkeypatch):
     for folder in ("mlc", "tests"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
-    for module in (forked, addresses):
+    for module in (forked, addresses, privileges):
         (tmp_path / "tests" / Path(module.__file__).name).write_text(Path(module.__file__).read_text())
     (tmp_path / "mlc" / "some.py").write_text("")
     mutant = Mutant("mlc/some.py", 1, "kind", "a", "b", "")

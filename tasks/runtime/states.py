@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
@@ -22,6 +23,8 @@ OPEN = ["RUNNING", "PENDING", "CANCELLING"]
 RECORD_SECONDS = 5.0
 """How long to wait for the server to know a task run: it is told of them by events."""
 PAUSE_SECONDS = 0.1
+NOT_READY = "NotReady"
+"""What Prefect calls a task that waited for another one, which did not complete."""
 PAGE = 200
 
 
@@ -45,12 +48,24 @@ def _settle(futures: Iterable[PrefectConcurrentFuture[Any]]) -> None:
     deadline = time.monotonic() + RECORD_SECONDS
     with get_client(sync_client=True) as client:
         while left and time.monotonic() < deadline:
+            if not _is_told(client, left[0]) and time.monotonic() < deadline - RECORD_SECONDS / 2:
+                time.sleep(PAUSE_SECONDS)
+                continue
+            never: State[None] = Cancelled(message="Never started: something that it needs was stopped or failed.")
             try:
-                never: State[None] = Cancelled(message="Never started: something that it needs was stopped or failed.")
                 client.set_task_run_state(left[0], never, force=True)
                 left.pop(0)
             except ObjectNotFound:
                 time.sleep(PAUSE_SECONDS)
+
+
+def _is_told(client: SyncPrefectClient, task_run_id: UUID) -> bool:
+    """Whether the server has recorded that a task waits in vain: later, that would take the place of what is set."""
+    try:
+        state = client.read_task_run(task_run_id).state
+    except ObjectNotFound:
+        return False
+    return state is not None and state.name == NOT_READY
 
 
 def reconcile(workspace: Path, own_id: str) -> None:

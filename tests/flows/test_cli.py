@@ -13,7 +13,7 @@ from mlc.errors import UserError
 
 
 def test_every_file_of_commands_is_a_command() -> None:
-    files = {path.stem.rstrip("_") for path in Path(commands.__file__).parent.glob("[!_]*.py")}
+    files = {path.stem.rstrip("_").replace("_", "-") for path in Path(commands.__file__).parent.glob("[!_]*.py")}
     assert {command.name for command in cli.app.registered_commands} == files
 
 
@@ -51,8 +51,8 @@ def test_every_hint_is_for_an_error_that_there_is() -> None:
         assert sources.count(f'"{about}"') > 1, about
 
 
-OPTIONS_OF_OTHERS = ("evaluation/harness.py", "evaluation/logs.py")
-"""They tell commands of inspect_ai and lm-eval."""
+OPTIONS_OF_OTHERS = ("chat/serving.py", "evaluation/harness.py", "evaluation/harnessed.py", "evaluation/logs.py")
+"""They tell commands of inspect_ai, lm-eval and vllm."""
 
 
 @pytest.mark.parametrize("part", ["mlc", "tasks"])

@@ -147,7 +147,7 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         assert "General ability" in page
         # What people look at elsewhere are the held-out prompts.
         looked = results_of(ArtifactStore(workspace), run_records(workspace)[-1])
-        assert len(looked.languages.blocks) == len(EVERYWHERE)
+        assert len(looked.figures.blocks) > 0
     if languages == "es,fr,sw":
         # Taken away again, everything is there.
         assert made(flow(workspace)) == set()

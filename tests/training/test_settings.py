@@ -135,8 +135,8 @@ def test_terms_share_their_prompts():
 
 def test_what_is_off_decides_nothing():
     settings = AlignSettings(answer=AnswerConfig(weight=1.0), translated=TranslatedSettings(share=0.5))
-    assert settings.unused == {"decision"}
-    assert settings.without_consistency().unused == {"consistency", "decision", "answer", "translated"}
+    assert settings.unused == {"decision", "mpo", "msd"}
+    assert settings.without_consistency().unused == {"consistency", "decision", "answer", "translated", "mpo", "msd"}
 
 
 def test_openings_are_read_where_a_term_is_on():

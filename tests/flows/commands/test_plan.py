@@ -9,17 +9,18 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace as Namespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from flows import cli
-from flows.commands.plan import plan_run
+from flows.commands.plan import plan_run, planned_task
 from flows.config import load_config
+from flows.needs import Models, Needs
 from flows.terminal.plan_tables import Task, show_plan, show_work
 from mlc.errors import UserError
+from mlc.machine import this_machine
 from tasks.runtime.run import Outcome
 from tests.flows.smoked import PROJECT
 
@@ -140,6 +141,7 @@ def test_the_exit_code_tells_whether_something_would_run(tmp_path: Path, monkeyp
     """0 where all is cached, 2 where something would run, and a mistake is 1 then."""
     arguments = ["plan", "smoke", "--workspace", str(tmp_path), "--detailed-exitcode"]
     codes: list[int] = []
+    needs = Needs(Models(None), (), {}, this_machine(tmp_path))
     monkeypatch.setattr(cli, "_leave", codes.append)
     for given, planned in (
         (arguments, [Outcome("align", None, None, "planned", 0.0, "new", "k")]),
@@ -148,7 +150,8 @@ def test_the_exit_code_tells_whether_something_would_run(tmp_path: Path, monkeyp
         ([*arguments, "--no-such-option"], []),
         (["plan", "nowhere"], []),
     ):
-        monkeypatch.setattr("flows.commands.plan.foresee", lambda *_, found=planned: Namespace(outcomes=found))
+        tasks = [planned_task(outcome) for outcome in planned]
+        monkeypatch.setattr("flows.commands.plan.plan_with_needs", lambda *_, tasks=tasks: (tasks, needs))
         monkeypatch.setattr(sys, "argv", ["mlc", *given])
         cli.main()
     assert codes == [2, 0, 1, 1, 2]
