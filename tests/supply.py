@@ -40,6 +40,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "flows/terminal/server.py": "this Python, fixed words, paths; no shell",
         "mlc/chat/serving.py": "a command of the configuration, cut into words; no shell",
         "mlc/training/launch.py": "this Python, fixed words, paths; no shell",
+        "mlc/machine.py": "nvidia-smi by its name, fixed words; no shell",
         "mlc/models/rendering.py": "this Python and one module of ours; the template goes in by a pipe",
         "tasks/runtime/revision.py": "git by its name, fixed words and the folder of this code; no shell",
     },
