@@ -1,6 +1,5 @@
 """Stage ``answers``: answers taken out for the translator, and put back beside the variants of their prompts."""
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ from datasets import Dataset, load_from_disk
 
 from mlc.methods import resolve_method
 from mlc.methods.needs import translated_columns
-from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.store import ArtifactRef, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
 from tasks.answers import join_answers, take_answers
@@ -21,16 +20,6 @@ from tasks.runtime.settings import PolicySettings
 from tests.training.runs import LANGUAGES, make_rows
 
 SETTINGS = AlignSettings.model_validate({"steps": 1, "batch_size": 4, "learning_rate": 1e-3})
-
-
-@pytest.fixture
-def notes() -> Notes:
-    return Notes()
-
-
-@pytest.fixture
-def run(tmp_path: Path, notes: Notes) -> Run:
-    return Run(ArtifactStore(tmp_path / "workspace"), notes)
 
 
 def made(run: Run, kind: str, name: str, write: Any) -> ArtifactRef:

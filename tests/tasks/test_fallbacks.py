@@ -48,11 +48,6 @@ def safe() -> Iterator[ChatServer]:
 
 
 @pytest.fixture
-def notes() -> Notes:
-    return Notes()
-
-
-@pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes) -> Iterator[Run]:
     # Artifacts on a page need a server, which these tests do without.
     monkeypatch.setattr(filter_stage, "create_table_artifact", lambda **table: None)

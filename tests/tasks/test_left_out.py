@@ -14,7 +14,7 @@ from flows.config import load_config
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, read_left_out, require_few, told
-from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.store import ArtifactRef, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
 from tasks.ingest import ingest, ingest_suite
@@ -22,16 +22,6 @@ from tasks.runtime.artifacts import LEFT_OUT_FILE, PROMPTS_FILE, left_out_in_wor
 from tasks.runtime.models import Model
 from tasks.runtime.run import Notes, Run
 from tasks.runtime.settings import PolicySettings, PromptSettings
-
-
-@pytest.fixture
-def heard() -> Notes:
-    return Notes()
-
-
-@pytest.fixture
-def run(tmp_path: Path, heard: Notes) -> Run:
-    return Run(ArtifactStore(tmp_path / "workspace"), heard)
 
 
 def made(done: Any) -> ArtifactRef:
@@ -44,7 +34,7 @@ def aligned(run: Run, examples: ArtifactRef, **settings: Any) -> ArtifactRef:
     return made(align_model.fn(run, model, examples, alignment))
 
 
-def test_prompts_that_are_too_long_are_told_and_limited(run: Run, heard: Notes) -> None:
+def test_prompts_that_are_too_long_are_told_and_limited(run: Run, notes: Notes) -> None:
     texts = ["Hello", "Good morning", "very " * 100]
     parts = KeyParts("ingest", 1, settings={})
     with run.store.writing("ingest", parts) as draft:
@@ -55,7 +45,7 @@ def test_prompts_that_are_too_long_are_told_and_limited(run: Run, heard: Notes) 
         aligned(run, examples, max_prompt_tokens=64)
     assert not run.store.manifests("align")
     trained = aligned(run, examples, max_prompt_tokens=64, max_dropped=0.5)
-    assert heard.sentences == ["english-only · seed 0: 1 of 3 prompts are longer than 64 tokens."]
+    assert notes.sentences == ["english-only · seed 0: 1 of 3 prompts are longer than 64 tokens."]
     assert left_out_of(run.store, trained) == [LeftOut("long prompt", 1, 3, 64)]
     # The limit is in no key, and a model that is there already is held against it all the same, by a plan as well.
     assert aligned(run, examples, max_prompt_tokens=64, max_dropped=0.4) == trained
@@ -73,7 +63,7 @@ def test_rows_that_are_set_aside_and_without_a_label(run: Run, tmp_path: Path) -
     assert left_out_of(run.store, prompts) == [LeftOut("set aside", 1, 3), LeftOut("no label", 1, 2)]
 
 
-def test_held_out_rows_that_are_set_aside(run: Run, heard: Notes, tmp_path: Path) -> None:
+def test_held_out_rows_that_are_set_aside(run: Run, notes: Notes, tmp_path: Path) -> None:
     for split, more in (("validation", []), ("test", [{"prompt": "g"}, {"prompt": "h", "label": "perhaps"}])):
         labels = ("harmful", "harmless")
         rows = [{"id": f"{split} {label}", "prompt": f"{split} {label}", "label": label} for label in labels]
@@ -84,7 +74,7 @@ def test_held_out_rows_that_are_set_aside(run: Run, heard: Notes, tmp_path: Path
     )
     english = made(ingest_suite.fn(run, settings, "eng_Latn"))
     assert left_out_of(run.store, english) == [LeftOut("test set aside", 2, 4)]
-    assert heard.sentences == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
+    assert notes.sentences == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
     check_held_out(run, load_config("smoke", overrides={"align.max_dropped": 0.5}), english)
     with pytest.raises(UserError) as error:
         check_held_out(run, load_config("smoke"), english)

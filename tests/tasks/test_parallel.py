@@ -10,7 +10,7 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.quality.settings import QualitySettings
-from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.store import ArtifactRef, KeyParts
 from mlc.translation.table import SCHEMA
 from tasks.parallel import MISSING, OTHER_TURNS, take_parallel
 from tasks.runtime.artifacts import PROMPTS_FILE, SIGNALS_FILE, TRANSLATIONS_FILE
@@ -18,16 +18,6 @@ from tasks.runtime.run import Notes, Run
 from tasks.signals import measure_signals
 
 ENGLISH = {"a": "Where is the library?", "b": "I have a quick question.", "c": "What time is it?"}
-
-
-@pytest.fixture
-def notes() -> Notes:
-    return Notes()
-
-
-@pytest.fixture
-def run(tmp_path: Path, notes: Notes) -> Run:
-    return Run(ArtifactStore(tmp_path / "workspace"), notes)
 
 
 @pytest.fixture

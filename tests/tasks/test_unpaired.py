@@ -10,7 +10,7 @@ import pytest
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.methods import resolve_method
-from mlc.store import ArtifactRef, ArtifactStore
+from mlc.store import ArtifactRef
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
 from tasks.ingest import ingest
@@ -30,16 +30,6 @@ SWAHILI = [
     {"id": "3", "prompt": "Habari gani?", "chosen": "Nzuri sana.", "rejected": "Hapana.", "label": "harmless"},
 ]
 SETTINGS = AlignSettings.model_validate({"steps": 2, "batch_size": 4, "learning_rate": 1e-3})
-
-
-@pytest.fixture
-def notes() -> Notes:
-    return Notes()
-
-
-@pytest.fixture
-def run(tmp_path: Path, notes: Notes) -> Run:
-    return Run(ArtifactStore(tmp_path / "workspace"), notes)
 
 
 def table(file: Path, rows: list[dict[str, Any]]) -> str:
