@@ -234,14 +234,24 @@ def check_held_out(run: Run, config: PipelineConfig, suite: ArtifactRef) -> None
     require_few(left_out_of(run.store, suite), config.align.max_dropped)
 
 
-def check_overlap(run: Run, config: PipelineConfig, overlap: ArtifactRef, language: str | None = None) -> None:
-    """Tells which prompts are there twice, and that too many held-out ones are trained on."""
-    where = f"{language}: " if language else ""
+def check_overlap(
+    run: Run, config: PipelineConfig, overlap: ArtifactRef, where: str | None = None, *, within: bool = True
+) -> None:
+    """Tells which prompts are there twice, and that too many held-out ones are trained on.
+
+    Args:
+        run: The run.
+        config: The pipeline.
+        overlap: What was found.
+        where: A language or a suite, for what is told.
+        within: Whether to tell of training prompts that are there twice, too.
+    """
+    lead = f"{where}: " if where else ""
     found = read_overlaps(facts_of(run.store, overlap))
     require_little_overlap(found, config.prompts.max_overlap)
     for part in found:
-        if part.rows:
-            run.display.note(f"{where}{part.sentence}.")
+        if part.rows and (within or part.where in SPLITS):
+            run.display.note(f"{lead}{part.sentence}.")
 
 
 def take_all_unpaired(
@@ -374,11 +384,7 @@ def separate_suites(
             continue
         subject = f"suite {name}"
         own = separate.submit(run, prompts, asked[config.anchor_language].suite, config.prompts, subject=subject)
-        parts = [part for part in read_overlaps(facts_of(run.store, own.result())) if part.where in SPLITS]
-        require_little_overlap(parts, config.prompts.max_overlap)
-        for part in parts:
-            if part.rows:
-                run.display.note(f"{subject}: {part.sentence}.")
+        check_overlap(run, config, own.result(), subject, within=False)
         found[f"overlap {subject}"] = own
         prompts = own if config.prompts.remove_overlap else prompts
     return prompts, found
