@@ -48,24 +48,22 @@ def _settle(futures: Iterable[PrefectConcurrentFuture[Any]]) -> None:
     deadline = time.monotonic() + RECORD_SECONDS
     with get_client(sync_client=True) as client:
         while left and time.monotonic() < deadline:
-            if not _is_told(client, left[0]) and time.monotonic() < deadline - RECORD_SECONDS / 2:
+            state = _known_state(client, left[0])
+            # What the server records later than what is set here would take its place.
+            late = time.monotonic() > deadline - RECORD_SECONDS / 2
+            if state is None or (state.name != NOT_READY and not late):
                 time.sleep(PAUSE_SECONDS)
                 continue
             never: State[None] = Cancelled(message="Never started: something that it needs was stopped or failed.")
-            try:
-                client.set_task_run_state(left[0], never, force=True)
-                left.pop(0)
-            except ObjectNotFound:
-                time.sleep(PAUSE_SECONDS)
+            client.set_task_run_state(left.pop(0), never, force=True)
 
 
-def _is_told(client: SyncPrefectClient, task_run_id: UUID) -> bool:
-    """Whether the server has recorded that a task waits in vain: later, that would take the place of what is set."""
+def _known_state(client: SyncPrefectClient, task_run_id: UUID) -> State[Any] | None:
+    """The state of a task run; None while the server does not know it."""
     try:
-        state = client.read_task_run(task_run_id).state
+        return client.read_task_run(task_run_id).state
     except ObjectNotFound:
-        return False
-    return state is not None and state.name == NOT_READY
+        return None
 
 
 def reconcile(workspace: Path, own_id: str) -> None:

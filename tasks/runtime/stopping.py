@@ -59,7 +59,10 @@ def _first_signal_only(run: Run) -> Iterator[None]:
         yield
         return
     began: list[float] = []
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    # One that is ignored stays so, as in a shell's background, and one that is not Python's cannot be put back.
+    before = {
+        number: former for number in SIGNALS if (former := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+    }
 
     def handle(number: int, frame: FrameType | None) -> None:
         if began:
@@ -72,9 +75,8 @@ def _first_signal_only(run: Run) -> Iterator[None]:
             former(number, frame)
         raise TerminationSignal(signal=number)
 
-    for number, former in before.items():
-        if former is not signal.SIG_IGN:
-            signal.signal(number, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:
