@@ -3,6 +3,7 @@
 N pairs in a batch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def english_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
     return english, own
 
 
-class PairTrainer(Trainer):  # type: ignore[misc]
+class PairTrainer(Trainer, ABC):  # type: ignore[misc]
     """A trainer whose rows are pairs of an English prompt and a translation, as lists of tokens.
 
     One process; batches of a step count alike, whatever their length. The number of tokens that the model and what it
@@ -107,6 +108,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         tokenizer = training.policy.tokenizer
         return cls(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, **kwargs)
 
+    @abstractmethod
     def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch, and what to watch beside it.
 
@@ -114,7 +116,6 @@ class PairTrainer(Trainer):  # type: ignore[misc]
             model: What is trained, without wrappers for several processes.
             pairs: N rows of the dataset.
         """
-        raise NotImplementedError
 
     def compute_loss(
         self,
