@@ -79,7 +79,9 @@ def _neutral(run: Run, policy: "Policy", held_out: Mapping[str, HeldOut], settin
     if settings.reads_held_out:
         texts: dict[str, list[str]] = {language: _harmless(run, own) for language, own in held_out.items()}
     else:
-        texts = {code: list(own) for code, own in read_neutral(settings.neutral, tuple(held_out))[0].items()}
+        read, aside = read_neutral(settings.neutral, tuple(held_out))
+        _tell_aside(run, "Neutral texts", aside)
+        texts = {code: list(own) for code, own in read.items()}
     return neutral_skills(measure_ability(policy, texts, model="", should_stop=run.should_stop))
 
 
@@ -96,9 +98,13 @@ def _choices(run: Run, policy: "Policy", settings: AbilitySettings, batch_size: 
     if settings.choices is None:
         return []
     choices, aside = read_choices(locate(settings.choices))
-    for reason, count in aside.items():
-        run.display.note(f"Choices set aside, {count}: {reason}.")
+    _tell_aside(run, "Choices", aside)
     return measure_choices(policy, choices, batch_size=batch_size, should_stop=run.should_stop)
+
+
+def _tell_aside(run: Run, what: str, aside: Mapping[str, int]) -> None:
+    for reason, count in aside.items():
+        run.display.note(f"{what} set aside, {count}: {reason}.")
 
 
 def _tasks(policy: "Policy", settings: AbilitySettings, batch_size: int) -> list[Skill]:
