@@ -11,7 +11,7 @@ from typing import Any
 from flows.config import PipelineConfig
 from mlc.errors import UserError
 from mlc.machine import Machine
-from mlc.methods import Method, in_order
+from mlc.methods import BASE, Method, in_order
 from mlc.models.sizes import Shape, known_shape, read_shape
 from mlc.models.sources import resolve_model
 from mlc.settings import Settings
@@ -271,7 +271,8 @@ def _on_the_host(config: PipelineConfig, policy: Shape, place: Place) -> Iterato
         return Need(stage, "", Memory({"weights": policy.parameters * bytes_a_weight} | libraries), RAM)
 
     if place.gpu:
-        yield through("align", BYTES[config.align.training_dtype])
+        # Each process reads the whole model before it keeps its shard, or its copy, on its GPU.
+        yield through("align", BYTES[config.align.training_dtype] * config.align.processes)
     if config.align.adapter and _trained(config):
         # Merged in float32, and only then rounded.
         yield through("generate", 4)
@@ -291,8 +292,13 @@ def _disk(config: PipelineConfig, models: Models, prompts: Prompts) -> Iterator[
     trained = sum(method.recipe == "train" for method in methods) * seeds
     saved = checkpoint_bytes(shape, align.adapter, align.saved_dtype)
     yield "trained models", trained * saved
-    starts = [seeds if method.start != "base" else 1 for method in methods if method.recipe == "edit"]
-    yield "edited models", sum(starts) * checkpoint_bytes(shape, None, config.edit.saved_dtype)
+    written = {"edit": config.edit.saved_dtype, "steer": config.direction.saved_dtype}
+    edited = [
+        (seeds if method.start != BASE else 1) * checkpoint_bytes(shape, None, written[method.recipe])
+        for method in methods
+        if method.recipe in written
+    ]
+    yield "edited models", sum(edited)
     yield "a training in progress", progress_bytes(shape, align) if trained else 0
     kept = align.adapter if config.registry.weights == "adapter" else None
     yield "registered model", checkpoint_bytes(shape, kept, align.saved_dtype)

@@ -50,6 +50,14 @@ def test_half_a_billion_weights_fit_a_laptop() -> None:
 def test_all_weights_of_7b_fit_eight_gpus_of_80_gb() -> None:
     _, found = needs("7b-full", machine(512, *[80] * 8))
     assert found.fits, refusal(found)
+    # Eight processes read 28 GB each.
+    assert "The stage align needs 22" in refusal(needs("7b-full", machine(200, *[80] * 8))[1])
+
+
+def test_models_with_a_direction_in_their_weights_take_disk_too() -> None:
+    models = ["english-only", "refusal-direction"]
+    found = needs("quickstart", machine(64), TYPICAL, models=models, candidate="refusal-direction", seeds=[0, 1])[1]
+    assert found.disk["edited models"] == 2 * 4 * 134_515_008
 
 
 def test_what_does_not_fit_is_refused_with_settings_that_make_it_fit() -> None:
