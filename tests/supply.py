@@ -36,10 +36,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "B404": {ANYWHERE: "an import runs nothing; each call is a case of its own"},
     "B506": {"mlc/yaml_text.py": "its loader derives from SafeLoader and is stricter"},
     "B603": {
-        "flows/commands/ui.py": "this Python, fixed words, paths; no shell",
-        "flows/terminal/server.py": "this Python, fixed words, paths; no shell",
-        "mlc/chat/serving.py": "a command of the configuration, cut into words; no shell",
-        "mlc/training/launch.py": "this Python, fixed words, paths; no shell",
+        "mlc/chat/tethered.py": "this Python, fixed words, and commands of a person's own configuration; no shell",
         "mlc/machine.py": "nvidia-smi by its name, fixed words; no shell",
         "mlc/models/rendering.py": "this Python and one module of ours; the template goes in by a pipe",
         "tasks/runtime/revision.py": "git by its name, fixed words and the folder of this code; no shell",

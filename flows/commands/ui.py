@@ -14,8 +14,7 @@ from flows.terminal.options import WorkspaceOption, existing
 from flows.terminal.output import results
 from flows.terminal.quiet import quiet_environment
 from flows.terminal.server import DEFAULT_PORT, port_is_free, prefect_server
-from mlc.chat.tethered import HOST, free_port, stop
-from mlc.chat.tethered import command as tethered
+from mlc.chat.tethered import HOST, free_port, start, stop
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 
@@ -109,16 +108,10 @@ def _mlflow(workspace: Path, port: int) -> "subprocess.Popen[bytes]":
     folder = workspace.resolve() / "mlflow"
     folder.mkdir(exist_ok=True)
     with (folder / "server.log").open("ab") as output:
-        return subprocess.Popen(
-            tethered(
-                *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-                *("--artifacts-destination", (folder / "artifacts").as_uri()),
-            ),
-            env={**os.environ, **quiet_environment()},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Its own group, so that all of it can be ended.
-            start_new_session=True,
+        return start(
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+            *("--artifacts-destination", (folder / "artifacts").as_uri()),
+            output=output,
+            environment={**os.environ, **quiet_environment()},
         )

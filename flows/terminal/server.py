@@ -16,7 +16,7 @@ from pathlib import Path
 from flows.terminal.output import terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import quiet_environment, set_unless_set
-from mlc.chat.tethered import HOST, command, free_port, stop
+from mlc.chat.tethered import HOST, free_port, start, stop
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
 
@@ -193,15 +193,11 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
         environment.pop(name, None)
     log = home / "server.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            # A run that is killed takes its server along.
-            command(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Its own group: Ctrl-C must reach the run first, so that the last states still arrive.
-            start_new_session=True,
+        # A run that is killed takes its server along. Ctrl-C must reach the run first, so that the last states arrive.
+        process = start(
+            *(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
+            output=output,
+            environment=environment,
         )
         try:
             _wait_until_it_answers(process, _api(port), log)

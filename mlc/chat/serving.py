@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlc.chat.tethered import HOST, command, free_port, stop
+from mlc.chat.tethered import HOST, free_port, start, stop
 from mlc.errors import UserError
 from mlc.stopping import ShouldStop, never, stop_if
 
@@ -83,9 +83,7 @@ def served(
         raise UserError(f"There is no command {line[0]!r}, which {setting} starts: install it, or correct {setting}.")
     log.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as output:
-        process = subprocess.Popen(
-            command(*line), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        process = start(*line, output=output)
     try:
         yield _wait(process, f"http://{HOST}:{port}/v1", log, setting, seconds, should_stop)
     finally:

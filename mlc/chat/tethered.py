@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import IO
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 15.0
@@ -21,6 +23,24 @@ _PR_SET_PDEATHSIG = 1
 def command(*words: str) -> list[str]:
     """The command line that runs ``words`` tethered to the thread that starts it; where that ends, they do."""
     return [sys.executable, "-m", "mlc.chat.tethered", str(os.getpid()), *words]
+
+
+def start(*words: str, output: IO[bytes], environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    """Starts ``words`` tethered, in a group of their own: a signal from the terminal is for who starts them.
+
+    Args:
+        *words: The command.
+        output: Where all that they say goes; it may be closed afterwards.
+        environment: Their variables; None = those of this process.
+    """
+    return subprocess.Popen(
+        command(*words),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def free_port() -> int:

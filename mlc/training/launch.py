@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlc.chat.tethered import command, stop
+from mlc.chat.tethered import start, stop
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.stopping import ShouldStop, Stopped
@@ -102,15 +102,8 @@ def _started(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         # All processes are on this machine, which may have no other network.
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with (folder / OUTPUT_FILE).open("wb") as output:
-        process = subprocess.Popen(
-            command(*words, "-m", PROGRAM, str(folder)),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # A signal from the terminal is for the stage, which asks to stop.
-            start_new_session=True,
-        )
+        # A signal from the terminal is for the stage, which asks to stop.
+        process = start(*words, "-m", PROGRAM, str(folder), output=output, environment=environment)
     try:
         yield process
     finally:
