@@ -22,6 +22,7 @@ from flows.pages.guards import REPORT_POLICY, guards, read_or_told, sentence_of
 from flows.pages.rendering import STYLE_FILE, page, style
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
+from mlc.store.manifests import MANIFEST
 from mlc.store.runs import RunRecord, find_run, run_records
 from tasks.runtime.artifacts import REPORT_FILE
 
@@ -206,7 +207,7 @@ def _report_file(pages: Pages, request: Request) -> Response:
     reader = RunReader(pages.store, record)
     folder = reader.folder(reader.tasks("report")[-1])
     path = (folder / name).resolve()
-    if name not in {*report_files(pages.store, record), "manifest.json"} or not path.is_relative_to(folder.resolve()):
+    if name not in {*report_files(pages.store, record), MANIFEST} or not path.is_relative_to(folder.resolve()):
         raise UserError(f"The report of run {record.number} has no such file.")
     kind = _TYPES.get(path.suffix, "application/octet-stream")
     return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": REPORT_POLICY})
