@@ -5,6 +5,8 @@ tokenizer, the generation settings, and ``base.json``: the identity of the model
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,17 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 def is_adapted(model: Any) -> bool:
     """Whether a model carries an adapter of PEFT."""
     return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+
+
+@contextmanager
+def without_adapter(model: Any) -> Iterator[Any]:
+    """A block in which a model is what it was before its adapter, without dropout; then it is as it was."""
+    training = model.training
+    with model.disable_adapter():
+        try:
+            yield model.eval()
+        finally:
+            model.train(training)
 
 
 def in_shards(tensor: "torch.Tensor") -> bool:

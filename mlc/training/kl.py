@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer
 from trl import SFTTrainer
 
-from mlc.models.adapters import is_adapted
+from mlc.models.adapters import is_adapted, without_adapter
 from mlc.training.mixin import ConsistencyMixin
 from mlc.training.sharding import prepare_frozen
 
@@ -65,13 +65,8 @@ class _TeacherMixin:
             logits: Tensor = self.teacher_model(**given).logits
             return logits
         trainer: Any = self
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        training = model.training
-        with model.disable_adapter():
-            try:
-                logits = model.eval()(**given).logits
-            finally:
-                model.train(training)
+        with without_adapter(trainer.accelerator.unwrap_model(trainer.model)) as start:
+            logits = start(**given).logits
         return logits
 
     def compute_loss(

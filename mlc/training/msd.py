@@ -1,8 +1,8 @@
 """Self-distillation from a teacher that sees the English prompt (MSD, arXiv 2605.02971), off- or on-policy."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from mlc.losses.guided import guided_loss
-from mlc.models.adapters import is_adapted
+from mlc.models.adapters import is_adapted, without_adapter
 from mlc.models.continuations import continue_prompts
 from mlc.shapes.history import TURNS, conversation
 from mlc.training.pairs import PairTrainer, asked, batch_of, prompt_ids, tokens_of
@@ -58,18 +58,9 @@ class MSDTrainer(PairTrainer):
         found = guided_loss(said, taught, top=self.settings.top, tokens=tokens, weighted=self.settings.weighted)
         return found.loss, {"answer_tokens": float(tokens.sum()) / len(pairs)}
 
-    @contextmanager
-    def _teaching(self, model: Any) -> Iterator[Any]:
+    def _teaching(self, model: Any) -> AbstractContextManager[Any]:
         """A block in which the teacher answers, and nothing is trained."""
-        if self._teacher:
-            yield self._teacher[0]
-            return
-        training = model.training
-        with model.disable_adapter():
-            try:
-                yield model.eval()
-            finally:
-                model.train(training)
+        return nullcontext(self._teacher[0]) if self._teacher else without_adapter(model)
 
 
 def msd_trainer(training: "Training") -> MSDTrainer:
