@@ -285,10 +285,10 @@ def produce(
     if run.planning:
         return _foresee(run, job, write, still_valid)
     started, waited = working_time(), waited_time()
-    ref = run.store.find(stage.name, parts.key)
+    ref = run.store.find(stage.name, parts.key, own=stage.outside)
     if ref is None or still_valid(ref) is not None:
         with _turn(run, job):
-            ref = run.store.find(stage.name, parts.key)
+            ref = run.store.find(stage.name, parts.key, own=stage.outside)
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
@@ -332,7 +332,7 @@ def _make(
     if stale:
         run.store.discard(stale)
     rows_new, effort = _amount(job.work)
-    with run.store.writing(job.stage.name, job.parts, clock=working_time) as draft:
+    with run.store.writing(job.stage.name, job.parts, clock=working_time, own=job.stage.outside) as draft:
         draft.facts |= {"language": job.language, "subject": job.subject, "effort": effort}
         write(draft)
     shutil.rmtree(run.store.partial(job.stage.name, job.parts.key), ignore_errors=True)
@@ -353,7 +353,7 @@ def _foresee(
     ref = run.store.glance(stage.name, parts.key)
     if ref and not run.store.folder(ref).exists() and (job.work.free or stage.outside):
         # It is in the storage only, and what is in it is looked at here: small tables, the name of a version.
-        ref = run.store.find(stage.name, parts.key)
+        ref = run.store.find(stage.name, parts.key, own=stage.outside)
     problem = still_valid(ref) if ref else None
     if ref and problem is None:
         saved = _seconds_of(run.store, ref)
