@@ -73,7 +73,7 @@ from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
 from tasks.suite import take_suite
-from tasks.translate import retranslate, translate
+from tasks.translate import join_translations, prompt_shards, retranslate, translate, translate_shard
 from tasks.unpaired import add_unpaired, take_unpaired
 
 Future = Any
@@ -413,18 +413,39 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
 def translate_all(
     run: Run, config: PipelineConfig, prompts: Future, languages: tuple[str, ...], subject: str = "prompts"
 ) -> dict[str, Future]:
-    """One translation a language; whichever comes first reads the prompts for all of them."""
-    return {
-        language: translate.submit(
-            run,
-            prompts,
-            language,
-            config.translator.first,
-            subject=subject,
-            together=languages,
-            source=config.anchor_language,
-        )
+    """One translation a language; whichever comes first reads the prompts for all of them.
+
+    Where they are cut into shards, there is one task a shard and language, and one a language that joins them.
+    """
+    rows, settings, anchor = config.translator.shard_rows, config.translator.first, config.anchor_language
+    shards = prompt_shards(run, prompts.result(), rows) if rows and languages else []
+    if not shards:
+        return {
+            language: translate.submit(
+                run, prompts, language, settings, subject=subject, together=languages, source=anchor
+            )
+            for language in languages
+        }
+    parts = {
+        language: [
+            translate_shard.submit(
+                run,
+                prompts,
+                shard,
+                content,
+                language,
+                settings,
+                subject=shard.subject(None if subject == "prompts" else subject),
+                together=languages,
+                source=anchor,
+            )
+            for shard, content in shards
+        ]
         for language in languages
+    }
+    return {
+        language: join_translations.submit(run, own, language, settings, subject=subject, source=anchor)
+        for language, own in parts.items()
     }
 
 

@@ -34,6 +34,7 @@ from tasks.runtime.run import (
     waiting,
     working_time,
 )
+from tasks.runtime.shards import without_shard
 from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
@@ -402,7 +403,7 @@ def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
 
 
 def _role(facts: Mapping[str, Any]) -> str:
-    return re.sub(r" · seed \d+", "", facts.get("subject") or "")
+    return re.sub(r" · seed \d+", "", without_shard(facts.get("subject")) or "")
 
 
 def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: str | None) -> str:
