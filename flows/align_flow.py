@@ -37,10 +37,15 @@ from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
-from tasks.generate import generate
+from tasks.generate import generate, generate_shard, join_generated, scored_shards
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
-from tasks.model_signals import measure_model_signals
+from tasks.model_signals import (
+    join_model_signals,
+    measure_model_signals,
+    measure_model_signals_shard,
+    signal_shards,
+)
 from tasks.overlap import separate
 from tasks.own_answers import answer_prompts
 from tasks.parallel import take_parallel
@@ -48,6 +53,7 @@ from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
 from tasks.runtime.artifacts import (
+    HELD_OUT,
     PROMPTS_FILE,
     HeldOut,
     Suite,
@@ -469,12 +475,23 @@ def measure_all(
     }
     if not config.quality.model_signals:
         return signals
-    return {
-        language: measure_model_signals.submit(
-            run, future, language, config.quality, config.translator.first, subject=about, source=config.anchor_language
+    return {language: ask_about(run, config, future, language, about) for language, future in signals.items()}
+
+
+def ask_about(run: Run, config: PipelineConfig, signals: Future, language: str, about: str | None) -> Future:
+    """The signals that need the translator, of one language: in one task, or in one a shard and one that joins them."""
+    quality, translator, anchor = config.quality, config.translator.first, config.anchor_language
+    rows = config.translator.shard_rows
+    shards = signal_shards(run, signals.result(), rows) if rows else []
+    if not shards:
+        return measure_model_signals.submit(run, signals, language, quality, translator, subject=about, source=anchor)
+    parts = [
+        measure_model_signals_shard.submit(
+            run, signals, shard, language, quality, translator, subject=about, source=anchor
         )
-        for language, future in signals.items()
-    }
+        for shard in shards
+    ]
+    return join_model_signals.submit(run, signals, parts, language, quality, translator, subject=about, source=anchor)
 
 
 def filter_all(
@@ -583,7 +600,7 @@ def evaluate_everywhere(
     subject = model.method if model.seed is None else f"{model.method} {model.seed}"
     settings, anchor = config.evaluation, config.anchor_language
     generated = {
-        language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
+        language: generate_all(run, config, model, language, prompts) for language, prompts in held_out.items()
     }
     evaluations = {
         f"{subject} {language}": evaluate.submit(
@@ -595,11 +612,24 @@ def evaluate_everywhere(
     for name, asked in suites.items():
         suite = Suite(name)
         for language, prompts in asked.items():
-            answered = generate.submit(run, model, language, prompts, settings, suite)
+            answered = generate_all(run, config, model, language, prompts, suite)
             of_suites[f"{suite.lead}{subject} {language}"] = evaluate.submit(
                 run, model, language, answered, generated[anchor], settings, anchor, suite
             )
     return Evaluated(evaluations, of_suites)
+
+
+def generate_all(
+    run: Run, config: PipelineConfig, model: Model, language: str, prompts: HeldOut, suite: Suite = HELD_OUT
+) -> Future:
+    """What a model does with the prompts in a language: in one task, or in one a shard and one that joins them."""
+    settings, anchor = config.evaluation, prompts.suite is prompts.texts
+    own: Future = prompts.suite
+    shards = scored_shards(run, own.result(), anchor, settings) if settings.shard_rows else []
+    if not shards:
+        return generate.submit(run, model, language, prompts, settings, suite)
+    parts = [generate_shard.submit(run, model, language, prompts, settings, shard, suite) for shard in shards]
+    return join_generated.submit(run, model, language, parts, anchor, settings, suite)
 
 
 def skills_of_all(

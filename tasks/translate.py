@@ -132,7 +132,7 @@ def join_translations(
     inputs = {f"shard {number}": ref for number, ref in enumerate(shards, start=1)}
     parts = _parts(language, facts_of(settings), inputs, source)
     told = None if subject == "prompts" else subject
-    work = Work(rows_of(shards), effort=0.0)
+    work = Work(rows_of(shards), new=lambda: 0)
     return produce(run, STAGE, parts, write, language=language, subject=told, work=work)
 
 

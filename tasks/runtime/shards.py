@@ -39,7 +39,7 @@ class Shard:
 
 
 def rows_of(shards: Sequence[ArtifactRef]) -> int | None:
-    """Rows of all shards together; None where those of one are not known."""
+    """Rows of all shards together, None where those of one are not known."""
     counts = [ref.rows for ref in shards if ref.rows is not None]
     return sum(counts) if len(counts) == len(shards) else None
 
