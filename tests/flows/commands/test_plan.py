@@ -99,9 +99,9 @@ PLANNED = [
 ]
 
 
-def printed(show: Callable[[list[Task], Console], None]) -> list[list[str]]:
+def printed(show: Callable[[list[Task], Console], None], planned: list[Task] = PLANNED) -> list[list[str]]:
     text = io.StringIO()
-    show(PLANNED, Console(file=text, width=120))
+    show(planned, Console(file=text, width=120))
     return [line.split() for line in text.getvalue().splitlines()]
 
 
@@ -115,6 +115,24 @@ def test_what_runs_of_a_stage_is_shown_in_one_line() -> None:
     assert " ".join(total) == (
         "5 tasks would run, 2 are cached; about 2.0 s of work by past runs, and 1 task that never ran here."
     )
+
+
+def test_shards_of_a_stage_and_language_are_one_line() -> None:
+    planned = [
+        *(task("translate", "deu_Latn", "cached", subject=f"shard {number}") for number in range(1, 8)),
+        task("translate", "deu_Latn", subject="shard 8", reason="input prompts changed"),
+        task("translate", "deu_Latn", subject="shard 9"),
+        task("translate", "deu_Latn", rows_new=0),
+        task("generate", "deu_Latn", "cached", subject="base · shard 1"),
+    ]
+    _, *lines, _ = printed(show_plan, planned)
+    assert lines == [
+        "translate deu_Latn 9 shards run 2 of 9 6 1.0 s input prompts changed, and others".split(),
+        "translate deu_Latn run 0 0.5 s new".split(),
+        "generate deu_Latn base · 1 shards cached".split(),
+    ]
+    _, line, _ = printed(show_work, planned)
+    assert line[:5] == ["translate", "3", "deu_Latn", "6", "1.5"]
 
 
 def test_a_whole_plan_has_a_line_for_every_task() -> None:
