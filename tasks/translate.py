@@ -203,7 +203,9 @@ def _translated(
             advance(step.texts)
 
         with _translator(run, settings, facts) as translator:
-            others = [code for code in together if code != language and _waits(run, code, facts, asked, source)]
+            # Other machines have memories of their own, and each would do the work of all.
+            shared = () if run.apart else together
+            others = [code for code in shared if code != language and _waits(run, code, facts, asked, source)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.
                 draft.facts["effort"] += sum(map(new, others))

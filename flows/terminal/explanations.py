@@ -27,9 +27,9 @@ def show_explanations(explanations: "Sequence[Explanation]", console: Console) -
         for item in explanations
         if is_shard(item.subject) and item.action == "cached"
     )
-    for words, count in cached.items():
-        label = " · ".join(filter(None, words))
-        console.print(f"[bold]{shown(label)}[/]  {count} shards [cyan]cached[/]", highlight=False)
+    for parts, count in cached.items():
+        name = " · ".join(filter(None, parts))
+        console.print(f"[bold]{shown(name)}[/]  {count} shards [cyan]cached[/]", highlight=False)
     told = [item for item in explanations if not (is_shard(item.subject) and item.action == "cached")]
     for number, item in enumerate(told):
         if number or cached:

@@ -5,13 +5,15 @@ The workspace stays where stages read and write; the storage gets a copy of ever
     artifacts/<kind>/<key>/<digest of the content>/…    the files
     artifacts/<kind>/<key>/manifest.json                which content it is
 
+    runs/<id>/…                                         words of a run, while it goes on
+
 Files of other contents lie apart, and the manifest is put last, in one step, and by one writer only: an upload that was
 cut off is not seen, and of two machines that make an artifact at once, the first one decides what it is for both.
 Releases before this one put files beside the manifest; these are still read.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,43 @@ class RemoteArtifacts:
         except FileNotFoundError:
             return False
         return True
+
+    def tell(self, run_id: str, name: str, content: bytes) -> None:
+        """Puts a word about a run there, for processes that share no disk.
+
+        Args:
+            run_id: Id of the run.
+            name: Name of the word, unlike all others of the run.
+            content: What it says.
+        """
+        with self._told():
+            self._make_folder(self._word(run_id, name))
+            self._files.pipe_file(self._word(run_id, name), content)
+
+    def told(self, run_id: str, known: Collection[str] = ()) -> dict[str, bytes]:
+        """The words about a run by name, in order, without those that are known."""
+        with self._told():
+            place = self._word(run_id, "").rstrip("/")
+            self._files.invalidate_cache(place)
+            try:
+                names = sorted(str(path).rpartition("/")[2] for path in self._files.ls(place, detail=False))
+            except FileNotFoundError:
+                return {}
+            return {name: self._files.cat_file(self._word(run_id, name)) for name in names if name not in known}
+
+    def heard(self, run_id: str, name: str) -> bool:
+        """Whether a word about a run is there."""
+        with self._told():
+            self._files.invalidate_cache(self._word(run_id, "").rstrip("/"))
+            return bool(self._files.exists(self._word(run_id, name)))
+
+    def forget(self, run_id: str) -> None:
+        """Takes the words about a run away."""
+        with self._told(), suppress(FileNotFoundError):
+            self._files.rm(self._word(run_id, "").rstrip("/"), recursive=True)
+
+    def _word(self, run_id: str, name: str) -> str:
+        return f"{self._root}/runs/{run_id}/{name}"
 
     def _folder(self, kind: str, key: str) -> str:
         return f"{self._root}/artifacts/{kind}/{key}"

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.store.remote import RemoteArtifacts
+from mlc.store.runs import DistantJournal
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.compute import release
@@ -158,6 +160,29 @@ def test_shards_are_put_together_to_what_is_made_at_once_and_new_prompts_redo_on
     assert again.count("ran") <= 2
     assert again.count("cached") >= len(states) - 1
     assert grown.rows == 41
+
+
+def test_machines_that_share_no_disk_take_shards_of_one_run(tmp_path: Path) -> None:
+    release()
+    remote = RemoteArtifacts((tmp_path / "storage").as_uri())
+    flow = Run(ArtifactStore(tmp_path / "flow", remote))
+    prompts = ingested(flow, MANY[:8])
+    shards = prompt_shards(flow, prompts, 4)
+    assert len(shards) > 1
+    refs = []
+    for number, (shard, content) in enumerate(shards):
+        journal = DistantJournal(remote, "r", tmp_path / "no.jsonl", 1, by=f"machine {number}")
+        machine = Run(ArtifactStore(tmp_path / f"machine {number}", remote), journal=journal, here=False)
+        done = translate_shard.fn(
+            machine, prompts, shard, content, "deu_Latn", SETTINGS, subject=shard.subject(None), together=LANGUAGES
+        )
+        refs.append(done if isinstance(done, ArtifactRef) else done.data)
+        # The other language is some other machine's work, whose memory this one does not see.
+        assert remembered(machine, "swh_Latn") == []
+    joined = join_translations.fn(flow, refs, "deu_Latn", SETTINGS).data
+    assert pq.read_table(flow.store.folder(joined) / TRANSLATIONS_FILE)["source"].to_pylist() == MANY[:8]
+    assert len(remote.told("r")) == len(shards)
+    release()
 
 
 def test_few_prompts_are_not_cut(run: Run) -> None:

@@ -126,10 +126,10 @@ def test_shards_of_a_stage_and_language_are_one_line() -> None:
         task("generate", "deu_Latn", "cached", subject="base · shard 1"),
     ]
     _, *lines, _ = printed(show_plan, planned)
-    assert lines == [
-        "translate deu_Latn 9 shards run 2 of 9 6 1.0 s input prompts changed, and others".split(),
-        "translate deu_Latn run 0 0.5 s new".split(),
-        "generate deu_Latn base · 1 shards cached".split(),
+    assert [" ".join(line) for line in lines] == [
+        "translate deu_Latn 9 shards run 2 of 9 6 1.0 s input prompts changed, and others",
+        "translate deu_Latn run 0 0.5 s new",
+        "generate deu_Latn base · 1 shards cached",
     ]
     _, line, _ = printed(show_work, planned)
     assert line[:5] == ["translate", "3", "deu_Latn", "6", "1.5"]
