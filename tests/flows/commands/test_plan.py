@@ -22,6 +22,7 @@ from flows.terminal.plan_tables import Task, show_plan, show_work
 from mlc.errors import UserError
 from mlc.machine import this_machine
 from tasks.runtime.run import Outcome
+from tasks.runtime.shards import without_shard
 from tests.flows.smoked import PROJECT
 
 PLAN = """
@@ -133,6 +134,20 @@ def test_shards_of_a_stage_and_language_are_one_line() -> None:
     ]
     _, line, _ = printed(show_work, planned)
     assert line[:5] == ["translate", "3", "deu_Latn", "6", "1.5"]
+
+
+def test_each_shard_is_a_task_and_one_more_joins_them(tmp_path: Path) -> None:
+    cut = {"translator.shard_rows": 10, "evaluation.shard_rows": 20}
+    planned = plan_run(load_config("smoke", languages=["es"], workspace=str(tmp_path), overrides=cut))
+    told = {
+        stage: [each["subject"] for each in planned if each["stage"] == stage] for stage in ("translate", "generate")
+    }
+    assert told["translate"] == ["shard 1", "shard 2", "shard 3", None]
+    for whole in ("base", "english-only · seed 0"):
+        own = [subject for subject in told["generate"] if without_shard(subject) == whole]
+        # In English and in Spanish.
+        assert own == [f"{whole} · shard 1", f"{whole} · shard 2", whole] * 2
+    assert sum(each["rows_new"] for each in planned if each["stage"] == "translate") == 24
 
 
 def test_a_whole_plan_has_a_line_for_every_task() -> None:
