@@ -17,10 +17,11 @@ import logging
 import os
 import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any, Protocol
 
 from mlc.errors import UserError
 from mlc.stopping import ShouldStop
+from mlc.store.claims import Claims, claimed
 from mlc.store.damages import note_damage, read_damages
 from mlc.store.drafts import place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
@@ -79,7 +81,7 @@ _NO_DATABASE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 """In paths that SQLAlchemy would take for something else."""
 
 
-class Remote(Protocol):
+class Remote(Claims, Protocol):
     """A second place for artifacts, see :class:`mlc.store.remote.RemoteArtifacts`."""
 
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -161,6 +163,35 @@ class ArtifactStore:
         """
         lock = self.root / ".locks" / f"{kind}-{key[:_KEY_IN_NAMES]}.lock"
         return file_lock(lock, on_wait=on_wait, should_stop=should_stop)
+
+    def claiming(
+        self,
+        kind: str,
+        key: str,
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+        should_stop: ShouldStop | None = None,
+    ) -> AbstractContextManager[None]:
+        """Keeps machines that have the other place in common from making one artifact; for who holds :meth:`making`.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            on_wait: Called once if another machine is making it.
+            should_stop: Looked at while waiting.
+        """
+        if self.remote is None:
+            return nullcontext()
+        remote = self.remote
+        return claimed(
+            remote,
+            kind,
+            key,
+            holder=f"{socket.gethostname()}:{self.workspace}",
+            made=lambda: remote.manifest(kind, key) is not None,
+            on_wait=on_wait,
+            should_stop=should_stop,
+        )
 
     def partial(self, kind: str, key: str) -> Path:
         """Folder for work from which the next attempt at an artifact may go on; for who holds :meth:`making`."""

@@ -5,6 +5,7 @@ The workspace stays where stages read and write; the storage gets a copy of ever
     artifacts/<kind>/<key>/<digest of the content>/…    the files
     artifacts/<kind>/<key>/manifest.json                which content it is
 
+    claims/<kind>-<key>                                 who makes it, see :mod:`mlc.store.claims`
     runs/<id>/…                                         words of a run, while it goes on
 
 Files of other contents lie apart, and the manifest is put last, in one step, and by one writer only: an upload that was
@@ -162,6 +163,31 @@ class RemoteArtifacts:
             return False
         return True
 
+    def claim(self, kind: str, key: str, content: bytes) -> bytes | None:
+        """Puts a claim on an artifact there if there is none; what the other one says if there is one."""
+        target = self._claim(kind, key)
+        with self._told():
+            self._make_folder(target)
+            try:
+                self._files.pipe_file(target, content, mode="create")
+                return None
+            except OSError:  # one is there, or the storage knows no such condition
+                with suppress(FileNotFoundError):
+                    return bytes(self._files.cat_file(target))
+            self._files.pipe_file(target, content)
+        return None
+
+    def renew_claim(self, kind: str, key: str, content: bytes) -> None:
+        """Puts a claim there, over whatever there is."""
+        with self._told():
+            self._make_folder(self._claim(kind, key))
+            self._files.pipe_file(self._claim(kind, key), content)
+
+    def release_claim(self, kind: str, key: str) -> None:
+        """Takes a claim away."""
+        with self._told(), suppress(FileNotFoundError):
+            self._files.rm_file(self._claim(kind, key))
+
     def tell(self, run_id: str, name: str, content: bytes) -> None:
         """Puts a word about a run there, for processes that share no disk.
 
@@ -195,6 +221,9 @@ class RemoteArtifacts:
         """Takes the words about a run away."""
         with self._told(), suppress(FileNotFoundError):
             self._files.rm(self._word(run_id, "").rstrip("/"), recursive=True)
+
+    def _claim(self, kind: str, key: str) -> str:
+        return f"{self._root}/claims/{kind}-{key}"
 
     def _word(self, run_id: str, name: str) -> str:
         return f"{self._root}/runs/{run_id}/{name}"

@@ -310,12 +310,19 @@ def produce(
 
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
-    note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    turn = run.store.making(
-        job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note), should_stop=run.should_stop
-    )
+    stage, key = job.stage, job.parts.key
+
+    def told(where: str) -> Callable[[], None]:
+        return lambda: run.display.note(f"{job.label} is being made by {where}; waiting for it.")
+
+    turn = run.store.making(stage.name, key, on_wait=told("another run in this workspace"), should_stop=run.should_stop)
     with waiting(turn):
-        yield
+        if stage.outside:
+            yield
+            return
+        claim = run.store.claiming(stage.name, key, on_wait=told("another machine"), should_stop=run.should_stop)
+        with waiting(claim):
+            yield
 
 
 def _make(
