@@ -15,7 +15,7 @@ from mlc.store.remote import RemoteArtifacts
 PARTS = KeyParts("stage", 1, settings={"x": 1})
 
 
-@pytest.fixture(params=["memory", "file", "s3"])
+@pytest.fixture(params=["memory", "file", pytest.param("s3", marks=pytest.mark.full)])
 def url(request, tmp_path):
     if request.param == "s3":
         return request.getfixturevalue("bucket")
