@@ -132,13 +132,18 @@ def filter_file(
         raise UserError(f"The folder {str(verdicts.parent)!r} of the file of verdicts does not exist: make it first.")
     with tempfile.TemporaryDirectory(prefix=".mlc-filter-", dir=verdicts.parent) as folder:
         work = Path(folder) / "measured.parquet"
-        with ThreadPoolExecutor(max_workers=threads) as pool, job.given_up():
-            with pq.ParquetWriter(work, job.work_schema, compression="lz4") as writer:
+        with job.given_up():
+            # Threads that end give back the memory of the DuckDB that each of them has.
+            with (
+                ThreadPoolExecutor(max_workers=threads) as pool,
+                pq.ParquetWriter(work, job.work_schema, compression="lz4") as writer,
+            ):
                 for table in _in_order(pool, threads, job.measure, job.read()):
                     writer.write_table(table)
                     told("measured", len(table))
             with (
                 job.look_at_all(work, Path(folder), threads),
+                ThreadPoolExecutor(max_workers=threads) as pool,
                 VerdictWriter(verdicts, job.schema, job.json_columns) as output,
             ):
                 for table in _in_order(pool, threads, job.judge, job.read_back(work)):

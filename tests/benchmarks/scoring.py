@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import takewhile
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -118,7 +119,11 @@ def _in_bfloat16(texts: Sequence[str]) -> Figure:
     whole, half = alternate([work("float32"), work("bfloat16")], rounds=ROUNDS_IN_BFLOAT16)
     exact = scored["float32"].margins
     moved = np.abs(exact - scored["bfloat16"].margins)
-    facts = {"mean": float(moved.mean()), "largest": float(moved.max()), "deviation_of_margins": float(exact.std())}
+    facts: dict[str, Any] = {
+        "mean": float(moved.mean()),
+        "largest": float(moved.max()),
+        "deviation_of_margins": float(exact.std()),
+    }
     return ratio("scoring", "bfloat16", "float32 / bfloat16", whole, half, prompts=len(texts), **facts)
 
 
