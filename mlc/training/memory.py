@@ -232,9 +232,11 @@ def answering_memory(
     passing = tokens * size * (4 * shape.hidden + 3 * shape.intermediate)
     # Logits, the same in float32, and their log-probabilities.
     logits = rows * OPENING_TOKENS * shape.vocabulary * (size + 4 + 4)
+    # The head computes in float32, with weights of its own.
+    head = 4 * shape.vocabulary * shape.hidden if size < 4 else 0
     return Memory(
         {
-            "weights": shape.parameters * size,
+            "weights": shape.parameters * size + head,
             "keys and values": cached,
             "activations": passing,
             "logits": logits,
