@@ -78,6 +78,9 @@ class PipelineConfig(Settings):
     candidate: str = ""
     """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
     against must be among them."""
+    failures: Literal["stop", "set_aside"] = "stop"
+    """What becomes of a run where one of ``models`` lacks its data, or cannot be made or measured: ``stop`` ends it,
+    ``set_aside`` goes on with the others and tells why. Another candidate takes the place of one that is set aside."""
     translator: ChainSettings = Field(default_factory=ChainSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)

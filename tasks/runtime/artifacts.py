@@ -80,6 +80,11 @@ def read_headline(store: ArtifactStore, report: ArtifactRef) -> dict[str, Any]:
     return _read_json(store, report, HEADLINE_FILE)
 
 
+def read_set_aside(store: ArtifactStore, report: ArtifactRef) -> dict[str, str]:
+    """Why each method that the run went on without was set aside."""
+    return {told["method"]: told["reason"] for told in _read_json(store, report, METRICS_FILE).get("set_aside", [])}
+
+
 def read_decision(store: ArtifactStore, decision: ArtifactRef) -> dict[str, Any]:
     """The gate's decision: passed, reasons, and the version it is about."""
     return _read_json(store, decision, DECISION_FILE)

@@ -27,6 +27,7 @@ EXCLUDED: dict[str, Any] = {
     "workspace": "elsewhere",
     "storage": "memory://keys",
     "runner": "processes",
+    "failures": "set_aside",
     "policy.device": "cpu",
     "policy.allow_pickle": True,
     "policy.licences.deny": ["cc-by-nc-*"],
