@@ -38,6 +38,8 @@ from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
 from tasks.filter import filter_translations
+from tasks.gate import GatePlan, fit_prompt_gate
+from tasks.gated import pass_gate
 from tasks.generate import generate
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
@@ -49,6 +51,7 @@ from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
 from tasks.runtime.artifacts import (
+    HELD_OUT,
     PROMPTS_FILE,
     HeldOut,
     Suite,
@@ -84,6 +87,8 @@ Future = Any
 
 Suites = Mapping[str, Mapping[str, HeldOut]]
 """The prompts of suites, by name and language."""
+Given = dict[tuple[str, str, str], Future]
+"""What models did, by model, language and suite, so that a model behind a gate shares it with the one without."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         translations = in_all_languages(run, config, prompts)
         signals = measure_all(run, config, translations)
         verdicts = fall_back(run, config, filter_all(run, config, signals))
-    evaluations = evaluate_everywhere(run, config, policy, held_out, suites)
+    answers: Given = {}
+    evaluations = evaluate_everywhere(run, config, policy, held_out, suites, answers)
     skills = skills_of_all(run, config, [policy], held_out)
     # A failure so far ends the run before anything is trained.
     beside = add_unpaired.submit(run, prompts, unpaired) if unpaired else None
@@ -201,7 +207,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         maker = MAKERS[method.recipe]
         made[method.name] = attempts.of(method, maker, run, config, method, made[method.start], data, held_out) or []
     evaluated = {
-        method.name: attempts.of(method, evaluate_all, run, config, made[method.name], held_out, suites)
+        method.name: attempts.of(method, evaluate_all, run, config, made[method.name], held_out, suites, answers)
         for method in config.methods
     }
     skilled = {
@@ -361,7 +367,29 @@ def steer_all(
     return [replace(model, weights=steer_model.submit(run, model, data.prompts, config.direction)) for model in models]
 
 
-MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all, "steer": steer_all}
+def gate_all(
+    run: Run,
+    config: PipelineConfig,
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
+    held_out: Mapping[str, HeldOut],
+) -> list[Model]:
+    """The models that a method puts a gate before: one of each start, whose weights stay as they are."""
+    plan = GatePlan(config.serve.plain(config.align.consistency.layer), config.anchor_language, method.permuted)
+    models = [replace(start, method=method.name, ungated=start) for start in starts]
+    return [
+        replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, data.verdicts, plan))
+        for model in models
+    ]
+
+
+MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {
+    "train": train_all,
+    "edit": edit_all,
+    "steer": steer_all,
+    "gate": gate_all,
+}
 """How the models of a method come about, by its recipe."""
 
 
@@ -577,8 +605,29 @@ def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: Train
     return join_answers.submit(run, joined, verdicts, about)
 
 
+def answered_by(
+    run: Run,
+    config: PipelineConfig,
+    model: Model,
+    language: str,
+    prompts: HeldOut,
+    given: Given,
+    suite: Suite = HELD_OUT,
+) -> Future:
+    """What a model does with prompts; behind a gate, what the same model does without it, and the gate's refusals."""
+    place = model.label, language, suite.name
+    if place not in given:
+        if model.ungated is None:
+            found = generate.submit(run, model, language, prompts, config.evaluation, suite)
+        else:
+            own = answered_by(run, config, model.ungated, language, prompts, given, suite)
+            found = pass_gate.submit(run, model, language, own, prompts, suite)
+        given[place] = found
+    return given[place]
+
+
 def evaluate_everywhere(
-    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut], suites: Suites
+    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut], suites: Suites, given: Given
 ) -> Evaluated:
     """One evaluation a language: the model generates, judges judge. The anchor sets the threshold for the others.
 
@@ -587,7 +636,7 @@ def evaluate_everywhere(
     subject = model.method if model.seed is None else f"{model.method} {model.seed}"
     settings, anchor = config.evaluation, config.anchor_language
     generated = {
-        language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
+        language: answered_by(run, config, model, language, prompts, given) for language, prompts in held_out.items()
     }
     evaluations = {
         f"{subject} {language}": evaluate.submit(
@@ -599,7 +648,7 @@ def evaluate_everywhere(
     for name, asked in suites.items():
         suite = Suite(name)
         for language, prompts in asked.items():
-            answered = generate.submit(run, model, language, prompts, settings, suite)
+            answered = answered_by(run, config, model, language, prompts, given, suite)
             of_suites[f"{suite.lead}{subject} {language}"] = evaluate.submit(
                 run, model, language, answered, generated[anchor], settings, anchor, suite
             )
@@ -607,12 +656,17 @@ def evaluate_everywhere(
 
 
 def evaluate_all(
-    run: Run, config: PipelineConfig, models: Sequence[Model], held_out: Mapping[str, HeldOut], suites: Suites
+    run: Run,
+    config: PipelineConfig,
+    models: Sequence[Model],
+    held_out: Mapping[str, HeldOut],
+    suites: Suites,
+    given: Given,
 ) -> Evaluated:
     """The evaluations of several models."""
     found = NOTHING_EVALUATED
     for model in models:
-        found |= evaluate_everywhere(run, config, model, held_out, suites)
+        found |= evaluate_everywhere(run, config, model, held_out, suites, given)
     return found
 
 
@@ -640,7 +694,7 @@ def evaluate_champion(
     """The champion's evaluations on the prompts of this run, by its judges and settings; the same ones are cached."""
     if champion is None or champion.model is None:
         return NOTHING_EVALUATED
-    return evaluate_everywhere(run, config, champion.model, held_out, suites)
+    return evaluate_everywhere(run, config, champion.model, held_out, suites, {})
 
 
 def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:

@@ -17,10 +17,12 @@ from mlc.evaluation.gate.policies import default_policy, read_policy
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suites.finding import find_suite
+from mlc.gating.settings import ServeSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
-from mlc.methods import BASE, Method, in_order, resolve_method
+from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
+from mlc.methods.gate import gated
 from mlc.methods.needs import require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
@@ -88,6 +90,7 @@ class PipelineConfig(Settings):
     align: AlignSettings = Field(default_factory=AlignSettings)
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
     direction: DirectionStageSettings = Field(default_factory=DirectionStageSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=default_policy)
     report: ReportSettings = Field(default_factory=ReportSettings)
@@ -180,6 +183,10 @@ class PipelineConfig(Settings):
     def _candidate_has_its_baseline(self) -> "PipelineConfig":
         if not self.candidate:
             object.__setattr__(self, "candidate", self.models[-1])
+        if self.serve.gate and resolve_method(self.candidate).recipe != "gate":
+            behind = gated(resolve_gateable(self.candidate)).name
+            object.__setattr__(self, "models", tuple(dict.fromkeys((*self.models, behind))))
+            object.__setattr__(self, "candidate", behind)
         if self.candidate not in self.models:
             raise UserError(
                 f"The candidate {self.candidate!r} is not among the models: choose from {', '.join(self.models)}."
@@ -219,6 +226,12 @@ class PipelineConfig(Settings):
             )
         return self
 
+    @field_validator("serve", mode="after")
+    @classmethod
+    def _refusals_by_code(cls, serve: ServeSettings) -> ServeSettings:
+        codes = {resolve_language(language).code: text for language, text in serve.refusals.items()}
+        return serve.model_copy(update={"refusals": codes})
+
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
         terms = {}
@@ -249,7 +262,7 @@ class PipelineConfig(Settings):
         if self.registry.weights == "adapter":
             candidate = resolve_method(self.candidate)
             if candidate.recipe != "train" or candidate.start != BASE:
-                why = "starts from a trained model" if candidate.recipe == "train" else "edits weights"
+                why = "starts from a trained model" if candidate.recipe == "train" else "is not what was trained"
                 raise UserError(
                     f"The candidate {self.candidate!r} {why} and has no adapter to register: set registry.weights to "
                     "merged."
@@ -418,6 +431,7 @@ class PipelineConfig(Settings):
             "align.msd": self._msd_in_words,
             "edit": self._edit_in_words,
             "direction": self._direction_in_words,
+            "serve": self._gate_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
         for section, tell in words.items():
@@ -511,6 +525,12 @@ class PipelineConfig(Settings):
             "safety units": f"z > {edit.units.z_threshold:g} {'or' if edit.units.combine == 'union' else 'and'} "
             f"d > {edit.units.d_threshold:g}",
         }
+
+    def _gate_in_words(self) -> dict[str, str]:
+        gate = self.serve.plain(self.align.consistency.layer)
+        thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
+        fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}"
+        return {"gate on prompts": f"{fitted}, thresholds by {thresholds}"}
 
     def _direction_in_words(self) -> dict[str, str]:
         direction = self.direction

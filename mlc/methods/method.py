@@ -11,9 +11,10 @@ Need = Literal["english answers", "translated prompts", "translated answers", "c
 answers too, labels (harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method
 that trains takes translated or unpaired prompts, not both, and translated answers only with translated prompts."""
 
-Recipe = Literal["train", "edit", "steer"]
+Recipe = Literal["train", "edit", "steer", "gate"]
 """How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
-``merge`` over them; ``steer`` is the stage of that name, which reads English prompts alone."""
+``merge`` over them; ``steer`` is the stage of that name, which reads English prompts alone; ``gate`` is the stage of
+that name, which leaves the weights as they are."""
 
 BASE = "base"
 """The model as it is, before any method; what every method is compared with."""
@@ -44,6 +45,8 @@ class Method:
     own_answers: bool = False
     """Whether its answers are those of the model that it starts from, in place of the given ones; for ``train``, with
     translated answers."""
+    permuted: bool = False
+    """For ``gate``: whether labels are dealt anew before it is fitted, which makes it a control."""
     baseline: str = BASE
     """Name of the method that it is held against: what its claim says that it improves on."""
     controls: tuple[str, ...] = ()

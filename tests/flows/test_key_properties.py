@@ -105,6 +105,8 @@ INCLUDED: dict[str, Any] = {
     "edit.search.layers": ["all"],
     "edit.layers": "all",
     "direction.layer": 1,
+    "serve.layer": 1,
+    "serve.refusals": {"es": "No."},
     "align.consistency.language_weights": {"es": 2.0},
     "align.consistency.layer": 1,
     **{
@@ -152,6 +154,8 @@ WITH: dict[str, dict[str, Any]] = {
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     "direction.": {"method": "refusal-direction"},
+    "serve.gate": {},
+    "serve.": {"method": "gate"},
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},

@@ -112,6 +112,18 @@ def test_each_is_made_after_the_one_that_it_starts_from(names: list[str], made: 
     assert [method.name for method in in_order(names)] == made
 
 
+def test_any_method_of_the_catalogue_can_stand_behind_a_gate() -> None:
+    gated = resolve_method("mpo+gate")
+    assert (gated.name, gated.start, gated.recipe) == ("mpo+gate", "mpo", "gate")
+    assert gated.needs == METHODS["mpo"].needs | {"class labels"}
+    assert resolve_method("english-only+gate").name == "gate"
+    assert [method.name for method in in_order(["consistency+gate"])] == ["consistency", "consistency+gate"]
+    with pytest.raises(UserError, match="'gate' has a gate already"):
+        resolve_method("gate+gate")
+    with pytest.raises(UserError, match="is not in the catalogue"):
+        resolve_method("tests.methods.own:SLOW+gate")
+
+
 def test_methods_that_start_from_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def circle(name: str, start: str) -> Method:
         return Method(name=name, label=name, about="x", needs=frozenset(), start=start)

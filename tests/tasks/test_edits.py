@@ -30,7 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit steer own_answers generate"
+READS_POLICY = "align edit steer own_answers generate gate gated"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -218,7 +218,7 @@ for root in sys.argv[1:]:
         wanted = {
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
-            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs",
+            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "gate", "translated-pairs",
                        "refusal-direction", "sdrrl"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
