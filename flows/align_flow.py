@@ -46,6 +46,7 @@ from tasks.merge import merge_edits
 from tasks.model_signals import measure_model_signals
 from tasks.overlap import separate
 from tasks.own_answers import answer_prompts
+from tasks.own_pairs import PairPlan, make_pairs
 from tasks.parallel import take_parallel
 from tasks.promote import promote
 from tasks.register import register_model
@@ -327,6 +328,11 @@ def train_all(
             examples = with_own_answers(run, config, start, data)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
+            if method.own_pairs:
+                align = config.align
+                layer = align.consistency.layer
+                plan = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
+                examples = make_pairs.submit(run, model, data.joined, plan)
             models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
     return models
 

@@ -429,6 +429,7 @@ class PipelineConfig(Settings):
             "align.translated": self._translated_in_words,
             "align.mpo": self._mpo_in_words,
             "align.msd": self._msd_in_words,
+            "align.cm_align": self._cm_align_in_words,
             "edit": self._edit_in_words,
             "direction": self._direction_in_words,
             "serve": self._gate_in_words,
@@ -512,6 +513,10 @@ class PipelineConfig(Settings):
         msd = self.align.msd
         weights = f"weighted among the {msd.top} likeliest tokens" if msd.weighted else "tokens alike"
         return {"MSD": f"{msd.policy}-policy, {msd.answer_tokens} tokens of an answer, {weights}"}
+
+    def _cm_align_in_words(self) -> dict[str, str]:
+        own = self.align.cm_align
+        return {"CM-Align": f"{own.answers} answers a prompt and language, cross-entropy {own.nll:g}"}
 
     def _edit_in_words(self) -> dict[str, str]:
         edit = self.edit

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlc.choices import OwnPairs
 from mlc.training.settings import AlignSettings
 
 Need = Literal["english answers", "translated prompts", "translated answers", "class labels", "unpaired prompts"]
@@ -45,6 +46,9 @@ class Method:
     own_answers: bool = False
     """Whether its answers are those of the model that it starts from, in place of the given ones; for ``train``, with
     translated answers."""
+    own_pairs: OwnPairs | None = None
+    """For ``train``: how pairs of answers of the model that it starts from are chosen, in every language, in place of
+    the given answers; None where they are not made."""
     permuted: bool = False
     """For ``gate``: whether labels are dealt anew before it is fitted, which makes it a control."""
     baseline: str = BASE

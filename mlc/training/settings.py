@@ -227,6 +227,15 @@ class MSDSettings(Settings):
     """What the teacher sees behind the translation and the English prompt."""
 
 
+class CMAlignSettings(Settings):
+    """Preference for a model's own answers that agree with its English ones (CM-Align)."""
+
+    answers: int = Field(default=4, ge=2)
+    """K, answers that are sampled for each prompt in each language."""
+    nll: float = Field(default=0.2, ge=0)
+    """Gamma, weight of the chosen answers' cross-entropy beside the preference; not known to us from the paper."""
+
+
 class AdapterSettings(Settings):
     """Low-rank matrices beside the weights, which are trained in their place (LoRA, Hu et al., arXiv 2106.09685).
 
@@ -412,6 +421,8 @@ class AlignSettings(Settings):
     0.1."""
     simpo_gamma: float = Field(default=0.5, ge=0)
     """Margin by which ``simpo`` wants the chosen answer to win."""
+    nll_weight: float = Field(default=0.0, ge=0)
+    """Weight of the cross-entropy of the chosen answers, mean over their tokens, beside ``dpo``."""
     teacher: str | None = None
     """The safe model of the carrier ``kl``, frozen, with the policy's vocabulary; as in ``policy.model``. With an
     adapter it may be left out: the teacher is then the policy without the adapter, and no second model is loaded."""
@@ -479,6 +490,8 @@ class AlignSettings(Settings):
     """What the method ``mpo`` trains with."""
     msd: MSDSettings = Field(default_factory=MSDSettings)
     """What the method ``msd`` trains with."""
+    cm_align: CMAlignSettings = Field(default_factory=CMAlignSettings)
+    """What the method ``cm-align`` trains on and with."""
 
     @field_validator("adapter", mode="before")
     @classmethod
@@ -524,6 +537,12 @@ class AlignSettings(Settings):
             )
         if not needed and self.teacher is not None:
             raise ValueError(f"the carrier {self.carrier} has no teacher; take it out, or take another carrier")
+        return self
+
+    @model_validator(mode="after")
+    def _cross_entropy_fits_the_carrier(self) -> "AlignSettings":
+        if self.nll_weight and self.carrier != "dpo":
+            raise ValueError(f"nll_weight stands beside dpo, not beside {self.carrier}; set it to 0, or take dpo")
         return self
 
     @model_validator(mode="after")
@@ -616,7 +635,8 @@ class AlignSettings(Settings):
     @property
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
-        unused = {"consistency", "decision", "answer", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
+        # What of cm_align decides a training is in its examples, and in nll_weight.
+        unused = {"consistency", "decision", "answer", "cm_align", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
         return frozenset(unused if self.translated.share else unused | {"translated"})
 
     def without_consistency(self) -> "AlignSettings":
@@ -655,6 +675,11 @@ class AlignSettings(Settings):
             "translated": self.translated.model_copy(update=changed),
         }
         return self.with_terms().model_copy(update=update)
+
+    def with_own_pairs(self) -> "AlignSettings":
+        """The same alignment as preference for own answers in every language, no term: what CM-Align trains with."""
+        own = {"carrier": "dpo", "teacher": None, "warm_start": False, "nll_weight": self.cm_align.nll}
+        return self.with_translated().model_copy(update=own | ({} if self.carrier == "dpo" else {"beta": None}))
 
     def with_translated(self, control: Control | None = None) -> "AlignSettings":
         """The same alignment with translated examples and no term, in steps that hold as many English ones as before.

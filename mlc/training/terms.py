@@ -1,8 +1,7 @@
 """All terms of a training as one object for any loop: states, decisions and answers of translations, from one pass."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from mlc.losses import answer_loss, decision_loss
 from mlc.models.continuations import Continued, Tokens, answer_tokens, continue_prompts
 from mlc.models.prompts import PromptBatch
+from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
 from mlc.training.settings import OpeningSettings, TermName, Terms
 from mlc.training.term import FIGURES, ConsistencyTerm, language_weights
@@ -360,49 +360,3 @@ def _english_rows(mask: Tensor) -> list[int]:
 def _english(variants: VariantBatch) -> PromptBatch:
     rows, prompts = _english_rows(variants.mask), variants.prompts
     return PromptBatch(prompts.input_ids[rows], prompts.attention_mask[rows], prompts.content_mask[rows])
-
-
-@torch.no_grad()
-def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool = False) -> list[tuple[int, ...]]:
-    """How a model begins its own answers.
-
-    Args:
-        model: The policy.
-        prompts: [N, T] padded on the left.
-        tokens: Longest answer; it may end before.
-        sample: Whether answers are drawn from the model's distribution as it is; else they are greedy.
-
-    Returns:
-        N sequences of tokens.
-    """
-    drawn: dict[str, Any] = {"do_sample": False}
-    if sample:
-        # What a checkpoint says of sampling would change whose answers they are.
-        drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    with _not_training(model):
-        output = model.generate(
-            input_ids=prompts.input_ids,
-            attention_mask=prompts.attention_mask,
-            max_new_tokens=tokens,
-            pad_token_id=model.generation_config.pad_token_id or 0,
-            **drawn,
-        )
-    encodes = getattr(model.config, "is_encoder_decoder", False)
-    begun = output[:, 1:] if encodes else output[:, prompts.input_ids.shape[1] :]
-    ends = model.generation_config.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
-    answers = []
-    for row in begun.tolist():
-        end = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
-        answers.append(tuple(row[:end]))
-    return answers
-
-
-@contextmanager
-def _not_training(model: nn.Module) -> Iterator[None]:
-    before = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(before)

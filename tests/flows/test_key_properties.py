@@ -161,6 +161,8 @@ WITH: dict[str, dict[str, Any]] = {
     "align.translated.": {"method": "translated-sft"},
     "align.mpo.": {"method": "mpo"},
     "align.msd.": {"method": "msd"},
+    "align.cm_align.": {"method": "cm-align"},
+    "align.nll_weight": {"align.carrier": "dpo"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

@@ -30,7 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit steer own_answers generate gate gated"
+READS_POLICY = "align edit steer own_answers own_pairs generate gate gated"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -219,7 +219,7 @@ for root in sys.argv[1:]:
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "gate", "translated-pairs",
-                       "refusal-direction", "sdrrl"],
+                       "refusal-direction", "sdrrl", "cm-align"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
