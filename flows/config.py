@@ -234,8 +234,8 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
-        terms = {}
-        for name, term in vars(self.align.terms).items():
+        terms: dict[str, Settings] = {}
+        for name, term in self.align.terms.each.items():
             weights = {resolve_language(given).code: each for given, each in (term.language_weights or {}).items()}
             for code in weights:
                 if code not in (self.anchor_language, *self.languages):
@@ -424,6 +424,7 @@ class PipelineConfig(Settings):
         words = {
             "align": self._alignment_in_words,
             "align.consistency": self._term_in_words,
+            "align.balance": self._balance_in_words,
             "align.decision": self._decision_in_words,
             "align.answer": self._answer_in_words,
             "align.translated": self._translated_in_words,
@@ -480,6 +481,11 @@ class PipelineConfig(Settings):
             "extractor": "none" if term.dim is None else f"linear, {term.dim}",
             "control": term.control,
         }
+
+    def _balance_in_words(self) -> dict[str, str]:
+        balance = self.align.balance
+        risk = f"risk on {balance.prompts} prompts every {balance.every} steps"
+        return {"languages by": f"temperature {balance.temperature:g}, or {risk}"}
 
     def _decision_in_words(self) -> dict[str, str]:
         term = self.align.decision

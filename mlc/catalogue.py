@@ -167,6 +167,8 @@ METHODS = Catalogue(
         "english-only": "mlc.methods.english_only:ENGLISH_ONLY",
         "english-more-steps": "mlc.methods.controls:ENGLISH_MORE_STEPS",
         **_with_controls("consistency", "consistency:CONSISTENCY"),
+        "consistency-by-risk": "mlc.methods.weighted:CONSISTENCY_BY_RISK",
+        "consistency-by-temperature": "mlc.methods.weighted:CONSISTENCY_BY_TEMPERATURE",
         **_with_controls("answer", "answer:ANSWER"),
         **_with_controls("decision", "decision:DECISION"),
         **_with_controls("consistency+answer", "consistency_answer:CONSISTENCY_ANSWER"),

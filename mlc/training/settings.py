@@ -147,6 +147,25 @@ class ConsistencyConfig(TermSettings):
         return self.pool != "last"
 
 
+class BalanceSettings(Settings):
+    """How much each language counts in all terms, beside their ``language_weights``.
+
+    For weights by the quality of translations see ``dataset.quality_weights``.
+    """
+
+    weigh: Literal["equal", "temperature", "risk"] = "equal"
+    """``temperature`` weighs by how many translations there are, ``risk`` by the attack success on labelled prompts
+    that are taken out of training for it, estimated anew while it goes on: see :mod:`mlc.training.balance`."""
+    temperature: float = Field(default=5.0, ge=1)
+    """T: a language counts as much as its number of translations to the power of 1 / T; 1 = equal weights."""
+    prompts: int = Field(default=16, ge=2)
+    """Prompts that the risk is measured on, half of them harmful; at most a quarter of either class."""
+    every: int = Field(default=10, ge=1)
+    """Optimiser steps between two estimates of the risk; the first one is before the first step."""
+    floor: float = Field(default=0.1, gt=0)
+    """What is added to each risk, so that a language without any still counts."""
+
+
 class OpeningSettings(TermSettings):
     """A term that reads how an answer begins. Its openings are not those that the evaluation measures with."""
 
@@ -347,16 +366,17 @@ class Terms:
     consistency: ConsistencyConfig = field(default_factory=lambda: _off(ConsistencyConfig))
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     answer: AnswerConfig = field(default_factory=AnswerConfig)
+    balance: BalanceSettings = field(default_factory=BalanceSettings)
+
+    @property
+    def each(self) -> dict[TermName, TermSettings]:
+        """All of them, by name."""
+        return {"consistency": self.consistency, "decision": self.decision, "answer": self.answer}
 
     @property
     def active(self) -> dict[TermName, TermSettings]:
         """Those with a weight, by name."""
-        named: dict[TermName, TermSettings] = {
-            "consistency": self.consistency,
-            "decision": self.decision,
-            "answer": self.answer,
-        }
-        return {name: term for name, term in named.items() if term.weight > 0}
+        return {name: term for name, term in self.each.items() if term.weight > 0}
 
     @property
     def max_tokens(self) -> int:
@@ -395,9 +415,15 @@ class Terms:
         return self.answer.weight > 0 and self.answer.source == "chosen"
 
     @property
+    def measures_risk(self) -> bool:
+        """Whether languages weigh by their risk, which the openings of the decision term tell."""
+        return bool(self.active) and self.balance.weigh == "risk"
+
+    @property
     def openings(self) -> tuple[str, ...]:
         """The openings that training reads."""
         read = [term for term in self.active.values() if isinstance(term, OpeningSettings)]
+        read += [self.decision] if self.measures_risk else []
         return tuple(opening for term in read for opening in (*term.refusal_openings, *term.compliance_openings))
 
 
@@ -484,6 +510,8 @@ class AlignSettings(Settings):
     """The term on the decision to refuse."""
     answer: AnswerConfig = Field(default_factory=AnswerConfig)
     """The term on the answer."""
+    balance: BalanceSettings = Field(default_factory=BalanceSettings)
+    """How much each language counts in the terms."""
     translated: TranslatedSettings = Field(default_factory=TranslatedSettings)
     """Translated prompts among the examples of the English loss."""
     mpo: MPOSettings = Field(default_factory=MPOSettings)
@@ -630,13 +658,15 @@ class AlignSettings(Settings):
     @property
     def terms(self) -> Terms:
         """The terms."""
-        return Terms(self.consistency, self.decision, self.answer)
+        return Terms(self.consistency, self.decision, self.answer, self.balance)
 
     @property
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
         # What of cm_align decides a training is in its examples, and in nll_weight.
         unused = {"consistency", "decision", "answer", "cm_align", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
+        if self.balance.weigh == "equal" or not self.terms.active:
+            unused.add("balance")
         return frozenset(unused if self.translated.share else unused | {"translated"})
 
     def without_consistency(self) -> "AlignSettings":
@@ -654,7 +684,7 @@ class AlignSettings(Settings):
             control: Of all of them, in place of the configured ones; a control never starts warm.
         """
         update: dict[str, Any] = {"translated": TranslatedSettings()}
-        for name, off in vars(Terms()).items():
+        for name, off in Terms().each.items():
             term: TermSettings = getattr(self, name)
             changed = {"weight": term.weight or term.usual_weight} | ({} if control is None else {"control": control})
             update[name] = term.model_copy(update=changed) if name in names else off

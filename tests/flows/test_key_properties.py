@@ -156,6 +156,8 @@ WITH: dict[str, dict[str, Any]] = {
     "direction.": {"method": "refusal-direction"},
     "serve.gate": {},
     "serve.": {"method": "gate"},
+    "align.balance.weigh": {},
+    "align.balance.": {"method": "consistency-by-risk"},
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},

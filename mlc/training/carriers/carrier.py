@@ -39,6 +39,7 @@ class Training:
             "consistency": self.settings.consistency,
             "decision": self.settings.decision,
             "answer": self.settings.answer,
+            "balance": self.settings.balance,
             **({"peft_config": self.adapter} if self.adapter else {}),
         }
 
