@@ -37,6 +37,7 @@ from tasks.answers import join_answers, take_answers
 from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
+from tasks.feedback import take_feedback
 from tasks.filter import filter_translations
 from tasks.gate import GatePlan, fit_prompt_gate
 from tasks.gated import pass_gate
@@ -322,6 +323,9 @@ def train_all(
         examples = data.unpaired
     if method.translates_answers and not method.own_answers:
         examples = data.answered[translated_columns(method, config.align)]
+    if method.reads_feedback and config.prompts.feedback:
+        about = "permuted" if method.permuted else "as given"
+        examples = take_feedback.submit(run, config.prompts.feedback, about, permuted=method.permuted)
     models = []
     for start in starts:
         if method.own_answers:

@@ -327,6 +327,11 @@ class PipelineConfig(Settings):
                 "own-prompts, or take the setting out."
             )
         for method in methods:
+            if method.reads_feedback and self.prompts.feedback is None:
+                raise UserError(
+                    f"The method {method.name!r} trains on answers that people called good or bad: name a file of them "
+                    "in prompts.feedback."
+                )
             if method.translates and not self.paired_languages:
                 raise UserError(
                     f"The method {method.name!r} needs prompts beside those in {self.anchor_language}, and every "
@@ -431,6 +436,7 @@ class PipelineConfig(Settings):
             "align.mpo": self._mpo_in_words,
             "align.msd": self._msd_in_words,
             "align.cm_align": self._cm_align_in_words,
+            "align.feedback": self._feedback_in_words,
             "edit": self._edit_in_words,
             "direction": self._direction_in_words,
             "serve": self._gate_in_words,
@@ -520,6 +526,10 @@ class PipelineConfig(Settings):
         weights = f"weighted among the {msd.top} likeliest tokens" if msd.weighted else "tokens alike"
         return {"MSD": f"{msd.policy}-policy, {msd.answer_tokens} tokens of an answer, {weights}"}
 
+    def _feedback_in_words(self) -> dict[str, str]:
+        own = self.align.feedback
+        return {"feedback": f"beta {own.beta:g}, weights {own.good_weight:g} and {own.bad_weight:g} of good and bad"}
+
     def _cm_align_in_words(self) -> dict[str, str]:
         own = self.align.cm_align
         return {"CM-Align": f"{own.answers} answers a prompt and language, cross-entropy {own.nll:g}"}
@@ -559,6 +569,7 @@ _LONGEST_SHOWN = 80
 _SURROGATE = re.compile("[\ud800-\udfff]")
 PATH_KEYS = (
     ("prompts", "path"),
+    ("prompts", "feedback"),
     ("policy", "model"),
     ("translator", "model"),
     ("translator", "prompt"),

@@ -180,6 +180,9 @@ METHODS = Catalogue(
         **_with_controls("sdrrl", "sdrrl:SDRRL"),
         "cm-align": "mlc.methods.cm_align:CM_ALIGN",
         "cm-align-by-chance": "mlc.methods.cm_align:CHANCE",
+        "feedback": "mlc.methods.feedback:FEEDBACK",
+        "feedback-permuted": "mlc.methods.feedback:PERMUTED",
+        "consistency+feedback": "mlc.methods.feedback:CONSISTENCY_FEEDBACK",
         "gate": "mlc.methods.gate:GATE",
         "gate-permuted-labels": "mlc.methods.gate:PERMUTED_LABELS",
         "consistency+gate": "mlc.methods.gate:CONSISTENCY_GATE",
@@ -204,6 +207,7 @@ CARRIERS = Catalogue(
         "kl": "mlc.training.carriers.kl:KL",
         "mpo": "mlc.training.carriers.mpo:MPO",
         "msd": "mlc.training.carriers.msd:MSD",
+        "kto": "mlc.training.carriers.kto:KTO",
     },
 )
 """English losses that carry the consistency term, and losses on pairs that methods train with."""

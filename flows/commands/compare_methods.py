@@ -88,6 +88,8 @@ def _applicable(config: "PipelineConfig") -> list[str]:
                 continue
             if method.reads_unpaired and not config.prompts.unpaired:
                 continue
+            if method.reads_feedback and not config.prompts.feedback:
+                continue
             try:
                 validate_config({**plain, "models": [*config.models, name]})
             except UserError as lack:

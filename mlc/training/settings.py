@@ -246,6 +246,17 @@ class MSDSettings(Settings):
     """What the teacher sees behind the translation and the English prompt."""
 
 
+class FeedbackSettings(Settings):
+    """Learning from answers that people called good or bad, see :func:`mlc.losses.feedback.feedback_loss`."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How soon an answer counts as learnt; a low value stays closer to the model before."""
+    good_weight: float = Field(default=1.0, ge=0)
+    """Weight of good answers; where there are far fewer of them than of bad ones, give them more."""
+    bad_weight: float = Field(default=1.0, ge=0)
+    """Weight of bad answers."""
+
+
 class CMAlignSettings(Settings):
     """Preference for a model's own answers that agree with its English ones (CM-Align)."""
 
@@ -518,6 +529,8 @@ class AlignSettings(Settings):
     """What the method ``mpo`` trains with."""
     msd: MSDSettings = Field(default_factory=MSDSettings)
     """What the method ``msd`` trains with."""
+    feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    """What the method ``feedback`` trains with."""
     cm_align: CMAlignSettings = Field(default_factory=CMAlignSettings)
     """What the method ``cm-align`` trains on and with."""
 
@@ -665,6 +678,8 @@ class AlignSettings(Settings):
         """Sections that are off, so that nothing in them decides anything."""
         # What of cm_align decides a training is in its examples, and in nll_weight.
         unused = {"consistency", "decision", "answer", "cm_align", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
+        if not self.english_loss.reads_feedback:
+            unused.add("feedback")
         if self.balance.weigh == "equal" or not self.terms.active:
             unused.add("balance")
         return frozenset(unused if self.translated.share else unused | {"translated"})
@@ -710,6 +725,11 @@ class AlignSettings(Settings):
         """The same alignment as preference for own answers in every language, no term: what CM-Align trains with."""
         own = {"carrier": "dpo", "teacher": None, "warm_start": False, "nll_weight": self.cm_align.nll}
         return self.with_translated().model_copy(update=own | ({} if self.carrier == "dpo" else {"beta": None}))
+
+    def with_feedback(self) -> "AlignSettings":
+        """The same alignment on answers that people called good or bad, in place of examples and terms."""
+        own = {"carrier": "kto", "teacher": None, "warm_start": False, "beta": None, "nll_weight": 0.0}
+        return self.with_terms().model_copy(update=own)
 
     def with_translated(self, control: Control | None = None) -> "AlignSettings":
         """The same alignment with translated examples and no term, in steps that hold as many English ones as before.

@@ -76,6 +76,7 @@ INCLUDED: dict[str, Any] = {
     "prompts.parallel": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.unpaired": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.labels": {"harmful": "harmful"},
+    "prompts.feedback": str(PROJECT / "data/quickstart/feedback.jsonl"),
     "anchor_language": "de",
     "languages": ["es"],
     "seeds": [1],
@@ -140,6 +141,7 @@ INCLUDED: dict[str, Any] = {
 """Other values where one cannot be guessed from the type; every other setting is included too."""
 
 
+FED = {"models": ["english-only", "feedback"], "prompts.feedback": str(PROJECT / "tests/data/feedback.jsonl")}
 WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
@@ -156,6 +158,8 @@ WITH: dict[str, dict[str, Any]] = {
     "direction.": {"method": "refusal-direction"},
     "serve.gate": {},
     "serve.": {"method": "gate"},
+    "align.feedback.": FED,
+    "prompts.feedback": FED,
     "align.balance.weigh": {},
     "align.balance.": {"method": "consistency-by-risk"},
     "align.decision.": {"method": "decision"},

@@ -219,10 +219,11 @@ for root in sys.argv[1:]:
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "gate", "translated-pairs",
-                       "refusal-direction", "sdrrl", "cm-align"],
+                       "refusal-direction", "sdrrl", "cm-align", "feedback"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
+            "prompts.feedback": "shipped:quickstart/feedback.jsonl",
             "prompts.unpaired": {"fr": "shipped:quickstart/train.jsonl"},
         }
         planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es,fr"], overrides=wanted))
