@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mlc.errors import UserError
+from mlc.stopping import Stopped
 from mlc.training.align import align
 from mlc.training.balance import attack_success, set_aside, weights_by_risk, weights_by_temperature
 from mlc.training.settings import AlignSettings
@@ -94,3 +95,25 @@ def test_weights_of_a_training(load_tiny: Any, tmp_path: Any) -> None:
     assert measured[0] == measured[1]
     assert measured[0][0] == 1.0
     assert not [name for name in equal[0] if name.startswith("weight_")]
+
+
+def test_a_training_that_goes_on_takes_the_weights_as_they_were_measured(load_tiny: Any, tmp_path: Any) -> None:
+    rows, given = make_rows(12), settings(weigh="risk", prompts=4, every=3)
+    given = given.model_copy(update={"steps": 4, "checkpoint_minutes": 0.0})
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    wanted = align(load_tiny(), rows, given, seed=0, folder=whole)
+    folder, checkpoints, asked = tmp_path / "stopped", tmp_path / "checkpoints", iter([False, True])
+    folder.mkdir()
+    with pytest.raises(Stopped):
+        align(load_tiny(), rows, given, seed=0, folder=folder, checkpoints=checkpoints, should_stop=lambda: next(asked))
+    # It goes on between two estimates.
+    found = align(load_tiny(), rows, given, seed=0, folder=folder, checkpoints=checkpoints)
+    assert [entry["loss"] for entry in found] == [entry["loss"] for entry in wanted]
+    assert found[-1] == pytest.approx(wanted[-1])
+
+
+def test_the_risk_needs_labels(load_tiny: Any, tmp_path: Any) -> None:
+    bare = [{name: value for name, value in row.items() if name != "label"} for row in make_rows(12)]
+    with pytest.raises(UserError, match="0 are harmful: label more"):
+        log_of(load_tiny, tmp_path / "bare", bare, weigh="risk")
