@@ -84,7 +84,9 @@ def _applicable(config: "PipelineConfig") -> list[str]:
     found = []
     for name, method in known.items():
         if name not in config.models:
-            if name in controls or (method.baseline == BASE and name != ENGLISH_ONLY.name):
+            # A method may be the control of another one, and has controls of its own then.
+            alone = name in controls and not method.controls
+            if alone or (method.baseline == BASE and name != ENGLISH_ONLY.name):
                 continue
             if method.reads_unpaired and not config.prompts.unpaired:
                 continue
