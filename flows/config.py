@@ -548,9 +548,9 @@ class PipelineConfig(Settings):
         }
 
     def _gate_in_words(self) -> dict[str, str]:
-        gate = self.serve.plain(self.align.consistency.layer)
+        gate = self.serve.plain(self.align.consistency.layer, self.align.consistency.pool)
         thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
-        fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}"
+        fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}, {gate.pool}"
         return {"gate on prompts": f"{fitted}, thresholds by {thresholds}"}
 
     def _direction_in_words(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,13 +12,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.fitting import LinearScore, fit_score, labelled_threshold, matched_threshold
 from mlc.gating.refusals import refusals_in
 from mlc.gating.settings import PromptGateSettings
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
-from mlc.models.prompts import encode_prompt, pad_prompts
+from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import layer_index, prompt_states
 from mlc.shapes.history import Prompt, last_text
 from mlc.stopping import ShouldStop, never, stop_if
@@ -30,6 +31,8 @@ ENGLISH_THRESHOLD = 0.0
 """Even odds: the classifier weighs both classes alike."""
 MIDDLE = 0.5
 """Layer where none is set."""
+CONTENT: Pool = "last_content"
+"""Pooling where none is set."""
 BATCH_SIZE = 16
 """Prompts in a forward pass; changes nothing but time and memory."""
 
@@ -39,7 +42,9 @@ class PromptGate:
     """Refuses prompts by their state, before anything is answered."""
 
     layer: int
-    """Index of the hidden state, at the last token of the prompt."""
+    """Index of the hidden state."""
+    pool: Pool
+    """Which tokens stand for a prompt; the last one where the template leaves nothing of the person's own text."""
     direction: tuple[float, ...]
     """[H]"""
     bias: float
@@ -77,7 +82,7 @@ class PromptGate:
         if not prompts:
             return []
         score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
-        scores = score.of(states_of(policy, prompts, self.layer, should_stop=should_stop)).tolist()
+        scores = score.of(states_of(policy, prompts, self.layer, self.pool, should_stop=should_stop)).tolist()
         codes = self.languages_of(prompts)
         return [
             value - (self.others if code is None else self.thresholds[code])
@@ -133,11 +138,12 @@ def fit_gate(
         layer = layer_index(MIDDLE if settings.layer is None else settings.layer, depth)
     except ValueError as problem:
         raise UserError(f"The gate cannot be fitted: {problem} Change serve.layer.") from None
+    pool = settings.pool or CONTENT
     rows = [row for row, label in enumerate(labels) if label is not None]
     harmful = torch.tensor([labels[row] == "harmful" for row in rows], dtype=torch.bool)
 
     def read(asked: Sequence[Prompt]) -> Tensor:
-        return states_of(policy, asked, layer, on_prompts=on_prompts, should_stop=should_stop)
+        return states_of(policy, asked, layer, pool, on_prompts=on_prompts, should_stop=should_stop)
 
     if not rows:
         raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
@@ -161,6 +167,7 @@ def fit_gate(
     others = [value for code, value in thresholds.items() if code != anchor]
     return PromptGate(
         layer=layer,
+        pool=pool,
         direction=tuple(score.direction_H.tolist()),
         bias=score.bias,
         thresholds=thresholds,
@@ -188,19 +195,30 @@ def states_of(
     policy: Policy,
     prompts: Sequence[Prompt],
     layer: int,
+    pool: Pool,
     *,
     on_prompts: Callable[[int], None] = lambda count: None,
     should_stop: ShouldStop = never,
 ) -> Tensor:
-    """[N, H] states of the last tokens of prompts, on the CPU."""
+    """[N, H] states of prompts, on the CPU."""
     found = []
     for start in range(0, len(prompts), BATCH_SIZE):
         stop_if(should_stop)
-        encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts[start : start + BATCH_SIZE]]
+        encoded = [
+            _with_content(encode_prompt(policy.tokenizer, asked)) for asked in prompts[start : start + BATCH_SIZE]
+        ]
         batch = pad_prompts(encoded, policy.pad_token).to(policy.model.device)
-        found.append(prompt_states(policy.model, batch.input_ids, batch.attention_mask, layer=layer).cpu())
+        given: dict[str, Any] = {"layer": layer, "pool": pool, "content_mask": batch.content_mask}
+        found.append(prompt_states(policy.model, batch.input_ids, batch.attention_mask, **given).cpu())
         on_prompts(len(encoded))
     return torch.cat(found)
+
+
+def _with_content(prompt: EncodedPrompt) -> EncodedPrompt:
+    """A prompt of which at least the last token counts as the person's own text."""
+    if any(prompt.content):
+        return prompt
+    return replace(prompt, content=(*prompt.content[:-1], True))
 
 
 def labels_of(languages: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,8 @@ BATCH = 8
 """Prompts in a forward pass."""
 DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0}
 """Of the parameters: tokens of the longest answer, and 0 for greedy answers, above it for sampled ones."""
+PROBE = "\ue000probe\ue000"
+"""A text that no template holds, to see what a template puts around a text."""
 Turns = list[dict[str, str]]
 
 
@@ -96,11 +98,40 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             # One by one: not every model finds its positions behind padding.
             with torch.inference_mode():
                 states = self.model(**self._encoded([text]), output_hidden_states=True).hidden_states[gate["layer"]]
-            score = float(states[0, -1].double().cpu() @ self.direction) + gate["bias"]
+            state = states[0, self._places(prompt, text)].float().mean(dim=0).double().cpu()
+            score = float(state @ self.direction) + gate["bias"]
             code = self._language(prompt)
             if score > gate["thresholds"].get(code, gate["others"]):
                 found[place] = gate["refusals"][code or next(iter(gate["thresholds"]))]
         return found
+
+    def _places(self, prompt: str | Turns, text: str) -> list[int]:
+        """The tokens that stand for a prompt: the last one, that of the person's own text, or all of that text."""
+        if self.gate["pool"] == "last":
+            return [-1]
+        offsets = self._offsets(text)
+        start, end = self._own_text(prompt, text)
+        own = [place for place, (begin, stop) in enumerate(offsets) if begin < end and stop > start and stop > begin]
+        if not own:
+            return [-1]
+        return own if self.gate["pool"] == "mean" else own[-1:]
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        bare = not self.tokenizer.chat_template
+        found = self.tokenizer(text, add_special_tokens=bare, return_offsets_mapping=True)["offset_mapping"]
+        return [(int(begin), int(stop)) for begin, stop in found]
+
+    def _own_text(self, prompt: str | Turns, text: str) -> tuple[int, int]:
+        """Where what the person said last begins and ends in a rendered prompt, white space left out."""
+        if not self.tokenizer.chat_template:
+            return 0, len(text)
+        probe = PROBE if isinstance(prompt, str) else [*prompt[:-1], {**prompt[-1], "content": PROBE}]
+        before, found, after = self._rendered(probe).partition(PROBE)
+        if not (found and text.startswith(before) and text.endswith(after)):
+            return 0, 0
+        own = text[len(before) : len(text) - len(after)]
+        start = len(before) + len(own) - len(own.lstrip())
+        return start, start + len(own.strip())
 
     def _language(self, prompt: str | Turns) -> str | None:
         """The language of what the person said last, if the gate has a threshold for it."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.gate import GATE_FILE, PromptGate, fit_gate, labels_of, states_of
 from mlc.gating.settings import PromptGateSettings
@@ -39,11 +40,14 @@ def test_it_tells_apart_what_it_was_fitted_on(policy: Policy, gate: PromptGate) 
     assert sum(value > 0 for value in gate.margins(policy, SPANISH)) == 2
 
 
-def test_states_are_those_of_the_last_token(policy: Policy) -> None:
-    ids = torch.tensor([encode_prompt(policy.tokenizer, PROMPTS[2]).input_ids])
+@pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
+def test_states_are_those_of_the_tokens_that_stand_for_a_prompt(policy: Policy, pool: Pool) -> None:
+    encoded = encode_prompt(policy.tokenizer, PROMPTS[2])
     with torch.no_grad():
-        whole = policy.model(ids, output_hidden_states=True).hidden_states[2][0, -1]
-    torch.testing.assert_close(states_of(policy, PROMPTS, 2)[2], whole, rtol=1e-4, atol=1e-5)
+        whole = policy.model(torch.tensor([encoded.input_ids]), output_hidden_states=True).hidden_states[2][0]
+    own = whole[torch.tensor(encoded.content)]
+    wanted = {"last": whole[-1], "last_content": own[-1], "mean": own.mean(dim=0)}[pool]
+    torch.testing.assert_close(states_of(policy, PROMPTS, 2, pool)[2], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_it_refuses_in_the_language_of_the_prompt(gate: PromptGate) -> None:

@@ -40,7 +40,8 @@ def test_the_registered_model_answers_as_the_evaluated_one(
     assert answers == [completion.text for completion in ours]
 
 
-def test_a_registered_gate_decides_as_the_evaluated_one(load_tiny: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
+def test_a_registered_gate_decides_as_the_evaluated_one(load_tiny: Any, tmp_path: Path, pool: Any) -> None:
     import pandas as pd
 
     from mlc.gating.gate import fit_gate
@@ -49,7 +50,9 @@ def test_a_registered_gate_decides_as_the_evaluated_one(load_tiny: Any, tmp_path
 
     policy = load_tiny()
     labels = ["harmless", "harmful"]
-    gate = fit_gate(policy, PROMPTS_TO_GATE[:2], labels, {"spa_Latn": PROMPTS_TO_GATE[2:]}, PromptGateSettings())
+    gate = fit_gate(
+        policy, PROMPTS_TO_GATE[:2], labels, {"spa_Latn": PROMPTS_TO_GATE[2:]}, PromptGateSettings(pool=pool)
+    )
     save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
     gate.save(tmp_path / "checkpoint")
     served = PolicyModel()
