@@ -58,6 +58,10 @@ class PromptSettings(Settings):
     language in the shapes of ``path``, with answers in that language. The method ``own-prompts`` trains on them. A
     language that is not in ``parallel`` as well has no pairs: nothing is translated into it for training."""
 
+    feedback: str | None = None
+    """Answers that people called good or bad, in any languages: a table with the columns ``prompt``, ``answer``,
+    ``feedback`` (good or bad) and ``language``. The method ``feedback`` trains on them."""
+
     @field_validator("labels", mode="before")
     @classmethod
     def _two_labels(cls, labels: Any) -> dict[str, str]:
