@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlc.losses import answer_loss, decision_loss
 from mlc.models.continuations import Continued, Tokens, answer_tokens, continue_prompts
+from mlc.models.encoders import decoder_opening, is_encoder_decoder
 from mlc.models.prompts import PromptBatch
 from mlc.models.states import prompt_states
 from mlc.training.settings import OpeningSettings, TermName, Terms
@@ -74,6 +75,7 @@ class TranslationTerms(nn.Module):
                 terms.consistency, model, languages, seed=seed, across_processes=across_processes
             )
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
+        self.languages = tuple(names)
         self._weights = {name: language_weights(term, names) for name, term in terms.active.items()}
         self._openings = {
             name: _Openings.of(term, tokenizer, chat=chat)
@@ -131,7 +133,12 @@ class TranslationTerms(nn.Module):
         terms = self.terms
         variants = [
             encode_variants(
-                self.tokenizer, row, chat=self.chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
+                self.tokenizer,
+                row,
+                chat=self.chat,
+                max_tokens=terms.max_tokens,
+                with_content=terms.needs_content,
+                languages=self.languages,
             ).about(
                 harmful=bool(harmful and harmful[place]),
                 answer=answer_tokens(self.tokenizer, answers[place], chat=self.chat) if answers else (),
@@ -387,8 +394,8 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
             pad_token_id=model.generation_config.pad_token_id or 0,
             **drawn,
         )
-    encodes = getattr(model.config, "is_encoder_decoder", False)
-    begun = output[:, 1:] if encodes else output[:, prompts.input_ids.shape[1] :]
+    before = len(decoder_opening(model)) if is_encoder_decoder(model.config) else prompts.input_ids.shape[1]
+    begun = output[:, before:]
     ends = model.generation_config.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}
     answers = []
