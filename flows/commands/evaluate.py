@@ -199,7 +199,7 @@ def command(
         from mlc.models.loading import load_policy
 
         source = found_policy(name, allow_pickle=allow_pickle, template=template)
-        policy = load_policy(source, device=pick_device(device))
+        policy = load_policy(source, device=pick_device(device), encodes=not abilities.wanted)
         return TransformersEngine(policy, max_new_tokens=answer_tokens or ANSWER_TOKENS, batch_size=batch_size)
 
     with told_when_stopped(terminal), named_bars(terminal) as bar:

@@ -6,6 +6,7 @@ evaluated and registered like any other, and every figure about it would be wron
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,28 @@ def read_config(source: ModelSource) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise cannot_load(source, "its config.json is damaged")
     return config
+
+
+def known_config(source: ModelSource) -> dict[str, Any]:
+    """The ``config.json`` of a model that is on this machine; empty for a GGUF file, and for one that is not.
+
+    Args:
+        source: The model; of an adapter, the model that it belongs to is meant.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if source.base is not None:
+        return known_config(source.base)
+    if source.kind == "folder":
+        return read_config(source)
+    if source.kind == "hub":
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(source.target, "config.json", revision=source.revision)
+        if isinstance(cached, str):
+            return read_config(replace(source, kind="folder", target=str(Path(cached).parent)))
+    return {}
 
 
 def cannot_load(source: ModelSource, error: Exception | str) -> UserError:

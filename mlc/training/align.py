@@ -260,7 +260,7 @@ def build_encoded_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSe
 
     Args:
         policy: An encoder-decoder.
-        rows: From :func:`usable_rows`; ``language`` is that of a prompt that is not English.
+        rows: From :func:`usable_rows`; ``prompt_language`` is that of a prompt that is not English.
         settings: The alignment; answers that are too long are cut.
     """
     tokenizer, opening = policy.tokenizer, decoder_opening(policy.model)[1:]

@@ -13,7 +13,7 @@ from mlc.training.switching import switched
 ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
 
-LANGUAGE = "language"
+LANGUAGE = "prompt_language"
 """In a row, the language of its prompt, where it is not English."""
 
 Row = dict[str, Any]
