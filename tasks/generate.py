@@ -190,13 +190,10 @@ def _require_source_language(policy: "Policy", anchor: str) -> None:
 
 @shows
 def _tell_of_language(run: Run, policy: "Policy", language: str) -> None:
-    from mlc.models.encoders import knows_language
+    from mlc.models.encoders import unknown_language
 
-    if not knows_language(policy.tokenizer, language):
-        run.display.note(
-            f"{language}: the policy has no token for the language, so that its prompts are read as those in its "
-            f"source language, {policy.tokenizer.src_lang}."
-        )
+    if sentence := unknown_language(policy.tokenizer, language):
+        run.display.note(sentence)
 
 
 def _scorer(policy: "Policy", language: str, settings: EvaluationSettings) -> "Scorer":

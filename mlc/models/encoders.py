@@ -69,15 +69,20 @@ def language_token(tokenizer: Any, language: str | None) -> int | None:
     return tokens.get(_code(language), tokens.get("")) if tokens else None
 
 
-def knows_language(tokenizer: Any, language: str) -> bool:
-    """Whether a tokenizer has a token for a language, or none for any.
+def unknown_language(tokenizer: Any, language: str) -> str | None:
+    """What people are told where a tokenizer has tokens for languages and none for this one; else None.
 
     Args:
         tokenizer: A tokenizer of transformers.
         language: NLLB code, or another name of a language.
     """
     tokens = _language_tokens(tokenizer)
-    return not tokens or _code(language) in tokens
+    if not tokens or _code(language) in tokens:
+        return None
+    return (
+        f"{language}: the policy has no token for the language, so that its prompts are read as those in its source "
+        f"language, {tokenizer.src_lang}."
+    )
 
 
 def in_language(tokenizer: Any, ids: Sequence[int], own: Sequence[bool], language: str | None) -> list[int]:

@@ -14,7 +14,7 @@ from mlc.evaluation.engines.transformers import TransformersEngine
 from mlc.evaluation.scoring import Scorer
 from mlc.models.begun import as_encoded
 from mlc.models.continuations import answer_tokens
-from mlc.models.encoders import decoder_opening, knows_language, language_token
+from mlc.models.encoders import decoder_opening, language_token, unknown_language
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.prompts import encode_prompt
 from mlc.models.sources import resolve_model
@@ -87,7 +87,9 @@ def test_a_prompt_begins_with_its_language_and_an_unknown_one_with_the_tokenizer
     assert first["swh_Latn"] == first["sw"] == (tokenizer.convert_tokens_to_ids("swh_Latn"), *own[1:])
     assert first["yor_Latn"] == own
     assert own[0] == tokenizer.convert_tokens_to_ids("eng_Latn")
-    assert [knows_language(tokenizer, name) for name in ("swh_Latn", "yor_Latn")] == [True, False]
+    assert unknown_language(tokenizer, "swh_Latn") is None
+    told = "yor_Latn: the policy has no token for the language, so that its prompts are read as those in its source"
+    assert str(unknown_language(tokenizer, "yor_Latn")).startswith(told)
 
 
 def test_only_the_token_that_the_tokenizer_put_there_is_another(load):
@@ -107,7 +109,7 @@ def test_languages_of_mbart_are_known_by_their_tags():
 def test_a_tokenizer_without_languages_is_told_none(load):
     tokenizer = load("t5").tokenizer
     assert language_token(tokenizer, "swh_Latn") is None
-    assert knows_language(tokenizer, "swh_Latn")
+    assert unknown_language(tokenizer, "swh_Latn") is None
     assert encode_prompt(tokenizer, "Hi", language="swh_Latn") == encode_prompt(tokenizer, "Hi")
 
 
