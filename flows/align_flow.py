@@ -22,7 +22,7 @@ from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
 from mlc.left_out import require_few
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
-from mlc.methods.needs import require_data, translated_columns
+from mlc.methods.needs import require_data, require_for_encoder, translated_columns
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
@@ -69,7 +69,7 @@ from tasks.runtime.artifacts import (
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
-from tasks.runtime.policies import require_policy, require_teacher
+from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
@@ -173,6 +173,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
+    if is_encoder(run, policy):
+        require_for_encoder(own.model, methods, config.align, config.evaluation)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
     attempts = Attempts(run, config)
