@@ -301,7 +301,8 @@ def train_all(
             examples = with_own_answers(run, config, start, data)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
-            models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
+            weights = align_model.submit(run, model, examples, settings, config.anchor_language)
+            models.append(replace(model, weights=weights, base=start))
     return models
 
 

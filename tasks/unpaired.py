@@ -64,7 +64,7 @@ def add_unpaired(run: Run, prompts: ArtifactRef, unpaired: Mapping[str, Artifact
         unpaired: One of :func:`take_unpaired` by NLLB code.
 
     Returns:
-        ``prompts.parquet`` with all of them; the id of an added row begins with its language.
+        ``prompts.parquet`` with all of them; the id of an added row begins with its language, which ``language`` tells.
     """
 
     def rows_of(ref: ArtifactRef) -> pa.Table:
@@ -75,7 +75,8 @@ def add_unpaired(run: Run, prompts: ArtifactRef, unpaired: Mapping[str, Artifact
         for language, ref in sorted(unpaired.items()):
             rows = rows_of(ref)
             ids = pa.array([f"{language}:{name}" for name in rows["id"].to_pylist()], pa.string())
-            tables.append(rows.set_column(rows.column_names.index("id"), "id", ids))
+            named = rows.append_column("language", pa.array([language] * len(rows), pa.string()))
+            tables.append(named.set_column(rows.column_names.index("id"), "id", ids))
         together = pa.concat_tables(tables, promote_options="default")
         pq.write_table(together, draft.path / PROMPTS_FILE)
         draft.rows = len(together)

@@ -30,6 +30,8 @@ small, as measured; gradients find room in them."""
 HEAD_COPIES: Mapping[str, int] = {"kl": 6, "orpo": 4, "simpo": 4}
 """Numbers that live for each logit of a carrier that holds all of them: logits, log-probabilities and their gradients;
 of ``kl`` the teacher's too."""
+KEPT = "keys and values"
+"""Of attention, for tokens that were read or written."""
 OPENING_TOKENS = 28
 """Of all openings of an evaluation together, as they are by default."""
 
@@ -60,9 +62,10 @@ class Lengths:
 
     def within(self, settings: AlignSettings) -> "Lengths":
         """The lengths that are left by the limits of an alignment."""
+        sampled = settings.grpo.max_completion_length if settings.english_loss.samples else None
         return Lengths(
             min(self.prompt, settings.max_prompt_tokens),
-            min(self.answer, settings.max_answer_tokens),
+            sampled or min(self.answer, settings.max_answer_tokens),
             self.variant or self.prompt,
         )
 
@@ -141,14 +144,19 @@ def training_memory(
     if settings.autocast == "bfloat16" and size == 4:
         # Autocast keeps a copy of each weight until the step ends.
         parts["weights"] += 2 * (shape.parameters - shape.embedding) // shards
-    batch_size, _ = settings.share_of_a_step(settings.processes)
-    rows = batch_size * (2 if settings.english_loss.needs_rejected else 1)
+    batch_size, batches = settings.share_of_a_step(settings.processes)
+    rows = batch_size * _answers(settings)
     tokens = rows * (lengths.prompt + lengths.answer)
     parts["activations"] = _activations(shape, settings, tokens, shape.layers, place, lengths.prompt + lengths.answer)
     parts["logits"] = _logits(shape, settings, rows, lengths, place)
     parts["terms"] = _terms(shape, settings, lengths, languages, place)
+    if settings.english_loss.samples:
+        written = _writing(shape, size, rows=rows * batches, prompt=lengths.prompt, answer=lengths.answer, scored=1)
+        # All answers of a step are sampled before anything is kept for a backward pass.
+        if sum(written.values()) > parts["activations"] + parts["logits"] + parts["terms"]:
+            parts |= {"terms": 0, **written}
     if not place.gpu:
-        passing = parts["activations"] + parts["logits"] + parts["terms"]
+        passing = sum(parts.get(name, 0) for name in ("activations", "logits", "terms", KEPT))
         parts["heap"] = max(0, ceil(HEAP * passing) - parts["gradients"])
     parts["libraries"] = place.libraries
     together = 1 if place.gpu else settings.processes
@@ -226,21 +234,20 @@ def answering_memory(
         place: Where it is computed.
     """
     size = BYTES["bfloat16" if dtype == "auto" else dtype]
-    tokens = rows * (lengths.variant or lengths.prompt)
-    cached = 2 * shape.layers * shape.key_value * size * (tokens + rows * answer_tokens)
-    # One layer at a time, and nothing is kept for a backward pass.
-    passing = tokens * size * (4 * shape.hidden + 3 * shape.intermediate)
-    # Logits, the same in float32, and their log-probabilities.
-    logits = rows * OPENING_TOKENS * shape.vocabulary * (size + 4 + 4)
-    return Memory(
-        {
-            "weights": shape.parameters * size,
-            "keys and values": cached,
-            "activations": passing,
-            "logits": logits,
-            "libraries": place.libraries,
-        }
-    )
+    prompt = lengths.variant or lengths.prompt
+    written = _writing(shape, size, rows=rows, prompt=prompt, answer=answer_tokens, scored=OPENING_TOKENS)
+    return Memory({"weights": shape.parameters * size, **written, "libraries": place.libraries})
+
+
+def _writing(shape: Shape, size: int, *, rows: int, prompt: int, answer: int, scored: int) -> dict[str, int]:
+    """What reading prompts and writing answers takes beside weights; logits are held for ``scored`` tokens a row."""
+    return {
+        KEPT: 2 * shape.layers * shape.key_value * size * rows * (prompt + answer),
+        # One layer at a time, and nothing is kept for a backward pass.
+        "activations": rows * prompt * size * (4 * shape.hidden + 3 * shape.intermediate),
+        # Logits, the same in float32, and their log-probabilities.
+        "logits": rows * scored * shape.vocabulary * (size + 4 + 4),
+    }
 
 
 def translating_memory(
@@ -262,7 +269,7 @@ def translating_memory(
     return Memory(
         {
             "weights": shape.parameters * size,
-            "keys and values": cached,
+            KEPT: cached,
             "logits": 3 * rows * beams * shape.vocabulary * 4,
             "libraries": place.libraries,
         }
@@ -290,7 +297,8 @@ def _optimiser(settings: AlignSettings, trained: int, size: int) -> int:
 def _frozen(shape: Shape, settings: AlignSettings, teacher: Shape | None, size: int) -> int:
     """Copies that a loss compares with; without its adapter a policy is one itself."""
     copied = 0
-    if settings.carrier == "dpo" and settings.adapter is None:
+    compares = settings.carrier == "dpo" or (settings.english_loss.samples and settings.grpo.beta > 0)
+    if compares and settings.adapter is None:
         copied += shape.parameters * size
     if teacher is not None:
         copied += teacher.parameters * 4
@@ -331,6 +339,13 @@ def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: i
     said = OPENING_TOKENS + (settings.answer.tokens if "answer" in active else 0)
     head = rows * said * shape.vocabulary * 4 * 4
     return head + _activations(shape, settings, rows * (variant + said), shape.layers, place, variant)
+
+
+def _answers(settings: AlignSettings) -> int:
+    """Answers to a prompt that are read at once."""
+    if settings.english_loss.samples:
+        return settings.grpo.num_generations
+    return 2 if settings.english_loss.needs_rejected else 1
 
 
 def _step(settings: AlignSettings) -> int:

@@ -10,6 +10,8 @@ from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
 from mlc.training.switching import switched
 
+LANGUAGE = "language"
+"""NLLB code of a row's prompt, where it is known."""
 ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
 
@@ -49,10 +51,11 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
             "prompt": switched(row["prompt"], text, chance) if chance.random() < settings.switched else text,
             TURNS: turns,
             "variants": [""] * len(row["variants"]),
+            LANGUAGE: language,
             VARIANT_TURNS: None,
         }
         for row, giver in zip(rows, givers, strict=True)
-        for (text, turns), own in zip(_translations(rows[giver]), _answers(row), strict=True)
+        for (text, turns), own, language in zip(_translations(rows[giver]), _answers(row), _languages(row), strict=True)
         if text and own.get("chosen", True)
     ]
     if not made:
@@ -64,6 +67,11 @@ def _translations(row: Row) -> list[tuple[str, str | None]]:
     """The translations of a prompt, each with what was said before it."""
     texts = row["variants"]
     return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))[1:]
+
+
+def _languages(row: Row) -> list[str | None]:
+    """For each translation its language, where the row tells it."""
+    return list(row.get("languages") or [None] * len(row["variants"]))[1:]
 
 
 def _answers(row: Row) -> list[Row]:

@@ -120,6 +120,7 @@ INCLUDED: dict[str, Any] = {
     "align.beta": 0.3,
     "align.launch": {"processes": 2},
     "align.carrier": "orpo",
+    "align.grpo.judge": "openings",
     "evaluation.columns": {"prompt": "prompt"},
     "evaluation.labels": {"harmful": "harmful"},
     "evaluation.languages": ["fr"],
@@ -154,6 +155,7 @@ WITH: dict[str, dict[str, Any]] = {
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},
+    "align.grpo.": {"align.carrier": "grpo"},
     "align.mpo.": {"method": "mpo"},
     "align.msd.": {"method": "msd"},
     **{

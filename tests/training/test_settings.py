@@ -135,7 +135,8 @@ def test_terms_share_their_prompts():
 
 def test_what_is_off_decides_nothing():
     settings = AlignSettings(answer=AnswerConfig(weight=1.0), translated=TranslatedSettings(share=0.5))
-    assert settings.unused == {"decision", "mpo", "msd"}
+    assert settings.unused == {"decision", "grpo", "mpo", "msd"}
+    assert "grpo" not in AlignSettings(carrier="grpo").unused
     assert settings.without_consistency().unused == {"consistency", "decision", "answer", "translated", "mpo", "msd"}
 
 
