@@ -137,7 +137,15 @@ def test_what_is_off_decides_nothing():
     settings = AlignSettings(answer=AnswerConfig(weight=1.0), translated=TranslatedSettings(share=0.5))
     assert settings.unused == {"decision", "grpo", "mpo", "msd"}
     assert "grpo" not in AlignSettings(carrier="grpo").unused
-    assert settings.without_consistency().unused == {"consistency", "decision", "answer", "translated", "mpo", "msd"}
+    assert settings.without_consistency().unused == {
+        "consistency",
+        "decision",
+        "answer",
+        "translated",
+        "grpo",
+        "mpo",
+        "msd",
+    }
 
 
 def test_openings_are_read_where_a_term_is_on():
