@@ -249,9 +249,13 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
         return [{"role": "assistant", "content": text}] if chat else text
 
     def judged(row: Row) -> Row:
-        harmful, kind = row["label"] == HARMFUL_LABEL, row.get("kind")
-        own = {"harmful": harmful, "lookalike": kind == LOOKALIKE, "language": row.get(LANGUAGE) or ENGLISH}
-        return own if settings.english_loss.samples else {}
+        if not settings.english_loss.samples:
+            return {}
+        return {
+            "harmful": row["label"] == HARMFUL_LABEL,
+            "lookalike": row.get("kind") == LOOKALIKE,
+            "language": row.get(LANGUAGE) or ENGLISH,
+        }
 
     return Dataset.from_list(
         [

@@ -23,10 +23,21 @@ CONTEXT = 600 * MIB
 FOUR_BITS = 4.127 / 8
 """Bytes of a weight in NF4 with its constants quantised twice (Dettmers et al., arXiv 2305.14314, section 3)."""
 TILE = 64 * MIB
-"""What the heads of TRL's trainers hold, which compute logits in tiles."""
-HEAP = 0.45
-"""Share of what comes and goes in a step that the heap of a CPU's process holds besides, in free blocks that are too
-small, as measured; gradients find room in them."""
+"""What a head holds that computes logits in small tiles, as on a GPU for ``sft``."""
+TILED = ("dpo", "grpo")
+"""Carriers whose trainers compute logits in tiles of at most :data:`TILE_TOKENS` and :data:`TILE_COLUMNS`."""
+TILE_TOKENS, TILE_COLUMNS = 4096, 32_768
+TILE_COPIES = 8.25
+"""Of a tile that are held at once where there is no Triton: itself, scaled twice, log-probabilities, probabilities,
+their gradient, and the target's difference from them and its product, in float32; and where the target is, in bytes."""
+HEAP_OF_ALL, HEAP_OF_ADAPTER = 0.35, 0.73
+"""What the heap of a CPU's process holds besides in free blocks, as a share of what all layers would keep without
+checkpointing, as measured where all weights are trained and where an adapter is.
+
+Each layer leaves blocks behind that the next one cannot take: glibc's ``posix_memalign``, which torch calls, looks for
+more than the size that it gives, so that a freed block is too small for a tensor like the one before. Checkpointing
+frees more and leaves no fewer of them; an adapter's own products are freed beside. Gradients find room in them. Blocks
+of more than 32 MiB, such as logits, are not of the heap, and go back at once."""
 HEAD_COPIES: Mapping[str, int] = {"kl": 6, "orpo": 4, "simpo": 4}
 """Numbers that live for each logit of a carrier that holds all of them: logits, log-probabilities and their gradients;
 of ``kl`` the teacher's too."""
@@ -117,7 +128,7 @@ def training_memory(
     P·b where a loss compares with one, activations as in :func:`layer_activations` for each token and layer, and the
     numbers of the head. Several processes share the prompts of a batch, and with FSDP also weights, gradients and
     optimiser: the figure is that of one of them on its own GPU, or of all together on a CPU. There the heap holds more
-    than is used, see :data:`HEAP`.
+    than is used, see :data:`HEAP_OF_ALL`.
 
     Args:
         shape: The policy.
@@ -156,8 +167,8 @@ def training_memory(
         if sum(written.values()) > parts["activations"] + parts["logits"] + parts["terms"]:
             parts |= {"terms": 0, **written}
     if not place.gpu:
-        passing = sum(parts.get(name, 0) for name in ("activations", "logits", "terms", KEPT))
-        parts["heap"] = max(0, ceil(HEAP * passing) - parts["gradients"])
+        left = _heap(shape, settings, tokens, lengths, languages, place)
+        parts["heap"] = max(0, left - parts["gradients"])
     parts["libraries"] = place.libraries
     together = 1 if place.gpu else settings.processes
     return Memory({name: together * bytes_ for name, bytes_ in parts.items() if bytes_})
@@ -317,14 +328,31 @@ def _activations(shape: Shape, settings: AlignSettings, tokens: int, layers: int
     return layers * tokens * shape.hidden * size + layer
 
 
+def _heap(shape: Shape, settings: AlignSettings, tokens: int, lengths: Lengths, languages: int, place: Place) -> int:
+    plain = settings.model_copy(update={"gradient_checkpointing": False})
+    kept = _activations(shape, plain, tokens, shape.layers, place, lengths.prompt + lengths.answer)
+    kept += _terms(shape, plain, lengths, languages, place)
+    return ceil((HEAP_OF_ADAPTER if settings.adapter else HEAP_OF_ALL) * kept)
+
+
 def _logits(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
     copies = HEAD_COPIES.get(settings.carrier)
     if copies:
         return rows * (lengths.prompt + lengths.answer) * shape.vocabulary * 4 * copies
+    if settings.carrier in TILED:
+        return _tile(shape, settings, rows, lengths, place)
     if place.gpu or settings.carrier != "sft":
         return TILE
     # On a CPU the head runs at the tokens of the answers: logits, log-probabilities, and two of their size to watch.
     return rows * lengths.answer * shape.vocabulary * 4 * 4
+
+
+def _tile(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
+    columns = min(shape.vocabulary, TILE_COLUMNS)
+    if place.gpu:
+        return min(rows * lengths.answer, TILE_TOKENS) * columns * BYTES[settings.training_dtype]
+    # Without Triton the prompts' tokens are scored too.
+    return ceil(TILE_COPIES * 4 * min(rows * (lengths.prompt + lengths.answer), TILE_TOKENS) * columns)
 
 
 def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: int, place: Place) -> int:

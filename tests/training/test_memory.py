@@ -29,8 +29,12 @@ MEASURED = {
     "batch_size=4 gradient_checkpointing=True": 2800,
     "training_dtype=bfloat16": 1698,
     "optim=adafactor": 1975,
-    "adapter=lora": 1718,
-    "adapter=lora batch_size=4": 3329,
+    "adapter=lora": 1977,
+    "adapter=lora batch_size=4": 3318,
+    "adapter=lora gradient_checkpointing=True": 1264,
+    "adapter=lora batch_size=4 gradient_checkpointing=True": 2067,
+    "adapter=lora batch_size=8 gradient_checkpointing=True": 3448,
+    "carrier=dpo adapter=lora": 4183,
     "adapter=lora batch_size=4 training_dtype=bfloat16": 2384,
 }
 """MiB that trainings at the shape of the benchmark `memory` added to their process, 2026-11-26."""
