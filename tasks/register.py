@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,7 +170,7 @@ def _log_version(
 
     mlflow.set_experiment(experiment_name(settings))
     with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
-        mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
+        mlflow.log_params({parameter_name(name): str(value)[:500] for name, value in facts.items()})
         mlflow.log_artifacts(str(report), "report")
         logged = mlflow.pyfunc.log_model(
             name="policy",
@@ -192,13 +193,22 @@ def _log_training(client: Any, version: ModelVersion, folder: Path) -> None:
     if not file.is_file():
         return
     points = [
-        Metric(TRAINING + name, float(value), now, int(entry["step"]))
+        Metric(TRAINING + parameter_name(name), float(value), now, int(entry["step"]))
         for entry in map(json.loads, file.read_text(encoding="utf-8").splitlines())
         for name, value in entry.items()
-        if name != "step" and math.isfinite(value)
+        if name != "step" and value is not None and math.isfinite(value)
     ]
     for start in range(0, len(points), BATCH):
         client.log_batch(version.run_id, points[start : start + BATCH])
+
+
+def parameter_name(words: str) -> str:
+    """The words of a setting, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
+
+    Args:
+        words: As people read them, such as ``measured, not trained``.
+    """
+    return re.sub(r"[^\w./:\- ]", "", words)
 
 
 def _signature() -> Any:

@@ -17,7 +17,7 @@ from mlc.errors import UserError
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
-from tasks.register import register_model
+from tasks.register import parameter_name, register_model
 from tasks.runtime import policy_pyfunc
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE, TRAINING_LOG_FILE
 from tasks.runtime.models import Model
@@ -82,6 +82,13 @@ def test_the_curves_of_its_training_stand_in_its_run(run: Run, version: Any) -> 
         for name in ("reward", "loss", "step")
     }
     assert found == {"reward": [(1, -0.5), (2, 0.25)], "loss": [(2, 1.5)], "step": []}
+
+
+@pytest.mark.parametrize("words", ["measured, not trained", "consistency+answer", "a (b) & c", "é: x/y_z-1.2"])
+def test_mlflow_takes_what_a_setting_is_called(version: Any, words: str) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_params({parameter_name(words): "x"})
+    assert mlflow.get_run(run.info.run_id).data.params
 
 
 def test_a_version_that_cannot_answer_is_none(run: Run, version: Any) -> None:
