@@ -34,6 +34,7 @@ MEASURED = {
     "adapter=lora gradient_checkpointing=True": 1264,
     "adapter=lora batch_size=4 gradient_checkpointing=True": 2067,
     "adapter=lora batch_size=8 gradient_checkpointing=True": 3448,
+    "carrier=dpo": 5233,
     "carrier=dpo adapter=lora": 4183,
     "adapter=lora batch_size=4 training_dtype=bfloat16": 2384,
 }
