@@ -339,7 +339,8 @@ def train_all(
                 layer = align.consistency.layer
                 plan = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
                 examples = make_pairs.submit(run, model, data.joined, plan)
-            models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
+            weights = align_model.submit(run, model, examples, settings, config.anchor_language)
+            models.append(replace(model, weights=weights, base=start))
     return models
 
 
