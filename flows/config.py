@@ -59,7 +59,8 @@ class PipelineConfig(Settings):
     """Folder for everything that the run makes."""
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
-    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names.
+    made is copied there. ``memory://`` and ``file://`` work as they are, ``s3://`` needs the extra ``s3``, others the
+    package that fsspec names.
     ``${NAME}`` stands for an environment variable."""
     runner: Literal["threads", "processes"] = "threads"
     """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
