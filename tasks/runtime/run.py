@@ -16,7 +16,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.remote import RemoteArtifacts
-from mlc.store.runs import Journal
+from mlc.store.runs import Journal, is_open
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -216,6 +216,8 @@ class Run:
     _failure: Exception | None = None
     _failed: threading.Event = field(default_factory=threading.Event)
     _read: int = 0
+    _seen: bool = False
+    """Whether the process of the flow was there when it was looked for."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -239,10 +241,15 @@ class Run:
             self.journal.ask_to_stop()
 
     def should_stop(self) -> bool:
-        """Whether somebody has asked the run to stop."""
+        """Whether somebody has asked the run to stop; away from its flow also whether that is gone."""
         if self._stopping.is_set():
             return True
-        return not self.here and self.journal is not None and self.journal.stop_asked()
+        return not self.here and self.journal is not None and (self.journal.stop_asked() or self._left_alone())
+
+    def _left_alone(self) -> bool:
+        held = is_open(self.workspace, self.id)
+        self._seen = self._seen or bool(held)
+        return held is False or (self._seen and held is None)
 
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
