@@ -35,7 +35,7 @@ def computing(run: Run, device: str) -> Iterator[None]:
         Stopped: The run was asked to stop before its turn came.
     """
     with waiting(_thread_turn(run)):
-        name = _name_on_machine(pick_device(device))
+        name = name_on_machine(pick_device(device))
         if name in _held:
             yield
             return
@@ -52,7 +52,7 @@ def computing(run: Run, device: str) -> Iterator[None]:
                     release()
 
 
-def _name_on_machine(device: str) -> str:
+def name_on_machine(device: str) -> str:
     """Name of a device for all processes of a machine, each of which may see some of its GPUs alone."""
     kind, _, number = device.partition(":")
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if kind == "cuda" else []

@@ -248,7 +248,7 @@ def _local_dask(cluster: Cluster) -> dict[str, Any]:
         "resources": cluster.most,
         # How much memory a stage takes is its own matter.
         "memory_limit": None,
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",
         # It computes whatever it is sent, and others on this machine reach it.
         "security": True,
         "silence_logs": logging.CRITICAL,
