@@ -1,9 +1,12 @@
 """Stages on workers of Dask and Ray: the keys and artifacts of threads, also after a worker was killed."""
 
+import importlib.util
 import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from flows.terminal.server import free_port
+from mlc.store.runs import run_records
 from tests.faults.test_kills import contents
+from tests.faults.test_pipeline import children
 from tests.flows.runs import Flow, TaskRun, task_name
 from tests.flows.smoked import PROJECT, Smoked
 from tests.flows.test_processes import lines, worker_of
-from tests.flows.test_stopping import wait_for
+from tests.flows.test_stopping import checkpoints, trains, wait_for
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
