@@ -1,5 +1,6 @@
 """Dask and Ray: clusters whose workers compute stages, one that lives as long as the run, or one that is there."""
 
+import hashlib
 import logging
 import os
 import secrets
@@ -13,11 +14,12 @@ from concurrent.futures import wait as wait_for_all
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mlc.errors import UserError
+from mlc.store.sources import PROJECT_PACKAGES
 from tasks.runtime.run import Run
 from tasks.runtime.settings import ADDRESS
 from tasks.runtime.stopping import SIGNALS
@@ -102,7 +104,8 @@ class _Handing(Executor):
             name = str(self._submitted)
             self._open[name] = future
         future.add_done_callback(lambda _: self._open.pop(name))
-        there = partial(_compute, os.getcwd(), self._begun / name, self._over, partial(call, *args, **kwargs))
+        place = os.getcwd(), code_digest()
+        there = partial(_compute, *place, self._begun / name, self._over, partial(call, *args, **kwargs))
         self._hand_over(there, self._resources.get(_stage.get(), {}), future)
         return future
 
@@ -122,8 +125,25 @@ class _Handing(Executor):
             shutil.rmtree(self._over)
 
 
-def _compute(folder: str, begun: Path, over: Path, call: Call) -> Any:
+@cache
+def code_digest() -> str:
+    """Digest of the project's code, as it was when this process first asked.
+
+    A worker outlives runs. It would give what it made with the code that it has loaded the key of what lies there now.
+    """
+    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
+    for path in sorted(path for package in PROJECT_PACKAGES for path in (root / package).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compute(folder: str, code: str, begun: Path, over: Path, call: Call) -> Any:
     """What a worker does: the call, in the folder of its flow."""
+    if code_digest() != code:
+        raise UserError(
+            f"The worker on {socket.gethostname()!r} has another version of this project than the run: start it anew "
+            "with the same one."
+        )
     try:
         begun.touch()
     except FileNotFoundError:

@@ -140,6 +140,14 @@ def test_a_worker_that_lacks_the_folder_of_the_run_says_so(
             executor.submit(pow, 2, 2).result(SECONDS)
 
 
+def test_a_worker_with_other_code_than_the_run_says_so(run: Run, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = iter(["of the run", "of the worker"])
+    monkeypatch.setattr("tasks.runtime.engines.code_digest", lambda: next(versions))
+    told = pytest.raises(UserError, match="has another version of this project than the run: start it anew")
+    with handing(run, address) as executor, told:
+        executor.submit(pow, 2, 2).result(SECONDS)
+
+
 @pytest.mark.parametrize(
     ("device", "seen", "name"),
     [
