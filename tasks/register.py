@@ -1,6 +1,7 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,7 +163,7 @@ def _log_version(
 
     mlflow.set_experiment(experiment_name(settings))
     with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
-        mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
+        mlflow.log_params({parameter_name(name): str(value)[:500] for name, value in facts.items()})
         mlflow.log_artifacts(str(report), "report")
         logged = mlflow.pyfunc.log_model(
             name="policy",
@@ -175,6 +176,15 @@ def _log_version(
         for name, value in _metrics(results).items():
             mlflow.log_metric(name, value, model_id=logged.model_id)
         return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
+
+
+def parameter_name(words: str) -> str:
+    """The words of a setting, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
+
+    Args:
+        words: As people read them, such as ``measured, not trained``.
+    """
+    return re.sub(r"[^\w./:\- ]", "", words)
 
 
 def _signature() -> Any:
