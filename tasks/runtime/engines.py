@@ -18,6 +18,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL
+
 from mlc.errors import UserError
 from mlc.store.sources import PROJECT_PACKAGES
 from tasks.runtime.run import Run
@@ -37,6 +41,8 @@ HandOver = Callable[[Call, Amounts, "Future[Any]"], None]
 """Has a worker with these resources compute a call; the future is told what came of it, unless it is cancelled."""
 
 _stage: ContextVar[str] = ContextVar("mlc_stage")
+_told: str | None = None
+"""Which Prefect server the last call in this process was of, where this is a worker."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class _Handing(Executor):
             name = str(self._submitted)
             self._open[name] = future
         future.add_done_callback(lambda _: self._open.pop(name))
-        place = os.getcwd(), code_digest()
-        there = partial(_compute, *place, self._begun / name, self._over, partial(call, *args, **kwargs))
+        place = Place(os.getcwd(), code_digest(), PREFECT_API_URL.value())
+        there = partial(_compute, place, self._begun / name, self._over, partial(call, *args, **kwargs))
         self._hand_over(there, self._resources.get(_stage.get(), {}), future)
         return future
 
@@ -137,9 +143,21 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def _compute(folder: str, code: str, begun: Path, over: Path, call: Call) -> Any:
+@dataclass(frozen=True)
+class Place:
+    """What a worker must have in common with the process of the flow."""
+
+    folder: str
+    """In which it works."""
+    code: str
+    """See :func:`code_digest`."""
+    prefect: str | None
+    """Address of the Prefect API."""
+
+
+def _compute(place: Place, begun: Path, over: Path, call: Call) -> Any:
     """What a worker does: the call, in the folder of its flow."""
-    if code_digest() != code:
+    if code_digest() != place.code:
         raise UserError(
             f"The worker on {socket.gethostname()!r} has another version of this project than the run: start it anew "
             "with the same one."
@@ -150,13 +168,23 @@ def _compute(folder: str, code: str, begun: Path, over: Path, call: Call) -> Any
         if over.exists():
             raise CancelledError from None
     try:
-        os.chdir(folder)
+        os.chdir(place.folder)
     except OSError:
         raise UserError(
-            f"The worker on {socket.gethostname()!r} has no folder {folder!r}, in which the run works: let workers see "
-            "the same folders at the same places."
+            f"The worker on {socket.gethostname()!r} has no folder {place.folder!r}, in which the run works: let workers "
+            "see the same folders at the same places."
         ) from None
+    _tell(place.prefect)
     return call()
+
+
+def _tell(prefect: str | None) -> None:
+    """Lets Prefect's services in this process tell this server; they would go on with that of an earlier run."""
+    global _told
+    if _told not in (None, prefect):
+        for service in (EventsWorker, APILogWorker):
+            service.drain_all(timeout=ANSWER_SECONDS, at_exit=False)
+    _told = prefect
 
 
 def _settle(told: "Future[Any]", result: Callable[[], Any], explain: Callable[[Exception], Exception]) -> None:
