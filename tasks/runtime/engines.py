@@ -97,6 +97,8 @@ class _Handing(Executor):
         self._hand_over, self._resources = hand_over, resources
         self._begun, self._over = place / f"begun-{run_id}", place / f"over-{run_id}"
         self._begun.mkdir(parents=True)
+        # Here, because threads that submit know nothing of Prefect's settings.
+        self._common = Common(os.getcwd(), code_digest(), PREFECT_API_URL.value())
         self._open: dict[str, Future[Any]] = {}
         self._submitted = 0
         self._lock = threading.Lock()
@@ -110,8 +112,7 @@ class _Handing(Executor):
             name = str(self._submitted)
             self._open[name] = future
         future.add_done_callback(lambda _: self._open.pop(name))
-        place = Place(os.getcwd(), code_digest(), PREFECT_API_URL.value())
-        there = partial(_compute, place, self._begun / name, self._over, partial(call, *args, **kwargs))
+        there = partial(_compute, self._common, self._begun / name, self._over, partial(call, *args, **kwargs))
         self._hand_over(there, self._resources.get(_stage.get(), {}), future)
         return future
 
@@ -144,7 +145,7 @@ def code_digest() -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class Common:
     """What a worker must have in common with the process of the flow."""
 
     folder: str
@@ -155,9 +156,9 @@ class Place:
     """Address of the Prefect API."""
 
 
-def _compute(place: Place, begun: Path, over: Path, call: Call) -> Any:
+def _compute(common: Common, begun: Path, over: Path, call: Call) -> Any:
     """What a worker does: the call, in the folder of its flow."""
-    if code_digest() != place.code:
+    if code_digest() != common.code:
         raise UserError(
             f"The worker on {socket.gethostname()!r} has another version of this project than the run: start it anew "
             "with the same one."
@@ -168,13 +169,13 @@ def _compute(place: Place, begun: Path, over: Path, call: Call) -> Any:
         if over.exists():
             raise CancelledError from None
     try:
-        os.chdir(place.folder)
+        os.chdir(common.folder)
     except OSError:
         raise UserError(
-            f"The worker on {socket.gethostname()!r} has no folder {place.folder!r}, in which the run works: let workers "
-            "see the same folders at the same places."
+            f"The worker on {socket.gethostname()!r} has no folder {common.folder!r}, in which the run works: let "
+            "workers see the same folders at the same places."
         ) from None
-    _tell(place.prefect)
+    _tell(common.prefect)
     return call()
 
 

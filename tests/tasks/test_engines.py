@@ -133,11 +133,11 @@ def test_a_worker_that_lacks_the_folder_of_the_run_says_so(
 ) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    with handing(run, address) as executor:
-        monkeypatch.setattr(os, "getcwd", lambda: str(gone))
+    monkeypatch.chdir(gone)
+    told = pytest.raises(UserError, match=r"has no folder '.*gone', in which the run works: let workers see")
+    with handing(run, address) as executor, told:
         gone.rmdir()
-        with pytest.raises(UserError, match=r"has no folder '.*gone', in which the run works: let workers see"):
-            executor.submit(pow, 2, 2).result(SECONDS)
+        executor.submit(pow, 2, 2).result(SECONDS)
 
 
 def test_a_worker_with_other_code_than_the_run_says_so(run: Run, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
