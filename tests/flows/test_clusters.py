@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,11 +111,14 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture(params=["dask", "ray"])
-def local(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path) -> Iterator[Local]:
-    engine = request.param
+def local(
+    request: pytest.FixtureRequest, environment: dict[str, str], smoked: Smoked, tmp_path: Path
+) -> Iterator[Local]:
+    """A run that trains longer than the one of the shared workspace before it, and so makes what comes from there on."""
+    engine, workspace = request.param, Path(shutil.copytree(smoked.one, tmp_path / "workspace"))
     if importlib.util.find_spec(f"prefect_{engine}") is None:
         pytest.skip(f"prefect-{engine}, which is not installed")
-    more = ("--set", f"runner={engine}", "--set", "align.steps=60", "--workspace", str(tmp_path / "workspace"))
+    more = ("--set", f"runner={engine}", "--set", "align.steps=60", "--workspace", str(workspace))
     with subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *RUN, *more],
         cwd=PROJECT,
@@ -125,9 +129,9 @@ def local(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path:
         text=True,
         start_new_session=True,
     ) as process:
-        run = Local(engine, tmp_path / "workspace", process)
+        run = Local(engine, workspace, process)
         try:
-            wait_for(lambda: process.poll() is not None or trains(run.workspace, 1))
+            wait_for(lambda: process.poll() is not None or trains(workspace, 2))
             assert process.poll() is None, process.communicate()[1][-3000:]
             yield run
         finally:
@@ -135,12 +139,15 @@ def local(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path:
 
 
 @pytest.mark.full
-def test_a_worker_of_a_local_cluster_is_killed_and_the_run_goes_on(local: Local, flow: Flow, tmp_path: Path) -> None:
+def test_a_worker_of_a_local_cluster_is_killed_and_the_run_goes_on(
+    local: Local, flow: Flow, smoked: Smoked, tmp_path: Path
+) -> None:
     below = local.below()
-    os.kill(worker_of(local.workspace, "align"), signal.SIGKILL)
+    os.kill(worker_of(local.workspace, "align", 2), signal.SIGKILL)
     code, _, told = local.ended()
     assert code == 0, told[-3000:]
     wait_for(lambda: not any(map(alive, below)))
+    shutil.copytree(smoked.one, tmp_path / "threads")
     flow(tmp_path / "threads", "es", align__steps=60)
     assert contents(local.workspace) == contents(tmp_path / "threads")
 
@@ -157,7 +164,7 @@ def test_a_run_with_a_local_cluster_stops_in_order(local: Local, number: signal.
     code, _, told = local.ended()
     assert code == 128 + number, told[-3000:]
     assert told.rstrip().endswith("Stopped; what is finished is kept, and the next run goes on from there.")
-    assert run_records(local.workspace)[0].end == "interrupted"
+    assert run_records(local.workspace)[-1].end == "interrupted"
     assert checkpoints(local.workspace)
     wait_for(lambda: not any(map(alive, below)))
 
