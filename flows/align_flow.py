@@ -899,7 +899,8 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
+        where = stages_in(run, settings.runner, settings.resources)
+        with settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

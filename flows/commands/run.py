@@ -80,7 +80,8 @@ def run_config(
 
         planned, needs = plan_with_needs(config)
         show_work(planned, console)
-        if config.align.memory == "check":
+        # Workers of a cluster at an address have memory of their own.
+        if config.align.memory == "check" and config.runner.address is None:
             require_fit(needs, {task["stage"] for task in planned if task["action"] == "run"})
         console.print(f"Watch it at {server.url}/runs", highlight=False)
         with ending_with(server), TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):

@@ -184,6 +184,15 @@ def announced(workspace: Path, run_id: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def is_open(workspace: Path, run_id: str) -> bool | None:
+    """Whether a process holds what :func:`announced` shows; None where it is not shown, any more or at all."""
+    path = workspace / RUNS_FOLDER / f"{run_id}{_OPEN}"
+    if not path.exists():
+        return None
+    with lock_if_free(path) as free:
+        return not free
+
+
 def take_dead(workspace: Path) -> set[str]:
     """Ids of the runs that were announced and whose process ended without a word; each is told once."""
     dead = set()

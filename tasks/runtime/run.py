@@ -18,7 +18,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.remote import RemoteArtifacts
-from mlc.store.runs import STOP, WORDS_SECONDS, DistantJournal, Journal, read_record
+from mlc.store.runs import STOP, WORDS_SECONDS, DistantJournal, Journal, is_open, read_record
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -224,6 +224,8 @@ class Run:
     _carried: set[str] = field(default_factory=set)
     """Names of what machines that share no disk have told, and is in the journal."""
     _carrying: threading.Lock = field(default_factory=threading.Lock)
+    _seen: bool = False
+    """Whether the process of the flow was there when it was looked for."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -252,10 +254,15 @@ class Run:
             self.journal.ask_to_stop()
 
     def should_stop(self) -> bool:
-        """Whether somebody has asked the run to stop."""
+        """Whether somebody has asked the run to stop; away from its flow also whether that is gone."""
         if self._stopping.is_set():
             return True
-        return not self.here and self.journal is not None and self.journal.stop_asked()
+        return not self.here and self.journal is not None and (self.journal.stop_asked() or self._left_alone())
+
+    def _left_alone(self) -> bool:
+        held = is_open(self.workspace, self.id)
+        self._seen = self._seen or bool(held)
+        return held is False or (self._seen and held is None)
 
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
