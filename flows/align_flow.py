@@ -59,12 +59,13 @@ from tasks.runtime.artifacts import (
     read_headline,
     report_page,
 )
+from tasks.runtime.cached import cached_shown
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -89,7 +90,7 @@ class RunSummary:
     """What a run did."""
 
     run_id: str
-    """Id of the flow run in Prefect."""
+    """Id of the flow run in Prefect; empty if it has none, see :func:`find_all`."""
     number: int
     """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
@@ -672,10 +673,9 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
     )
 
 
-def _tidy(store: ArtifactStore, run_id: str) -> None:
+def _tidy(store: ArtifactStore) -> None:
     """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
     close_killed(store.workspace)
-    harmless(reconcile)(store.workspace, run_id)
     store.clear_drafts()
     for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
         for draft in store.workspace.glob(pattern):
@@ -729,18 +729,60 @@ def align(
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
+def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
+    """A run in which nothing is to be made, without Prefect, which has nothing to show of it.
+
+    Its record, the catalog, and what is asked of the registry are those of any run.
+
+    Args:
+        settings: The pipeline.
+
+    Returns:
+        The fields of :class:`RunSummary`, with an empty ``run_id``; None where something is missing, damaged or wrong,
+        which is then left to the flow.
+
+    Raises:
+        UserError: Housekeeping holds the workspace.
+    """
+    started = time.perf_counter()
+    store, display, notes = settings.open_store(), using_display(), Notes()
+    with (
+        plain_disk_errors(store.workspace),
+        sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
+    ):
+        run = Run(store, notes, id="", looking=True)
+        try:
+            report, decision = pipeline(run, settings)
+        except Exception:  # whatever it is, the flow meets it too, and tells it as it tells all others
+            return None
+        facts = settings.model_dump(mode="json")
+        with recorded(store.workspace, run_id=run.id, name=settings.name, config=facts) as journal:
+            shown = Run(store, display, id=run.id, journal=journal)
+            for sentence in notes.sentences:
+                shown.display.note(sentence)
+            for outcome in run.outcomes:
+                shown.record(outcome)
+            rebuild_catalog(store)
+            return asdict(summarise_run(shown, journal.number, started, report, decision))
+
+
 def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
+
+    def tidy() -> None:
+        _tidy(store)
+        harmless(reconcile)(store.workspace, run_id)
+
     with (
         plain_disk_errors(store.workspace),
         announced(store.workspace, run_id),
-        sharing(store.workspace, tidy=lambda: _tidy(store, run_id), wait_seconds=wait_for_workspace()),
+        sharing(store.workspace, tidy=tidy, wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
+        with cached_shown(run), settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))
