@@ -7,13 +7,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow.parquet as pq
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.settings import SPLITS
@@ -29,6 +29,7 @@ from mlc.store.artifacts import plain_disk_errors
 from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
+from mlc.store.sources import keep_known_code
 from mlc.translation.checkpoints import require_translatable
 from tasks.ability import measure_skills
 from tasks.align import align_model
@@ -57,6 +58,7 @@ from tasks.runtime.artifacts import (
     left_out_of,
     read_decision,
     read_headline,
+    read_rows,
     report_page,
 )
 from tasks.runtime.cached import cached_shown
@@ -76,6 +78,8 @@ from tasks.steer import steer_model
 from tasks.suite import take_suite
 from tasks.translate import retranslate, translate
 from tasks.unpaired import add_unpaired, take_unpaired
+
+keep_known_code(cache_folder())
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -226,7 +230,7 @@ def tell_where(run: Run, config: PipelineConfig) -> None:
 
 def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> None:
     """Checks that the training prompts hold what the methods need, before they are translated."""
-    rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
+    rows = read_rows(run.store.folder(prompts) / PROMPTS_FILE)
     require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
 
 
@@ -265,7 +269,7 @@ def take_all_unpaired(
     found, read = {}, {}
     for language, location in config.prompts.unpaired.items():
         own = take_unpaired.submit(run, language, location)
-        rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
+        rows = read_rows(run.store.folder(own.result()) / PROMPTS_FILE)
         require_data(rows, left_out_of(run.store, own.result()), readers, config.align)
         if pairs and language not in config.paired_languages:
             run.display.note(
