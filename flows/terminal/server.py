@@ -19,15 +19,13 @@ from flows.terminal.quiet import quiet_environment, set_unless_set
 from mlc.chat.tethered import HOST, free_port, start, stop
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
+from tasks.runtime.prefect_database import DATABASE_FILE, SERVER_FOLDER
 
 START_SECONDS = 180.0
 DEFAULT_PORT = 4200
-DATABASE_FILE = "prefect.db"
 LOCK_SECONDS = 5.0
 API_VARIABLE = "PREFECT_API_URL"
 PROFILE_VARIABLE = "PREFECT_PROFILE"
-SERVER_FOLDER = "prefect"
-"""Folder of the server's database, below the workspace."""
 
 
 @dataclass(frozen=True)

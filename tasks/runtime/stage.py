@@ -433,7 +433,7 @@ def _seconds_of(store: ArtifactStore, ref: ArtifactRef) -> float:
 
 def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
     """Seconds by what the most similar work so far took for each unit of effort."""
-    past = [manifest for manifest in store.manifests(job.stage.name) if manifest["facts"].get("effort") is not None]
+    past = [manifest for manifest in store.past(job.stage.name) if manifest["facts"].get("effort") is not None]
     for alike in (
         [m for m in past if m["parts"]["models"] == job.parts.models and _role(m["facts"]) == _role(vars(job))],
         [m for m in past if _role(m["facts"]) == _role(vars(job))],
@@ -455,7 +455,7 @@ def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: st
         return f"its artifact was damaged: {damage}"
     same = [
         manifest
-        for manifest in store.manifests(parts.stage)
+        for manifest in store.past(parts.stage)
         if manifest["facts"].get("language") == language and manifest["facts"].get("subject") == subject
     ]
     if not same:

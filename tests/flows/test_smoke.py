@@ -3,7 +3,9 @@
 import io
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -15,7 +17,9 @@ from flows.align_flow import find_all
 from flows.commands.run import run_config
 from flows.config import load_config
 from flows.terminal.server import Server
+from mlc.store.locks import lock_if_free
 from mlc.store.runs import run_records
+from tasks.runtime.prefect_database import forget_runs, old_runs
 from tests.addresses import outside
 from tests.flows.runs import Flow, TaskRun, cached_rows, made, task_name
 from tests.flows.smoked import Ended, Mlc, Smoked
@@ -195,6 +199,39 @@ def test_damaged_artifact_is_made_again(flow: Flow, workspace: Path, second: End
     victim.write_bytes(victim.read_bytes()[:-7] + b"garbage")
     assert made(flow(workspace, "es,fr")) == {"dataset"}
     assert any((workspace / "artifacts" / ".damaged").iterdir())
+
+
+def test_old_runs_go_from_prefects_database(
+    first: Ended, second: Ended, server: Server, together: Path, tmp_path: Path
+) -> None:
+    database = tmp_path / "prefect" / "prefect.db"
+    database.parent.mkdir()
+    with (
+        closing(sqlite3.connect(together / "prefect" / "prefect.db")) as running,
+        closing(sqlite3.connect(database)) as copy,
+    ):
+        running.backup(copy)
+    ids = [ended.result["run_id"] for ended in (first, second)]
+    tables = ("flow_run", "task_run", "task_run_state", "log", "artifact", "events", "event_resources")
+
+    def mentioned(run_id: str) -> list[int]:
+        with closing(sqlite3.connect(database)) as connection:
+            tasks = {row[0] for row in connection.execute("SELECT id FROM task_run WHERE flow_run_id = ?", (run_id,))}
+            rows = (map(str, connection.execute(f"SELECT * FROM {table}")) for table in tables)
+            return [sum(any(each in row for each in {run_id, *tasks}) for row in every) for every in rows]
+
+    before = mentioned(ids[1])
+    assert all(mentioned(ids[0]))
+    assert all(before)
+    assert [item.what for item in old_runs(tmp_path, [ids[0], "other"])] == ["run in Prefect"]
+    size = database.stat().st_size
+    with lock_if_free(database.parent / ".lock"):
+        assert forget_runs(tmp_path, [ids[0]]) == []
+    (removed,) = forget_runs(tmp_path, [ids[0], "other"])
+    assert removed.bytes == size - database.stat().st_size > 0
+    assert not any(mentioned(ids[0]))
+    assert mentioned(ids[1]) == before
+    assert old_runs(tmp_path, [ids[0]]) == []
 
 
 def test_moved_workspace_keeps_its_artifacts(mlc: Mlc, workspace: Path, second: Ended, tmp_path: Path) -> None:
