@@ -83,7 +83,9 @@ def translate(
             advance(step.texts)
 
         with _translator(run, settings, facts) as translator:
-            others = [code for code in together if code != language and _waits(run, code, facts, prompts, source)]
+            # What an engine does not remember would be made for nothing.
+            shared = together if translator.engine.remembers else ()
+            others = [code for code in shared if code != language and _waits(run, code, facts, prompts, source)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.
                 draft.facts["effort"] += sum(map(new, others))
