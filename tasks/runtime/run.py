@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -202,7 +203,9 @@ class Run:
     store: ArtifactStore
     display: Display = field(default_factory=Silent)
     planning: bool = False
-    """Only look which artifacts are there; make nothing."""
+    """Only foresee which artifacts would be made; make nothing."""
+    looking: bool = False
+    """Serve what is there, as a run does; make nothing."""
     scratch: Path | None = None
     """Where a plan may make what costs nothing, so that it sees further."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -246,6 +249,12 @@ class Run:
         """What other processes open the run by."""
         storage = self.store.remote.url if isinstance(self.store.remote, RemoteArtifacts) else None
         return RunReference(self.id, str(self.workspace), storage, self.journal.number if self.journal else None)
+
+    def only_looking(self) -> "Run":
+        """The same run, in which a stage serves what is there and makes nothing."""
+        same = copy(self)
+        same.looking = True
+        return same
 
     def stop(self) -> None:
         """Asks every stage of the run, in whatever process, to end at its next step; from any thread."""
