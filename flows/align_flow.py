@@ -7,7 +7,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow.parquet as pq
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -15,6 +14,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.settings import SPLITS
@@ -30,6 +30,7 @@ from mlc.store.artifacts import plain_disk_errors
 from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
+from mlc.store.sources import keep_known_code
 from mlc.translation.checkpoints import require_translatable
 from tasks.ability import measure_skills
 from tasks.align import align_model
@@ -68,15 +69,17 @@ from tasks.runtime.artifacts import (
     left_out_of,
     read_decision,
     read_headline,
+    read_rows,
     read_set_aside,
     report_page,
 )
+from tasks.runtime.cached import cached_shown
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -87,6 +90,8 @@ from tasks.steer import steer_model
 from tasks.suite import take_suite
 from tasks.translate import join_translations, prompt_shards, retranslate, translate, translate_shard
 from tasks.unpaired import add_unpaired, take_unpaired
+
+keep_known_code(cache_folder())
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -103,7 +108,7 @@ class RunSummary:
     """What a run did."""
 
     run_id: str
-    """Id of the flow run in Prefect."""
+    """Id of the flow run in Prefect; empty if it has none, see :func:`find_all`."""
     number: int
     """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
@@ -257,7 +262,7 @@ def tell_where(run: Run, config: PipelineConfig) -> None:
 
 def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef, attempts: Attempts) -> None:
     """Checks that the training prompts hold what the methods need, before they are translated."""
-    rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
+    rows = read_rows(run.store.folder(prompts) / PROMPTS_FILE)
     left_out = left_out_of(run.store, prompts)
     require_few([count for count in left_out if count.kind == "set aside"], config.align.max_dropped)
     for method in in_order(config.models):
@@ -299,7 +304,7 @@ def take_all_unpaired(
     found, read = {}, {}
     for language, location in config.prompts.unpaired.items():
         own = take_unpaired.submit(run, language, location)
-        rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
+        rows = read_rows(run.store.folder(own.result()) / PROMPTS_FILE)
         require_data(rows, left_out_of(run.store, own.result()), readers, config.align)
         if pairs and language not in config.paired_languages:
             run.display.note(
@@ -344,7 +349,8 @@ def train_all(
                 layer = align.consistency.layer
                 plan = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
                 examples = make_pairs.submit(run, model, data.joined, plan)
-            models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
+            weights = align_model.submit(run, model, examples, settings, config.anchor_language)
+            models.append(replace(model, weights=weights, base=start))
     return models
 
 
@@ -655,19 +661,6 @@ def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: Train
     return join_answers.submit(run, joined, verdicts, about)
 
 
-def generate_all(
-    run: Run, config: PipelineConfig, model: Model, language: str, prompts: HeldOut, suite: Suite = HELD_OUT
-) -> Future:
-    """What a model does with the prompts in a language: in one task, or in one a shard and one that joins them."""
-    settings, anchor = config.evaluation, prompts.suite is prompts.texts
-    own: Future = prompts.suite
-    shards = scored_shards(run, own.result(), anchor, settings) if settings.shard_rows else []
-    if not shards:
-        return generate.submit(run, model, language, prompts, settings, suite)
-    parts = [generate_shard.submit(run, model, language, prompts, settings, shard, suite) for shard in shards]
-    return join_generated.submit(run, model, language, parts, anchor, settings, suite)
-
-
 def answered_by(
     run: Run,
     config: PipelineConfig,
@@ -731,6 +724,19 @@ def evaluate_all(
     for model in models:
         found |= evaluate_everywhere(run, config, model, held_out, suites, given)
     return found
+
+
+def generate_all(
+    run: Run, config: PipelineConfig, model: Model, language: str, prompts: HeldOut, suite: Suite = HELD_OUT
+) -> Future:
+    """What a model does with the prompts in a language: in one task, or in one a shard and one that joins them."""
+    settings, anchor = config.evaluation, prompts.suite is prompts.texts
+    own: Future = prompts.suite
+    shards = scored_shards(run, own.result(), anchor, settings) if settings.shard_rows else []
+    if not shards:
+        return generate.submit(run, model, language, prompts, settings, suite)
+    parts = [generate_shard.submit(run, model, language, prompts, settings, shard, suite) for shard in shards]
+    return join_generated.submit(run, model, language, parts, anchor, settings, suite)
 
 
 def skills_of_all(
@@ -830,10 +836,9 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
     )
 
 
-def _tidy(store: ArtifactStore, run_id: str) -> None:
+def _tidy(store: ArtifactStore) -> None:
     """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
     close_killed(store.workspace)
-    harmless(reconcile)(store.workspace, run_id)
     store.clear_drafts()
     for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
         for draft in store.workspace.glob(pattern):
@@ -887,18 +892,61 @@ def align(
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
+def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
+    """A run in which nothing is to be made, without Prefect, which has nothing to show of it.
+
+    Its record, the catalog, and what is asked of the registry are those of any run.
+
+    Args:
+        settings: The pipeline.
+
+    Returns:
+        The fields of :class:`RunSummary`, with an empty ``run_id``; None where something is missing, damaged or wrong,
+        which is then left to the flow.
+
+    Raises:
+        UserError: Housekeeping holds the workspace.
+    """
+    started = time.perf_counter()
+    store, display, notes = settings.open_store(), using_display(), Notes()
+    with (
+        plain_disk_errors(store.workspace),
+        sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
+    ):
+        run = Run(store, notes, id="", looking=True)
+        try:
+            report, decision = pipeline(run, settings)
+        except Exception:  # whatever it is, the flow meets it too, and tells it as it tells all others
+            return None
+        facts = settings.model_dump(mode="json")
+        with recorded(store.workspace, run_id=run.id, name=settings.name, config=facts) as journal:
+            shown = Run(store, display, id=run.id, journal=journal)
+            for sentence in notes.sentences:
+                shown.display.note(sentence)
+            for outcome in run.outcomes:
+                shown.record(outcome)
+            rebuild_catalog(store)
+            return asdict(summarise_run(shown, journal.number, started, report, decision))
+
+
 def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
+
+    def tidy() -> None:
+        _tidy(store)
+        harmless(reconcile)(store.workspace, run_id)
+
     with (
         plain_disk_errors(store.workspace),
         announced(store.workspace, run_id),
-        sharing(store.workspace, tidy=lambda: _tidy(store, run_id), wait_seconds=wait_for_workspace()),
+        sharing(store.workspace, tidy=tidy, wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
+        where = stages_in(run, settings.runner, settings.resources)
+        with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

@@ -203,8 +203,9 @@ def _translated(
             advance(step.texts)
 
         with _translator(run, settings, facts) as translator:
-            # Other machines have memories of their own, and each would do the work of all.
-            shared = () if run.apart else together
+            # Other machines have memories of their own, and each would do the work of all; and what an engine does not
+            # remember would be made for nothing.
+            shared = together if translator.engine.remembers and not run.apart else ()
             others = [code for code in shared if code != language and _waits(run, code, facts, asked, source)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.

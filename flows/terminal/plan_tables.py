@@ -1,13 +1,16 @@
 """A plan in the terminal."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.terminal.output import plain_table, shown
 from tasks.runtime.shards import is_shard, without_shard
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
 
 Task = dict[str, Any]
 """See :func:`flows.commands.plan.plan_run`."""
@@ -25,6 +28,19 @@ def show_plan(planned: list[Task], console: Console) -> None:
         table.add_row(*place, action, *(() if cached else map(shown, last)))
     console.print(table)
     _show_total(planned, console)
+
+
+def where_in_words(config: "PipelineConfig") -> str:
+    """Says where a run would compute its stages."""
+    name, address = config.runner.name, config.runner.address
+    if name in ("threads", "processes"):
+        return f"Stages are computed in {name} of this machine."
+    cluster = f"the {name.capitalize()} cluster at {address}" if address else f"a local {name.capitalize()} cluster"
+    asked = [
+        f"{stage} ({', '.join(f'{kind}: {amount:g}' for kind, amount in amounts.items())})"
+        for stage, amounts in config.resources.items()
+    ]
+    return f"Stages are computed by {cluster}{'; resources for ' if asked else ''}{', '.join(asked)}."
 
 
 def show_work(planned: list[Task], console: Console) -> None:

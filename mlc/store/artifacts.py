@@ -122,6 +122,7 @@ class ArtifactStore:
                 about="workspace",
             )
         self.root = self.workspace / "artifacts"
+        self._past: dict[str, dict[str, dict[str, Any] | None]] = {}
         try:
             for folder in (self._drafts, self._damaged):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -375,12 +376,23 @@ class ArtifactStore:
         """Every manifest of one kind, the one that has had its key longest first; only to be read."""
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
-            try:
-                manifest = known_manifest(path)
+            if manifest := _legible(path):
                 found.append((_since(manifest), path.parent.name, manifest))
-            except (ValueError, OSError):
-                logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
+
+    def past(self, kind: str) -> list[dict[str, Any]]:
+        """What :meth:`manifests` gives, each read once while this store is used: for who asks again at every task.
+
+        An artifact that was damaged meanwhile is told of as it was.
+        """
+        known = self._past.get(kind, {})
+        folder = self.root / kind
+        keys = set(os.listdir(folder)) if folder.is_dir() else set()
+        if keys != known.keys():
+            read = {key: known[key] if key in known else _legible(folder / key / MANIFEST) for key in keys}
+            known = dict(sorted(read.items(), key=lambda entry: (_since(entry[1]) if entry[1] else "", entry[0])))
+            self._past[kind] = known
+        return [manifest for manifest in known.values() if manifest]
 
     @contextmanager
     def writing(
@@ -515,6 +527,16 @@ class ArtifactStore:
         if _content_digest(manifest["files"]) != manifest["sha256"]:
             raise ValueError("its digest does not match its files")
         return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
+
+
+def _legible(path: Path) -> dict[str, Any] | None:
+    """A manifest; None, with a warning, if it cannot be read."""
+    try:
+        return known_manifest(path)
+    except (ValueError, OSError):
+        folder = path.parent
+        logger.warning("The manifest of %s artifact %s cannot be read.", folder.parent.name, folder.name[:12])
+        return None
 
 
 def _table_facts(path: Path) -> dict[str, Any]:

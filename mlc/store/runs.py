@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,8 +74,12 @@ class RunRecord:
 
     def key_of(self, stage: str, language: str | None, subject: str | None) -> str | None:
         """Key of the artifact that a task of this run made or found; None if it had no such task."""
-        wanted = (stage, language, subject)
-        return next((t["key"] for t in self.tasks if (t["stage"], t["language"], t["subject"]) == wanted), None)
+        return self._keys.get((stage, language, subject))
+
+    @cached_property
+    def _keys(self) -> dict[tuple[Any, ...], str]:
+        # Of several, the first one counts.
+        return {_place(task): task["key"] for task in reversed(self.tasks)}
 
 
 class Journal:
@@ -182,6 +187,15 @@ def announced(workspace: Path, run_id: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def is_open(workspace: Path, run_id: str) -> bool | None:
+    """Whether a process holds what :func:`announced` shows; None where it is not shown, any more or at all."""
+    path = workspace / RUNS_FOLDER / f"{run_id}{_OPEN}"
+    if not path.exists():
+        return None
+    with lock_if_free(path) as free:
+        return not free
 
 
 def take_dead(workspace: Path) -> set[str]:

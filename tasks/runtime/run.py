@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.remote import RemoteArtifacts
-from mlc.store.runs import STOP, WORDS_SECONDS, DistantJournal, Journal, read_record
+from mlc.store.runs import STOP, WORDS_SECONDS, DistantJournal, Journal, is_open, read_record
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -202,7 +203,9 @@ class Run:
     store: ArtifactStore
     display: Display = field(default_factory=Silent)
     planning: bool = False
-    """Only look which artifacts are there; make nothing."""
+    """Only foresee which artifacts would be made; make nothing."""
+    looking: bool = False
+    """Serve what is there, as a run does; make nothing."""
     scratch: Path | None = None
     """Where a plan may make what costs nothing, so that it sees further."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -224,6 +227,8 @@ class Run:
     _carried: set[str] = field(default_factory=set)
     """Names of what machines that share no disk have told, and is in the journal."""
     _carrying: threading.Lock = field(default_factory=threading.Lock)
+    _seen: bool = False
+    """Whether the process of the flow was there when it was looked for."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -245,6 +250,12 @@ class Run:
         storage = self.store.remote.url if isinstance(self.store.remote, RemoteArtifacts) else None
         return RunReference(self.id, str(self.workspace), storage, self.journal.number if self.journal else None)
 
+    def only_looking(self) -> "Run":
+        """The same run, in which a stage serves what is there and makes nothing."""
+        same = copy(self)
+        same.looking = True
+        return same
+
     def stop(self) -> None:
         """Asks every stage of the run, in whatever process, to end at its next step; from any thread."""
         self._stopping.set()
@@ -252,10 +263,15 @@ class Run:
             self.journal.ask_to_stop()
 
     def should_stop(self) -> bool:
-        """Whether somebody has asked the run to stop."""
+        """Whether somebody has asked the run to stop; away from its flow also whether that is gone."""
         if self._stopping.is_set():
             return True
-        return not self.here and self.journal is not None and self.journal.stop_asked()
+        return not self.here and self.journal is not None and (self.journal.stop_asked() or self._left_alone())
+
+    def _left_alone(self) -> bool:
+        held = is_open(self.workspace, self.id)
+        self._seen = self._seen or bool(held)
+        return held is False or (self._seen and held is None)
 
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""

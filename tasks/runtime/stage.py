@@ -1,11 +1,12 @@
 """The caching of stages: an artifact that is there and intact is served, anything else is made again."""
 
 import asyncio
+import inspect
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, cast
@@ -90,14 +91,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """Stands for a future where a plan foresees a task instead of running it."""
+class Known:
+    """Stands for a future where nothing needs to run: a plan foresees a task, or a run found its artifact."""
 
     reference: ArtifactRef
 
     def result(self) -> ArtifactRef:
         """The artifact that is there, or the one that would be made."""
         return self.reference
+
+
+class NotThereError(Exception):
+    """A stage that was only to look has no intact artifact in this place."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +121,39 @@ def _unwrapped(value: Any) -> Any:
 
 
 class StageTask(Task[..., Any]):
-    """A Prefect task that a plan can foresee, and that any process can run.
+    """A Prefect task that a plan can foresee, that a run starts only for work, and that any process can run.
 
-    In a run it is an ordinary task, which is handed a reference to the run. While a plan is made, nothing reaches
-    Prefect: the body runs at once, as far as finding out whether its artifact is there.
+    Where all of its inputs are known, the body runs at once in the flow, as far as finding out whether its artifact is
+    there; a Prefect task of which nothing is left but that look would cost more than the look. What must be made, or
+    waits for something that is, becomes an ordinary task, which is handed a reference to the run. While a plan is made,
+    nothing reaches Prefect.
     """
 
     def submit(self, run: Run, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Starts the task, or foresees it."""
+        """Finds what the task would make, foresees it, or starts the task.
+
+        Raises:
+            NotThereError: The run only looks, and there is nothing.
+            Stopped: The run was asked to stop.
+        """
+        args, kwargs = _known(args), _known(kwargs)
         if run.planning:
-            return Foreseen(self.fn(run, *_known(args), **_known(kwargs)))
+            return Known(self.fn(run, *args, **kwargs))
+        stop_if(run.should_stop)
+        if run.looking:
+            return Known(self._look(run, args, kwargs))
+        if not _waits((args, kwargs)):
+            # Whatever else a look fails by, the task fails by too, where everybody sees it.
+            with suppress(Exception):
+                return Known(self._look(run.only_looking(), args, kwargs))
         given = {name: _wrapped(value) for name, value in kwargs.items()}
         future = super().submit(run.reference, *map(_wrapped, args), **given)
         run.futures.append(future)
         future.add_done_callback(partial(_note_failure, run))
         return future
+
+    def _look(self, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ArtifactRef:
+        return cast(ArtifactRef, inspect.unwrap(self.fn)(run, *args, **kwargs))
 
     def __reduce__(self) -> str:
         """Its name: another process imports the stage instead of taking over its code."""
@@ -138,8 +161,8 @@ class StageTask(Task[..., Any]):
 
 
 def _known(value: Any) -> Any:
-    """Replaces what was foreseen by its reference, inside lists, mappings and dataclasses too."""
-    if isinstance(value, Foreseen):
+    """Replaces what is known by its reference, inside lists, mappings and dataclasses too."""
+    if isinstance(value, Known):
         return value.reference
     if isinstance(value, list | tuple):
         return type(value)(_known(item) for item in value)
@@ -148,6 +171,19 @@ def _known(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: _known(getattr(value, field.name)) for field in fields(value)})
     return value
+
+
+def _waits(value: Any) -> bool:
+    """Whether anything waits for a task, inside lists, mappings and dataclasses too."""
+    if isinstance(value, PrefectFuture):
+        return True
+    if isinstance(value, list | tuple):
+        return any(map(_waits, value))
+    if isinstance(value, dict):
+        return any(map(_waits, value.values()))
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_waits(getattr(value, field.name)) for field in fields(value))
+    return False
 
 
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
@@ -279,6 +315,7 @@ def produce(
         artifact was there, so that the Prefect UI and API show which tasks did work.
 
     Raises:
+        NotThereError: The run only looks, and there is no such artifact in this place.
         UserError: The workspace cannot be written.
         Unexpected: The artifact could not be made, for a reason that nobody foresaw.
     """
@@ -286,8 +323,13 @@ def produce(
     if run.planning:
         return _foresee(run, job, write, still_valid)
     started, waited = working_time(), waited_time()
+    if run.looking and not run.store.place(stage.name, parts.key).exists():
+        # A copy from the storage is work for a task.
+        raise NotThereError
     ref = run.store.find(stage.name, parts.key, own=stage.outside)
     if ref is None or still_valid(ref) is not None:
+        if run.looking:
+            raise NotThereError
         with _turn(run, job):
             ref = run.store.find(stage.name, parts.key, own=stage.outside)
             problem = still_valid(ref) if ref else None
@@ -302,6 +344,8 @@ def produce(
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
     run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
+    if run.looking:
+        return ref
     state: State[ArtifactRef] = Completed(
         name="Cached", message=f"Artifact {ref.key[:12]} is there and intact.", data=ref
     )
@@ -397,7 +441,7 @@ def _seconds_of(store: ArtifactStore, ref: ArtifactRef) -> float:
 
 def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
     """Seconds by what the most similar work so far took for each unit of effort."""
-    past = [manifest for manifest in store.manifests(job.stage.name) if manifest["facts"].get("effort") is not None]
+    past = [manifest for manifest in store.past(job.stage.name) if manifest["facts"].get("effort") is not None]
     for alike in (
         [m for m in past if m["parts"]["models"] == job.parts.models and _role(m["facts"]) == _role(vars(job))],
         [m for m in past if _role(m["facts"]) == _role(vars(job))],
@@ -419,7 +463,7 @@ def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: st
         return f"its artifact was damaged: {damage}"
     same = [
         manifest
-        for manifest in store.manifests(parts.stage)
+        for manifest in store.past(parts.stage)
         if manifest["facts"].get("language") == language and manifest["facts"].get("subject") == subject
     ]
     if not same:

@@ -4,7 +4,9 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.remote import RemoteArtifacts
-from mlc.store.runs import recorded, run_records
+from mlc.store.runs import announced, is_open, recorded, run_records, take_dead
 from tasks.runtime.run import WORKSPACE_VARIABLE, Outcome, Run, RunReference, live, open_run
 from tasks.translate import translate
 
@@ -29,6 +31,14 @@ run.display.started(outcome.label, outcome.reason)
 run.display.bar(outcome.label, 3)(1)
 run.display.note("Something is odd.")
 run.record(outcome)
+"""
+HOLDING = """
+import sys, time
+from pathlib import Path
+from mlc.store.runs import announced
+
+with announced(Path(sys.argv[1]), sys.argv[2]):
+    time.sleep(60)
 """
 
 
@@ -176,3 +186,28 @@ def test_a_machine_that_shares_neither_disk_nor_storage_is_told(tmp_path: Path) 
     ArtifactStore(tmp_path)
     with pytest.raises(UserError, match="share the folder between the machines, or set storage"):
         open_run(RunReference("elsewhere", str(tmp_path), None, 3))
+
+
+@pytest.mark.parametrize("end", ["killed", "killed, and the next run has begun", "in order"])
+def test_a_stage_elsewhere_stops_when_its_flow_is_gone(tmp_path: Path, end: str) -> None:
+    with ExitStack() as held:
+        held.enter_context(recorded(tmp_path, run_id="g", name="demo", config={}))
+        flow = held.enter_context(announced(tmp_path, "g")) if end == "in order" else killable(tmp_path, "g")
+        other = open_run(RunReference("g", str(tmp_path), number=1))
+        assert not other.should_stop()
+        if flow:
+            flow.kill()
+            flow.wait()
+        if "next" in end:
+            assert take_dead(tmp_path) == {"g"}
+        if flow:
+            assert other.should_stop()
+    assert other.should_stop()
+
+
+def killable(workspace: Path, run_id: str) -> "subprocess.Popen[bytes]":
+    """A process in whose hands a run is."""
+    holding = subprocess.Popen([sys.executable, "-c", HOLDING, str(workspace), run_id], cwd=PROJECT)
+    while is_open(workspace, run_id) is None:
+        time.sleep(0.01)
+    return holding

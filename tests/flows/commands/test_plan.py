@@ -18,7 +18,7 @@ from flows import cli
 from flows.commands.plan import plan_run, planned_task
 from flows.config import load_config
 from flows.needs import Models, Needs
-from flows.terminal.plan_tables import Task, show_plan, show_work
+from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
 from mlc.errors import UserError
 from mlc.machine import this_machine
 from tasks.runtime.run import Outcome
@@ -188,3 +188,25 @@ def test_the_exit_code_tells_whether_something_would_run(tmp_path: Path, monkeyp
         monkeypatch.setattr(sys, "argv", ["mlc", *given])
         cli.main()
     assert codes == [2, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "Stages are computed in threads of this machine."),
+        ({"runner": "processes"}, "Stages are computed in processes of this machine."),
+        ({"runner": "dask"}, "Stages are computed by a local Dask cluster."),
+        (
+            {
+                "runner": {"name": "dask", "address": "tcp://head:8786"},
+                "resources": {"align": {"gpu": 1}, "translate": {"gpu": 0.5, "disk": 2}},
+            },
+            "Stages are computed by the Dask cluster at tcp://head:8786; resources for align (gpu: 1), "
+            "translate (gpu: 0.5, disk: 2).",
+        ),
+    ],
+)
+def test_a_plan_says_where_stages_are_computed(settings: dict[str, Any], words: str) -> None:
+    if "dask" in str(settings):
+        pytest.importorskip("prefect_dask")
+    assert where_in_words(load_config("smoke", overrides=settings)) == words
