@@ -114,7 +114,7 @@ def alive(pid: int) -> bool:
 def local(
     request: pytest.FixtureRequest, environment: dict[str, str], smoked: Smoked, tmp_path: Path
 ) -> Iterator[Local]:
-    """A run that trains longer than the one of the shared workspace, and so makes what comes from there on."""
+    """A run that trains longer than that of the shared workspace, and so makes what comes from there on."""
     engine, workspace = request.param, Path(shutil.copytree(smoked.one, tmp_path / "workspace"))
     if importlib.util.find_spec(f"prefect_{engine}") is None:
         pytest.skip(f"prefect-{engine}, which is not installed")
