@@ -116,9 +116,12 @@ def generate(
             )
 
         here = settings.engine.kind == "transformers"
-        with loaded_policy(run, model) as policy:
+        with loaded_policy(run, model, encodes=True) as policy:
             _tell_of_system(run, policy, prompts)
-            scorer = _scorer(policy, settings)
+            if suite is HELD_OUT and validation == "all":
+                _require_source_language(policy, language)
+            _tell_of_language(run, policy, language)
+            scorer = _scorer(policy, language, settings)
             given = answer(_engine_here(scorer, settings)) if here else []
             # Those that were answered just now are scored already.
             scores = scorer.score(
@@ -170,7 +173,30 @@ def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
         run.display.note(SYSTEM_MOVED)
 
 
-def _scorer(policy: "Policy", settings: EvaluationSettings) -> "Scorer":
+def _require_source_language(policy: "Policy", anchor: str) -> None:
+    """Checks that a policy reads prompts without a word about their language as those in the anchor language.
+
+    Raises:
+        UserError: It does not.
+    """
+    from mlc.models.encoders import language_token
+
+    if language_token(policy.tokenizer, anchor) != language_token(policy.tokenizer, None):
+        raise UserError(
+            f"The policy's source language is {policy.tokenizer.src_lang}, and the anchor language {anchor}: set "
+            "src_lang in its tokenizer_config.json to the anchor language, or change anchor_language."
+        )
+
+
+@shows
+def _tell_of_language(run: Run, policy: "Policy", language: str) -> None:
+    from mlc.models.encoders import unknown_language
+
+    if sentence := unknown_language(policy.tokenizer, language):
+        run.display.note(sentence)
+
+
+def _scorer(policy: "Policy", language: str, settings: EvaluationSettings) -> "Scorer":
     from mlc.evaluation.scoring import Scorer
 
     return Scorer(
@@ -178,6 +204,7 @@ def _scorer(policy: "Policy", settings: EvaluationSettings) -> "Scorer":
         refusal_openings=settings.refusal_openings,
         compliance_openings=settings.compliance_openings,
         layer=settings.layer,
+        language=language,
     )
 
 
@@ -189,6 +216,7 @@ def _engine_here(scorer: "Scorer", settings: EvaluationSettings) -> "AnswerEngin
         max_new_tokens=settings.answer_tokens,
         batch_size=settings.batch_size,
         begin=scorer.begin,
+        language=scorer.language,
     )
 
 

@@ -1,6 +1,7 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE, left_out_in_words
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPT_GATE_FILE, VERSION_FILE, left_out_in_words
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
@@ -142,7 +143,10 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
             else:
                 # Merging takes the memory for the whole model in float32.
                 release()
-                save_policy(load_policy(source, device="cpu"), folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                whole = load_policy(source, device="cpu", encodes=True)
+                save_policy(whole, folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                if (gate := checkpoint / PROMPT_GATE_FILE).is_file():
+                    shutil.copyfile(gate, folder / PROMPT_GATE_FILE)
         yield folder
 
 
@@ -162,7 +166,7 @@ def _log_version(
 
     mlflow.set_experiment(experiment_name(settings))
     with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
-        mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
+        mlflow.log_params({parameter_name(name): str(value)[:500] for name, value in facts.items()})
         mlflow.log_artifacts(str(report), "report")
         logged = mlflow.pyfunc.log_model(
             name="policy",
@@ -177,13 +181,22 @@ def _log_version(
         return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
 
 
+def parameter_name(words: str) -> str:
+    """The words of a setting, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
+
+    Args:
+        words: As people read them, such as ``measured, not trained``.
+    """
+    return re.sub(r"[^\w./:\- ]", "", words)
+
+
 def _signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType
 
     # It brings mlflow.
-    from tasks.runtime.policy_pyfunc import DEFAULTS
+    from tasks.runtime.policy_pyfunc import DEFAULTS, LANGUAGE
 
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), name, required=False) for name in ("prompt", "messages")]),
@@ -192,6 +205,7 @@ def _signature() -> Any:
             [
                 ParamSpec("max_new_tokens", DataType.long, DEFAULTS["max_new_tokens"]),
                 ParamSpec("temperature", DataType.double, DEFAULTS["temperature"]),
+                ParamSpec(LANGUAGE, DataType.string, ""),
             ]
         ),
     )
@@ -233,7 +247,8 @@ def _requirements(checkpoint: Path) -> list[str]:
     from importlib.metadata import version
 
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
-    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter)]
+    gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
+    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter, *gate)]
 
 
 def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:

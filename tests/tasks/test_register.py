@@ -16,7 +16,7 @@ from mlc.errors import UserError
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
-from tasks.register import register_model
+from tasks.register import parameter_name, register_model
 from tasks.runtime import policy_pyfunc
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE
 from tasks.runtime.models import Model
@@ -70,6 +70,13 @@ def test_a_version_that_answers_is_the_candidate(run: Run, version: Any) -> None
     tags = client.get_model_version(version.name, version.version).tags
     assert tags["asked"] == "answered"
     assert tags["left_out"] == "training set: 1 of 8 prompts have no kept translation into swh_Latn"
+
+
+@pytest.mark.parametrize("words", ["measured, not trained", "consistency+answer", "a (b) & c", "é: x/y_z-1.2"])
+def test_mlflow_takes_what_a_setting_is_called(version: Any, words: str) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_params({parameter_name(words): "x"})
+    assert mlflow.get_run(run.info.run_id).data.params
 
 
 def test_a_version_that_cannot_answer_is_none(run: Run, version: Any) -> None:
