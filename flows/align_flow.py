@@ -42,10 +42,15 @@ from tasks.feedback import take_feedback
 from tasks.filter import filter_translations
 from tasks.gate import GatePlan, fit_prompt_gate
 from tasks.gated import pass_gate
-from tasks.generate import generate
+from tasks.generate import generate, generate_shard, join_generated, scored_shards
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
-from tasks.model_signals import measure_model_signals
+from tasks.model_signals import (
+    join_model_signals,
+    measure_model_signals,
+    measure_model_signals_shard,
+    signal_shards,
+)
 from tasks.overlap import separate
 from tasks.own_answers import answer_prompts
 from tasks.own_pairs import PairPlan, make_pairs
@@ -83,7 +88,7 @@ from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
 from tasks.suite import take_suite
-from tasks.translate import retranslate, translate
+from tasks.translate import join_translations, prompt_shards, retranslate, translate, translate_shard
 from tasks.unpaired import add_unpaired, take_unpaired
 
 keep_known_code(cache_folder())
@@ -344,7 +349,8 @@ def train_all(
                 layer = align.consistency.layer
                 plan = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
                 examples = make_pairs.submit(run, model, data.joined, plan)
-            models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
+            weights = align_model.submit(run, model, examples, settings, config.anchor_language)
+            models.append(replace(model, weights=weights, base=start))
     return models
 
 
@@ -479,18 +485,39 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
 def translate_all(
     run: Run, config: PipelineConfig, prompts: Future, languages: tuple[str, ...], subject: str = "prompts"
 ) -> dict[str, Future]:
-    """One translation a language; whichever comes first reads the prompts for all of them."""
-    return {
-        language: translate.submit(
-            run,
-            prompts,
-            language,
-            config.translator.first,
-            subject=subject,
-            together=languages,
-            source=config.anchor_language,
-        )
+    """One translation a language; whichever comes first reads the prompts for all of them.
+
+    Where they are cut into shards, there is one task a shard and language, and one a language that joins them.
+    """
+    rows, settings, anchor = config.translator.shard_rows, config.translator.first, config.anchor_language
+    shards = prompt_shards(run, prompts.result(), rows) if rows and languages else []
+    if not shards:
+        return {
+            language: translate.submit(
+                run, prompts, language, settings, subject=subject, together=languages, source=anchor
+            )
+            for language in languages
+        }
+    parts = {
+        language: [
+            translate_shard.submit(
+                run,
+                prompts,
+                shard,
+                content,
+                language,
+                settings,
+                subject=shard.subject(None if subject == "prompts" else subject),
+                together=languages,
+                source=anchor,
+            )
+            for shard, content in shards
+        ]
         for language in languages
+    }
+    return {
+        language: join_translations.submit(run, own, language, settings, subject=subject, source=anchor)
+        for language, own in parts.items()
     }
 
 
@@ -514,12 +541,23 @@ def measure_all(
     }
     if not config.quality.model_signals:
         return signals
-    return {
-        language: measure_model_signals.submit(
-            run, future, language, config.quality, config.translator.first, subject=about, source=config.anchor_language
+    return {language: ask_about(run, config, future, language, about) for language, future in signals.items()}
+
+
+def ask_about(run: Run, config: PipelineConfig, signals: Future, language: str, about: str | None) -> Future:
+    """The signals that need the translator, of one language: in one task, or in one a shard and one that joins them."""
+    quality, translator, anchor = config.quality, config.translator.first, config.anchor_language
+    rows = config.translator.shard_rows
+    shards = signal_shards(run, signals.result(), rows) if rows else []
+    if not shards:
+        return measure_model_signals.submit(run, signals, language, quality, translator, subject=about, source=anchor)
+    parts = [
+        measure_model_signals_shard.submit(
+            run, signals, shard, language, quality, translator, subject=about, source=anchor
         )
-        for language, future in signals.items()
-    }
+        for shard in shards
+    ]
+    return join_model_signals.submit(run, signals, parts, language, quality, translator, subject=about, source=anchor)
 
 
 def filter_all(
@@ -636,7 +674,7 @@ def answered_by(
     place = model.label, language, suite.name
     if place not in given:
         if model.ungated is None:
-            found = generate.submit(run, model, language, prompts, config.evaluation, suite)
+            found = generate_all(run, config, model, language, prompts, suite)
         else:
             own = answered_by(run, config, model.ungated, language, prompts, given, suite)
             found = pass_gate.submit(run, model, language, own, prompts, suite)
@@ -686,6 +724,19 @@ def evaluate_all(
     for model in models:
         found |= evaluate_everywhere(run, config, model, held_out, suites, given)
     return found
+
+
+def generate_all(
+    run: Run, config: PipelineConfig, model: Model, language: str, prompts: HeldOut, suite: Suite = HELD_OUT
+) -> Future:
+    """What a model does with the prompts in a language: in one task, or in one a shard and one that joins them."""
+    settings, anchor = config.evaluation, prompts.suite is prompts.texts
+    own: Future = prompts.suite
+    shards = scored_shards(run, own.result(), anchor, settings) if settings.shard_rows else []
+    if not shards:
+        return generate.submit(run, model, language, prompts, settings, suite)
+    parts = [generate_shard.submit(run, model, language, prompts, settings, shard, suite) for shard in shards]
+    return join_generated.submit(run, model, language, parts, anchor, settings, suite)
 
 
 def skills_of_all(
@@ -894,7 +945,8 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with cached_shown(run), settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
+        where = stages_in(run, settings.runner, settings.resources)
+        with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

@@ -205,6 +205,7 @@ CARRIERS = Catalogue(
         "simpo": "mlc.training.carriers.simpo:SIMPO",
         "orpo": "mlc.training.carriers.orpo:ORPO",
         "kl": "mlc.training.carriers.kl:KL",
+        "grpo": "mlc.training.carriers.grpo:GRPO",
         "mpo": "mlc.training.carriers.mpo:MPO",
         "msd": "mlc.training.carriers.msd:MSD",
         "kto": "mlc.training.carriers.kto:KTO",

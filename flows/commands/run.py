@@ -72,7 +72,8 @@ def run_config(
     planned, needs = plan_with_needs(config)
     show_work(planned, console)
     work = {task["stage"] for task in planned if task["action"] == "run"}
-    if config.align.memory == "check":
+    # Workers of a cluster at an address have memory of their own.
+    if config.align.memory == "check" and config.runner.address is None:
         require_fit(needs, work)
     summary = None
     if there is None and port is None and not work:

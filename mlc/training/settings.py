@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from mlc.catalogue import CARRIERS
 from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, FloatType, Form, Optimiser, Pool
 from mlc.errors import UserError
+from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
 from mlc.settings import Settings
 from mlc.yaml_text import read_mapping
@@ -266,6 +267,36 @@ class CMAlignSettings(Settings):
     """Gamma, weight of the chosen answers' cross-entropy beside the preference; not known to us from the paper."""
 
 
+class GRPOSettings(Settings):
+    """Group relative policy optimisation with a judge as reward, see :mod:`mlc.training.rewards`; names are TRL's."""
+
+    judge: Entry = "rules"
+    """Whose verdicts are the reward, as an entry of ``evaluation.judges``. What it overlooks is learned, so let another
+    one judge the evaluation too."""
+    num_generations: int = Field(default=8, ge=2)
+    """Answers to each prompt of a step, which are compared with each other."""
+    max_completion_length: int = Field(default=64, ge=1)
+    """Longest answer, in tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the sampling."""
+    beta: float = Field(default=0.04, ge=0)
+    """Weight of the divergence from the policy as it was; 0 keeps no copy of it."""
+    epsilon: float = Field(default=0.2, gt=0, lt=1)
+    """How far the probability of an answer's token may move in a step before its gain counts no more."""
+    harmless_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the prompts of each step that are harmless, at least one of them, and at least one is harmful: a policy
+    that refuses everything is to gain nothing by it."""
+    lookalike_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of those that only look harmful: rows with ``lookalike`` in the column ``kind``. Others take their place
+    where there are none."""
+
+    @field_validator("judge")
+    @classmethod
+    def _can_be_asked(cls, judge: Entry) -> Entry:
+        choose((judge,))
+        return judge
+
+
 class AdapterSettings(Settings):
     """Low-rank matrices beside the weights, which are trained in their place (LoRA, Hu et al., arXiv 2106.09685).
 
@@ -451,11 +482,12 @@ class AlignSettings(Settings):
 
     carrier: str = "sft"
     """The English loss: ``sft`` is the cross-entropy of the chosen answers, ``kl`` the divergence from a frozen
-    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones. One of
-    your own is named as ``module:object``, see `mlc.training.carriers.carrier`."""
+    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones;
+    ``grpo`` samples answers of its own, which a judge rewards. One of your own is named as ``module:object``, see
+    `mlc.training.carriers.carrier`."""
     beta: float | None = Field(default=None, gt=0)
     """Strength of the preference (``dpo``, ``simpo``) or of the odds ratio (``orpo``); none = by carrier: 0.1, 2.0,
-    0.1."""
+    0.1. That of ``grpo`` is in its section."""
     simpo_gamma: float = Field(default=0.5, ge=0)
     """Margin by which ``simpo`` wants the chosen answer to win."""
     nll_weight: float = Field(default=0.0, ge=0)
@@ -506,7 +538,7 @@ class AlignSettings(Settings):
     as it is, and this is the type of what it is merged into."""
     warm_start: bool = False
     """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the
-    policy where there is none. Not for ``dpo``, whose reference is the model that training starts from."""
+    policy where there is none. Not for ``dpo`` and ``grpo``, whose reference is the model that training starts from."""
     warm_start_share: float = Field(default=0.25, gt=0, le=1)
     """Share of ``steps`` that a warm start takes."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
@@ -525,6 +557,8 @@ class AlignSettings(Settings):
     """How much each language counts in the terms."""
     translated: TranslatedSettings = Field(default_factory=TranslatedSettings)
     """Translated prompts among the examples of the English loss."""
+    grpo: GRPOSettings = Field(default_factory=GRPOSettings)
+    """What the carrier ``grpo`` trains with."""
     mpo: MPOSettings = Field(default_factory=MPOSettings)
     """What the method ``mpo`` trains with."""
     msd: MSDSettings = Field(default_factory=MSDSettings)
@@ -595,6 +629,21 @@ class AlignSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _fits_a_carrier_that_samples(self) -> "AlignSettings":
+        if not self.english_loss.samples:
+            return self
+        if self.beta is not None:
+            raise ValueError(
+                f"the carrier {self.carrier} does not read align.beta: set align.grpo.beta, or leave it out"
+            )
+        if self.batch_size * self.accumulation < 2:
+            raise ValueError(
+                f"a step of {self.carrier} holds harmful and harmless prompts: set align.batch_size or "
+                "align.accumulation to at least 2"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _processes_share_a_step(self) -> "AlignSettings":
         self.require_launchable()
         return self
@@ -648,6 +697,11 @@ class AlignSettings(Settings):
         self.share_of_a_step(self.processes)
         if not self.sharded:
             return
+        if self.english_loss.samples:
+            raise UserError(
+                f"The carrier {self.carrier} samples answers while it trains, and no shard of a model can: take DDP in "
+                "place of FSDP, or another carrier."
+            )
         if self.adapter and self.adapter.kind == "qlora":
             raise UserError("The weights of qlora are not sharded by FSDP: set align.adapter to lora, or take DDP.")
         if self.consistency.weight > 0 and self.consistency.dim is not None:
@@ -677,7 +731,8 @@ class AlignSettings(Settings):
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
         # What of cm_align decides a training is in its examples, and in nll_weight.
-        unused = {"consistency", "decision", "answer", "cm_align", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
+        sections = {"consistency", "decision", "answer", "cm_align", "grpo", *PAIR_LOSSES}
+        unused = sections - {*self.terms.active, "grpo" if self.english_loss.samples else self.carrier}
         if not self.english_loss.reads_feedback:
             unused.add("feedback")
         if self.balance.weigh == "equal" or not self.terms.active:

@@ -35,6 +35,7 @@ from tasks.runtime.run import (
     waiting,
     working_time,
 )
+from tasks.runtime.shards import without_shard
 from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
@@ -325,12 +326,12 @@ def produce(
     if run.looking and not run.store.place(stage.name, parts.key).exists():
         # A copy from the storage is work for a task.
         raise NotThereError
-    ref = run.store.find(stage.name, parts.key)
+    ref = run.store.find(stage.name, parts.key, own=stage.outside)
     if ref is None or still_valid(ref) is not None:
         if run.looking:
             raise NotThereError
         with _turn(run, job):
-            ref = run.store.find(stage.name, parts.key)
+            ref = run.store.find(stage.name, parts.key, own=stage.outside)
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
@@ -353,12 +354,19 @@ def produce(
 
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
-    note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    turn = run.store.making(
-        job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note), should_stop=run.should_stop
-    )
+    stage, key = job.stage, job.parts.key
+
+    def told(where: str) -> Callable[[], None]:
+        return lambda: run.display.note(f"{job.label} is being made by {where}; waiting for it.")
+
+    turn = run.store.making(stage.name, key, on_wait=told("another run in this workspace"), should_stop=run.should_stop)
     with waiting(turn):
-        yield
+        if stage.outside:
+            yield
+            return
+        claim = run.store.claiming(stage.name, key, on_wait=told("another machine"), should_stop=run.should_stop)
+        with waiting(claim):
+            yield
 
 
 def _make(
@@ -376,7 +384,7 @@ def _make(
     if stale:
         run.store.discard(stale)
     rows_new, effort = _amount(job.work)
-    with run.store.writing(job.stage.name, job.parts, clock=working_time) as draft:
+    with run.store.writing(job.stage.name, job.parts, clock=working_time, own=job.stage.outside) as draft:
         draft.facts |= {"language": job.language, "subject": job.subject, "effort": effort}
         write(draft)
     shutil.rmtree(run.store.partial(job.stage.name, job.parts.key), ignore_errors=True)
@@ -397,7 +405,7 @@ def _foresee(
     ref = run.store.glance(stage.name, parts.key)
     if ref and not run.store.folder(ref).exists() and (job.work.free or stage.outside):
         # It is in the storage only, and what is in it is looked at here: small tables, the name of a version.
-        ref = run.store.find(stage.name, parts.key)
+        ref = run.store.find(stage.name, parts.key, own=stage.outside)
     problem = still_valid(ref) if ref else None
     if ref and problem is None:
         saved = _seconds_of(run.store, ref)
@@ -446,7 +454,7 @@ def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
 
 
 def _role(facts: Mapping[str, Any]) -> str:
-    return re.sub(r" · seed \d+", "", facts.get("subject") or "")
+    return re.sub(r" · seed \d+", "", without_shard(facts.get("subject")) or "")
 
 
 def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: str | None) -> str:

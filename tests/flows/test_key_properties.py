@@ -26,8 +26,9 @@ EXCLUDED: dict[str, Any] = {
     "name": "another",
     "workspace": "elsewhere",
     "storage": "memory://keys",
-    "runner": "processes",
     "failures": "set_aside",
+    "runner.name": "processes",
+    "resources": {"align": {"gpu": 1}},
     "policy.device": "cpu",
     "policy.allow_pickle": True,
     "policy.licences.deny": ["cc-by-nc-*"],
@@ -50,6 +51,7 @@ EXCLUDED: dict[str, Any] = {
 """Changes no key; with another value."""
 
 UNUSED: dict[str, str] = {
+    "runner.address": "of the runners dask and ray",
     "policy.revision": "of a hub model",
     "translator.revision": "of a hub model",
     "translator.seed": "of a translator that samples",
@@ -124,6 +126,7 @@ INCLUDED: dict[str, Any] = {
     "align.beta": 0.3,
     "align.launch": {"processes": 2},
     "align.carrier": "orpo",
+    "align.grpo.judge": "openings",
     "evaluation.columns": {"prompt": "prompt"},
     "evaluation.labels": {"harmful": "harmful"},
     "evaluation.languages": ["fr"],
@@ -165,6 +168,7 @@ WITH: dict[str, dict[str, Any]] = {
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},
+    "align.grpo.": {"align.carrier": "grpo"},
     "align.mpo.": {"method": "mpo"},
     "align.msd.": {"method": "msd"},
     "align.cm_align.": {"method": "cm-align"},

@@ -55,11 +55,11 @@ def lines(workspace: Path, number: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def worker_of(workspace: Path, stage: str) -> int:
-    """Process that has started a stage, once it has."""
+def worker_of(workspace: Path, stage: str, number: int = 1) -> int:
+    """Process that has started a stage in a run of this number, once it has."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        for line in lines(workspace, 1):
+        for line in lines(workspace, number):
             if line.get("starting", {}).get("label", "").startswith(stage):
                 return int(line["by"].rpartition(":")[2])
         time.sleep(0.02)

@@ -69,6 +69,8 @@ class Carrier:
     """Whether it compares the chosen answers with rejected ones; else it reads the chosen ones alone."""
     needs_teacher: bool = False
     """Whether it needs ``align.teacher``; else there may be none."""
+    samples: bool = False
+    """Whether it samples answers of its own, and has a judge reward them; it reads prompts and their labels alone."""
     reads_pairs: bool = False
     """Whether it reads each translation beside its English prompt, in place of English examples; it carries no term,
     and is what one method trains with."""
