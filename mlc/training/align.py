@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, require_few
 from mlc.models.adapters import is_adapted
 from mlc.models.continuations import answer_tokens
@@ -28,16 +29,20 @@ from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.mixin import VARIANT_TOKENS
 from mlc.training.preparation import ANSWER, LABEL, NAMES, TEXTS, WEIGHTS
-from mlc.training.settings import AlignSettings
+from mlc.training.settings import HARMFUL_LABEL, AlignSettings
 from mlc.training.together import agreed, is_first, process_count
 from mlc.training.translated import LANGUAGE, mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNTS = ("num_tokens", VARIANT_TOKENS)
 """In a training log: tokens that the English loss has read so far, and those that the terms have."""
+LOOKALIKE = "lookalike"
+"""Kind of a harmless prompt that only looks harmful."""
 OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
 """What transformers calls those that it calls something else."""
 
+_OF_THE_CLOCK = ("epoch", "step_time")
+"""What trainers log that is no part of what was trained."""
 _OF_TRANSLATED = {"long prompt": "long translation", "long answer": "long translated answer"}
 """What is counted of translated examples, by what it is called of others."""
 
@@ -74,7 +79,8 @@ def align(
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
             the terms and for translated examples; ``variant_chosen`` and ``variant_rejected``, answers in the same
             order, where translated examples have their own. ``turns`` and ``variant_turns`` are what was said before,
-            see :mod:`mlc.shapes.history`.
+            see :mod:`mlc.shapes.history`. A carrier that samples answers reads ``label``, ``kind`` and ``language`` in
+            place of answers.
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
@@ -104,20 +110,20 @@ def align(
     require_few(left_out, settings.max_dropped)
     dataset, pairs = Dataset.from_list([]), list[Row]()
     if settings.english_loss.reads_pairs:
-        pairs = translated
+        pairs = rows if settings.english_loss.reads_feedback else translated
     elif policy.encodes:
         dataset = build_encoded_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     else:
         dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []
-    # Trainers count from zero in every process.
+    # Trainers count from zero in every process, see `_Report`.
     counted: dict[str, float] = {}
 
     def record(step: int, figures: dict[str, float]) -> None:
         # Without the term the loss is the carrier's alone.
         figures = {"alignment_loss": figures["loss"], **figures}
         figures |= {name: figures[name] + counted.get(name, 0.0) for name in TOKEN_COUNTS if name in figures}
-        log.append({"step": step, **{name: value for name, value in figures.items() if name != "epoch"}})
+        log.append({"step": step, **{name: value for name, value in figures.items() if name not in _OF_THE_CLOCK}})
         if on_step:
             on_step(step, figures)
 
@@ -196,6 +202,13 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
         left_out.append(LeftOut("no rejected", len(rows) - len(kept), len(rows)))
         if not kept:
             raise ValueError(f"the carrier {settings.carrier} needs rejected answers, and no row has one.")
+    if settings.english_loss.samples:
+        kept = [row for row in kept if row.get("label")]
+        left_out.append(LeftOut("no label", len(rows) - len(kept), len(rows)))
+        if not kept:
+            raise ValueError(
+                f"the carrier {settings.carrier} rewards answers by the label of the prompt, and no row has one."
+            )
     tokenizer, limit, given = policy.tokenizer, settings.max_prompt_tokens, len(kept)
     kept = [row for row in kept if len(encode_prompt(tokenizer, _asked(row)).input_ids) <= limit]
     left_out.append(LeftOut("long prompt", given - len(kept), given, limit))
@@ -209,6 +222,8 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
 
 def _answers(settings: AlignSettings) -> dict[str, str]:
     """Columns of the rows that hold answers, and what the trainers of TRL call them."""
+    if settings.english_loss.samples:
+        return {"chosen": ANSWER} if settings.terms.needs_answers else {}
     compares = settings.english_loss.needs_rejected
     return {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
 
@@ -238,6 +253,15 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     def answer(text: str) -> Any:
         return [{"role": "assistant", "content": text}] if chat else text
 
+    def judged(row: Row) -> Row:
+        if not settings.english_loss.samples:
+            return {}
+        return {
+            "harmful": row["label"] == HARMFUL_LABEL,
+            "lookalike": row.get("kind") == LOOKALIKE,
+            "language": row.get(LANGUAGE) or ENGLISH,
+        }
+
     return Dataset.from_list(
         [
             {
@@ -246,6 +270,7 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
                     column: answer(_cut(tokenizer, row[name], settings.max_answer_tokens))
                     for name, column in answers.items()
                 },
+                **judged(row),
                 **_for_the_term(row, settings, with_turns=with_turns),
             }
             for row in rows
@@ -336,6 +361,10 @@ class _Stop(TrainerCallback):  # type: ignore[misc]
 class _Report(TrainerCallback):  # type: ignore[misc]
     def __init__(self, on_step: Callable[[int, dict[str, float]], None]) -> None:
         self.on_step = on_step
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # The only count of tokens that a checkpoint keeps; all are added up in one place.
+        state.num_input_tokens_seen = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:

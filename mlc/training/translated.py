@@ -14,7 +14,7 @@ ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
 
 LANGUAGE = "prompt_language"
-"""In a row, the language of its prompt, where it is not English."""
+"""In a row, the NLLB code of the language of its prompt, where it is known."""
 
 Row = dict[str, Any]
 
@@ -49,10 +49,10 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
             **row,
             **own,
             ENGLISH: row,
-            LANGUAGE: language,
             "prompt": switched(row["prompt"], text, chance) if chance.random() < settings.switched else text,
             TURNS: turns,
             "variants": [""] * len(row["variants"]),
+            LANGUAGE: language,
             VARIANT_TURNS: None,
         }
         for row, giver in zip(rows, givers, strict=True)

@@ -197,8 +197,11 @@ def loaded_policy(
 
     def load() -> "Policy":
         from mlc.models.loading import load_policy
+        from mlc.models.precision import use_precise_head
 
-        return load_policy(source, dtype=wanted, device=model.device, attention=model.attention, encodes=encodes)
+        policy = load_policy(source, dtype=wanted, device=model.device, attention=model.attention, encodes=encodes)
+        use_precise_head(policy.model)
+        return policy
 
     identity = f"policy:{source.identity}:{model.device}:{wanted}:{model.attention}"
     with loaded(run, identity, model.device, load) as policy:

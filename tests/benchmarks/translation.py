@@ -193,21 +193,23 @@ def random_checkpoint(folder: Path, size: Size) -> int:
         src_lang=ENGLISH,
     )
     torch.manual_seed(0)
-    model = M2M100ForConditionalGeneration(
-        M2M100Config(
-            vocab_size=len(tokenizer),
-            d_model=size.width,
-            encoder_layers=size.layers,
-            decoder_layers=size.layers,
-            encoder_ffn_dim=4 * size.width,
-            decoder_ffn_dim=4 * size.width,
-            encoder_attention_heads=max(2, size.width // 64),
-            decoder_attention_heads=max(2, size.width // 64),
-            decoder_start_token_id=2,
-            # Tied, every token would choose itself again.
-            tie_word_embeddings=False,
-        )
+    config = M2M100Config(
+        vocab_size=len(tokenizer),
+        d_model=size.width,
+        encoder_layers=size.layers,
+        decoder_layers=size.layers,
+        encoder_ffn_dim=4 * size.width,
+        decoder_ffn_dim=4 * size.width,
+        encoder_attention_heads=max(2, size.width // 64),
+        decoder_attention_heads=max(2, size.width // 64),
+        decoder_start_token_id=2,
+        # Tied, every token would choose itself again.
+        tie_word_embeddings=False,
     )
+    # Billions of random numbers take a GPU seconds, and a processor minutes.
+    gpu = torch.cuda.is_available()
+    with torch.device("cuda" if gpu else "cpu"):
+        model = M2M100ForConditionalGeneration._from_config(config, dtype=torch.float16 if gpu else torch.float32)
     with torch.no_grad():
         model.lm_head.weight[tokenizer.eos_token_id] *= END_SCALE
     model.save_pretrained(folder)

@@ -26,8 +26,8 @@ from tests.benchmarks.translation import (
 )
 
 SHAPES = {
-    "nllb-200-distilled-600M": Size(1024, 12, 256_206, 400, 4, 40, 32, rounds=3, few=0, many=0),
-    "nllb-200-3.3B": Size(2048, 24, 256_206, 400, 4, 40, 32, rounds=1, few=0, many=0),
+    "nllb-200-distilled-600M": Size(1024, 12, 256_206, 128, 4, 40, 32, rounds=1, few=0, many=0),
+    "nllb-200-3.3B": Size(2048, 24, 256_206, 128, 4, 40, 32, rounds=1, few=0, many=0),
 }
 SMALL_BATCH = 1_024
 

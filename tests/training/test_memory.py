@@ -14,6 +14,7 @@ from mlc.training.memory import (
     adapter_parameters,
     answering_memory,
     checkpoint_bytes,
+    layer_activations,
     progress_bytes,
     training_memory,
     translating_memory,
@@ -28,8 +29,13 @@ MEASURED = {
     "batch_size=4 gradient_checkpointing=True": 2800,
     "training_dtype=bfloat16": 1698,
     "optim=adafactor": 1975,
-    "adapter=lora": 1718,
-    "adapter=lora batch_size=4": 3329,
+    "adapter=lora": 1977,
+    "adapter=lora batch_size=4": 3318,
+    "adapter=lora gradient_checkpointing=True": 1264,
+    "adapter=lora batch_size=4 gradient_checkpointing=True": 2067,
+    "adapter=lora batch_size=8 gradient_checkpointing=True": 3448,
+    "carrier=dpo": 5233,
+    "carrier=dpo adapter=lora": 4183,
     "adapter=lora batch_size=4 training_dtype=bfloat16": 2384,
 }
 """MiB that trainings at the shape of the benchmark `memory` added to their process, 2026-11-26."""
@@ -199,7 +205,25 @@ def test_keys_and_values_of_answers() -> None:
     shape = known("Qwen/Qwen2.5-7B-Instruct")
     memory = answering_memory(shape, "bfloat16", LENGTHS, rows=20, answer_tokens=128)
     assert memory.parts["keys and values"] == 2 * 28 * (4 * 128) * 2 * 20 * (133 + 128)
-    assert memory.parts["weights"] == 2 * shape.parameters
+    # Those of the head a second time, in float32.
+    assert memory.parts["weights"] == 2 * shape.parameters + 4 * shape.vocabulary * shape.hidden
+
+
+def test_answers_that_a_training_samples() -> None:
+    grpo = {"num_generations": 8, "max_completion_length": 64}
+    one = needed(carrier="grpo", accumulation=1, grpo=grpo)
+    # Two prompts with eight answers each are trained on at once, and the copy is the reference.
+    tokens = 2 * 8 * (133 + 64)
+    assert one.parts["activations"] == 30 * tokens * layer_activations(BENCHED, alignment(carrier="grpo"))
+    assert one.parts["frozen copy"] == 4 * BENCHED.parameters
+    assert "frozen copy" not in needed(carrier="grpo", grpo={"beta": 0}).parts
+    assert "frozen copy" not in needed(carrier="grpo", adapter="lora").parts
+    # With many batches in a step, sampling all of its answers takes more than one backward pass.
+    many = needed(carrier="grpo", batch_size=1, accumulation=64, grpo=grpo).parts
+    rows = 64 * 8
+    assert many["keys and values"] == 2 * 30 * (9 * 32) * 4 * rows * (133 + 64)
+    assert many["logits"] == rows * 49_152 * 12
+    assert "keys and values" not in one.parts
 
 
 def test_translators_go_with_their_precision_and_their_beams() -> None:
