@@ -299,6 +299,7 @@ def _disk(config: PipelineConfig, models: Models, prompts: Prompts) -> Iterator[
         if method.recipe in written
     ]
     yield "edited models", sum(edited)
+    yield "models behind a gate", sum(method.recipe == "gate" for method in methods) * seeds * saved
     yield "a training in progress", progress_bytes(shape, align) if trained else 0
     kept = align.adapter if config.registry.weights == "adapter" else None
     yield "registered model", checkpoint_bytes(shape, kept, align.saved_dtype)

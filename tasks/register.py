@@ -17,7 +17,13 @@ from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, TRAINING_LOG_FILE, VERSION_FILE, left_out_in_words
+from tasks.runtime.artifacts import (
+    CHECKPOINT_FOLDER,
+    PROMPT_GATE_FILE,
+    TRAINING_LOG_FILE,
+    VERSION_FILE,
+    left_out_in_words,
+)
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
@@ -151,6 +157,8 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
                 # Merging takes the memory for the whole model in float32.
                 release()
                 save_policy(load_policy(source, device="cpu"), folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                if (gate := checkpoint / PROMPT_GATE_FILE).is_file():
+                    shutil.copyfile(gate, folder / PROMPT_GATE_FILE)
         yield folder
 
 
@@ -267,7 +275,8 @@ def _requirements(checkpoint: Path) -> list[str]:
     from importlib.metadata import version
 
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
-    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter)]
+    gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
+    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter, *gate)]
 
 
 def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from flows.terminal.output import results, shown
 from flows.terminal.server import DEFAULT_PORT, answers, configured_api, named_server
 from mlc.chat.tethered import HOST
 from mlc.errors import UserError
-from mlc.machine import memory_limit, this_machine
+from mlc.machine import computes_bfloat16, cores, cores_there, memory_limit, this_machine
 
 if TYPE_CHECKING:
     from flows.needs import Needs
@@ -130,8 +130,20 @@ def _device(_: Path) -> Iterator[Finding]:
         return
     import torch
 
-    found = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
-    yield Finding("device", True, found)
+    granted = f"{cores()} of {cores_there()} cores" if cores() < cores_there() else f"{cores()} cores"
+    told = f"CPU, {granted}" + (", computes bfloat16 (policy.dtype)" if computes_bfloat16() else "")
+    yield Finding("device", True, torch.cuda.get_device_name() if torch.cuda.is_available() else told)
+
+
+def _load(_: Path) -> Iterator[Finding]:
+    busy = os.getloadavg()[0]
+    yield Finding(
+        "load",
+        busy < cores() / 2,
+        f"{busy:.1f} of {cores()} cores in the last minute",
+        "other work slows a run: wait for it, or set OMP_NUM_THREADS to the number of free cores",
+        required=False,
+    )
 
 
 def _server(_: Path) -> Iterator[Finding]:
@@ -162,6 +174,7 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _policy,
     _translator,
     _device,
+    _load,
     _memory,
     _disk,
     _server,

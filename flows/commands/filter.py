@@ -12,7 +12,7 @@ from rich.markup import escape
 from flows.terminal.display import new_progress
 from flows.terminal.options import JsonOption, PickleOption
 from flows.terminal.output import plain_table, print_json, results, terminal
-from flows.terminal.quiet import be_quiet
+from flows.terminal.quiet import be_quiet, set_unless_set
 from mlc.choices import words_of
 from mlc.errors import UserError
 
@@ -57,6 +57,8 @@ def command(
 ) -> None:
     """Judge translations: every signal, and whether to keep the pair."""
     be_quiet()
+    # Arrow's own pool keeps what it has had; a filter should be small.
+    set_unless_set({"ARROW_DEFAULT_MEMORY_POOL": "system"})
     from flows.config import load_quality, parse_overrides
     from mlc.quality.choice import named_signals, require_measured
     from mlc.quality.pairs import PairFile

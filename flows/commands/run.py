@@ -123,6 +123,8 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
     console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
     console.print(gate_table(gate["checks"], console.width))
+    for name, reason in summary["set_aside"].items():
+        console.print(f"Set aside · {shown(name)}: {shown(reason)}", highlight=False, soft_wrap=True)
     for sentence in summary["left_out"]:
         console.print(f"Left out · {shown(sentence)}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)

@@ -4,6 +4,8 @@ import logging
 import os
 import warnings
 
+from mlc.machine import cores, cores_there
+
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -33,6 +35,14 @@ def quiet_environment() -> dict[str, str]:
     return {**NO_TELEMETRY, **_SERVERS}
 
 
+def thread_environment() -> dict[str, str]:
+    """Threads to compute with, where a control group grants less than the cores that there are.
+
+    Libraries count cores alone, and more threads than may run at once stand in each other's way.
+    """
+    return {"OMP_NUM_THREADS": str(cores())} if cores() < cores_there() else {}
+
+
 def set_unless_set(variables: dict[str, str]) -> None:
     """Sets variables of this process; what a person has set stays."""
     for name, value in variables.items():
@@ -41,7 +51,7 @@ def set_unless_set(variables: dict[str, str]) -> None:
 
 def be_quiet() -> None:
     """Keeps libraries of this process from writing to the terminal; before they are imported."""
-    set_unless_set({**quiet_environment(), **_MODELS})
+    set_unless_set({**quiet_environment(), **_MODELS, **thread_environment()})
     # Matplotlib tells of its font cache, once on every machine.
     for name in ("alembic", "matplotlib", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -32,7 +32,7 @@ def require_data(
             _require_both_labels(prompts, method, align)
             continue
         alignment = method.alignment(align)
-        if alignment.english_loss.needs_rejected:
+        if alignment.english_loss.needs_rejected and not method.own_pairs:
             _require_rejected(prompts, alignment)
         if alignment.english_loss.samples:
             _require_both_kinds(prompts, alignment)

@@ -132,18 +132,24 @@ def filter_file(
         raise UserError(f"The folder {str(verdicts.parent)!r} of the file of verdicts does not exist: make it first.")
     with tempfile.TemporaryDirectory(prefix=".mlc-filter-", dir=verdicts.parent) as folder:
         work = Path(folder) / "measured.parquet"
-        with ThreadPoolExecutor(max_workers=threads) as pool, job.given_up():
-            with pq.ParquetWriter(work, job.work_schema, compression="lz4") as writer:
-                for table in _in_order(pool, threads, job.measure, job.read()):
-                    writer.write_table(table)
-                    told("measured", len(table))
-            with (
-                job.look_at_all(work, Path(folder), threads),
-                VerdictWriter(verdicts, job.schema, job.json_columns) as output,
-            ):
-                for table in _in_order(pool, threads, job.judge, job.read_back(work)):
-                    output.write(job.finished(table))
-                    told("judged", len(table))
+        # Threads that end give back the memory of the DuckDB that each of them has.
+        with (
+            ThreadPoolExecutor(max_workers=threads) as pool,
+            job.given_up(),
+            pq.ParquetWriter(work, job.work_schema, compression="lz4") as writer,
+        ):
+            for table in _in_order(pool, threads, job.measure, job.read()):
+                writer.write_table(table)
+                told("measured", len(table))
+        with (
+            ThreadPoolExecutor(max_workers=threads) as pool,
+            job.given_up(),
+            job.look_at_all(work, Path(folder), threads),
+            VerdictWriter(verdicts, job.schema, job.json_columns) as output,
+        ):
+            for table in _in_order(pool, threads, job.judge, job.read_back(work)):
+                output.write(job.finished(table))
+                told("judged", len(table))
     if job.summary.rows and {language for language, _ in job.summary.counts} == {UNKNOWN}:
         problem, _ = job.summary.problems.most_common(1)[0]
         raise UserError(f"No row of {file.table.location!r} can be used: {problem}. Correct the file.")

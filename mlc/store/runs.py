@@ -5,6 +5,7 @@ A run writes its record line by line as it goes, so that one that is killed leav
     runs/000007.jsonl    {"run": 7, "id": …, "name": …, "started": …, "config": {…}}
                          {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
                          {"failed": {"stage": …, "language": …, "subject": …}}  one line a task that ended in an error
+                         {"set_aside": {"method": …, "reason": …}}              one line a method that was given up
                          {"end": "completed"}
     runs/000007.stop     there from when the run is asked to stop until it ends
     runs/ID.open         held from before a run has its record until it ends; ID is that of the flow run
@@ -55,6 +56,8 @@ class RunRecord:
     failed: tuple[dict[str, Any], ...] = ()
     """Stage, language, subject and seconds of each task that ended in an error while it made its artifact, and did not
     end well later."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Why each method that the run went on without was given up, in a sentence."""
     end: str | None = None
     """``completed``, ``failed``, ``interrupted`` by somebody who asked it to stop, or ``killed``; None for one that is
     still going, or was killed and no run has started in the workspace since."""
@@ -243,12 +246,15 @@ def read_record(path: Path) -> RunRecord | None:
     head: dict[str, Any] = {}
     tasks: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
+    set_aside: dict[str, str] = {}
     end: str | None = None
     for line in lines:
         if "task" in line and (task := _task(line["task"])):
             tasks.append(task)
         elif "failed" in line and (failure := _failure(line["failed"])):
             failed.append(failure)
+        elif "set_aside" in line and (given_up := _set_aside(line["set_aside"])):
+            set_aside |= given_up
         elif isinstance(line.get("end"), str):
             end = line["end"]
         elif _is_head(line):
@@ -266,6 +272,7 @@ def read_record(path: Path) -> RunRecord | None:
         config=head.get("config", {}),
         tasks=tuple(tasks),
         failed=tuple(failure for failure in failed if _place(failure) not in well),
+        set_aside=set_aside,
         end=end,
         damaged=damaged,
     )
@@ -294,6 +301,13 @@ def _failure(failure: Any) -> dict[str, Any] | None:
         return None
     found = {"language": None, "subject": None, **failure}
     return found if _is_place(found) else None
+
+
+def _set_aside(told: Any) -> dict[str, str] | None:
+    """What a line says of a method that was given up; None if it cannot be."""
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in ("method", "reason")):
+        return None
+    return {told["method"]: told["reason"]}
 
 
 def _is_place(found: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Many texts as one array of code points, so that numpy can look at all of them at once."""
+"""Many texts as one table of code points, so that numpy can look at all of them at once."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,15 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+BEHIND = np.uint32(0xFFFFFFFF)
+"""No code point: what stands behind the end of a text."""
+
 
 @dataclass(frozen=True)
-class Codepoints:
-    """The code points of N texts, one text after the other."""
+class Padded:
+    """The code points of N texts, one text a row."""
 
     codes: NDArray[np.uint32]
-    """[C] code points."""
-    starts: NDArray[np.int64]
-    """[N] where each text begins in ``codes``."""
+    """[N, C] code points, :data:`BEHIND` where a text has ended; C is the length of the longest."""
     lengths: NDArray[np.int64]
     """[N] code points of each text; 0 for NULL."""
 
@@ -26,13 +27,10 @@ class Codepoints:
         filled = texts.fill_null("")
         lengths = pc.utf8_length(filled).to_numpy(zero_copy_only=False).astype(np.int64)
         content = utf8_of(filled)[2].tobytes()
-        codes = np.frombuffer(content.decode("utf-8").encode("utf-32-le"), np.uint32)
-        return cls(codes, np.cumsum(lengths) - lengths, lengths)
-
-    def rows_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which text each place belongs to."""
-        # Texts without a character begin where the next one does; the last of those is the one that holds the place.
-        return np.searchsorted(self.starts, places, side="right") - 1
+        codes = np.full((len(lengths), int(lengths.max(initial=0))), BEHIND)
+        inside = np.arange(codes.shape[1]) < lengths[:, None]
+        codes[inside] = np.frombuffer(content.decode("utf-8").encode("utf-32-le"), np.uint32)
+        return cls(codes, lengths)
 
 
 def utf8_of(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:

@@ -23,6 +23,9 @@ NO_LANGUAGE = "zxx"
 TEXTS_AT_ONCE = 4096
 """Texts that take their steps together; more would need more memory and be no faster."""
 
+CELLS_AT_ONCE = 500_000
+"""Bytes of those that take a step together, the shorter ones filled up."""
+
 LONGEST_TOGETHER = 2000
 """Bytes of the longest text that is read together with others."""
 
@@ -181,15 +184,18 @@ def judge(found: Probabilities, source_language: str, target_language: str) -> d
     accepted = accepted_labels(target_language)
     source_label = label_of(source_language)
     inside = np.array([label in accepted for label in found.labels])
-    values = found.values.astype(np.float64)
+    values = found.values
+    best = pa.array(values.argmax(axis=1).astype(np.int32))
+    expected = np.minimum(values[:, inside].astype(np.float64).sum(axis=1), 1.0)
+    outside = np.where(inside, np.float32(-1), values).max(axis=1, initial=-1)
     nothing = pa.nulls(len(values), pa.float64())
     known = bool(accepted)
     told_apart = source_label is not None and source_label not in accepted
     return {
-        "predicted": pa.array(np.array(found.labels, object)[values.argmax(axis=1)], pa.string()),
-        "expected": pa.array(np.minimum(values[:, inside].sum(axis=1), 1.0)) if known else nothing,
-        "other": pa.array(values[:, ~inside].max(axis=1)) if known else nothing,
-        "untranslated": pa.array(values[:, found.labels.index(source_label)])
+        "predicted": pa.DictionaryArray.from_arrays(best, pa.array(found.labels, pa.string())).cast(pa.string()),
+        "expected": pa.array(expected) if known else nothing,
+        "other": pa.array(outside.astype(np.float64)) if known else nothing,
+        "untranslated": pa.array(values[:, found.labels.index(source_label)].astype(np.float64))
         if told_apart and source_label is not None
         else nothing,
     }
@@ -199,10 +205,12 @@ class _Model:
     """The identifier's automaton and tables, as arrays."""
 
     def __init__(self, identifier: LanguageIdentifier) -> None:
-        self.next_state = np.asarray(identifier.tk_nextmove).astype(np.int32)
+        self.next_state = np.asarray(identifier.tk_nextmove)
         self.row_start = np.asarray(identifier.tk_row).astype(np.int32) << 8
-        self.feature = np.asarray(identifier.tk_output, np.int32)
-        self.weights = np.ascontiguousarray(identifier.nb_ptc, np.float32)
+        output = np.asarray(identifier.tk_output, np.int32)
+        self.weights = identifier.nb_ptc
+        self.no_feature = len(self.weights)
+        self.feature = np.where(output < 0, self.no_feature, output).astype(np.int32)
         self.priors = np.asarray(identifier.nb_pc, np.float32)
         self.aliases = identifier._alias_pairs
         dropped = {second for _first, second in self.aliases}
@@ -213,9 +221,14 @@ class _Model:
     def probabilities(self, texts: pa.Array) -> NDArray[np.float32]:
         """Probability of each label, [N, K]."""
         starts, lengths, content = utf8_of(texts)
-        short = np.flatnonzero(lengths <= LONGEST_TOGETHER)
+        # Longest first: those that still take a step are always the first ones.
+        order = np.argsort(-lengths, kind="stable")
+        together = order[np.searchsorted(-lengths[order], -LONGEST_TOGETHER) :]
         values = np.empty((len(texts), len(self.columns)), np.float32)
-        values[short] = self._together(starts[short], lengths[short], content)
+        while len(together):
+            chosen = together[: max(1, CELLS_AT_ONCE // max(1, int(lengths[together[0]])))]
+            values[chosen] = self._together(starts[chosen], lengths[chosen], content)
+            together = together[len(chosen) :]
         for number in np.flatnonzero(lengths > LONGEST_TOGETHER):
             # Steps that few texts still take cost more than the text by itself.
             values[number] = self.identifier._decide(texts[int(number)].as_py())[self.columns]
@@ -224,8 +237,8 @@ class _Model:
     def _together(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64], content: NDArray[np.uint8]
     ) -> NDArray[np.float32]:
-        counts = self._counts(starts, lengths, content)
-        scores = counts @ self.weights + self.priors
+        counts, used = self._counts(starts, lengths, content)
+        scores = counts @ self.weights[used].astype(np.float32) + self.priors
         scores[np.diff(counts.indptr) == 0] = 0.0
         scores *= (1.0 / np.sqrt(np.maximum(lengths, 1))).astype(np.float32)[:, None]
         np.exp(scores - scores.max(axis=1, keepdims=True), out=scores)
@@ -235,31 +248,54 @@ class _Model:
         kept: NDArray[np.float32] = scores[:, self.columns]
         return kept
 
-    def _counts(self, starts: NDArray[np.int64], lengths: NDArray[np.int64], content: NDArray[np.uint8]) -> Any:
-        """log(1 + occurrences) of each feature in each text, as a sparse matrix [N, F]."""
+    def _counts(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], content: NDArray[np.uint8]
+    ) -> tuple[Any, NDArray[np.int64]]:
+        """log(1 + occurrences) of each feature that is met in each text, as a sparse matrix [N, U], and those [U].
+
+        Texts come longest first.
+        """
         from scipy.sparse import csr_array
 
-        # Longest first: those that still take a step are always the first ones.
-        order = np.argsort(-lengths, kind="stable")
-        remaining = np.searchsorted(-lengths[order], -np.arange(1, int(lengths.max(initial=0)) + 1), side="right")
-        place = starts[order]
-        state = np.zeros(len(lengths), np.int32)
-        found: list[NDArray[np.int64]] = []
-        owner = order * len(self.weights)
-        for step, count in enumerate(remaining):
-            state = self.next_state.take(self.row_start.take(state[:count]) + content.take(place[:count] + step))
-            feature = self.feature.take(state)
-            hits = np.flatnonzero(feature >= 0)
-            found.append(owner.take(hits) + feature.take(hits))
-        cells = np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
-        first = np.flatnonzero(np.diff(cells, prepend=-1))
-        counts = np.diff(first, append=len(cells))
-        rows, columns = np.divmod(cells[first], len(self.weights))
-        ends = np.searchsorted(rows, np.arange(len(lengths) + 1))
-        return csr_array(
-            (np.log1p(counts.astype(np.float32)), columns.astype(np.int32), ends.astype(np.int32)),
-            shape=(len(lengths), len(self.weights)),
+        met = self._features(starts, lengths, content)
+        count, width = met.shape
+        # Row by row: short rows are sorted many times faster than one long array.
+        met.sort(axis=1)
+        changes = np.ones(met.shape, bool)
+        np.not_equal(met[:, 1:], met[:, :-1], out=changes[:, 1:])
+        first = np.flatnonzero(changes)
+        occurrences = np.diff(first, append=met.size)
+        features = met.ravel().take(first)
+        real = np.flatnonzero(features < self.no_feature)
+        first, features = first.take(real), features.take(real)
+        seen = np.zeros(self.no_feature, bool)
+        seen[features] = True
+        place = np.cumsum(seen, dtype=np.int32) - 1
+        logarithms = np.log1p(np.arange(width + 1, dtype=np.float32))
+        matrix = csr_array(
+            (
+                logarithms.take(occurrences.take(real)),
+                place.take(features),
+                np.searchsorted(first, np.arange(count + 1) * width).astype(np.int32),
+            ),
+            shape=(count, int(place[-1]) + 1),
         )
+        return matrix, np.flatnonzero(seen)
+
+    def _features(
+        self, starts: NDArray[np.int64], lengths: NDArray[np.int64], content: NDArray[np.uint8]
+    ) -> NDArray[np.int32]:
+        """What the automaton meets at each byte of each text, [N, B]; ``no_feature`` behind the end."""
+        steps = np.arange(int(lengths.max(initial=0)))
+        states = np.zeros((len(steps), len(lengths)), np.int32)
+        state = states[0] if len(steps) else np.zeros(0, np.int32)
+        for step, count in enumerate(np.searchsorted(-lengths, -steps - 1, side="right")):
+            letters = content.take(starts[:count] + step)
+            state = self.next_state.take(self.row_start.take(state[:count]) + letters)
+            states[step, :count] = state
+        met = self.feature.take(states.T)
+        met[steps >= lengths[:, None]] = self.no_feature
+        return met
 
 
 @cache

@@ -1,13 +1,15 @@
 """How much of a text repeats what it said before."""
 
 import re
+from collections.abc import Iterator
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlc.text.codepoints import Codepoints
+from mlc.text.codepoints import BEHIND, Padded
 
 LONGEST_UNIT = 80
 """Longest stretch, in characters, that is looked for as the unit of a loop."""
@@ -21,8 +23,10 @@ _SHORT_UNIT = NGRAM // 2
 """Three rounds of a unit of this length or more repeat an n-gram, and so need no look of their own."""
 _BASE, _ODD = 0xBF58476D1CE4E5B9, 0x9E3779B97F4A7C15
 """Odd numbers with bits all over, for hashing (those of SplitMix64)."""
-TEXTS_AT_ONCE = 1024
-"""Texts whose code points are looked at together: what fits into a processor's cache."""
+_BEHIND = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""In place of a hash behind the last n-gram of a text."""
+CELLS_AT_ONCE = 65_536
+"""Code points that are looked at together, shorter texts filled up: what fits into a processor's cache."""
 
 
 def loop_share(content: str | None) -> float | None:
@@ -59,89 +63,98 @@ def repetitions(texts: pa.Array, lengths: NDArray[np.int64]) -> tuple[NDArray[np
         [N] share of n-grams that occurred before in the text, NaN where it is shorter than an n-gram; [N]
         :func:`loop_share`, NaN where there is no text.
     """
-    shares, loops = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        part = slice(start, start + TEXTS_AT_ONCE)
-        points = Codepoints.of(texts[part])
-        for n in np.unique(lengths[part]):
-            repeated, total = _count_repeated(points, int(n))
-            known = (lengths[part] == n) & (total > 0)
-            shares[part][known] = repeated[known] / total[known]
-        loops[part] = _loop_shares(texts[part], points, shares[part])
-    return shares, loops
+    sizes = pc.utf8_length(texts.fill_null("")).to_numpy(zero_copy_only=False)
+    shares, loops = np.full(len(texts), np.nan), np.zeros(len(texts), bool)
+    for n in np.unique(lengths):
+        for rows in _alike(sizes, np.flatnonzero(lengths == n)):
+            points = Padded.of(texts.take(pa.array(rows)))
+            shares[rows] = _repeated_shares(points, int(n))
+            loops[rows] = _has_loop(points, range(1, _SHORT_UNIT))
+    for rows in _alike(sizes, np.flatnonzero((np.nan_to_num(shares) > 0) & ~loops)):
+        loops[rows] = _has_loop(Padded.of(texts.take(pa.array(rows))), range(_SHORT_UNIT, LONGEST_UNIT + 1))
+    return shares, _loop_shares(texts, np.where(sizes > 0, 0.0, np.nan), loops)
 
 
-def _count_repeated(points: Codepoints, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """N-grams of each text that occurred before in it, and all of them; [N] each."""
-    count = len(points.lengths)
+def _alike(sizes: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Rows by the length of their texts, those together that are looked at together: about as long as one another."""
+    rows = rows[np.argsort(sizes[rows], kind="stable")]
+    while len(rows):
+        cells = sizes[rows[: CELLS_AT_ONCE + 1]] * np.arange(1, min(len(rows), CELLS_AT_ONCE + 1) + 1)
+        count = max(1, int(np.searchsorted(cells, CELLS_AT_ONCE, side="right")))
+        yield rows[:count]
+        rows = rows[count:]
+
+
+def _repeated_shares(points: Padded, n: int) -> NDArray[np.float64]:
+    """Share of the n-grams of each text that occurred before in it, [N]; NaN where it is shorter than one."""
     total = np.maximum(points.lengths - n + 1, 0)
-    hashes = _ngram_hashes(points.codes, n)
-    rows = np.repeat(np.arange(count, dtype=np.uint64), points.lengths)
-    places = np.arange(len(points.codes)) - np.repeat(points.starts, points.lengths)
-    whole = places <= np.repeat(points.lengths, points.lengths) - n
-    # The row in the upper bits and the n-gram's hash in the lower ones: equal keys are equal n-grams of one row.
-    bits = np.uint64(max(1, count.bit_length()))
-    keys = (rows << (np.uint64(64) - bits)) | (hashes >> bits)
-    keys = np.sort(keys[whole])
-    again = keys[1:][keys[1:] == keys[:-1]] >> (np.uint64(64) - bits)
-    return np.bincount(again.astype(np.int64), minlength=count), total
+    shares = np.full(len(total), np.nan)
+    places = points.codes.shape[1] - n + 1
+    if places > 0:
+        hashes = _ngram_hashes(points.codes, n)
+        hashes[np.arange(places) >= total[:, None]] = _BEHIND
+        # Row by row: short rows are sorted many times faster than one long array.
+        hashes.sort(axis=1)
+        again = np.count_nonzero(hashes[:, 1:] == hashes[:, :-1], axis=1) - np.maximum(places - total - 1, 0)
+        np.divide(again, total, out=shares, where=total > 0)
+    return shares
 
 
 def _ngram_hashes(codes: NDArray[np.uint32], n: int) -> NDArray[np.uint64]:
-    """Hash [C] of the ``n`` code points from each place on, by doubling the width; the last ones mean nothing."""
+    """Hashes [N, C - n + 1] of the ``n`` code points from each place on, by doubling the width; C is at least ``n``."""
     hashes, width = codes.astype(np.uint64) + np.uint64(1), 1
-    result, done = None, 0
-    while done < n:
+    result, done = hashes, 0
+    while True:
         if n & width:
-            result = hashes if result is None else _joined(result, hashes, done, width)
+            result = _joined(result, hashes, done, width) if done else hashes
             done += width
+        if done == n:
+            # All bits of an n-gram in every one of its hash.
+            return (result ^ (result >> np.uint64(29))) * np.uint64(_ODD)
         hashes, width = _joined(hashes, hashes, width, width), 2 * width
-    assert result is not None
-    # The upper bits are those that are kept, so every bit of the n-gram must reach them.
-    return (result ^ (result >> np.uint64(29))) * np.uint64(_ODD)
 
 
 def _joined(left: NDArray[np.uint64], right: NDArray[np.uint64], step: int, width: int) -> NDArray[np.uint64]:
-    joined = left * np.uint64(pow(_BASE, width, 1 << 64))
-    joined[: max(len(right) - step, 0)] += right[step:]
+    places = right.shape[1] - step
+    joined: NDArray[np.uint64] = left[:, :places] * np.uint64(pow(_BASE, width, 1 << 64)) + right[:, step:]
     return joined
 
 
-def _loop_shares(texts: pa.Array, points: Codepoints, repeated: NDArray[np.float64]) -> NDArray[np.float64]:
+def _loop_shares(texts: pa.Array, shares: NDArray[np.float64], loops: NDArray[np.bool_]) -> NDArray[np.float64]:
     """:func:`loop_share` of each text; the slow search runs only where a loop is."""
-    shares = np.where(points.lengths > 0, 0.0, np.nan)
-    loops = _has_loop(points, range(1, _SHORT_UNIT))
-    suspects = np.flatnonzero((np.nan_to_num(repeated) > 0) & ~loops)
-    if len(suspects):
-        found = _has_loop(Codepoints.of(texts.take(pa.array(suspects))), range(_SHORT_UNIT, LONGEST_UNIT + 1))
-        loops[suspects[found]] = True
     for row in np.flatnonzero(loops):
         share = loop_share(texts[int(row)].as_py())
         shares[row] = np.nan if share is None else share
     return shares
 
 
-def _has_loop(points: Codepoints, units: range) -> NDArray[np.bool_]:
-    """Whether a text has three rounds of a unit of one of some lengths."""
+def _has_loop(points: Padded, units: range) -> NDArray[np.bool_]:
+    """Whether a text has three rounds of a unit of one of some lengths, [N]; of a single character, of a letter."""
     found = np.zeros(len(points.lengths), bool)
     codes = points.codes
+    within = codes != BEHIND
     for unit in units:
-        span = 2 * unit
-        if len(codes) <= span:
+        if codes.shape[1] < 3 * unit:
             break
-        # Places where the character differs from the one a unit further on; a loop is a long way between two of them.
-        breaks = np.flatnonzero(codes[unit:] != codes[:-unit])
-        edges = np.concatenate([[-1], breaks, [len(codes) - unit]])
-        long = np.flatnonzero(np.diff(edges) > span)
-        for start, end in zip(edges[long] + 1, edges[long + 1], strict=True):
-            # The way may cross from one text into the next.
-            rows = np.unique(points.rows_of(np.array([start, end - 1])))
-            for row in range(int(rows[0]), int(rows[-1]) + 1):
-                first = max(int(start), int(points.starts[row]))
-                last = min(int(end) + unit, int(points.starts[row] + points.lengths[row]))
-                if last - first >= 3 * unit:
-                    found[row] = True
+        # Where the character is that of a unit before; a loop is a stretch of two units of such places.
+        same = (codes[:, unit:] == codes[:, :-unit]) & within[:, unit:]
+        loops = _all_along(same, 2 * unit)
+        if unit == 1:
+            # Full stops and zeros come in threes everywhere, and are no loop.
+            rows, places = np.nonzero(loops)
+            loops[rows, places] = [chr(code).isalpha() for code in codes[rows, places]]
+        found |= loops.any(axis=1)
     return found
+
+
+def _all_along(true: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Where ``length`` places from here on are true, [N, C - length + 1]."""
+    done = 1
+    while done < length:
+        step = min(done, length - done)
+        true = true[:, :-step] & true[:, step:]
+        done += step
+    return true
 
 
 def measure_repetitions(connection: duckdb.DuckDBPyConnection) -> None:

@@ -108,7 +108,7 @@ def align(
     require_few(left_out, settings.max_dropped)
     dataset, pairs = Dataset.from_list([]), list[Row]()
     if settings.english_loss.reads_pairs:
-        pairs = translated
+        pairs = rows if settings.english_loss.reads_feedback else translated
     else:
         dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []

@@ -247,7 +247,9 @@ def answering_memory(
     size = BYTES["bfloat16" if dtype == "auto" else dtype]
     prompt = lengths.variant or lengths.prompt
     written = _writing(shape, size, rows=rows, prompt=prompt, answer=answer_tokens, scored=OPENING_TOKENS)
-    return Memory({"weights": shape.parameters * size, **written, "libraries": place.libraries})
+    # The head computes in float32, with weights of its own.
+    head = 4 * shape.vocabulary * shape.hidden if size < 4 else 0
+    return Memory({"weights": shape.parameters * size + head, **written, "libraries": place.libraries})
 
 
 def _writing(shape: Shape, size: int, *, rows: int, prompt: int, answer: int, scored: int) -> dict[str, int]:

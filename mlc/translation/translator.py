@@ -173,8 +173,8 @@ class Translator:
         split = self._split(texts, source)
         progress = _Progress(split, targets, report)
         known: Known = {target: {} for target in targets}
-        sentences = (sentence for parts in split for sentence in parts.sentences)
-        self._complete(sentences, source, known, progress.done, should_stop)
+        sentences = list(dict.fromkeys(sentence for parts in split for sentence in parts.sentences))
+        self._complete(dict.fromkeys(targets, sentences), source, known, progress.done, should_stop)
         self._mark_refusals(known, source)
         repaired = {} if self.engine.whole_texts else self._repair(source, known, should_stop)
         progress.end()
@@ -209,25 +209,30 @@ class Translator:
 
     def _complete(
         self,
-        sentences: Iterable[str],
+        wanted: Mapping[str, Sequence[str]],
         source: str,
         known: Known,
         done: Callable[[str, Batch, bool], None],
         should_stop: ShouldStop,
     ) -> None:
-        """Adds to ``known`` the translations of sentences, from the memory or the engine."""
-        wanted = list(dict.fromkeys(sentences))
-        for target, batch in known.items():
+        """Adds to ``known`` the translations of distinct sentences by language, from the memory or the engine.
+
+        Languages that want the same sentence share the reading of it.
+        """
+        missing: dict[str, list[str]] = {}
+        for target, sentences in wanted.items():
             if self.memory:
-                batch.update(self.memory.lookup(wanted, source=source, target=target))
-            done(target, batch, True)
+                known[target].update(self.memory.lookup(sentences, source=source, target=target))
+            done(target, known[target], True)
+            for sentence in sentences:
+                if sentence not in known[target]:
+                    missing.setdefault(sentence, []).append(target)
         # After a kill some languages may be further than others.
         groups: dict[tuple[str, ...], list[str]] = {}
-        for sentence in wanted:
-            missing = tuple(target for target, batch in known.items() if sentence not in batch)
-            groups.setdefault(missing, []).append(sentence)
+        for sentence, languages in missing.items():
+            groups.setdefault(tuple(languages), []).append(sentence)
         for group, members in groups.items():
-            for target, batch in self.engine.translate(members, source=source, targets=group) if group else ():
+            for target, batch in self.engine.translate(members, source=source, targets=group):
                 if self.memory:
                     self.memory.store(batch, source=source, target=target)
                 known[target].update(batch)
@@ -246,24 +251,26 @@ class Translator:
         Returns:
             The repaired translations by language; a number that was lost is not repaired.
         """
-        broken = {
-            target: [
-                sentence
+        pieces = {
+            target: {
+                sentence: _pieces(sentence)
                 for sentence, row in batch.items()
                 if row.refusal is None and set(lost_kinds(sentence, row.text)) - {"number"}
-            ]
+            }
             for target, batch in known.items()
         }
-        repaired: Known = {target: {} for target in known}
-        for target, sentences in broken.items():
-            pieces = {sentence: _pieces(sentence) for sentence in sentences}
-            own: Known = {target: {}}
-            words = (text for parts in pieces.values() for kept, text in parts if not kept)
-            self._complete(words, source, own, lambda target, batch, remembered: None, should_stop)
-            self._mark_refusals(own, source)
-            for sentence, parts in pieces.items():
-                repaired[target][sentence] = _join(parts, own[target], known[target][sentence])
-        return repaired
+        words = {
+            target: list(dict.fromkeys(text for parts in broken.values() for kept, text in parts if not kept))
+            for target, broken in pieces.items()
+            if broken
+        }
+        own: Known = {target: {} for target in words}
+        self._complete(words, source, own, lambda target, batch, remembered: None, should_stop)
+        self._mark_refusals(own, source)
+        return {
+            target: {sentence: _join(parts, own[target], known[target][sentence]) for sentence, parts in broken.items()}
+            for target, broken in pieces.items()
+        }
 
 
 def _pieces(sentence: str) -> list[tuple[bool, str]]:

@@ -23,6 +23,8 @@ TOKENS_FACT = "tokens"
 """In the manifest of a training: tokens that were read, English ones and translations; None where nobody counted."""
 DATASET_FOLDER = "dataset"
 CHECKPOINT_FOLDER = "checkpoint"
+PROMPT_GATE_FILE = "prompt_gate.json"
+"""In a checkpoint: the gate that stands before the model, see :data:`mlc.gating.gate.GATE_FILE`."""
 DELTA_FOLDER = "delta"
 SEARCH_FILE = "search.json"
 DIRECTION_FILE = "direction.json"
@@ -78,6 +80,11 @@ class Translated:
 def read_headline(store: ArtifactStore, report: ArtifactRef) -> dict[str, Any]:
     """The figures that a run prints at its end, by model and by comparison."""
     return _read_json(store, report, HEADLINE_FILE)
+
+
+def read_set_aside(store: ArtifactStore, report: ArtifactRef) -> dict[str, str]:
+    """Why each method that the run went on without was set aside."""
+    return {told["method"]: told["reason"] for told in _read_json(store, report, METRICS_FILE).get("set_aside", [])}
 
 
 def read_decision(store: ArtifactStore, decision: ArtifactRef) -> dict[str, Any]:

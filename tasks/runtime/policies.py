@@ -176,8 +176,11 @@ def loaded_policy(run: Run, model: Model, *, dtype: InferenceType | None = None)
 
     def load() -> "Policy":
         from mlc.models.loading import load_policy
+        from mlc.models.precision import use_precise_head
 
-        return load_policy(source, dtype=wanted, device=model.device, attention=model.attention)
+        policy = load_policy(source, dtype=wanted, device=model.device, attention=model.attention)
+        use_precise_head(policy.model)
+        return policy
 
     identity = f"policy:{source.identity}:{model.device}:{wanted}:{model.attention}"
     with loaded(run, identity, model.device, load) as policy:

@@ -213,7 +213,8 @@ class Run:
     parts: dict[str, KeyParts] = field(default_factory=dict)
     """Of every task that a plan has foreseen, by key."""
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _failure: Exception | None = None
+    _failures: list[Exception] = field(default_factory=list)
+    _forgiven: list[str] = field(default_factory=list)
     _failed: threading.Event = field(default_factory=threading.Event)
     _read: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -247,13 +248,19 @@ class Run:
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
         with self._lock:
-            self._failure = self._failure or error
+            self._failures.append(error)
             self._failed.set()
+
+    def forgive(self, error: Exception) -> None:
+        """Lets a failure count no more, now or when it is noted: the run goes on without what failed."""
+        with self._lock:
+            self._forgiven.append(repr(error))
 
     def first_failure(self, wait_seconds: float = 0.0) -> Exception | None:
         """The first failure of a task, waiting a while for it to be noted."""
         self._failed.wait(wait_seconds)
-        return self._failure
+        with self._lock:
+            return next((error for error in self._failures if repr(error) not in self._forgiven), None)
 
     def record(self, outcome: Outcome) -> None:
         """Notes what became of a task, from any thread."""

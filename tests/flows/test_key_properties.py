@@ -27,6 +27,7 @@ EXCLUDED: dict[str, Any] = {
     "workspace": "elsewhere",
     "storage": "memory://keys",
     "runner": "processes",
+    "failures": "set_aside",
     "policy.device": "cpu",
     "policy.allow_pickle": True,
     "policy.licences.deny": ["cc-by-nc-*"],
@@ -75,6 +76,7 @@ INCLUDED: dict[str, Any] = {
     "prompts.parallel": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.unpaired": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.labels": {"harmful": "harmful"},
+    "prompts.feedback": str(PROJECT / "data/quickstart/feedback.jsonl"),
     "anchor_language": "de",
     "languages": ["es"],
     "seeds": [1],
@@ -104,6 +106,8 @@ INCLUDED: dict[str, Any] = {
     "edit.search.layers": ["all"],
     "edit.layers": "all",
     "direction.layer": 1,
+    "serve.layer": 1,
+    "serve.refusals": {"es": "No."},
     "align.consistency.language_weights": {"es": 2.0},
     "align.consistency.layer": 1,
     **{
@@ -138,6 +142,7 @@ INCLUDED: dict[str, Any] = {
 """Other values where one cannot be guessed from the type; every other setting is included too."""
 
 
+FED = {"models": ["english-only", "feedback"], "prompts.feedback": str(PROJECT / "tests/data/feedback.jsonl")}
 WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
@@ -152,12 +157,20 @@ WITH: dict[str, dict[str, Any]] = {
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     "direction.": {"method": "refusal-direction"},
+    "serve.gate": {},
+    "serve.": {"method": "gate"},
+    "align.feedback.": FED,
+    "prompts.feedback": FED,
+    "align.balance.weigh": {},
+    "align.balance.": {"method": "consistency-by-risk"},
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},
     "align.grpo.": {"align.carrier": "grpo"},
     "align.mpo.": {"method": "mpo"},
     "align.msd.": {"method": "msd"},
+    "align.cm_align.": {"method": "cm-align"},
+    "align.nll_weight": {"align.carrier": "dpo"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

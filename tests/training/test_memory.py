@@ -166,7 +166,8 @@ def test_keys_and_values_of_answers() -> None:
     shape = known("Qwen/Qwen2.5-7B-Instruct")
     memory = answering_memory(shape, "bfloat16", LENGTHS, rows=20, answer_tokens=128)
     assert memory.parts["keys and values"] == 2 * 28 * (4 * 128) * 2 * 20 * (133 + 128)
-    assert memory.parts["weights"] == 2 * shape.parameters
+    # Those of the head a second time, in float32.
+    assert memory.parts["weights"] == 2 * shape.parameters + 4 * shape.vocabulary * shape.hidden
 
 
 def test_answers_that_a_training_samples() -> None:

@@ -15,7 +15,7 @@ from mlc.quality.settings import QualitySettings
 from mlc.quality.signals import TEXT_SIGNALS, Signal
 from mlc.stopping import ShouldStop, never, stop_if
 
-CHUNK_ROWS = 20_000
+CHUNK_ROWS = 8_000
 """Rows that are measured at once: enough to pay for the planning of the queries, few enough for the memory."""
 CHUNK_BYTES = 32_000_000
 """Bytes of text that are measured at once, where rows are long."""

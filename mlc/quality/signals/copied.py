@@ -42,19 +42,30 @@ def compare(connection: "DuckDBPyConnection") -> None:
 
     DuckDB's own distance counts bytes.
     """
+    import numpy as np
     import pyarrow as pa
 
     pairs = connection.sql(
         """
-        SELECT row, bare(source) AS a, bare(translation) AS b
-        FROM texts
-        WHERE source IS NOT NULL AND translation IS NOT NULL
-            AND NOT nothing_in_common(source, translation) AND NOT nothing_in_common(translation, source)
-            AND a <> '' AND b <> ''
+        WITH apart AS (
+            SELECT row, source, translation,
+                nothing_in_common(source, translation) OR nothing_in_common(translation, source) AS nothing
+            FROM texts
+            WHERE source IS NOT NULL AND translation IS NOT NULL
+        )
+        SELECT
+            row,
+            CASE WHEN NOT nothing THEN bare(source) END AS a,
+            CASE WHEN NOT nothing THEN bare(translation) END AS b
+        FROM apart
+        WHERE nothing OR (a <> '' AND b <> '')
+        ORDER BY a IS NULL
         """
     ).to_arrow_table()
-    found = similarities(pairs["a"].to_pylist(), pairs["b"].to_pylist())
-    connection.register("compared", pa.table({"row": pairs["row"], "similarity": found}))
+    similar = np.zeros(len(pairs))
+    some = len(pairs) - pairs["a"].null_count
+    similar[:some] = similarities(*(pairs[side][:some].to_pylist() for side in ("a", "b")))
+    connection.register("compared", pa.table({"row": pairs["row"], "similarity": similar}))
 
 
 MEASURE = r"""
@@ -67,11 +78,6 @@ CREATE TEMP MACRO nothing_in_common(a, b) AS
 
 SELECT row, similarity AS signal_copied
 FROM compared
-UNION ALL
-SELECT row, 0.0::DOUBLE AS signal_copied
-FROM texts
-WHERE source IS NOT NULL AND translation IS NOT NULL
-    AND (nothing_in_common(source, translation) OR nothing_in_common(translation, source))
 """
 
 COPIED = Signal(

@@ -23,24 +23,38 @@ def begin(connection: "DuckDBPyConnection") -> None:
 
 
 def read(connection: "DuckDBPyConnection") -> None:
-    """Fills the table ``spelled``: what words say of the numbers of the pairs whose digits differ.
+    """Fills the tables ``digits`` and ``spelled``: pairs with numbers, and what words say of those that differ.
 
-    ``row``; both texts with powers of ten in digits; numbers that each of them writes in words and the other does not.
+    ``digits``: ``row``, both languages, both texts with digits of 0 to 9 alone, whether their numbers are ``alike``,
+    and whether they are the ``same`` and there are any. ``spelled``: ``row``; both texts with powers of ten in digits;
+    numbers that each of them writes in words and the other does not.
     """
     import pyarrow as pa
 
     from mlc.text.numerals import numerals_of
 
-    rows = connection.sql(
+    connection.execute(
         """
-        WITH digits AS (
-            SELECT row, source_code, target_code, ascii_digits(plain_source) AS a, ascii_digits(plain_translation) AS b
+        CREATE OR REPLACE TEMP TABLE digits AS
+        WITH runs AS (
+            SELECT
+                row,
+                source_code,
+                target_code,
+                ascii_digits(plain_source) AS source,
+                ascii_digits(plain_translation) AS translation,
+                list_sort(digit_runs(source)) AS wanted,
+                list_sort(digit_runs(translation)) AS got
             FROM texts
             WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\\p{Nd}')
         )
-        FROM digits WHERE list_sort(digit_runs(a)) <> list_sort(digit_runs(b))
+        SELECT * EXCLUDE (wanted, got), wanted = got AS alike, alike AND len(wanted) > 0 AS same FROM runs
         """
-    ).to_arrow_table()
+    )
+    rows = connection.sql(
+        "SELECT row, source_code, source AS a, target_code, translation AS b FROM digits WHERE NOT alike"
+    )
+    rows = rows.to_arrow_table()
     texts = list(
         zip(
             map(numerals_of, rows["source_code"].to_pylist()),
@@ -187,22 +201,16 @@ CREATE TEMP MACRO converted_numbers(content, got) AS
     );
 
 WITH
-digits AS (
-    SELECT
-        row,
-        target_code,
-        ascii_digits(plain_source) AS source,
-        ascii_digits(plain_translation) AS translation
-    FROM texts
-    WHERE translation IS NOT NULL AND regexp_matches(plain_source, '\p{Nd}')
+differing AS (
+    FROM digits WHERE NOT same
 ),
 ways AS (
-    SELECT row, target_code, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM digits
+    SELECT row, target_code, source, whole_numbers(source) AS wanted, whole_numbers(translation) AS got FROM differing
     UNION ALL
-    SELECT row, target_code, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM digits
+    SELECT row, target_code, source, digit_runs(source) AS wanted, digit_runs(translation) AS got FROM differing
     UNION ALL
-    SELECT row, target_code, digits.source, whole_numbers(spelled.source), whole_numbers(spelled.translation)
-    FROM digits
+    SELECT row, target_code, differing.source, whole_numbers(spelled.source), whole_numbers(spelled.translation)
+    FROM differing
     JOIN spelled USING (row)
 ),
 found AS (
@@ -240,6 +248,11 @@ SELECT
         AS signal_numbers_changed
 FROM compared
 GROUP BY row
+UNION ALL
+-- The same numbers are all of them, and nothing has changed.
+SELECT row, 1.0, 0
+FROM digits
+WHERE same
 """
 
 NUMBERS = Signal(

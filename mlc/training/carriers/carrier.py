@@ -39,6 +39,7 @@ class Training:
             "consistency": self.settings.consistency,
             "decision": self.settings.decision,
             "answer": self.settings.answer,
+            "balance": self.settings.balance,
             **({"peft_config": self.adapter} if self.adapter else {}),
         }
 
@@ -70,6 +71,8 @@ class Carrier:
     reads_pairs: bool = False
     """Whether it reads each translation beside its English prompt, in place of English examples; it carries no term,
     and is what one method trains with."""
+    reads_feedback: bool = False
+    """For one that reads pairs: whether its rows are single answers with what people said of them instead."""
     warm_start: bool = True
     """Whether it may start from an aligned checkpoint; not where the start is its reference."""
     beta: float | None = None
