@@ -7,7 +7,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow.parquet as pq
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -15,6 +14,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.settings import SPLITS
@@ -22,7 +22,7 @@ from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
 from mlc.left_out import require_few
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
-from mlc.methods.needs import require_data, translated_columns
+from mlc.methods.needs import require_data, require_for_encoder, translated_columns
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
@@ -30,6 +30,7 @@ from mlc.store.artifacts import plain_disk_errors
 from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
+from mlc.store.sources import keep_known_code
 from mlc.translation.checkpoints import require_translatable
 from tasks.ability import measure_skills
 from tasks.align import align_model
@@ -41,10 +42,15 @@ from tasks.feedback import take_feedback
 from tasks.filter import filter_translations
 from tasks.gate import GatePlan, fit_prompt_gate
 from tasks.gated import pass_gate
-from tasks.generate import generate
+from tasks.generate import generate, generate_shard, join_generated, scored_shards
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
-from tasks.model_signals import measure_model_signals
+from tasks.model_signals import (
+    join_model_signals,
+    measure_model_signals,
+    measure_model_signals_shard,
+    signal_shards,
+)
 from tasks.overlap import separate
 from tasks.own_answers import answer_prompts
 from tasks.own_pairs import PairPlan, make_pairs
@@ -63,15 +69,17 @@ from tasks.runtime.artifacts import (
     left_out_of,
     read_decision,
     read_headline,
+    read_rows,
     read_set_aside,
     report_page,
 )
+from tasks.runtime.cached import cached_shown
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
-from tasks.runtime.policies import require_policy, require_teacher
+from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -80,8 +88,10 @@ from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
 from tasks.suite import take_suite
-from tasks.translate import retranslate, translate
+from tasks.translate import join_translations, prompt_shards, retranslate, translate, translate_shard
 from tasks.unpaired import add_unpaired, take_unpaired
+
+keep_known_code(cache_folder())
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -98,7 +108,7 @@ class RunSummary:
     """What a run did."""
 
     run_id: str
-    """Id of the flow run in Prefect."""
+    """Id of the flow run in Prefect; empty if it has none, see :func:`find_all`."""
     number: int
     """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
@@ -173,6 +183,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
+    if is_encoder(run, policy):
+        require_for_encoder(own.model, methods, config.align, config.evaluation)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
     attempts = Attempts(run, config)
@@ -250,7 +262,7 @@ def tell_where(run: Run, config: PipelineConfig) -> None:
 
 def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef, attempts: Attempts) -> None:
     """Checks that the training prompts hold what the methods need, before they are translated."""
-    rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
+    rows = read_rows(run.store.folder(prompts) / PROMPTS_FILE)
     left_out = left_out_of(run.store, prompts)
     require_few([count for count in left_out if count.kind == "set aside"], config.align.max_dropped)
     for method in in_order(config.models):
@@ -292,7 +304,7 @@ def take_all_unpaired(
     found, read = {}, {}
     for language, location in config.prompts.unpaired.items():
         own = take_unpaired.submit(run, language, location)
-        rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
+        rows = read_rows(run.store.folder(own.result()) / PROMPTS_FILE)
         require_data(rows, left_out_of(run.store, own.result()), readers, config.align)
         if pairs and language not in config.paired_languages:
             run.display.note(
@@ -473,18 +485,39 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
 def translate_all(
     run: Run, config: PipelineConfig, prompts: Future, languages: tuple[str, ...], subject: str = "prompts"
 ) -> dict[str, Future]:
-    """One translation a language; whichever comes first reads the prompts for all of them."""
-    return {
-        language: translate.submit(
-            run,
-            prompts,
-            language,
-            config.translator.first,
-            subject=subject,
-            together=languages,
-            source=config.anchor_language,
-        )
+    """One translation a language; whichever comes first reads the prompts for all of them.
+
+    Where they are cut into shards, there is one task a shard and language, and one a language that joins them.
+    """
+    rows, settings, anchor = config.translator.shard_rows, config.translator.first, config.anchor_language
+    shards = prompt_shards(run, prompts.result(), rows) if rows and languages else []
+    if not shards:
+        return {
+            language: translate.submit(
+                run, prompts, language, settings, subject=subject, together=languages, source=anchor
+            )
+            for language in languages
+        }
+    parts = {
+        language: [
+            translate_shard.submit(
+                run,
+                prompts,
+                shard,
+                content,
+                language,
+                settings,
+                subject=shard.subject(None if subject == "prompts" else subject),
+                together=languages,
+                source=anchor,
+            )
+            for shard, content in shards
+        ]
         for language in languages
+    }
+    return {
+        language: join_translations.submit(run, own, language, settings, subject=subject, source=anchor)
+        for language, own in parts.items()
     }
 
 
@@ -508,12 +541,23 @@ def measure_all(
     }
     if not config.quality.model_signals:
         return signals
-    return {
-        language: measure_model_signals.submit(
-            run, future, language, config.quality, config.translator.first, subject=about, source=config.anchor_language
+    return {language: ask_about(run, config, future, language, about) for language, future in signals.items()}
+
+
+def ask_about(run: Run, config: PipelineConfig, signals: Future, language: str, about: str | None) -> Future:
+    """The signals that need the translator, of one language: in one task, or in one a shard and one that joins them."""
+    quality, translator, anchor = config.quality, config.translator.first, config.anchor_language
+    rows = config.translator.shard_rows
+    shards = signal_shards(run, signals.result(), rows) if rows else []
+    if not shards:
+        return measure_model_signals.submit(run, signals, language, quality, translator, subject=about, source=anchor)
+    parts = [
+        measure_model_signals_shard.submit(
+            run, signals, shard, language, quality, translator, subject=about, source=anchor
         )
-        for language, future in signals.items()
-    }
+        for shard in shards
+    ]
+    return join_model_signals.submit(run, signals, parts, language, quality, translator, subject=about, source=anchor)
 
 
 def filter_all(
@@ -630,7 +674,7 @@ def answered_by(
     place = model.label, language, suite.name
     if place not in given:
         if model.ungated is None:
-            found = generate.submit(run, model, language, prompts, config.evaluation, suite)
+            found = generate_all(run, config, model, language, prompts, suite)
         else:
             own = answered_by(run, config, model.ungated, language, prompts, given, suite)
             found = pass_gate.submit(run, model, language, own, prompts, suite)
@@ -680,6 +724,19 @@ def evaluate_all(
     for model in models:
         found |= evaluate_everywhere(run, config, model, held_out, suites, given)
     return found
+
+
+def generate_all(
+    run: Run, config: PipelineConfig, model: Model, language: str, prompts: HeldOut, suite: Suite = HELD_OUT
+) -> Future:
+    """What a model does with the prompts in a language: in one task, or in one a shard and one that joins them."""
+    settings, anchor = config.evaluation, prompts.suite is prompts.texts
+    own: Future = prompts.suite
+    shards = scored_shards(run, own.result(), anchor, settings) if settings.shard_rows else []
+    if not shards:
+        return generate.submit(run, model, language, prompts, settings, suite)
+    parts = [generate_shard.submit(run, model, language, prompts, settings, shard, suite) for shard in shards]
+    return join_generated.submit(run, model, language, parts, anchor, settings, suite)
 
 
 def skills_of_all(
@@ -779,10 +836,9 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
     )
 
 
-def _tidy(store: ArtifactStore, run_id: str) -> None:
+def _tidy(store: ArtifactStore) -> None:
     """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
     close_killed(store.workspace)
-    harmless(reconcile)(store.workspace, run_id)
     store.clear_drafts()
     for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
         for draft in store.workspace.glob(pattern):
@@ -836,18 +892,61 @@ def align(
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
+def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
+    """A run in which nothing is to be made, without Prefect, which has nothing to show of it.
+
+    Its record, the catalog, and what is asked of the registry are those of any run.
+
+    Args:
+        settings: The pipeline.
+
+    Returns:
+        The fields of :class:`RunSummary`, with an empty ``run_id``; None where something is missing, damaged or wrong,
+        which is then left to the flow.
+
+    Raises:
+        UserError: Housekeeping holds the workspace.
+    """
+    started = time.perf_counter()
+    store, display, notes = settings.open_store(), using_display(), Notes()
+    with (
+        plain_disk_errors(store.workspace),
+        sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
+    ):
+        run = Run(store, notes, id="", looking=True)
+        try:
+            report, decision = pipeline(run, settings)
+        except Exception:  # whatever it is, the flow meets it too, and tells it as it tells all others
+            return None
+        facts = settings.model_dump(mode="json")
+        with recorded(store.workspace, run_id=run.id, name=settings.name, config=facts) as journal:
+            shown = Run(store, display, id=run.id, journal=journal)
+            for sentence in notes.sentences:
+                shown.display.note(sentence)
+            for outcome in run.outcomes:
+                shown.record(outcome)
+            rebuild_catalog(store)
+            return asdict(summarise_run(shown, journal.number, started, report, decision))
+
+
 def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
+
+    def tidy() -> None:
+        _tidy(store)
+        harmless(reconcile)(store.workspace, run_id)
+
     with (
         plain_disk_errors(store.workspace),
         announced(store.workspace, run_id),
-        sharing(store.workspace, tidy=lambda: _tidy(store, run_id), wait_seconds=wait_for_workspace()),
+        sharing(store.workspace, tidy=tidy, wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
+        where = stages_in(run, settings.runner, settings.resources)
+        with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -42,6 +42,7 @@ from tasks.runtime.settings import (
     RegistrySettings,
     ReportSettings,
     Roles,
+    RunnerSettings,
 )
 
 SHIPPED_CONFIGS = Path(__file__).with_name("configs")
@@ -59,11 +60,14 @@ class PipelineConfig(Settings):
     """Folder for everything that the run makes."""
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
-    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names.
+    made is copied there. ``memory://`` and ``file://`` work as they are, ``s3://`` needs the extra ``s3``, others the
+    package that fsspec names.
     ``${NAME}`` stands for an environment variable."""
-    runner: Literal["threads", "processes"] = "threads"
-    """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
-    takes the memory for its libraries. Changes no result."""
+    runner: RunnerSettings = Field(default_factory=RunnerSettings)
+    resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
+    """What a worker of a cluster must have for a stage, as ``{align: {gpu: 1}, translate: {gpu: 1}}``: resources of
+    Dask's workers by their names; of Ray ``gpu``, ``cpu`` and ``memory`` in bytes, and resources by their names. Other
+    runners do not read it. Changes no result."""
     prompts: PromptSettings
     """Training prompts, in the anchor language."""
     anchor_language: str = ENGLISH
@@ -100,6 +104,24 @@ class PipelineConfig(Settings):
     @classmethod
     def _policy_by_name(cls, gate: Any) -> Any:
         return read_policy(gate, Path.cwd()) if isinstance(gate, str) else gate
+
+    @field_validator("runner", mode="before")
+    @classmethod
+    def _runner_in_a_word(cls, runner: Any) -> Any:
+        return {"name": runner} if isinstance(runner, str) else runner
+
+    @field_validator("resources", mode="after")
+    @classmethod
+    def _of_stages(cls, resources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        if resources:
+            from flows.stages import STAGES
+
+            names = [stage.name for stage in STAGES]
+            for unknown in resources.keys() - set(names):
+                near = difflib.get_close_matches(unknown, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}."
+                raise UserError(f"The key 'resources' names {unknown!r}, which is no stage: {hint}")
+        return resources
 
     @field_validator("languages", mode="after")
     @classmethod

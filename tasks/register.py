@@ -156,7 +156,8 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
             else:
                 # Merging takes the memory for the whole model in float32.
                 release()
-                save_policy(load_policy(source, device="cpu"), folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                whole = load_policy(source, device="cpu", encodes=True)
+                save_policy(whole, folder, dtype=getattr(torch, merged_dtype(checkpoint)))
                 if (gate := checkpoint / PROMPT_GATE_FILE).is_file():
                     shutil.copyfile(gate, folder / PROMPT_GATE_FILE)
         yield folder
@@ -225,7 +226,7 @@ def _signature() -> Any:
     from mlflow.types.schema import AnyType
 
     # It brings mlflow.
-    from tasks.runtime.policy_pyfunc import DEFAULTS
+    from tasks.runtime.policy_pyfunc import DEFAULTS, LANGUAGE
 
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), name, required=False) for name in ("prompt", "messages")]),
@@ -234,6 +235,7 @@ def _signature() -> Any:
             [
                 ParamSpec("max_new_tokens", DataType.long, DEFAULTS["max_new_tokens"]),
                 ParamSpec("temperature", DataType.double, DEFAULTS["temperature"]),
+                ParamSpec(LANGUAGE, DataType.string, ""),
             ]
         ),
     )

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
+from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, require_few
 from mlc.methods.method import Method
 from mlc.prompts import LABELS
@@ -43,6 +45,45 @@ def require_data(
             _require_labels(prompts, method, control)
         if alignment.answer.weight > 0 and alignment.answer.harmless != "vocabulary":
             _require_harmful(prompts, method)
+
+
+def require_for_encoder(
+    location: str, methods: Sequence[Method], align: AlignSettings, evaluation: EvaluationSettings
+) -> None:
+    """Checks that methods and evaluation can be had of an encoder-decoder.
+
+    Args:
+        location: The policy, as a person named it.
+        methods: All that are made.
+        align: The alignment as it is configured.
+        evaluation: The evaluation.
+
+    Raises:
+        UserError: Something needs a model that only decodes.
+    """
+    lead = f"The policy {location!r} is an encoder-decoder, and"
+    carriers = ", ".join(name for name in CARRIERS.places if CARRIERS.load(name).encoder_trainer)
+    for method in methods:
+        if method.recipe != "train":
+            raise UserError(
+                f"{lead} the method {method.name!r} changes models that only decode: take methods that train, such as "
+                "consistency, or another policy."
+            )
+        alignment = method.alignment(align)
+        if alignment.english_loss.encoder_trainer is None:
+            raise UserError(
+                f"{lead} the method {method.name!r} trains by the carrier {alignment.carrier}, which has no trainer "
+                f"for one: take a method that trains by align.carrier, and one of {carriers} for that."
+            )
+    if any(method.recipe == "train" for method in methods):
+        if align.adapter and align.adapter.kind == "qlora":
+            raise UserError(f"{lead} qlora is for models that only decode: set align.adapter to lora or none.")
+        if align.sharded:
+            raise UserError(f"{lead} FSDP shards models that only decode: let align.launch start DDP, or one process.")
+    if evaluation.engine.kind == "vllm":
+        raise UserError(f"{lead} vLLM answers for models that only decode: set evaluation.engine.kind to transformers.")
+    if evaluation.ability.wanted:
+        raise UserError(f"{lead} general ability is measured of models that only decode: leave evaluation.ability out.")
 
 
 def translated_columns(method: Method, align: AlignSettings) -> tuple[str, ...]:

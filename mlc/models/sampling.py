@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import DynamicCache, EncoderDecoderCache
 
+from mlc.models.encoders import decoder_opening, is_encoder_decoder
 from mlc.models.prompts import PromptBatch
 
 
@@ -27,6 +29,13 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
     if sample:
         # What a checkpoint says of sampling would change whose answers they are.
         drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    before = prompts.input_ids.shape[1]
+    if is_encoder_decoder(model.config):
+        before = len(decoder_opening(model))
+        # What every answer is made to begin with is generated too, and is no part of it.
+        tokens += before - 1
+        # The one that generate makes has as many layers as the encoder.
+        drawn["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
     with _not_training(model):
         output = model.generate(
             input_ids=prompts.input_ids,
@@ -35,8 +44,7 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
             pad_token_id=model.generation_config.pad_token_id or 0,
             **drawn,
         )
-    encodes = getattr(model.config, "is_encoder_decoder", False)
-    begun = output[:, 1:] if encodes else output[:, prompts.input_ids.shape[1] :]
+    begun = output[:, before:]
     ends = model.generation_config.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}
     answers = []

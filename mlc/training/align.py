@@ -17,6 +17,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, require_few
 from mlc.models.adapters import is_adapted
+from mlc.models.continuations import answer_tokens
+from mlc.models.encoders import decoder_opening
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.answers import answer_column
@@ -109,6 +111,8 @@ def align(
     dataset, pairs = Dataset.from_list([]), list[Row]()
     if settings.english_loss.reads_pairs:
         pairs = rows if settings.english_loss.reads_feedback else translated
+    elif policy.encodes:
+        dataset = build_encoded_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     else:
         dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []
@@ -129,7 +133,8 @@ def align(
         adapter = None
         if settings.adapter and not is_adapted(policy.model):
             adapter = lora_config(settings.adapter, policy.model)
-        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter, pairs))
+        make = _maker(policy, settings)
+        trainer = make(Training(policy, teacher, dataset, settings, options, adapter, pairs))
         policy.model = trainer.accelerator.unwrap_model(trainer.model)
         if settings.adapter and settings.consistency.weight > 0:
             warn_of_idle_term(policy.model, settings.consistency.layer)
@@ -271,6 +276,39 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
             for row in rows
         ]
     )
+
+
+def build_encoded_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
+    """The rows as trainers of encoder-decoders read them: prompts for the encoder, and answers as labels.
+
+    Labels begin with the token that every answer begins with, where the policy forces one, and end with its end token.
+
+    Args:
+        policy: An encoder-decoder.
+        rows: From :func:`usable_rows`; ``prompt_language`` is that of a prompt that is not English.
+        settings: The alignment; answers that are too long are cut.
+    """
+    tokenizer, opening = policy.tokenizer, decoder_opening(policy.model)[1:]
+
+    def encoded(row: Row) -> Row:
+        ids = encode_prompt(tokenizer, _asked(row), language=row.get(LANGUAGE)).input_ids
+        answer = _cut(tokenizer, row["chosen"], settings.max_answer_tokens)
+        labels = (*opening, *answer_tokens(tokenizer, answer), policy.stop_token)
+        for_the_term = _for_the_term(row, settings, with_turns=False)
+        if settings.terms.needs_answers:
+            for_the_term[ANSWER] = answer
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels, **for_the_term}
+
+    return Dataset.from_list([encoded(row) for row in rows])
+
+
+def _maker(policy: Policy, settings: AlignSettings) -> Callable[[Training], Any]:
+    carrier = settings.english_loss
+    if not policy.encodes:
+        return carrier.trainer
+    if carrier.encoder_trainer is None:
+        raise ValueError(f"the carrier {settings.carrier} has no trainer for an encoder-decoder.")
+    return carrier.encoder_trainer
 
 
 def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequence[str]) -> None:

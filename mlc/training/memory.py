@@ -108,9 +108,16 @@ def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
         adapter: The adapter.
     """
     wanted = shape.linears if adapter.target_modules == "all-linear" else adapter.target_modules
-    chosen = [shape.linears[name] for name in wanted if name in shape.linears]
-    layer = sum(adapter.r * (inputs + outputs) + (outputs if adapter.use_dora else 0) for inputs, outputs in chosen)
-    return layer * (shape.layers if adapter.layers is None else len(adapter.layers))
+    chosen = {name: shape.linears[name] for name in wanted if name in shape.linears}
+
+    def count(name: str) -> int:
+        every = shape.counts.get(name, shape.layers)
+        return every if adapter.layers is None else every * len(adapter.layers) // shape.layers
+
+    return sum(
+        count(name) * (adapter.r * (inputs + outputs) + (outputs if adapter.use_dora else 0))
+        for name, (inputs, outputs) in chosen.items()
+    )
 
 
 def training_memory(
@@ -157,8 +164,7 @@ def training_memory(
         parts["weights"] += 2 * (shape.parameters - shape.embedding) // shards
     batch_size, batches = settings.share_of_a_step(settings.processes)
     rows = batch_size * _answers(settings)
-    tokens = rows * (lengths.prompt + lengths.answer)
-    parts["activations"] = _activations(shape, settings, tokens, shape.layers, place, lengths.prompt + lengths.answer)
+    parts["activations"] = _texts(shape, settings, rows, lengths, place)
     parts["logits"] = _logits(shape, settings, rows, lengths, place)
     parts["terms"] = _terms(shape, settings, lengths, languages, place)
     if settings.english_loss.samples:
@@ -167,7 +173,7 @@ def training_memory(
         if sum(written.values()) > parts["activations"] + parts["logits"] + parts["terms"]:
             parts |= {"terms": 0, **written}
     if not place.gpu:
-        left = _heap(shape, settings, tokens, lengths, languages, place)
+        left = _heap(shape, settings, rows, lengths, languages, place)
         parts["heap"] = max(0, left - parts["gradients"])
     parts["libraries"] = place.libraries
     together = 1 if place.gpu else settings.processes
@@ -330,15 +336,43 @@ def _activations(shape: Shape, settings: AlignSettings, tokens: int, layers: int
     return layers * tokens * shape.hidden * size + layer
 
 
-def _heap(shape: Shape, settings: AlignSettings, tokens: int, lengths: Lengths, languages: int, place: Place) -> int:
+def _texts(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
+    """Activations of prompts and answers."""
+    if not shape.encoder_layers:
+        longest = lengths.prompt + lengths.answer
+        return _activations(shape, settings, rows * longest, shape.layers, place, longest)
+    asked, said = rows * lengths.prompt, rows * lengths.answer
+    size = 2 if settings.autocast == "bfloat16" else BYTES[settings.training_dtype]
+    queries = shape.heads * shape.head
+    # A decoder's layer attends to the prompt too: a norm, queries and what it gives, and the prompt's keys and values.
+    across = said * ((4 + 2 * size) * shape.hidden + 3 * size * queries) + asked * 2 * size * queries
+    # Dropout keeps what it multiplied the output of each part by.
+    dropped = size * shape.hidden * (2 * asked * shape.encoder_layers + 3 * said * shape.layers)
+    if "wo" in shape.linears:
+        # T5 drops inside the MLP too.
+        dropped += size * shape.intermediate * (asked * shape.encoder_layers + said * shape.layers)
+    if settings.gradient_checkpointing:
+        across, dropped = across // shape.layers, dropped // (shape.layers + shape.encoder_layers)
+    return (
+        _activations(shape, settings, asked, shape.encoder_layers, place, lengths.prompt)
+        + _activations(shape, settings, said, shape.layers, place, lengths.answer)
+        + across * shape.layers
+        + dropped
+    )
+
+
+def _heap(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, languages: int, place: Place) -> int:
     plain = settings.model_copy(update={"gradient_checkpointing": False})
-    kept = _activations(shape, plain, tokens, shape.layers, place, lengths.prompt + lengths.answer)
+    kept = _texts(shape, plain, rows, lengths, place)
     kept += _terms(shape, plain, lengths, languages, place)
     return ceil((HEAP_OF_ADAPTER if settings.adapter else HEAP_OF_ALL) * kept)
 
 
 def _logits(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
     copies = HEAD_COPIES.get(settings.carrier)
+    if shape.encoder_layers:
+        # The decoder says something about the tokens of the answers alone, all of them.
+        return rows * lengths.answer * shape.vocabulary * 4 * (copies or 4)
     if copies:
         return rows * (lengths.prompt + lengths.answer) * shape.vocabulary * 4 * copies
     if settings.carrier in TILED:
@@ -368,6 +402,8 @@ def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: i
         return _activations(shape, settings, rows * variant, _depth(shape, settings), place, variant)
     said = OPENING_TOKENS + (settings.answer.tokens if "answer" in active else 0)
     head = rows * said * shape.vocabulary * 4 * 4
+    if shape.encoder_layers:
+        return head + _texts(shape, settings, rows, Lengths(variant, said), place)
     return head + _activations(shape, settings, rows * (variant + said), shape.layers, place, variant)
 
 
@@ -385,5 +421,6 @@ def _step(settings: AlignSettings) -> int:
 def _depth(shape: Shape, settings: AlignSettings) -> int:
     """Layers up to the states of the consistency term."""
     layer = settings.consistency.layer
-    depth = round(layer * shape.layers) if isinstance(layer, float) else layer
-    return depth if depth >= 0 else shape.layers + 1 + depth
+    layers = shape.encoder_layers or shape.layers
+    depth = round(layer * layers) if isinstance(layer, float) else layer
+    return depth if depth >= 0 else layers + 1 + depth

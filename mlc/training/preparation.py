@@ -75,7 +75,12 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
         texts = _in_order(row[TEXTS], languages)
         _check_row(row, languages)
         encoded = encode_variants(
-            tokenizer, texts, chat=chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
+            tokenizer,
+            texts,
+            chat=chat,
+            max_tokens=terms.max_tokens,
+            with_content=terms.needs_content,
+            languages=languages,
         ).prompts
         columns: dict[str, Any] = {
             TOKENS: [list(prompt.input_ids) if prompt else [] for prompt in encoded],

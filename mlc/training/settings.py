@@ -247,6 +247,26 @@ class MSDSettings(Settings):
     """What the teacher sees behind the translation and the English prompt."""
 
 
+class FeedbackSettings(Settings):
+    """Learning from answers that people called good or bad, see :func:`mlc.losses.feedback.feedback_loss`."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How soon an answer counts as learnt; a low value stays closer to the model before."""
+    good_weight: float = Field(default=1.0, ge=0)
+    """Weight of good answers; where there are far fewer of them than of bad ones, give them more."""
+    bad_weight: float = Field(default=1.0, ge=0)
+    """Weight of bad answers."""
+
+
+class CMAlignSettings(Settings):
+    """Preference for a model's own answers that agree with its English ones (CM-Align)."""
+
+    answers: int = Field(default=4, ge=2)
+    """K, answers that are sampled for each prompt in each language."""
+    nll: float = Field(default=0.2, ge=0)
+    """Gamma, weight of the chosen answers' cross-entropy beside the preference; not known to us from the paper."""
+
+
 class GRPOSettings(Settings):
     """Group relative policy optimisation with a judge as reward, see :mod:`mlc.training.rewards`; names are TRL's."""
 
@@ -275,26 +295,6 @@ class GRPOSettings(Settings):
     def _can_be_asked(cls, judge: Entry) -> Entry:
         choose((judge,))
         return judge
-
-
-class FeedbackSettings(Settings):
-    """Learning from answers that people called good or bad, see :func:`mlc.losses.feedback.feedback_loss`."""
-
-    beta: float = Field(default=0.1, gt=0)
-    """How soon an answer counts as learnt; a low value stays closer to the model before."""
-    good_weight: float = Field(default=1.0, ge=0)
-    """Weight of good answers; where there are far fewer of them than of bad ones, give them more."""
-    bad_weight: float = Field(default=1.0, ge=0)
-    """Weight of bad answers."""
-
-
-class CMAlignSettings(Settings):
-    """Preference for a model's own answers that agree with its English ones (CM-Align)."""
-
-    answers: int = Field(default=4, ge=2)
-    """K, answers that are sampled for each prompt in each language."""
-    nll: float = Field(default=0.2, ge=0)
-    """Gamma, weight of the chosen answers' cross-entropy beside the preference; not known to us from the paper."""
 
 
 class AdapterSettings(Settings):
@@ -730,9 +730,9 @@ class AlignSettings(Settings):
     @property
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
-        read = {*self.terms.active, "grpo" if self.english_loss.samples else self.carrier}
         # What of cm_align decides a training is in its examples, and in nll_weight.
-        unused = {"consistency", "decision", "answer", "cm_align", "grpo", *PAIR_LOSSES} - read
+        sections = {"consistency", "decision", "answer", "cm_align", "grpo", *PAIR_LOSSES}
+        unused = sections - {*self.terms.active, "grpo" if self.english_loss.samples else self.carrier}
         if not self.english_loss.reads_feedback:
             unused.add("feedback")
         if self.balance.weigh == "equal" or not self.terms.active:

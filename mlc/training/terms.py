@@ -78,7 +78,7 @@ class TranslationTerms(nn.Module):
                 terms.consistency, model, languages, seed=seed, across_processes=across_processes
             )
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
-        self._names = tuple(names)
+        self.languages = tuple(names)
         self._given = {name: language_weights(term, names) for name, term in terms.active.items()}
         self._weights = dict(self._given)
         self._probe: RiskProbe | None = None
@@ -145,7 +145,7 @@ class TranslationTerms(nn.Module):
         """Weights by risk by language, for a training log."""
         if self.measured is None:
             return {}
-        return {f"weight_{name}": float(value) for name, value in zip(self._names, self.measured, strict=True)}
+        return {f"weight_{name}": float(value) for name, value in zip(self.languages, self.measured, strict=True)}
 
     def weights(self, step: int) -> dict[TermName, float]:
         """The weight of each term in an optimiser step, counted from 0; without those that are off there."""
@@ -193,7 +193,12 @@ class TranslationTerms(nn.Module):
         terms = self.terms
         variants = [
             encode_variants(
-                self.tokenizer, row, chat=self.chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
+                self.tokenizer,
+                row,
+                chat=self.chat,
+                max_tokens=terms.max_tokens,
+                with_content=terms.needs_content,
+                languages=self.languages,
             ).about(
                 harmful=bool(harmful and harmful[place]),
                 answer=answer_tokens(self.tokenizer, answers[place], chat=self.chat) if answers else (),

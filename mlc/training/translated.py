@@ -10,10 +10,11 @@ from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
 from mlc.training.switching import switched
 
-LANGUAGE = "language"
-"""NLLB code of a row's prompt, where it is known."""
 ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
+
+LANGUAGE = "prompt_language"
+"""In a row, the NLLB code of the language of its prompt, where it is known."""
 
 Row = dict[str, Any]
 
@@ -55,7 +56,7 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
             VARIANT_TURNS: None,
         }
         for row, giver in zip(rows, givers, strict=True)
-        for (text, turns), own, language in zip(_translations(rows[giver]), _answers(row), _languages(row), strict=True)
+        for (text, turns, language), own in zip(_translations(rows[giver]), _answers(row), strict=True)
         if text and own.get("chosen", True)
     ]
     if not made:
@@ -63,15 +64,11 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     return made
 
 
-def _translations(row: Row) -> list[tuple[str, str | None]]:
-    """The translations of a prompt, each with what was said before it."""
+def _translations(row: Row) -> list[tuple[str, str | None, str | None]]:
+    """The translations of a prompt, each with what was said before it and its language, where that is known."""
     texts = row["variants"]
-    return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))[1:]
-
-
-def _languages(row: Row) -> list[str | None]:
-    """For each translation its language, where the row tells it."""
-    return list(row.get("languages") or [None] * len(row["variants"]))[1:]
+    nothing = [None] * len(texts)
+    return list(zip(texts, row.get(VARIANT_TURNS) or nothing, row.get("languages") or nothing, strict=True))[1:]
 
 
 def _answers(row: Row) -> list[Row]:

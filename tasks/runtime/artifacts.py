@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc.left_out import LeftOut, read_left_out
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.manifests import MANIFEST
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PROMPTS_FILE = "prompts.parquet"
 SET_ASIDE_FILE = "rejected.parquet"
@@ -114,6 +117,14 @@ def left_out_in_words(store: ArtifactStore, report: ArtifactRef) -> list[str]:
 def report_page(store: ArtifactStore, report: ArtifactRef) -> Path:
     """Where the page lies."""
     return store.folder(report) / REPORT_FILE
+
+
+def read_rows(file: Path) -> "pa.Table":
+    """Reads a Parquet file without pyarrow's data sets, which bring pandas: a plan must be quick."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as table:
+        return table.read()
 
 
 def held_out_texts(folder: Path, before: str) -> dict[str, tuple[str, str | None]]:

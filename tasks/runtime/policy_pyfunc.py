@@ -21,6 +21,9 @@ DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0}
 """Of the parameters: tokens of the longest answer, and 0 for greedy answers, above it for sampled ones."""
 PROBE = "\ue000probe\ue000"
 """A text that no template holds, to see what a template puts around a text."""
+LANGUAGE = "language"
+"""A parameter for models that are told the language of a prompt: that of all prompts, as the tokenizer writes it, such
+as ``swh_Latn``; left out, it is the tokenizer's source language."""
 Turns = list[dict[str, str]]
 
 
@@ -39,22 +42,32 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         """Loads the checkpoint, an ordinary folder of transformers or PEFT."""
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import (
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForSeq2SeqLM,
+            AutoTokenizer,
+            GenerationConfig,
+        )
 
         folder = context.artifacts["checkpoint"]
         # Else they may ask on standard input whether code of the checkpoint may run.
         safe = {"trust_remote_code": False, "local_files_only": True}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
         adapter = Path(folder) / "adapter_config.json"
         if not adapter.is_file():
-            self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe)
+            self.encodes = AutoConfig.from_pretrained(folder, **safe).is_encoder_decoder
+            kind = AutoModelForSeq2SeqLM if self.encodes else AutoModelForCausalLM
+            self.model = kind.from_pretrained(folder, use_safetensors=True, **safe)
         else:
             from peft import PeftModel
 
             named = json.loads(adapter.read_text(encoding="utf-8"))
+            self.encodes = named["task_type"] == "SEQ_2_SEQ_LM"
+            kind = AutoModelForSeq2SeqLM if self.encodes else AutoModelForCausalLM
             # A model of the hub may have to be fetched.
-            base = AutoModelForCausalLM.from_pretrained(
+            base = kind.from_pretrained(
                 named["base_model_name_or_path"],
                 revision=named.get("revision") or "main",
                 use_safetensors=True,
@@ -62,6 +75,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             )
             self.model = PeftModel.from_pretrained(base, folder).merge_and_unload()
             self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        # Encoders read from the first place on, and answers of decoders follow their prompts.
+        self.tokenizer.padding_side = "right" if self.encodes else "left"
         self.model = self.model.to(self.device).eval()
         gate = Path(folder) / "prompt_gate.json"
         self.gate: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8")) if gate.is_file() else {}
@@ -81,11 +96,13 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         texts = [self._rendered(prompt) for prompt in prompts]
         tokens, temperature = _parameters(params or {})
         refusals = self._refusals(prompts, texts) if self.gate else {}
+        language = self._language_tokens((params or {}).get(LANGUAGE) or None)
         asked = [place for place in range(len(texts)) if place not in refusals]
         found = dict(refusals)
         for start in range(0, len(asked), BATCH):
             places = asked[start : start + BATCH]
-            found |= zip(places, self._answers([texts[place] for place in places], tokens, temperature), strict=True)
+            answers = self._answers([texts[place] for place in places], tokens, temperature, language)
+            found |= zip(places, answers, strict=True)
         answers = [found[place] for place in range(len(texts))]
         return pd.DataFrame({"answer": pd.Series(answers, dtype=object)})
 
@@ -168,11 +185,38 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             raise _mistake(f"The chat template refuses the messages ({type(error).__name__})") from None
         return rendered
 
-    def _answers(self, texts: Sequence[str], tokens: int, temperature: float) -> list[str]:
+    def _language_tokens(self, name: Any) -> tuple[int, int] | None:
+        """The token that the tokenizer puts to a text, and that of a language in its place."""
+        if name is None:
+            return None
+        home = getattr(self.tokenizer, "src_lang", None) if self.encodes else None
+        if not home:
+            raise _mistake("The model is not told the language of a prompt: leave the parameter language out")
+        if name not in self.tokenizer.get_vocab() or name not in self.tokenizer.all_special_tokens:
+            raise _mistake(f"The model has no token for a language of that name: write it as in {home!r}")
+        first, second = self.tokenizer.convert_tokens_to_ids([home, name])
+        return first, second
+
+    def _answers(
+        self, texts: Sequence[str], tokens: int, temperature: float, language: tuple[int, int] | None
+    ) -> list[str]:
         import torch
+        from transformers import DynamicCache, EncoderDecoderCache
 
         inputs = self._encoded(texts)
-        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            sampling = {"do_sample": True, "temperature": temperature}
+        before = inputs["input_ids"].shape[1]
+        if self.encodes:
+            # The decoder's start, and the token that every answer is made to begin with.
+            forced = self.model.generation_config.forced_bos_token_id is not None
+            before, tokens = 1 + forced, tokens + forced
+            # The one that generate makes has as many layers as the encoder.
+            sampling["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if language:
+            home, own = language
+            inputs["input_ids"][inputs["input_ids"] == home] = own
         with torch.inference_mode():
             output = self.model.generate(
                 **inputs,
@@ -181,7 +225,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
                 pad_token_id=self.tokenizer.pad_token_id,
                 **sampling,
             )
-        answers = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = self.tokenizer.batch_decode(output[:, before:], skip_special_tokens=True)
         # In some templates a space stands before every answer.
         return [answer.removeprefix(" ") for answer in answers]
 

@@ -26,8 +26,9 @@ EXCLUDED: dict[str, Any] = {
     "name": "another",
     "workspace": "elsewhere",
     "storage": "memory://keys",
-    "runner": "processes",
     "failures": "set_aside",
+    "runner.name": "processes",
+    "resources": {"align": {"gpu": 1}},
     "policy.device": "cpu",
     "policy.allow_pickle": True,
     "policy.licences.deny": ["cc-by-nc-*"],
@@ -50,6 +51,7 @@ EXCLUDED: dict[str, Any] = {
 """Changes no key; with another value."""
 
 UNUSED: dict[str, str] = {
+    "runner.address": "of the runners dask and ray",
     "policy.revision": "of a hub model",
     "translator.revision": "of a hub model",
     "translator.seed": "of a translator that samples",

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.transformers import TransformersEngine
-from mlc.models.loading import save_policy
+from mlc.models.loading import load_policy, save_policy
+from mlc.models.sources import resolve_model
+from tests.encoders import save_m2m100, save_t5
 from tests.models.test_templates import INSTRUCT, THINKING
 
 PROMPTS = ["How do I bake bread?", "Hello"]
@@ -67,3 +70,21 @@ def test_a_registered_gate_decides_as_the_evaluated_one(load_tiny: Any, tmp_path
         gate.refusal(prompt) if margin > 0 else text
         for prompt, margin, text in zip(prompts, margins, said, strict=True)
     ]
+
+
+@pytest.mark.parametrize(("save", "language"), [(save_t5, None), (save_m2m100, "swh_Latn")], ids=["t5", "m2m_100"])
+def test_a_registered_encoder_decoder_answers_as_the_evaluated_one(tmp_path: Path, save: Any, language: Any) -> None:
+    import pandas as pd
+
+    from tasks.runtime.policy_pyfunc import PolicyModel
+
+    policy = load_policy(resolve_model(str(save(tmp_path / "model"))), device="cpu", encodes=True)
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    served = PolicyModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
+    asked, parameters = pd.DataFrame({"prompt": PROMPTS}), {"max_new_tokens": 12, "language": language or ""}
+    answers = served.predict(None, asked, parameters)["answer"].tolist()
+    engine = TransformersEngine(policy, max_new_tokens=12, language=language)
+    assert answers == [completion.text.removeprefix(" ") for completion in answer_all(engine, PROMPTS)]
+    with pytest.raises(MlflowException, match=r"no token for a language|not told the language"):
+        served.predict(None, asked, {"language": "</s>x"})

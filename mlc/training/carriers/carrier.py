@@ -20,7 +20,8 @@ class Training:
     teacher: "Policy | None"
     """The frozen safe model, for a carrier that needs one."""
     dataset: "Dataset"
-    """Columns as the trainers of TRL read them, and those of the term; empty for a carrier that reads pairs."""
+    """Columns as the trainers of TRL read them, or for an encoder-decoder those of transformers, and those of the term;
+    empty for a carrier that reads pairs."""
     settings: "AlignSettings"
     options: Mapping[str, Any]
     """Arguments of every trainer: steps, batch size, learning rate and so on."""
@@ -62,6 +63,8 @@ class Carrier:
 
     trainer: Callable[[Training], Any]
     """Makes the trainer, which has :class:`mlc.training.mixin.ConsistencyMixin` before it."""
+    encoder_trainer: Callable[[Training], Any] | None = None
+    """The same for an encoder-decoder, see :mod:`mlc.training.carriers.encoded`; None where it has none."""
     needs_rejected: bool = False
     """Whether it compares the chosen answers with rejected ones; else it reads the chosen ones alone."""
     needs_teacher: bool = False
