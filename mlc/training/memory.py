@@ -22,6 +22,8 @@ CONTEXT = 600 * MIB
 """That a GPU's own libraries and kernels take."""
 FOUR_BITS = 4.127 / 8
 """Bytes of a weight in NF4 with its constants quantised twice (Dettmers et al., arXiv 2305.14314, section 3)."""
+MORE_COPIES = 2
+"""More of them where the loss of an encoder-decoder is that of transformers, as measured."""
 TILE = 64 * MIB
 """What a head holds that computes logits in small tiles, as on a GPU for ``sft``."""
 TILED = ("dpo", "grpo")
@@ -372,7 +374,7 @@ def _logits(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, 
     copies = HEAD_COPIES.get(settings.carrier)
     if shape.encoder_layers:
         # The decoder says something about the tokens of the answers alone, all of them.
-        return rows * lengths.answer * shape.vocabulary * 4 * (copies or 4)
+        return rows * lengths.answer * shape.vocabulary * 4 * ((copies or 4) + MORE_COPIES)
     if copies:
         return rows * (lengths.prompt + lengths.answer) * shape.vocabulary * 4 * copies
     if settings.carrier in TILED:
