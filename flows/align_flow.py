@@ -1,19 +1,20 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow.parquet as pq
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
 from mlc.evaluation.settings import SPLITS
@@ -21,7 +22,7 @@ from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
 from mlc.left_out import require_few
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
-from mlc.methods.needs import require_data, translated_columns
+from mlc.methods.needs import require_data, require_for_encoder, translated_columns
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore
@@ -29,6 +30,7 @@ from mlc.store.artifacts import plain_disk_errors
 from mlc.store.keeping import kept_sentences
 from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
+from mlc.store.sources import keep_known_code
 from mlc.translation.checkpoints import require_translatable
 from tasks.ability import measure_skills
 from tasks.align import align_model
@@ -36,18 +38,28 @@ from tasks.answers import join_answers, take_answers
 from tasks.dataset import build_dataset
 from tasks.edit import EditPlan, compute_delta
 from tasks.evaluate import evaluate
+from tasks.feedback import take_feedback
 from tasks.filter import filter_translations
-from tasks.generate import generate
+from tasks.gate import GatePlan, fit_prompt_gate
+from tasks.gated import pass_gate
+from tasks.generate import generate, generate_shard, join_generated, scored_shards
 from tasks.ingest import ingest, ingest_suite
 from tasks.merge import merge_edits
-from tasks.model_signals import measure_model_signals
+from tasks.model_signals import (
+    join_model_signals,
+    measure_model_signals,
+    measure_model_signals_shard,
+    signal_shards,
+)
 from tasks.overlap import separate
 from tasks.own_answers import answer_prompts
+from tasks.own_pairs import PairPlan, make_pairs
 from tasks.parallel import take_parallel
 from tasks.promote import promote
 from tasks.register import register_model
 from tasks.report import ReportFacts, publish_report
 from tasks.runtime.artifacts import (
+    HELD_OUT,
     PROMPTS_FILE,
     HeldOut,
     Suite,
@@ -57,14 +69,17 @@ from tasks.runtime.artifacts import (
     left_out_of,
     read_decision,
     read_headline,
+    read_rows,
+    read_set_aside,
     report_page,
 )
+from tasks.runtime.cached import cached_shown
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
-from tasks.runtime.policies import require_policy, require_teacher
+from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -73,8 +88,10 @@ from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
 from tasks.suite import take_suite
-from tasks.translate import retranslate, translate
+from tasks.translate import join_translations, prompt_shards, retranslate, translate, translate_shard
 from tasks.unpaired import add_unpaired, take_unpaired
+
+keep_known_code(cache_folder())
 
 Future = Any
 """What a stage that was submitted will have made; a plan has something else in its place."""
@@ -82,6 +99,8 @@ Future = Any
 
 Suites = Mapping[str, Mapping[str, HeldOut]]
 """The prompts of suites, by name and language."""
+Given = dict[tuple[str, str, str], Future]
+"""What models did, by model, language and suite, so that a model behind a gate shares it with the one without."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,7 @@ class RunSummary:
     """What a run did."""
 
     run_id: str
-    """Id of the flow run in Prefect."""
+    """Id of the flow run in Prefect; empty if it has none, see :func:`find_all`."""
     number: int
     """Counts the runs of the workspace; what ``mlc why --against`` and ``mlc export`` take."""
     tasks: list[dict[str, Any]]
@@ -105,6 +124,8 @@ class RunSummary:
     see :meth:`mlc.evaluation.gate.deciding.Check.row`) and ``champion``, the version that it was compared with."""
     report: str
     """Path of the report."""
+    set_aside: dict[str, str]
+    """Why each method that the run went on without was set aside."""
     left_out: list[str]
     """What the run went without, in sentences."""
     seconds: float
@@ -162,10 +183,15 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     tell_where(run, config)
     require_policy(run, policy)
     methods = in_order(config.models)
+    if is_encoder(run, policy):
+        require_for_encoder(own.model, methods, config.align, config.evaluation)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
+    attempts = Attempts(run, config)
     given = ingest.submit(run, config.prompts)
-    check_prompts(run, config, given.result())
+    check_prompts(run, config, given.result(), attempts)
+    config = attempts.without(config)
+    methods = in_order(config.models)
     suite = ingest_suite.submit(run, config.evaluation, anchor, anchor)
     check_held_out(run, config, suite.result())
     overlap = separate.submit(run, given, suite, config.prompts)
@@ -181,7 +207,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         translations = in_all_languages(run, config, prompts)
         signals = measure_all(run, config, translations)
         verdicts = fall_back(run, config, filter_all(run, config, signals))
-    evaluations = evaluate_everywhere(run, config, policy, held_out, suites)
+    answers: Given = {}
+    evaluations = evaluate_everywhere(run, config, policy, held_out, suites, answers)
+    skills = skills_of_all(run, config, [policy], held_out)
     # A failure so far ends the run before anything is trained.
     beside = add_unpaired.submit(run, prompts, unpaired) if unpaired else None
     joined = join(run, config, prompts, finished(verdicts))
@@ -190,24 +218,33 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
 
     made: dict[str, list[Model]] = {BASE: [policy]}
     for method in methods:
-        made[method.name] = MAKERS[method.recipe](run, config, method, made[method.start], data, held_out)
+        maker = MAKERS[method.recipe]
+        made[method.name] = attempts.of(method, maker, run, config, method, made[method.start], data, held_out) or []
+    evaluated = {
+        method.name: attempts.of(method, evaluate_all, run, config, made[method.name], held_out, suites, answers)
+        for method in config.methods
+    }
+    skilled = {
+        method.name: attempts.of(method, skills_of_all, run, config, made[method.name], held_out)
+        for method in config.methods
+    }
+    config = attempts.settle(config)
     for method in config.methods:
-        for model in made[method.name]:
-            evaluations |= evaluate_everywhere(run, config, model, held_out, suites)
+        evaluations |= evaluated[method.name] or NOTHING_EVALUATED
+        skills = {**skills, **(skilled[method.name] or {})}
     results = evaluations.all
-    ranked = [policy, *(model for method in config.methods for model in made[method.name])]
-    skills = skills_of_all(run, config, ranked, held_out)
 
     candidate = made[config.roles.candidate][0]
     champion = champion_of(run, config, candidate)
     compared = {**results, **evaluate_champion(run, config, champion, held_out, suites).all}
-    models = [model for method in methods for model in made[method.name]]
+    models = [model for method in in_order(config.models) for model in made[method.name]]
     kept = kept_in(run)
     read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
     read |= checked | repeated | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
     read |= {"training set": data.joined} if data.joined else {}
-    read |= {f"training set with {' and '.join(columns)} answers": ref for columns, ref in data.answered.items()}
-    facts = report_facts(config, references, champion, kept, licences)
+    for columns in answer_columns(config):
+        read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
+    facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
@@ -223,10 +260,13 @@ def tell_where(run: Run, config: PipelineConfig) -> None:
         run.display.note(f"Models are registered where {' and '.join(names)} say{'s' if len(names) == 1 else ''}.")
 
 
-def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef) -> None:
+def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef, attempts: Attempts) -> None:
     """Checks that the training prompts hold what the methods need, before they are translated."""
-    rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
-    require_data(rows, left_out_of(run.store, prompts), in_order(config.models), config.align)
+    rows = read_rows(run.store.folder(prompts) / PROMPTS_FILE)
+    left_out = left_out_of(run.store, prompts)
+    require_few([count for count in left_out if count.kind == "set aside"], config.align.max_dropped)
+    for method in in_order(config.models):
+        attempts.of(method, require_data, rows, [], [method], config.align)
 
 
 def check_held_out(run: Run, config: PipelineConfig, suite: ArtifactRef) -> None:
@@ -264,7 +304,7 @@ def take_all_unpaired(
     found, read = {}, {}
     for language, location in config.prompts.unpaired.items():
         own = take_unpaired.submit(run, language, location)
-        rows = pq.read_table(run.store.folder(own.result()) / PROMPTS_FILE)
+        rows = read_rows(run.store.folder(own.result()) / PROMPTS_FILE)
         require_data(rows, left_out_of(run.store, own.result()), readers, config.align)
         if pairs and language not in config.paired_languages:
             run.display.note(
@@ -295,13 +335,22 @@ def train_all(
         examples = data.unpaired
     if method.translates_answers and not method.own_answers:
         examples = data.answered[translated_columns(method, config.align)]
+    if method.reads_feedback and config.prompts.feedback:
+        about = "permuted" if method.permuted else "as given"
+        examples = take_feedback.submit(run, config.prompts.feedback, about, permuted=method.permuted)
     models = []
     for start in starts:
         if method.own_answers:
             examples = with_own_answers(run, config, start, data)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
-            models.append(replace(model, weights=align_model.submit(run, model, examples, settings), base=start))
+            if method.own_pairs:
+                align = config.align
+                layer = align.consistency.layer
+                plan = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
+                examples = make_pairs.submit(run, model, data.joined, plan)
+            weights = align_model.submit(run, model, examples, settings, config.anchor_language)
+            models.append(replace(model, weights=weights, base=start))
     return models
 
 
@@ -341,7 +390,30 @@ def steer_all(
     return [replace(model, weights=steer_model.submit(run, model, data.prompts, config.direction)) for model in models]
 
 
-MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {"train": train_all, "edit": edit_all, "steer": steer_all}
+def gate_all(
+    run: Run,
+    config: PipelineConfig,
+    method: Method,
+    starts: Sequence[Model],
+    data: TrainingData,
+    held_out: Mapping[str, HeldOut],
+) -> list[Model]:
+    """The models that a method puts a gate before: one of each start, whose weights stay as they are."""
+    term = config.align.consistency
+    plan = GatePlan(config.serve.plain(term.layer, term.pool), config.anchor_language, method.permuted)
+    models = [replace(start, method=method.name, ungated=start) for start in starts]
+    return [
+        replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, data.verdicts, plan))
+        for model in models
+    ]
+
+
+MAKERS: Mapping[Recipe, Callable[..., list[Model]]] = {
+    "train": train_all,
+    "edit": edit_all,
+    "steer": steer_all,
+    "gate": gate_all,
+}
 """How the models of a method come about, by its recipe."""
 
 
@@ -413,18 +485,39 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
 def translate_all(
     run: Run, config: PipelineConfig, prompts: Future, languages: tuple[str, ...], subject: str = "prompts"
 ) -> dict[str, Future]:
-    """One translation a language; whichever comes first reads the prompts for all of them."""
-    return {
-        language: translate.submit(
-            run,
-            prompts,
-            language,
-            config.translator.first,
-            subject=subject,
-            together=languages,
-            source=config.anchor_language,
-        )
+    """One translation a language; whichever comes first reads the prompts for all of them.
+
+    Where they are cut into shards, there is one task a shard and language, and one a language that joins them.
+    """
+    rows, settings, anchor = config.translator.shard_rows, config.translator.first, config.anchor_language
+    shards = prompt_shards(run, prompts.result(), rows) if rows and languages else []
+    if not shards:
+        return {
+            language: translate.submit(
+                run, prompts, language, settings, subject=subject, together=languages, source=anchor
+            )
+            for language in languages
+        }
+    parts = {
+        language: [
+            translate_shard.submit(
+                run,
+                prompts,
+                shard,
+                content,
+                language,
+                settings,
+                subject=shard.subject(None if subject == "prompts" else subject),
+                together=languages,
+                source=anchor,
+            )
+            for shard, content in shards
+        ]
         for language in languages
+    }
+    return {
+        language: join_translations.submit(run, own, language, settings, subject=subject, source=anchor)
+        for language, own in parts.items()
     }
 
 
@@ -448,12 +541,23 @@ def measure_all(
     }
     if not config.quality.model_signals:
         return signals
-    return {
-        language: measure_model_signals.submit(
-            run, future, language, config.quality, config.translator.first, subject=about, source=config.anchor_language
+    return {language: ask_about(run, config, future, language, about) for language, future in signals.items()}
+
+
+def ask_about(run: Run, config: PipelineConfig, signals: Future, language: str, about: str | None) -> Future:
+    """The signals that need the translator, of one language: in one task, or in one a shard and one that joins them."""
+    quality, translator, anchor = config.quality, config.translator.first, config.anchor_language
+    rows = config.translator.shard_rows
+    shards = signal_shards(run, signals.result(), rows) if rows else []
+    if not shards:
+        return measure_model_signals.submit(run, signals, language, quality, translator, subject=about, source=anchor)
+    parts = [
+        measure_model_signals_shard.submit(
+            run, signals, shard, language, quality, translator, subject=about, source=anchor
         )
-        for language, future in signals.items()
-    }
+        for shard in shards
+    ]
+    return join_model_signals.submit(run, signals, parts, language, quality, translator, subject=about, source=anchor)
 
 
 def filter_all(
@@ -512,6 +616,12 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     return joined
 
 
+def answer_columns(config: PipelineConfig) -> list[tuple[str, ...]]:
+    """Columns of given answers that methods need in every language: each set of them once."""
+    methods = [method for method in in_order(config.models) if method.translates_answers and not method.own_answers]
+    return list(dict.fromkeys(translated_columns(method, config.align) for method in methods))
+
+
 def translate_answers(
     run: Run, config: PipelineConfig, prompts: Future, joined: Future
 ) -> dict[tuple[str, ...], Future]:
@@ -519,8 +629,7 @@ def translate_answers(
 
     Each column is translated by itself, so that a method that needs one more changes nothing for the others.
     """
-    methods = [method for method in in_order(config.models) if method.translates_answers and not method.own_answers]
-    wanted = list(dict.fromkeys(translated_columns(method, config.align) for method in methods))
+    wanted = answer_columns(config)
     columns = sorted({column for columns in wanted for column in columns})
     verdicts = {
         column: answers_in_all_languages(run, config, prompts, column, f"{column} answers") for column in columns
@@ -552,8 +661,29 @@ def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: Train
     return join_answers.submit(run, joined, verdicts, about)
 
 
+def answered_by(
+    run: Run,
+    config: PipelineConfig,
+    model: Model,
+    language: str,
+    prompts: HeldOut,
+    given: Given,
+    suite: Suite = HELD_OUT,
+) -> Future:
+    """What a model does with prompts; behind a gate, what the same model does without it, and the gate's refusals."""
+    place = model.label, language, suite.name
+    if place not in given:
+        if model.ungated is None:
+            found = generate_all(run, config, model, language, prompts, suite)
+        else:
+            own = answered_by(run, config, model.ungated, language, prompts, given, suite)
+            found = pass_gate.submit(run, model, language, own, prompts, suite)
+        given[place] = found
+    return given[place]
+
+
 def evaluate_everywhere(
-    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut], suites: Suites
+    run: Run, config: PipelineConfig, model: Model, held_out: Mapping[str, HeldOut], suites: Suites, given: Given
 ) -> Evaluated:
     """One evaluation a language: the model generates, judges judge. The anchor sets the threshold for the others.
 
@@ -562,7 +692,7 @@ def evaluate_everywhere(
     subject = model.method if model.seed is None else f"{model.method} {model.seed}"
     settings, anchor = config.evaluation, config.anchor_language
     generated = {
-        language: generate.submit(run, model, language, prompts, settings) for language, prompts in held_out.items()
+        language: answered_by(run, config, model, language, prompts, given) for language, prompts in held_out.items()
     }
     evaluations = {
         f"{subject} {language}": evaluate.submit(
@@ -574,11 +704,39 @@ def evaluate_everywhere(
     for name, asked in suites.items():
         suite = Suite(name)
         for language, prompts in asked.items():
-            answered = generate.submit(run, model, language, prompts, settings, suite)
+            answered = answered_by(run, config, model, language, prompts, given, suite)
             of_suites[f"{suite.lead}{subject} {language}"] = evaluate.submit(
                 run, model, language, answered, generated[anchor], settings, anchor, suite
             )
     return Evaluated(evaluations, of_suites)
+
+
+def evaluate_all(
+    run: Run,
+    config: PipelineConfig,
+    models: Sequence[Model],
+    held_out: Mapping[str, HeldOut],
+    suites: Suites,
+    given: Given,
+) -> Evaluated:
+    """The evaluations of several models."""
+    found = NOTHING_EVALUATED
+    for model in models:
+        found |= evaluate_everywhere(run, config, model, held_out, suites, given)
+    return found
+
+
+def generate_all(
+    run: Run, config: PipelineConfig, model: Model, language: str, prompts: HeldOut, suite: Suite = HELD_OUT
+) -> Future:
+    """What a model does with the prompts in a language: in one task, or in one a shard and one that joins them."""
+    settings, anchor = config.evaluation, prompts.suite is prompts.texts
+    own: Future = prompts.suite
+    shards = scored_shards(run, own.result(), anchor, settings) if settings.shard_rows else []
+    if not shards:
+        return generate.submit(run, model, language, prompts, settings, suite)
+    parts = [generate_shard.submit(run, model, language, prompts, settings, shard, suite) for shard in shards]
+    return join_generated.submit(run, model, language, parts, anchor, settings, suite)
 
 
 def skills_of_all(
@@ -605,7 +763,7 @@ def evaluate_champion(
     """The champion's evaluations on the prompts of this run, by its judges and settings; the same ones are cached."""
     if champion is None or champion.model is None:
         return NOTHING_EVALUATED
-    return evaluate_everywhere(run, config, champion.model, held_out, suites)
+    return evaluate_everywhere(run, config, champion.model, held_out, suites, {})
 
 
 def finished(futures: Mapping[str, Future]) -> Mapping[str, Future]:
@@ -636,8 +794,12 @@ def report_facts(
     champion: Champion | None,
     kept: tuple[str, ...],
     licences: Mapping[str, str],
+    set_aside: Iterable[tuple[str, str]] = (),
 ) -> ReportFacts:
-    """What the report says of the configuration, its models' licences, the champion, and results that were kept."""
+    """What the report says of the configuration, its models' licences, the champion, and results that were kept.
+
+    And of methods that were set aside.
+    """
     labels = [(BASE, BASE_LABEL), *((method.name, method.label) for method in config.methods)]
     if champion:
         labels.append((CHAMPION, f"Champion, version {champion.version}"))
@@ -651,6 +813,7 @@ def report_facts(
         labels=tuple(labels),
         controls=tuple((method.name, method.label) for method in controls),
         texts=config.report.texts,
+        set_aside=tuple((resolve_method(name).label, name, reason) for name, reason in set_aside),
     )
 
 
@@ -667,15 +830,15 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
         gate={name: gate[name] for name in ("passed", "policy", "reasons", "checks", "champion")},
         report=str(report_page(run.store, report)),
+        set_aside=read_set_aside(run.store, report),
         left_out=left_out_in_words(run.store, report),
         seconds=round(time.perf_counter() - started, 1),
     )
 
 
-def _tidy(store: ArtifactStore, run_id: str) -> None:
+def _tidy(store: ArtifactStore) -> None:
     """Removes what killed runs left; only for who is alone in the workspace, or these may be another run's."""
     close_killed(store.workspace)
-    harmless(reconcile)(store.workspace, run_id)
     store.clear_drafts()
     for pattern in (f".{CATALOG_FILE}-*", f"mlflow/.{DATABASE_FILE}-*"):
         for draft in store.workspace.glob(pattern):
@@ -729,18 +892,61 @@ def align(
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
+def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
+    """A run in which nothing is to be made, without Prefect, which has nothing to show of it.
+
+    Its record, the catalog, and what is asked of the registry are those of any run.
+
+    Args:
+        settings: The pipeline.
+
+    Returns:
+        The fields of :class:`RunSummary`, with an empty ``run_id``; None where something is missing, damaged or wrong,
+        which is then left to the flow.
+
+    Raises:
+        UserError: Housekeeping holds the workspace.
+    """
+    started = time.perf_counter()
+    store, display, notes = settings.open_store(), using_display(), Notes()
+    with (
+        plain_disk_errors(store.workspace),
+        sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
+    ):
+        run = Run(store, notes, id="", looking=True)
+        try:
+            report, decision = pipeline(run, settings)
+        except Exception:  # whatever it is, the flow meets it too, and tells it as it tells all others
+            return None
+        facts = settings.model_dump(mode="json")
+        with recorded(store.workspace, run_id=run.id, name=settings.name, config=facts) as journal:
+            shown = Run(store, display, id=run.id, journal=journal)
+            for sentence in notes.sentences:
+                shown.display.note(sentence)
+            for outcome in run.outcomes:
+                shown.record(outcome)
+            rebuild_catalog(store)
+            return asdict(summarise_run(shown, journal.number, started, report, decision))
+
+
 def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
+
+    def tidy() -> None:
+        _tidy(store)
+        harmless(reconcile)(store.workspace, run_id)
+
     with (
         plain_disk_errors(store.workspace),
         announced(store.workspace, run_id),
-        sharing(store.workspace, tidy=lambda: _tidy(store, run_id), wait_seconds=wait_for_workspace()),
+        sharing(store.workspace, tidy=tidy, wait_seconds=wait_for_workspace()),
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
-        with settled(run), naming_the_cause(run), stages_in(settings.runner), stopping(run):
+        where = stages_in(run, settings.runner, settings.resources)
+        with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
         return asdict(summarise_run(run, journal.number, started, report, decision))

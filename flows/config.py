@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -17,10 +17,12 @@ from mlc.evaluation.gate.policies import default_policy, read_policy
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suites.finding import find_suite
+from mlc.gating.settings import ServeSettings
 from mlc.languages import ENGLISH, resolve_language, resolve_languages
-from mlc.methods import BASE, Method, in_order, resolve_method
+from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
+from mlc.methods.gate import gated
 from mlc.methods.needs import require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
@@ -40,6 +42,7 @@ from tasks.runtime.settings import (
     RegistrySettings,
     ReportSettings,
     Roles,
+    RunnerSettings,
 )
 
 SHIPPED_CONFIGS = Path(__file__).with_name("configs")
@@ -57,11 +60,14 @@ class PipelineConfig(Settings):
     """Folder for everything that the run makes."""
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
-    made is copied there. ``memory://`` and ``file://`` work as they are, others need the package that fsspec names.
+    made is copied there. ``memory://`` and ``file://`` work as they are, ``s3://`` needs the extra ``s3``, others the
+    package that fsspec names.
     ``${NAME}`` stands for an environment variable."""
-    runner: Literal["threads", "processes"] = "threads"
-    """Where stages are computed: in ``threads`` of the flow's process, or in ``processes`` of their own, each of which
-    takes the memory for its libraries. Changes no result."""
+    runner: RunnerSettings = Field(default_factory=RunnerSettings)
+    resources: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
+    """What a worker of a cluster must have for a stage, as ``{align: {gpu: 1}, translate: {gpu: 1}}``: resources of
+    Dask's workers by their names; of Ray ``gpu``, ``cpu`` and ``memory`` in bytes, and resources by their names. Other
+    runners do not read it. Changes no result."""
     prompts: PromptSettings
     """Training prompts, in the anchor language."""
     anchor_language: str = ENGLISH
@@ -78,6 +84,9 @@ class PipelineConfig(Settings):
     candidate: str = ""
     """Which of ``models`` is registered and judged by the gate; the last one if left out. The method that it is held
     against must be among them."""
+    failures: Literal["stop", "set_aside"] = "stop"
+    """What becomes of a run where one of ``models`` lacks its data, or cannot be made or measured: ``stop`` ends it,
+    ``set_aside`` goes on with the others and tells why. Another candidate takes the place of one that is set aside."""
     translator: ChainSettings = Field(default_factory=ChainSettings)
     quality: QualitySettings = Field(default_factory=QualitySettings)
     dataset: DatasetSettings = Field(default_factory=DatasetSettings)
@@ -85,6 +94,7 @@ class PipelineConfig(Settings):
     align: AlignSettings = Field(default_factory=AlignSettings)
     edit: EditStageSettings = Field(default_factory=EditStageSettings)
     direction: DirectionStageSettings = Field(default_factory=DirectionStageSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     gate: GateSettings = Field(default_factory=default_policy)
     report: ReportSettings = Field(default_factory=ReportSettings)
@@ -94,6 +104,24 @@ class PipelineConfig(Settings):
     @classmethod
     def _policy_by_name(cls, gate: Any) -> Any:
         return read_policy(gate, Path.cwd()) if isinstance(gate, str) else gate
+
+    @field_validator("runner", mode="before")
+    @classmethod
+    def _runner_in_a_word(cls, runner: Any) -> Any:
+        return {"name": runner} if isinstance(runner, str) else runner
+
+    @field_validator("resources", mode="after")
+    @classmethod
+    def _of_stages(cls, resources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        if resources:
+            from flows.stages import STAGES
+
+            names = [stage.name for stage in STAGES]
+            for unknown in resources.keys() - set(names):
+                near = difflib.get_close_matches(unknown, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}."
+                raise UserError(f"The key 'resources' names {unknown!r}, which is no stage: {hint}")
+        return resources
 
     @field_validator("languages", mode="after")
     @classmethod
@@ -177,6 +205,10 @@ class PipelineConfig(Settings):
     def _candidate_has_its_baseline(self) -> "PipelineConfig":
         if not self.candidate:
             object.__setattr__(self, "candidate", self.models[-1])
+        if self.serve.gate and resolve_method(self.candidate).recipe != "gate":
+            behind = gated(resolve_gateable(self.candidate)).name
+            object.__setattr__(self, "models", tuple(dict.fromkeys((*self.models, behind))))
+            object.__setattr__(self, "candidate", behind)
         if self.candidate not in self.models:
             raise UserError(
                 f"The candidate {self.candidate!r} is not among the models: choose from {', '.join(self.models)}."
@@ -216,10 +248,16 @@ class PipelineConfig(Settings):
             )
         return self
 
+    @field_validator("serve", mode="after")
+    @classmethod
+    def _refusals_by_code(cls, serve: ServeSettings) -> ServeSettings:
+        codes = {resolve_language(language).code: text for language, text in serve.refusals.items()}
+        return serve.model_copy(update={"refusals": codes})
+
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
-        terms = {}
-        for name, term in vars(self.align.terms).items():
+        terms: dict[str, Settings] = {}
+        for name, term in self.align.terms.each.items():
             weights = {resolve_language(given).code: each for given, each in (term.language_weights or {}).items()}
             for code in weights:
                 if code not in (self.anchor_language, *self.languages):
@@ -246,7 +284,7 @@ class PipelineConfig(Settings):
         if self.registry.weights == "adapter":
             candidate = resolve_method(self.candidate)
             if candidate.recipe != "train" or candidate.start != BASE:
-                why = "starts from a trained model" if candidate.recipe == "train" else "edits weights"
+                why = "starts from a trained model" if candidate.recipe == "train" else "is not what was trained"
                 raise UserError(
                     f"The candidate {self.candidate!r} {why} and has no adapter to register: set registry.weights to "
                     "merged."
@@ -311,6 +349,11 @@ class PipelineConfig(Settings):
                 "own-prompts, or take the setting out."
             )
         for method in methods:
+            if method.reads_feedback and self.prompts.feedback is None:
+                raise UserError(
+                    f"The method {method.name!r} trains on answers that people called good or bad: name a file of them "
+                    "in prompts.feedback."
+                )
             if method.translates and not self.paired_languages:
                 raise UserError(
                     f"The method {method.name!r} needs prompts beside those in {self.anchor_language}, and every "
@@ -408,13 +451,17 @@ class PipelineConfig(Settings):
         words = {
             "align": self._alignment_in_words,
             "align.consistency": self._term_in_words,
+            "align.balance": self._balance_in_words,
             "align.decision": self._decision_in_words,
             "align.answer": self._answer_in_words,
             "align.translated": self._translated_in_words,
             "align.mpo": self._mpo_in_words,
             "align.msd": self._msd_in_words,
+            "align.cm_align": self._cm_align_in_words,
+            "align.feedback": self._feedback_in_words,
             "edit": self._edit_in_words,
             "direction": self._direction_in_words,
+            "serve": self._gate_in_words,
         }
         read = {section for method in in_order(self.models) for section in method.reads}
         for section, tell in words.items():
@@ -463,6 +510,11 @@ class PipelineConfig(Settings):
             "control": term.control,
         }
 
+    def _balance_in_words(self) -> dict[str, str]:
+        balance = self.align.balance
+        risk = f"risk on {balance.prompts} prompts every {balance.every} steps"
+        return {"languages by": f"temperature {balance.temperature:g}, or {risk}"}
+
     def _decision_in_words(self) -> dict[str, str]:
         term = self.align.decision
         return {
@@ -496,6 +548,14 @@ class PipelineConfig(Settings):
         weights = f"weighted among the {msd.top} likeliest tokens" if msd.weighted else "tokens alike"
         return {"MSD": f"{msd.policy}-policy, {msd.answer_tokens} tokens of an answer, {weights}"}
 
+    def _feedback_in_words(self) -> dict[str, str]:
+        own = self.align.feedback
+        return {"feedback": f"beta {own.beta:g}, weights {own.good_weight:g} and {own.bad_weight:g} of good and bad"}
+
+    def _cm_align_in_words(self) -> dict[str, str]:
+        own = self.align.cm_align
+        return {"CM-Align": f"{own.answers} answers a prompt and language, cross-entropy {own.nll:g}"}
+
     def _edit_in_words(self) -> dict[str, str]:
         edit = self.edit
         layers = edit.layers if isinstance(edit.layers, str) else ", ".join(map(str, edit.layers))
@@ -508,6 +568,12 @@ class PipelineConfig(Settings):
             "safety units": f"z > {edit.units.z_threshold:g} {'or' if edit.units.combine == 'union' else 'and'} "
             f"d > {edit.units.d_threshold:g}",
         }
+
+    def _gate_in_words(self) -> dict[str, str]:
+        gate = self.serve.plain(self.align.consistency.layer, self.align.consistency.pool)
+        thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
+        fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}, {gate.pool}"
+        return {"gate on prompts": f"{fitted}, thresholds by {thresholds}"}
 
     def _direction_in_words(self) -> dict[str, str]:
         direction = self.direction
@@ -525,6 +591,7 @@ _LONGEST_SHOWN = 80
 _SURROGATE = re.compile("[\ud800-\udfff]")
 PATH_KEYS = (
     ("prompts", "path"),
+    ("prompts", "feedback"),
     ("policy", "model"),
     ("translator", "model"),
     ("translator", "prompt"),

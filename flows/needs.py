@@ -33,7 +33,7 @@ RAM, GPU = "memory", "GPU memory"
 _TEXT_COLUMNS = 6
 """So often a text stands in the artifacts of its language: translations, signals, verdicts, and the training set."""
 _MOST_CHANGES = 5
-_FEWEST_PROMPTS = 2
+_FEWEST_PROMPTS = _FEWEST_ANSWERS = 2
 _NAMED = 2
 """So many ways to make it fit are named."""
 
@@ -299,6 +299,7 @@ def _disk(config: PipelineConfig, models: Models, prompts: Prompts) -> Iterator[
         if method.recipe in written
     ]
     yield "edited models", sum(edited)
+    yield "models behind a gate", sum(method.recipe == "gate" for method in methods) * seeds * saved
     yield "a training in progress", progress_bytes(shape, align) if trained else 0
     kept = align.adapter if config.registry.weights == "adapter" else None
     yield "registered model", checkpoint_bytes(shape, kept, align.saved_dtype)
@@ -334,6 +335,14 @@ def _variants(config: PipelineConfig) -> Iterator[dict[str, Any]]:
     while size > _FEWEST_PROMPTS:
         size = max(_FEWEST_PROMPTS, size // 2)
         yield {"align.consistency.prompts_per_step": size}
+
+
+def _sampled(config: PipelineConfig) -> Iterator[dict[str, Any]]:
+    """Fewer answers to a prompt; of two at least, or there is nothing to compare."""
+    count = config.align.grpo.num_generations
+    while config.align.english_loss.samples and count > _FEWEST_ANSWERS:
+        count = max(_FEWEST_ANSWERS, count // 2)
+        yield {"align.grpo.num_generations": count}
 
 
 def _registered(config: PipelineConfig) -> Iterator[dict[str, Any]]:
@@ -377,6 +386,7 @@ CHANGES: tuple[tuple[str, Change], ...] = (
     ("align", _checkpointing),
     ("align", _batch),
     ("align", _variants),
+    ("align", _sampled),
     ("align", _training_dtype),
     ("align", _optimiser),
     ("generate", _dtype),

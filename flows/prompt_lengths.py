@@ -6,13 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from flows.config import PipelineConfig
 from flows.needs import Prompts, limits_of
 from mlc.shapes.history import TURNS
 from mlc.training.memory import Lengths
-from tasks.runtime.artifacts import PROMPTS_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, read_rows
 from tasks.runtime.run import Run
 
 LETTERS_A_TOKEN = 3.5
@@ -35,7 +34,7 @@ def prompts_of(run: Run, config: PipelineConfig) -> Prompts:
     file = _prompts_file(run)
     if file is None:
         return limits_of(config)
-    rows = pq.read_table(file)
+    rows = read_rows(file)
     answers = [name for name in ("chosen", "rejected") if name in rows.column_names]
     said = _letters(rows, "prompt") + (_letters(rows, TURNS) if TURNS in rows.column_names else 0)
     prompt = _tokens(_long(said))

@@ -16,6 +16,8 @@ _WORDS = {
     "test set aside": ("rows of the test prompts", "cannot be used and are set aside"),
     "no label": ("prompts", "have no label"),
     "no rejected": ("prompts", "have no rejected answer"),
+    "feedback set aside": ("answers with feedback", "cannot be used and are set aside"),
+    "no own pair": ("prompts", "get no two answers that differ from the model itself"),
     "long prompt": ("prompts", "are longer than {limit} tokens"),
     "long answer": ("answers", "are cut at {limit} tokens"),
     "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),
@@ -32,6 +34,7 @@ _WORDS = {
 """What is counted, and what is said of it, by kind."""
 _TOLD_ONLY = (
     "held out",
+    "no own pair",
     "long answer",
     "long translated answer",
     "no translation",

@@ -7,14 +7,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from mlc.catalogue import CARRIERS
+from mlc.catalogue import CARRIERS, JUDGES
 from mlc.devices import pick_device
 from mlc.errors import UserError
+from mlc.evaluation.choosing import choose
+from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, read_left_out, require_few, told
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
+from mlc.training.translated import LANGUAGE
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
 from tasks.runtime.memory import remembering_memory
@@ -31,7 +34,9 @@ NOT_IN_KEY = {"teacher", "launch", "checkpoint_minutes", "max_dropped", "memory"
 
 
 @stage_task("align", "align · {model.label}")
-def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSettings) -> ArtifactRef:
+def align_model(
+    run: Run, model: Model, examples: ArtifactRef, settings: AlignSettings, anchor: str = ENGLISH
+) -> ArtifactRef:
     """Trains one model.
 
     Args:
@@ -40,6 +45,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
         examples: The training set; the English-only baseline needs the prompts alone, so that adding a language
             does not touch it.
         settings: The alignment.
+        anchor: NLLB code of the anchor language, which a judge of answers is told.
 
     Returns:
         The folder ``checkpoint`` (as ``save_pretrained`` writes it; with ``align.adapter`` the adapter alone, merged
@@ -68,6 +74,11 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
     if "attention" in model.answering:
         facts["attention"] = model.attention
     modules = [CARRIERS.module(settings.carrier)]
+    if settings.english_loss.samples:
+        (chosen,) = choose((settings.grpo.judge,))
+        facts["grpo"]["judge"] = chosen.key
+        facts |= {} if anchor == ENGLISH else {"anchor": anchor}
+        modules.append(JUDGES.module(chosen.name))
     parts = STAGE.parts({"align": facts}, {"examples": examples}, models, seed, modules)
     warm = None
     # What was trained in full on these very examples is the better model, and costs nothing.
@@ -89,7 +100,7 @@ def align_model(run: Run, model: Model, examples: ArtifactRef, settings: AlignSe
                 if count.rows:
                     run.display.note(f"{model.label}: {count.sentence}.")
 
-        rows = _rows(run.store.folder(examples))
+        rows = _rows(run.store.folder(examples), anchor)
         with computing(run, model.device), remembering_memory(draft.facts, model.device):
             from mlc.training.align import LOG_FILE, tokens_read
             from mlc.training.job import Job, Told, train
@@ -158,10 +169,19 @@ def _start(run: Run, warm: WarmStart | None, base: ModelSource | None) -> ModelS
     return artifact_model(store.folder(ref) / CHECKPOINT_FOLDER, ref.sha256, base)
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _rows(folder: Path, anchor: str) -> list[dict[str, Any]]:
     if (folder / DATASET_FOLDER).is_dir():
         from datasets import load_from_disk
 
-        return [dict(row) for row in load_from_disk(folder / DATASET_FOLDER)]
+        return [{**row, LANGUAGE: row["languages"][0]} for row in load_from_disk(folder / DATASET_FOLDER)]
     rows: list[dict[str, Any]] = pq.read_table(folder / PROMPTS_FILE).to_pylist()
-    return [{**row, "variants": [row["prompt"]], VARIANT_TURNS: [row.get(TURNS)], "mask": [True]} for row in rows]
+    return [
+        {
+            **row,
+            "variants": [row["prompt"]],
+            VARIANT_TURNS: [row.get(TURNS)],
+            LANGUAGE: row.get(LANGUAGE) or anchor,
+            "mask": [True],
+        }
+        for row in rows
+    ]

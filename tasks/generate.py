@@ -1,6 +1,6 @@
 """Stage ``generate``: what one model does with the held-out prompts in one language, before anything is judged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,9 @@ from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.shapes.history import TURNS, Prompt, conversation, last_text
-from mlc.store import ArtifactRef, Draft
+from mlc.store import ArtifactRef, Draft, KeyParts
+from mlc.store.hashing import digest_data
+from mlc.store.keys import PENDING
 from tasks.runtime.artifacts import (
     GENERATED_FILE,
     HELD_OUT,
@@ -30,6 +32,7 @@ from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import SYSTEM_MOVED, loaded_policy, source_of, whole_checkpoint
 from tasks.runtime.run import Run
+from tasks.runtime.shards import Shard, content_shards, rows_of
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 if TYPE_CHECKING:
@@ -75,33 +78,175 @@ def generate(
         ``generated.parquet`` (id, label, kind, prompt, answer, finish, prompt_tokens and answer_tokens of the test
         prompts that were answered; never shown). The column ``prompt`` is what the person says last.
     """
-    subject = f"{suite.lead}{model.label}"
-    # In the anchor language they set the threshold that counts.
-    validation = "all" if held_out.suite == held_out.texts else settings.own_threshold
+    return _generated(run, model, language, held_out, settings, suite, None)
+
+
+@stage_task("generate", "generate · {suite.lead}{model.label} · shard {shard.number} · {language}")
+def generate_shard(
+    run: Run,
+    model: Model,
+    language: str,
+    held_out: HeldOut,
+    settings: EvaluationSettings,
+    shard: Shard,
+    suite: Suite = HELD_OUT,
+) -> ArtifactRef:
+    """Runs a model on some of the prompts; arguments and artifact as of :func:`generate`.
+
+    Args:
+        run: The run.
+        model: The model.
+        language: NLLB code.
+        held_out: All prompts. Of these the key has those of the shard alone.
+        settings: The evaluation.
+        shard: Which of the prompts that are scored, see :func:`scored_shards`.
+        suite: What the prompts are called.
+    """
+    return _generated(run, model, language, held_out, settings, suite, shard)
+
+
+@stage_task("generate", "generate · {suite.lead}{model.label} · {language}")
+def join_generated(
+    run: Run,
+    model: Model,
+    language: str,
+    shards: Sequence[ArtifactRef],
+    anchor: bool,
+    settings: EvaluationSettings,
+    suite: Suite = HELD_OUT,
+) -> ArtifactRef:
+    """Puts what a model did with all shards together, to what :func:`generate` makes of all prompts at once.
+
+    Args:
+        run: The run.
+        model: The model.
+        language: NLLB code.
+        shards: Their artifacts, in order.
+        anchor: Whether it is the anchor language.
+        settings: The evaluation.
+        suite: What the prompts are called.
+    """
+    inputs = {f"shard {number}": ref for number, ref in enumerate(shards, start=1)}
+    parts = _parts(run, model, language, inputs, settings, _validation(anchor, settings))
+
+    def write(draft: Draft) -> None:
+        folders = [run.store.folder(ref) for ref in shards]
+        margins, said = (
+            pa.concat_tables([pq.read_table(folder / file) for folder in folders]).combine_chunks()
+            for file in (MARGINS_FILE, GENERATED_FILE)
+        )
+        if settings.answers != "all":
+            # The harmful ones come first, as they are chosen.
+            harmful = [label == "harmful" for label in said["label"].to_pylist()]
+            order = sorted(range(len(said)), key=lambda row: not harmful[row])
+            said = said.take(pa.array(order, pa.int64()))
+        pq.write_table(margins, draft.path / MARGINS_FILE)
+        np.save(draft.path / STATES_FILE, np.concatenate([np.load(folder / STATES_FILE) for folder in folders]))
+        pq.write_table(said, draft.path / GENERATED_FILE)
+        draft.rows = len(margins)
+
+    work = Work(rows_of(shards), new=lambda: 0)
+    return produce(run, STAGE, parts, write, language=language, subject=f"{suite.lead}{model.label}", work=work)
+
+
+def scored_shards(run: Run, suite: ArtifactRef, anchor: bool, settings: EvaluationSettings) -> list[Shard]:
+    """The shards of the prompts that are scored in a language; none where they are asked at once, or only foreseen.
+
+    Args:
+        run: The run.
+        suite: The prompts, with labels.
+        anchor: Whether it is the anchor language.
+        settings: The evaluation.
+    """
+    if settings.shard_rows is None or not run.store.folder(suite).is_dir():
+        return []
+    rows = pq.read_table(run.store.folder(suite) / PROMPTS_FILE)
+    scored = _scored(rows, _validation(anchor, settings))
+    return content_shards(rows["id"].take(pa.array(scored, pa.int64())).to_pylist(), settings.shard_rows)
+
+
+def _validation(anchor: bool, settings: EvaluationSettings) -> int | Literal["all"]:
+    """How many validation prompts are scored: in the anchor language they set the threshold that counts."""
+    return "all" if anchor else settings.own_threshold
+
+
+def _scored(rows: pa.Table, validation: int | Literal["all"]) -> list[int]:
+    return sorted([*_chosen(rows, "validation", validation), *_chosen(rows, "test", "all")])
+
+
+def _parts(
+    run: Run,
+    model: Model,
+    language: str,
+    inputs: Mapping[str, ArtifactRef | str],
+    settings: EvaluationSettings,
+    validation: int | Literal["all"],
+) -> KeyParts:
     reads = {*READ} if validation == "all" else {*READ, OWN_THRESHOLD}
-    parts = STAGE.parts(
+    return STAGE.parts(
         {
             "language": language,
             "evaluation": settings.model_dump(mode="json", include=reads),
             **model.answering,
             **({"engine": facts} if (facts := settings.engine.facts) else {}),
         },
-        {"suite": held_out.suite, "texts": held_out.texts},
+        inputs,
         {"model": source_of(run, model).identity},
     )
+
+
+def _content(
+    run: Run,
+    held_out: HeldOut,
+    settings: EvaluationSettings,
+    shard: Shard,
+    validation: int | Literal["all"],
+) -> str:
+    """Digest of all that is read of a shard; of one that is only foreseen, what stands for it in a plan."""
+    suite, texts = run.store.folder(held_out.suite), run.store.folder(held_out.texts)
+    if not (suite.is_dir() and texts.is_dir()):
+        return f"{PENDING}{held_out.suite.key}{held_out.texts.key}{shard.number}"
+    rows = pq.read_table(suite / PROMPTS_FILE, columns=["id", "label", "kind", "split"])
+    asked = set(_chosen(rows, "test", settings.answers))
+    facts, said = rows.to_pylist(), list(held_out_texts(texts, TURNS).values())
+    scored = _scored(rows, validation)[shard.start : shard.stop]
+    return digest_data([[facts[row], said[row], row in asked] for row in scored])
+
+
+def _generated(
+    run: Run,
+    model: Model,
+    language: str,
+    held_out: HeldOut,
+    settings: EvaluationSettings,
+    suite: Suite,
+    shard: Shard | None,
+) -> ArtifactRef:
+    whole = f"{suite.lead}{model.label}"
+    subject = shard.subject(whole) if shard else whole
+    validation = _validation(held_out.suite == held_out.texts, settings)
+    inputs: dict[str, ArtifactRef | str] = {"suite": held_out.suite, "texts": held_out.texts}
+    if shard:
+        inputs = {"prompts": _content(run, held_out, settings, shard, validation)}
+    parts = _parts(run, model, language, inputs, settings, validation)
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(held_out.suite) / PROMPTS_FILE)
         texts = held_out_texts(run.store.folder(held_out.texts), TURNS).values()
         prompts = [conversation(text, turns) for text, turns in texts]
-        if missing := require_texts([text for text, _ in texts], language):
+        missing = require_texts([text for text, _ in texts], language)
+        if missing and (shard is None or shard.number == 1):
             run.display.note(
                 f"{language}: {missing} of {len(prompts)} held-out prompts have no translation and are asked as empty "
                 "prompts."
             )
         splits = rows["split"].to_pylist()
-        scored = sorted([*_chosen(rows, "validation", validation), *_chosen(rows, "test", "all")])
+        scored = _scored(rows, validation)
         chosen = _chosen(rows, "test", settings.answers)
+        if shard:
+            scored = scored[shard.start : shard.stop]
+            own = set(scored)
+            chosen = [row for row in chosen if row in own]
         asked = [prompts[row] for row in chosen]
         partial = run.store.partial(STAGE.name, parts.key)
 
@@ -116,9 +261,12 @@ def generate(
             )
 
         here = settings.engine.kind == "transformers"
-        with loaded_policy(run, model) as policy:
+        with loaded_policy(run, model, encodes=True) as policy:
             _tell_of_system(run, policy, prompts)
-            scorer = _scorer(policy, settings)
+            if suite is HELD_OUT and validation == "all":
+                _require_source_language(policy, language)
+            _tell_of_language(run, policy, language)
+            scorer = _scorer(policy, language, settings)
             given = answer(_engine_here(scorer, settings)) if here else []
             # Those that were answered just now are scored already.
             scores = scorer.score(
@@ -142,7 +290,7 @@ def generate(
         pq.write_table(_table(rows.take(pa.array(chosen, pa.int64())), asked, given), draft.path / GENERATED_FILE)
         draft.rows = len(scored)
 
-    work = Work(held_out.texts.rows)
+    work = Work(shard.stop - shard.start if shard else held_out.texts.rows)
     return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
 
 
@@ -170,7 +318,30 @@ def _tell_of_system(run: Run, policy: "Policy", prompts: list[Prompt]) -> None:
         run.display.note(SYSTEM_MOVED)
 
 
-def _scorer(policy: "Policy", settings: EvaluationSettings) -> "Scorer":
+def _require_source_language(policy: "Policy", anchor: str) -> None:
+    """Checks that a policy reads prompts without a word about their language as those in the anchor language.
+
+    Raises:
+        UserError: It does not.
+    """
+    from mlc.models.encoders import language_token
+
+    if language_token(policy.tokenizer, anchor) != language_token(policy.tokenizer, None):
+        raise UserError(
+            f"The policy's source language is {policy.tokenizer.src_lang}, and the anchor language {anchor}: set "
+            "src_lang in its tokenizer_config.json to the anchor language, or change anchor_language."
+        )
+
+
+@shows
+def _tell_of_language(run: Run, policy: "Policy", language: str) -> None:
+    from mlc.models.encoders import unknown_language
+
+    if sentence := unknown_language(policy.tokenizer, language):
+        run.display.note(sentence)
+
+
+def _scorer(policy: "Policy", language: str, settings: EvaluationSettings) -> "Scorer":
     from mlc.evaluation.scoring import Scorer
 
     return Scorer(
@@ -178,6 +349,7 @@ def _scorer(policy: "Policy", settings: EvaluationSettings) -> "Scorer":
         refusal_openings=settings.refusal_openings,
         compliance_openings=settings.compliance_openings,
         layer=settings.layer,
+        language=language,
     )
 
 
@@ -189,6 +361,7 @@ def _engine_here(scorer: "Scorer", settings: EvaluationSettings) -> "AnswerEngin
         max_new_tokens=settings.answer_tokens,
         batch_size=settings.batch_size,
         begin=scorer.begin,
+        language=scorer.language,
     )
 
 

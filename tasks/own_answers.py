@@ -47,7 +47,7 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) ->
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
         asked = [conversation(row["prompt"], row.get(TURNS)) for row in rows.to_pylist()]
         moved = run.display.bar(f"own_answers · {model.label}", len(asked))
-        with loaded_policy(run, model) as policy:
+        with loaded_policy(run, model, encodes=True) as policy:
             given = answer_all(
                 TransformersEngine(policy, max_new_tokens=tokens, batch_size=BATCH_SIZE),
                 asked,

@@ -1,8 +1,10 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
+import math
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,13 @@ from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, VERSION_FILE, left_out_in_words
+from tasks.runtime.artifacts import (
+    CHECKPOINT_FOLDER,
+    PROMPT_GATE_FILE,
+    TRAINING_LOG_FILE,
+    VERSION_FILE,
+    left_out_in_words,
+)
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
@@ -54,6 +62,10 @@ REGISTERED = (
     "over_refusal",
 )
 """Figures of each language that become metrics of the version."""
+TRAINING = "training/"
+"""Before the names of the figures of each step."""
+BATCH = 1000
+"""Metrics that MLflow takes at once."""
 
 
 @stage_task("register", "register · {settings.model_name}")
@@ -103,6 +115,7 @@ def register_model(
                 own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
                 with _weights(run, model, settings) as weights:
                     version = _log_version(weights, folder(report), own, told, settings, parts.key)
+                _log_training(client, version, folder(checkpoint))
                 for name, value in told.items():
                     client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
                 try:
@@ -143,7 +156,10 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
             else:
                 # Merging takes the memory for the whole model in float32.
                 release()
-                save_policy(load_policy(source, device="cpu"), folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                whole = load_policy(source, device="cpu", encodes=True)
+                save_policy(whole, folder, dtype=getattr(torch, merged_dtype(checkpoint)))
+                if (gate := checkpoint / PROMPT_GATE_FILE).is_file():
+                    shutil.copyfile(gate, folder / PROMPT_GATE_FILE)
         yield folder
 
 
@@ -178,6 +194,23 @@ def _log_version(
         return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
 
 
+def _log_training(client: Any, version: ModelVersion, folder: Path) -> None:
+    """The curves of a training, as metrics with steps; nothing for a model that was not trained."""
+    from mlflow.entities import Metric
+
+    file, now = folder / TRAINING_LOG_FILE, int(1000 * time.time())
+    if not file.is_file():
+        return
+    points = [
+        Metric(TRAINING + parameter_name(name), float(value), now, int(entry["step"]))
+        for entry in map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        for name, value in entry.items()
+        if name != "step" and value is not None and math.isfinite(value)
+    ]
+    for start in range(0, len(points), BATCH):
+        client.log_batch(version.run_id, points[start : start + BATCH])
+
+
 def parameter_name(words: str) -> str:
     """The words of a setting, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
 
@@ -193,7 +226,7 @@ def _signature() -> Any:
     from mlflow.types.schema import AnyType
 
     # It brings mlflow.
-    from tasks.runtime.policy_pyfunc import DEFAULTS
+    from tasks.runtime.policy_pyfunc import DEFAULTS, LANGUAGE
 
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), name, required=False) for name in ("prompt", "messages")]),
@@ -202,6 +235,7 @@ def _signature() -> Any:
             [
                 ParamSpec("max_new_tokens", DataType.long, DEFAULTS["max_new_tokens"]),
                 ParamSpec("temperature", DataType.double, DEFAULTS["temperature"]),
+                ParamSpec(LANGUAGE, DataType.string, ""),
             ]
         ),
     )
@@ -243,7 +277,8 @@ def _requirements(checkpoint: Path) -> list[str]:
     from importlib.metadata import version
 
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
-    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter)]
+    gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
+    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter, *gate)]
 
 
 def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:

@@ -72,6 +72,8 @@ class ReportFacts:
     """See :func:`mlc.store.keeping.kept_sentences`."""
     controls: tuple[tuple[str, str], ...] = ()
     """Names of the candidate's controls and what they are called, whether the run has them or not."""
+    set_aside: tuple[tuple[str, str, str], ...] = ()
+    """Label, name and reason of each method that the run went on without."""
     texts: ShownTexts = "none"
     """Whether prompts and answers are in the page's file, see :class:`tasks.runtime.settings.ReportSettings`."""
 
@@ -158,6 +160,7 @@ def publish_report(
             trained_languages=facts.trained_languages,
             machine_translated_languages=facts.machine_translated_languages,
             kept=facts.kept,
+            set_aside=facts.set_aside,
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
             inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
@@ -179,6 +182,10 @@ def publish_report(
         metrics = _metrics(evaluations, everything, headline) | (
             {"ability": list(map(without_nan, plain_skills(able)))} if able else {}
         )
+        if facts.set_aside:
+            metrics["set_aside"] = [
+                {"method": name, "label": label, "reason": reason} for label, name, reason in facts.set_aside
+            ]
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         draft.facts |= _made(run)

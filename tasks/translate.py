@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mlc.languages import ENGLISH, resolve_language
 from mlc.models.sources import resolve_model
 from mlc.shapes.history import SOURCE_TURNS, TURNS, retold, texts_in, turns_in, with_turns
 from mlc.store import ArtifactRef, Draft, KeyParts
+from mlc.store.hashing import digest_data
 from mlc.translation.engines.protocol import identity_of
 from mlc.translation.identity import facts_of
 from mlc.translation.memory import MEMORY_FOLDER
@@ -24,6 +25,7 @@ from mlc.translation.table import SCHEMA, as_one, made_by, row_of
 from tasks.runtime.artifacts import FALLBACK_COLUMN, PROMPTS_FILE, TRANSLATIONS_FILE, VERDICTS_FILE
 from tasks.runtime.compute import loaded
 from tasks.runtime.run import Run, label_of
+from tasks.runtime.shards import Shard, content_shards, rows_of
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 if TYPE_CHECKING:
@@ -63,18 +65,136 @@ def translate(
         and ``turns`` hold them in both languages, the figures are about all of them, and there is a translation if
         each of them has one.
     """
-    facts = facts_of(settings)
     told = None if subject == "prompts" else subject
+    return _translated(run, _Asked(prompts), language, settings, told, together, source)
+
+
+@stage_task("translate", "translate · {subject} · {language}")
+def translate_shard(
+    run: Run,
+    prompts: ArtifactRef,
+    shard: Shard,
+    content: str,
+    language: str,
+    settings: TranslatorSettings,
+    subject: str,
+    together: Sequence[str] = (),
+    source: str = ENGLISH,
+) -> ArtifactRef:
+    """Translates some of the prompts; arguments and artifact as of :func:`translate`.
+
+    Args:
+        run: The run.
+        prompts: Artifact with ``prompts.parquet``.
+        shard: Which rows of it.
+        content: Digest of all that is read of these, see :func:`prompt_shards`: the other rows have no part in the key.
+        language: NLLB code of the target.
+        settings: The translator.
+        subject: For the display, with the shard.
+        together: NLLB codes.
+        source: NLLB code.
+    """
+    return _translated(run, _Asked(prompts, shard, content), language, settings, subject, together, source)
+
+
+@stage_task("translate", "translate · {subject} · {language}")
+def join_translations(
+    run: Run,
+    shards: Sequence[ArtifactRef],
+    language: str,
+    settings: TranslatorSettings,
+    subject: str = "prompts",
+    source: str = ENGLISH,
+) -> ArtifactRef:
+    """Puts the translations of all shards together, to what :func:`translate` makes of all prompts at once.
+
+    Args:
+        run: The run.
+        shards: Their artifacts, in order.
+        language: NLLB code of the target.
+        settings: The translator.
+        subject: As of :func:`translate`.
+        source: NLLB code of the prompts' language.
+    """
+
+    def write(draft: Draft) -> None:
+        tables = [pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE) for ref in shards]
+        # Columns of earlier turns are there where a row has any.
+        read = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        # Parquet gives the parts of lists another name, by which the file would have other bytes.
+        own = [SCHEMA.field(field.name) if field.name in SCHEMA.names else field for field in read.schema]
+        table = read.cast(pa.schema(own))
+        pq.write_table(table, draft.path / TRANSLATIONS_FILE)
+        draft.rows = len(table)
+        if refused := Counter(reason for reason in table["refusal"].to_pylist() if reason):
+            draft.facts["refused"] = dict(sorted(refused.items()))
+
+    inputs = {f"shard {number}": ref for number, ref in enumerate(shards, start=1)}
+    parts = _parts(language, facts_of(settings), inputs, source)
+    told = None if subject == "prompts" else subject
+    work = Work(rows_of(shards), new=lambda: 0)
+    return produce(run, STAGE, parts, write, language=language, subject=told, work=work)
+
+
+def prompt_shards(run: Run, prompts: ArtifactRef, rows: int | None) -> list[tuple[Shard, str]]:
+    """The shards that prompts are translated in, with the digest of what is read of each.
+
+    Args:
+        run: The run.
+        prompts: Artifact with ``prompts.parquet``.
+        rows: As of :func:`tasks.runtime.shards.content_shards`.
+
+    Returns:
+        None where they are translated at once, or are only foreseen.
+    """
+    if rows is None or not run.store.folder(prompts).is_dir():
+        return []
+    table = _read(run, prompts)
+    shards = content_shards(table["id"].to_pylist(), rows)
+    return [(shard, digest_data(shard.of(table).to_pylist())) for shard in shards]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The prompts that are translated: those of an artifact, or of one of its shards."""
+
+    prompts: ArtifactRef
+    shard: Shard | None = None
+    content: str | None = None
+
+    @property
+    def inputs(self) -> dict[str, ArtifactRef | str]:
+        return {"prompts": self.content or self.prompts}
+
+    @property
+    def count(self) -> int | None:
+        return self.shard.stop - self.shard.start if self.shard else self.prompts.rows
+
+    def read(self, run: Run) -> pa.Table:
+        rows = _read(run, self.prompts)
+        return self.shard.of(rows) if self.shard else rows
+
+
+def _translated(
+    run: Run,
+    asked: _Asked,
+    language: str,
+    settings: TranslatorSettings,
+    told: str | None,
+    together: Sequence[str],
+    source: str,
+) -> ArtifactRef:
+    facts = facts_of(settings)
 
     def new(code: str) -> int:
-        if not run.store.folder(prompts).is_dir():
+        if not run.store.folder(asked.prompts).is_dir():
             # They are foreseen only.
-            return prompts.rows or 0
-        texts = [text for said in _said(_read(run, prompts)) for text in said]
+            return asked.count or 0
+        texts = [text for said in _said(asked.read(run)) for text in said]
         return new_texts(texts, facts, run.workspace / MEMORY_FOLDER, source=source, target=code)
 
     def write(draft: Draft) -> None:
-        rows = _read(run, prompts)
+        rows = asked.read(run)
         said = _said(rows)
         texts = [text for each in said for text in each]
         advance = run.display.bar(label_of(STAGE.name, told, language), len(texts))
@@ -83,7 +203,10 @@ def translate(
             advance(step.texts)
 
         with _translator(run, settings, facts) as translator:
-            others = [code for code in together if code != language and _waits(run, code, facts, prompts, source)]
+            # Other machines have memories of their own, and each would do the work of all; and what an engine does not
+            # remember would be made for nothing.
+            shared = together if translator.engine.remembers and not run.apart else ()
+            others = [code for code in shared if code != language and _waits(run, code, facts, asked, source)]
             if others:
                 # What the others take belongs to this language's time, so it belongs to its work.
                 draft.facts["effort"] += sum(map(new, others))
@@ -111,16 +234,9 @@ def translate(
             run.display.note(f"{language}: {wordless} of {len(whole)} prompts have no words and stay as they are.")
         _count_refusals(run, draft, whole, f"The translator refused {{}} of {len(rows)} prompts into {language}")
 
-    parts = _parts(language, facts, {"prompts": prompts}, source)
-    return produce(
-        run,
-        STAGE,
-        parts,
-        write,
-        language=language,
-        subject=told,
-        work=Work(prompts.rows, new=lambda: new(language)),
-    )
+    parts = _parts(language, facts, asked.inputs, source)
+    work = Work(asked.count, new=lambda: new(language))
+    return produce(run, STAGE, parts, write, language=language, subject=told, work=work)
 
 
 @stage_task("translate", "translate · {subject} · {language}")
@@ -223,7 +339,7 @@ def _count_refusals(run: Run, draft: Draft, done: "Sequence[Translation]", told:
         run.display.note(f"{told.format(refused.total())}: {reasons}.")
 
 
-def _parts(language: str, facts: dict[str, Any], inputs: Mapping[str, ArtifactRef], source: str) -> KeyParts:
+def _parts(language: str, facts: dict[str, Any], inputs: Mapping[str, ArtifactRef | str], source: str) -> KeyParts:
     return STAGE.parts(
         {
             "language": asdict(resolve_language(language)),
@@ -237,8 +353,8 @@ def _parts(language: str, facts: dict[str, Any], inputs: Mapping[str, ArtifactRe
     )
 
 
-def _waits(run: Run, language: str, facts: dict[str, Any], prompts: ArtifactRef, source: str) -> bool:
-    return run.store.find(STAGE.name, _parts(language, facts, {"prompts": prompts}, source).key) is None
+def _waits(run: Run, language: str, facts: dict[str, Any], asked: _Asked, source: str) -> bool:
+    return run.store.find(STAGE.name, _parts(language, facts, asked.inputs, source).key) is None
 
 
 def _load(settings: TranslatorSettings, run: Run) -> "Translator":

@@ -9,6 +9,7 @@ from mlc.left_out import LeftOut, told
 from mlc.prompts import locate_own, read_prompts
 from mlc.shapes.history import TURNS
 from mlc.store import ArtifactRef, Draft
+from mlc.training.translated import LANGUAGE
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -64,7 +65,8 @@ def add_unpaired(run: Run, prompts: ArtifactRef, unpaired: Mapping[str, Artifact
         unpaired: One of :func:`take_unpaired` by NLLB code.
 
     Returns:
-        ``prompts.parquet`` with all of them; the id of an added row begins with its language.
+        ``prompts.parquet`` with all of them; the id of an added row begins with its language, which is also in the
+        column ``prompt_language``, empty for the others.
     """
 
     def rows_of(ref: ArtifactRef) -> pa.Table:
@@ -75,7 +77,8 @@ def add_unpaired(run: Run, prompts: ArtifactRef, unpaired: Mapping[str, Artifact
         for language, ref in sorted(unpaired.items()):
             rows = rows_of(ref)
             ids = pa.array([f"{language}:{name}" for name in rows["id"].to_pylist()], pa.string())
-            tables.append(rows.set_column(rows.column_names.index("id"), "id", ids))
+            rows = rows.set_column(rows.column_names.index("id"), "id", ids)
+            tables.append(rows.append_column(LANGUAGE, pa.array([language] * len(rows), pa.string())))
         together = pa.concat_tables(tables, promote_options="default")
         pq.write_table(together, draft.path / PROMPTS_FILE)
         draft.rows = len(together)

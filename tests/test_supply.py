@@ -23,6 +23,7 @@ WRITTEN = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0 License": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
+    "BSD": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
@@ -34,6 +35,7 @@ NOT_LOCKED = {
     "torch": "it is installed first, as whatever build the machine can use",
     "bitsandbytes": "it is of use on a GPU alone, and whoever wants `qlora` installs it as the extra of that name",
     "vllm": "it is of use on a GPU alone, and an extra of its own",
+    "prefect-ray": "Ray is large, and whoever wants it installs it as the extra `ray`; its tests run where it is there",
     "lm-eval": "its tasks come from the hub, which no test asks, and it is an extra: `harness`",
 }
 """Requirements that the lock leaves out, and why."""

@@ -1,4 +1,4 @@
-"""`mlc compare-methods`: every method that the data allows, on one model, one data set and one evaluation."""
+"""`mlc compare-methods`: every method that applies, on one model, one data set and one evaluation."""
 
 import json
 from dataclasses import asdict
@@ -31,7 +31,7 @@ def command(
     workspace: WorkspaceOption = None,
     settings: SetOption = None,
     methods: Annotated[
-        str | None, typer.Option(help="Methods to compare: answer,edit,mpo; all that the data allows if left out.")
+        str | None, typer.Option(help="Methods to compare: answer,edit,mpo; all that apply if left out.")
     ] = None,
     run: Annotated[
         str | None, typer.Option(help="Compare what this run has, and run nothing: a number, or last.")
@@ -39,6 +39,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods on your own model, languages and data; what is there already is not made again.
+
+    A method that cannot be made, or measured, is set aside with its reason; the others go on.
 
     Such as: mlc compare-methods quickstart --methods english-only,consistency,refusal-direction
     """
@@ -49,10 +51,11 @@ def command(
         _show(store, chosen_run(store.workspace, run).number, as_json=as_json)
         return
     given = load(config, languages=languages, workspace=workspace, settings=settings)
-    names = methods.replace(",", " ").split() if methods else _possible(given)
+    names = methods.replace(",", " ").split() if methods else _applicable(given)
     candidate = given.candidate if given.candidate in names else names[-1]
-    more = [*(settings or []), f"models={json.dumps(names)}", f"candidate={candidate}"]
-    values = load(config, languages=languages, workspace=workspace, settings=more)
+    values = load(
+        config, languages=languages, workspace=workspace, settings=[*(settings or []), *_choosing(names, candidate)]
+    )
     from flows.commands.run import run_config
 
     with told_when_stopped(terminal):
@@ -60,32 +63,42 @@ def command(
     _show(values.open_store(looking=True), summary["number"], as_json=as_json)
 
 
-def _possible(config: "PipelineConfig") -> list[str]:
-    """The methods that have what they need, controls and those for policies that are safe already left out."""
+def _choosing(names: list[str], candidate: str) -> list[str]:
+    """The settings that compare some methods and go on without those that fail."""
+    return [f"models={json.dumps(names)}", f"candidate={candidate}", "failures=set_aside"]
+
+
+def _applicable(config: "PipelineConfig") -> list[str]:
+    """The methods that apply to a configuration; controls and those for safe policies only where it names them.
+
+    Whether the data holds what they need turns out in the run, which sets aside those that lack it.
+    """
+    from flows.config import validate_config
     from mlc.catalogue import METHODS
-    from mlc.methods import BASE, in_order, resolve_method
+    from mlc.methods import BASE, resolve_method
     from mlc.methods.english_only import ENGLISH_ONLY
-    from mlc.methods.needs import require_data
-    from mlc.prompts import locate, read_prompts
 
     known = {name: resolve_method(name) for name in METHODS.places}
     controls = {control for method in known.values() for control in method.controls}
-    given = config.prompts
-    read = read_prompts(locate(given.path), required=("prompt", "chosen"), columns=given.columns, labels=given.labels)
-    rows = read.rows.slice(0, given.limit)
+    plain = config.model_dump(mode="json")
     found = []
     for name, method in known.items():
-        if name in controls or (method.baseline == BASE and name != ENGLISH_ONLY.name):
-            continue
-        if method.reads_unpaired and not given.unpaired:
-            continue
-        try:
-            require_data(rows, [], in_order([name]), config.align)
-        except UserError as lack:
-            terminal.print(f"[yellow]![/] {shown(name)} is left out. {shown(lack)}", highlight=False)
-            continue
+        if name not in config.models:
+            # A method may be the control of another one, and has controls of its own then.
+            alone = name in controls and not method.controls
+            if alone or (method.baseline == BASE and name != ENGLISH_ONLY.name):
+                continue
+            if method.reads_unpaired and not config.prompts.unpaired:
+                continue
+            if method.reads_feedback and not config.prompts.feedback:
+                continue
+            try:
+                validate_config({**plain, "models": [*config.models, name]})
+            except UserError as lack:
+                terminal.print(f"[yellow]![/] {shown(name)} is left out. {shown(lack)}", highlight=False)
+                continue
         found.append(name)
-    return found
+    return [*found, *(name for name in config.models if name not in known)]
 
 
 def _show(store: "ArtifactStore", number: int, *, as_json: bool) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 NEEDED_DISK_GIB = 5
 NEEDED_MEMORY_GIB = 10
+ENGINES = ("dask", "ray")
 LIBRARIES = ("prefect", "torch", "transformers", "datasets", "duckdb", "mlflow")
 
 
@@ -97,6 +98,14 @@ def _libraries(_: Path) -> Iterator[Finding]:
             yield Finding(name, True, metadata.version(name))
         except metadata.PackageNotFoundError:
             yield Finding(name, False, "not installed", "run `make setup`")
+
+
+def _runners(_: Path) -> Iterator[Finding]:
+    yield Finding("runners", True, "threads, processes")
+    for name in ENGINES:
+        there = importlib.util.find_spec(f"prefect_{name}") is not None
+        found = metadata.version(f"prefect-{name}") if there else "not installed"
+        yield Finding(f"runner {name}", there, found, f"run `pip install 'mlc[{name}]'`", required=False)
 
 
 def _policy(_: Path) -> Iterator[Finding]:
@@ -171,6 +180,7 @@ def _translator(_: Path) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _python,
     _libraries,
+    _runners,
     _policy,
     _translator,
     _device,

@@ -196,10 +196,15 @@ def command(
             return _http(name, endpoint, concurrency, answer_tokens or ANSWER_TOKENS)
         from mlc.devices import pick_device
         from mlc.evaluation.engines.transformers import TransformersEngine
+        from mlc.evaluation.suites.mixing import MIXED
+        from mlc.models.encoders import unknown_language
         from mlc.models.loading import load_policy
 
         source = found_policy(name, allow_pickle=allow_pickle, template=template)
-        policy = load_policy(source, device=pick_device(device))
+        policy = load_policy(source, device=pick_device(device), encodes=not abilities.wanted)
+        for code in sorted(set(suite.prompts) - {MIXED}):
+            if sentence := unknown_language(policy.tokenizer, code):
+                terminal.print(shown(sentence), highlight=False, soft_wrap=True)
         return TransformersEngine(policy, max_new_tokens=answer_tokens or ANSWER_TOKENS, batch_size=batch_size)
 
     with told_when_stopped(terminal), named_bars(terminal) as bar:

@@ -21,7 +21,7 @@ def command(
     memory: Annotated[bool, typer.Option("--memory", help="Also memories of translators that no run uses.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Remove artifacts that no recent run and no registered model version needs."""
+    """Remove artifacts that no recent run and no registered model version needs, and old runs from Prefect."""
     be_quiet()
     from tasks.runtime.housekeeping import sweep
 

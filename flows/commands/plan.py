@@ -12,7 +12,7 @@ import typer
 from flows.terminal.needs_tables import needs_in_data, show_needs
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
-from flows.terminal.plan_tables import Task, show_plan, show_work
+from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
 from tasks.runtime.registry import from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run, Silent
 
@@ -53,12 +53,13 @@ def command(
     planned, needs = plan_with_needs(values, notes)
     (show_plan if everything else show_work)(planned, terminal)
     show_needs(needs, terminal)
-    for sentence in (*notes.sentences, in_words(licences)):
+    for sentence in (*notes.sentences, where_in_words(values), in_words(licences)):
         terminal.print(shown(sentence), highlight=False, soft_wrap=True)
     if names := from_environment(values.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
-        print_json({"tasks": planned, "notes": notes.sentences, "licences": licences, "needs": needs_in_data(needs)})
+        told = {"tasks": planned, "notes": notes.sentences, "licences": licences, "needs": needs_in_data(needs)}
+        print_json(told | {"runner": values.runner.model_dump(), "resources": values.resources})
     if detailed_exitcode and any(task["action"] == "run" for task in planned):
         raise WouldRun
 

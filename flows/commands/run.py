@@ -1,6 +1,7 @@
 """`mlc run`: server, display, flow, summary."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,9 @@ from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, 
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import show_work
 from flows.terminal.quiet import be_quiet
-from flows.terminal.server import PROFILE_VARIABLE, answers, prefect_server
+from flows.terminal.server import PROFILE_VARIABLE, Server, answers, api_of, own_server, server_there
 from flows.terminal.stopped import Terminated, told_when_stopped
+from mlc.chat.tethered import free_port
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Outcome, shown_on
@@ -47,12 +49,12 @@ def command(
 def run_config(
     config: "PipelineConfig", *, console: Console, port: int | None = None, wait: float = 0.0
 ) -> dict[str, Any]:
-    """Runs the flow with every task recorded by a Prefect server.
+    """Runs the flow, recorded by a Prefect server; where nothing is to be made, none is started for it.
 
     Args:
         config: The pipeline.
         console: Where a person reads.
-        port: Port for a server of our own.
+        port: Port for a server of our own, which is then started in any case.
         wait: Seconds to wait for another run in the workspace.
 
     Returns:
@@ -64,45 +66,73 @@ def run_config(
     licences = require_licences(config)
     workspace = ArtifactStore(Path(config.workspace)).workspace
     be_quiet()
-    with prefect_server(workspace, port=port) as server:
-        # Only now, because the server may be named by a profile in the home that Prefect has otherwise.
-        if "PREFECT_HOME" not in os.environ:
-            os.environ["PREFECT_HOME"] = str(workspace / "prefect")
-            os.environ.pop(PROFILE_VARIABLE, None)
-        os.environ["PREFECT_API_URL"] = server.api
-        if server.process:
-            # A server of our own that is gone does not come back, and every more trial doubles the wait.
-            os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
-        # Prefect reads its settings when it is imported, so it is imported only now.
-        from prefect.exceptions import CancelledRun
-
-        from flows.align_flow import align
-
-        planned, needs = plan_with_needs(config)
-        show_work(planned, console)
-        if config.align.memory == "check":
-            require_fit(needs, {task["stage"] for task in planned if task["action"] == "run"})
-        console.print(f"Watch it at {server.url}/runs", highlight=False)
-        with ending_with(server), TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
-            reachable = True
-            try:
-                summary: dict[str, Any] = align(config.model_dump(mode="json"))
-            except CancelledRun:
-                raise Terminated from None
-            except Exception as error:
-                reachable = isinstance(error, UserError) or answers(server.api)
-                if not reachable:
-                    # Prefect leaves the line open in which it says so.
-                    console.print()
-                    raise UserError(no_answer(server)) from error
-                raise
-            finally:
-                if reachable:
-                    _hand_over()
+    there = server_there(port=port)
+    own_port = port or free_port()
+    _prepare(workspace, there.api if there else api_of(own_port), own=there is None)
+    planned, needs = plan_with_needs(config)
+    show_work(planned, console)
+    work = {task["stage"] for task in planned if task["action"] == "run"}
+    # Workers of a cluster at an address have memory of their own.
+    if config.align.memory == "check" and config.runner.address is None:
+        require_fit(needs, work)
+    summary = None
+    if there is None and port is None and not work:
+        summary = _find_all(config, console, wait)
+    if summary is None:
+        with nullcontext(there) if there else own_server(workspace, own_port) as server:
+            summary = _run(config, server, console, wait)
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
     _tell(summary, console)
     console.print(in_words(licences), highlight=False, soft_wrap=True)
     return {**summary, "licences": licences}
+
+
+def _prepare(workspace: Path, api: str, *, own: bool) -> None:
+    """Tells Prefect where its server is, or will be: it reads its settings when it is imported."""
+    # Only now, because the server may be named by a profile in the home that Prefect has otherwise.
+    if "PREFECT_HOME" not in os.environ:
+        os.environ["PREFECT_HOME"] = str(workspace / "prefect")
+        os.environ.pop(PROFILE_VARIABLE, None)
+    os.environ["PREFECT_API_URL"] = api
+    if own:
+        # A server of our own that is gone does not come back, and every more trial doubles the wait.
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+
+
+def _find_all(config: "PipelineConfig", console: Console, wait: float) -> dict[str, Any] | None:
+    """A run for which no server is started, because the plan has no work; None where there is some after all."""
+    from flows.align_flow import find_all
+
+    with TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+        found = find_all(config)
+    if found is not None:
+        console.print("Everything is there, so no Prefect server was started.", highlight=False)
+    return found
+
+
+def _run(config: "PipelineConfig", server: Server, console: Console, wait: float) -> dict[str, Any]:
+    from prefect.exceptions import CancelledRun
+
+    from flows.align_flow import align
+
+    console.print(f"Watch it at {server.url}/runs", highlight=False)
+    with ending_with(server), TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+        reachable = True
+        try:
+            summary: dict[str, Any] = align(config.model_dump(mode="json"))
+        except CancelledRun:
+            raise Terminated from None
+        except Exception as error:
+            reachable = isinstance(error, UserError) or answers(server.api)
+            if not reachable:
+                # Prefect leaves the line open in which it says so.
+                console.print()
+                raise UserError(no_answer(server)) from error
+            raise
+        finally:
+            if reachable:
+                _hand_over()
+    return summary
 
 
 def _hand_over() -> None:
@@ -123,6 +153,8 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
     console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
     console.print(gate_table(gate["checks"], console.width))
+    for name, reason in summary["set_aside"].items():
+        console.print(f"Set aside · {shown(name)}: {shown(reason)}", highlight=False, soft_wrap=True)
     for sentence in summary["left_out"]:
         console.print(f"Left out · {shown(sentence)}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)

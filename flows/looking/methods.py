@@ -17,7 +17,7 @@ from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import TOKENS_FACT
 from tasks.runtime.memory import FACT as MEMORY_FACT
 
-MAKING = ("align", "edit", "merge", "steer")
+MAKING = ("own_pairs", "align", "edit", "merge", "steer", "gate")
 """Stages that make models."""
 
 
@@ -57,6 +57,17 @@ class MethodLine:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """A method that the run went on without."""
+
+    method: str
+    label: str
+    about: str
+    reason: str
+    """Why it could not be made or measured, in a sentence."""
+
+
+@dataclass(frozen=True)
 class MethodComparison:
     """All methods of a run on the same held-out prompts."""
 
@@ -67,6 +78,8 @@ class MethodComparison:
     """NLLB codes by group."""
     methods: tuple[MethodLine, ...]
     """The policy first, then as the configuration lists them."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Those that could not be made or measured, as the configuration lists them."""
 
 
 def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison:
@@ -81,8 +94,8 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
     """
     reader = RunReader(store, record)
     there = {method_of(str(task["subject"])) for task in reader.tasks("evaluate")}
-    names = [BASE, *(resolve_method(name).name for name in record.config.get("models", ()))]
     listed = {resolve_method(name).name: resolve_method(name) for name in record.config.get("models", ())}
+    names = [BASE, *(name for name in listed if name not in record.set_aside)]
     missing = [name for name in names if name not in there]
     if missing:
         raise UserError(f"Run {record.number} did not evaluate {missing[0]!r}: choose another run, or run again.")
@@ -113,6 +126,11 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
                 cost=_cost(name, costs),
             )
             for name in names
+        ),
+        set_aside=tuple(
+            SetAside(name, method.label, method.about, record.set_aside[name])
+            for name, method in listed.items()
+            if name in record.set_aside
         ),
     )
 

@@ -13,6 +13,7 @@ from mlc.shapes.history import TURNS
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import PROMPTS_FILE, held_out_texts
+from tasks.runtime.shards import is_shard
 
 if TYPE_CHECKING:
     from mlc.evaluation.results import EvaluationResult
@@ -99,7 +100,10 @@ class RunReader:
         found = [
             task
             for task in self.record.tasks
-            if task["stage"] in stages and task["language"] == language and str(task["subject"]).startswith(HELD_OUT)
+            if task["stage"] in stages
+            and task["language"] == language
+            and str(task["subject"]).startswith(HELD_OUT)
+            and not is_shard(task["subject"])
         ]
         if not found:
             raise UserError(f"Run {self.record.number} has no held-out prompts in {language}: choose another run.")

@@ -197,7 +197,10 @@ def _answers(reader: RunReader) -> Iterator[Part]:
         rows = rows.filter(pc.equal(rows["judge"], rows["judge"][0]))
         texts: dict[str, pa.ChunkedArray] = {}
         if reader.texts:
-            said = reader.folder(reader.task("generate", task["language"], task["subject"])) / GENERATED_FILE
+            place = task["language"], task["subject"]
+            # Behind a gate, what the model says is what the gate lets it say.
+            behind = any((own["language"], own["subject"]) == place for own in reader.tasks("gated"))
+            said = reader.folder(reader.task("gated" if behind else "generate", *place)) / GENERATED_FILE
             generated = pq.read_table(said, columns=["id", *TEXTS["answers"]])
             texts = {name: _beside(rows["id"], generated, name) for name in TEXTS["answers"]}
         yield Part(

@@ -1,5 +1,6 @@
 """What decides a key, in the terminal."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,28 @@ from flows.terminal.output import shown
 from mlc.store.keeping import Kept
 from mlc.store.keys import PENDING
 from mlc.urls import redacted
+from tasks.runtime.shards import is_shard, without_shard
 
 if TYPE_CHECKING:
     from flows.commands.why import Explanation
 
 
 def show_explanations(explanations: "Sequence[Explanation]", console: Console) -> None:
-    """Prints explanations: what differs first, then the parts of the key."""
-    for number, item in enumerate(explanations):
-        if number:
+    """Prints explanations: what differs first, then the parts of the key.
+
+    Shards that are cached are only counted, and of others only what differs is told: the whole has the same parts.
+    """
+    cached = Counter(
+        (item.stage, without_shard(item.subject), item.language)
+        for item in explanations
+        if is_shard(item.subject) and item.action == "cached"
+    )
+    for parts, count in cached.items():
+        name = " · ".join(filter(None, parts))
+        console.print(f"[bold]{shown(name)}[/]  {count} shards [cyan]cached[/]", highlight=False)
+    told = [item for item in explanations if not (is_shard(item.subject) and item.action == "cached")]
+    for number, item in enumerate(told):
+        if number or cached:
             console.print()
         label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
         verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
@@ -29,7 +43,7 @@ def show_explanations(explanations: "Sequence[Explanation]", console: Console) -
         console.print(f"  {shown(item.sentence)}{':' if item.differences else ''}", highlight=False, soft_wrap=True)
         for words in item.differences or ():
             console.print(f"    {shown(words)}", highlight=False, soft_wrap=True)
-        for line in _part_lines(item.parts):
+        for line in () if is_shard(item.subject) else _part_lines(item.parts):
             console.print(f"  [dim]{shown(line)}[/]", highlight=False, soft_wrap=True)
 
 

@@ -46,7 +46,11 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
         console.print()
         names = ", ".join(map(language_name, codes))
         console.print(f"[bold]Mean of {told}[/]: {shown(names)}", highlight=False)
-        _show_group(found.methods, group, console)
+        _show_group(found, group, console)
+    if found.set_aside:
+        console.print()
+        console.print("[bold]Set aside[/], because they could not be made or measured here", highlight=False)
+        _show_set_aside(found, console)
     console.print()
     console.print("[bold]What one model takes[/], with those that it starts from", highlight=False)
     _show_costs(found.methods, console)
@@ -60,14 +64,23 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
     )
 
 
-def _show_group(methods: "Sequence[MethodLine]", group: str, console: Console) -> None:
-    from mlc.report.wording import interval, number
+def _show_set_aside(found: "MethodComparison", console: Console) -> None:
+    table = plain_table("method", "why")
+    for column in table.columns:
+        column.overflow = "fold"
+    for line in found.set_aside:
+        table.add_row(shown(line.method), shown(line.reason))
+    console.print(table)
+
+
+def _show_group(found: "MethodComparison", group: str, console: Console) -> None:
+    from mlc.report.wording import NOTHING, interval, number
 
     titles, wide = [title for title, _ in DONE], console.width >= WIDE
     heads = [titles[0], *(["95 %"] if wide else []), *titles[1:]]
     table = plain_table("method", *heads, right=titles)
     table.columns[0].overflow = "fold"
-    for line in methods:
+    for line in found.methods:
         figures = line.groups[group]
         first, *others = (figures[metric] for _, metric in DONE)
         table.add_row(
@@ -76,6 +89,8 @@ def _show_group(methods: "Sequence[MethodLine]", group: str, console: Console) -
             *([shown(interval(first))] if wide else []),
             *(number(estimate.value) for estimate in others),
         )
+    for aside in found.set_aside:
+        table.add_row(shown(aside.method), *([NOTHING] * (len(table.columns) - 1)))
     console.print(table)
 
 

@@ -1,12 +1,16 @@
 """A plan in the terminal."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.terminal.output import plain_table, shown
+from tasks.runtime.shards import is_shard, without_shard
+
+if TYPE_CHECKING:
+    from flows.config import PipelineConfig
 
 Task = dict[str, Any]
 """See :func:`flows.commands.plan.plan_run`."""
@@ -16,14 +20,27 @@ _SUBJECTS_SHOWN = 2
 def show_plan(planned: list[Task], console: Console) -> None:
     """Prints a whole plan, one line a task."""
     table = _table("stage", "language", "", "action", "new rows", "about", "why")
-    for task in planned:
+    for task in _shards_in_one(planned):
         cached = task["action"] == "cached"
         last = (_count(task["rows_new"]), _seconds(task["seconds_estimated"]), task["reason"])
-        action = "[cyan]cached[/]" if cached else "[yellow]run[/]"
+        action = "[cyan]cached[/]" if cached else f"[yellow]run[/]{task.get('share', '')}"
         place = [shown(task[name] or "") for name in ("stage", "language", "subject")]
         table.add_row(*place, action, *(() if cached else map(shown, last)))
     console.print(table)
     _show_total(planned, console)
+
+
+def where_in_words(config: "PipelineConfig") -> str:
+    """Says where a run would compute its stages."""
+    name, address = config.runner.name, config.runner.address
+    if name in ("threads", "processes"):
+        return f"Stages are computed in {name} of this machine."
+    cluster = f"the {name.capitalize()} cluster at {address}" if address else f"a local {name.capitalize()} cluster"
+    asked = [
+        f"{stage} ({', '.join(f'{kind}: {amount:g}' for kind, amount in amounts.items())})"
+        for stage, amounts in config.resources.items()
+    ]
+    return f"Stages are computed by {cluster}{'; resources for ' if asked else ''}{', '.join(asked)}."
 
 
 def show_work(planned: list[Task], console: Console) -> None:
@@ -36,7 +53,8 @@ def show_work(planned: list[Task], console: Console) -> None:
     for stage, tasks in groups.items():
         languages, subjects, reasons = (_distinct(tasks, name) for name in ("language", "subject", "reason"))
         # Of a model the method says enough.
-        methods = list(dict.fromkeys(subject.partition(" · ")[0] for subject in subjects))
+        wholes = filter(None, map(without_shard, subjects))
+        methods = list(dict.fromkeys(subject.partition(" · ")[0] for subject in wholes))
         why = reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others"
         rows, seconds = (_sum([task[name] for task in tasks]) for name in ("rows_new", "seconds_estimated"))
         table.add_row(
@@ -51,6 +69,28 @@ def show_work(planned: list[Task], console: Console) -> None:
     if table.row_count:
         console.print(table)
     _show_total(planned, console)
+
+
+def _shards_in_one(planned: Sequence[Task]) -> list[Task]:
+    """The tasks of a plan with the shards of a stage, language and subject in one: how many of them would run."""
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for number, task in enumerate(planned):
+        whole = without_shard(task["subject"])
+        alone = None if is_shard(task["subject"]) else number
+        groups.setdefault((task["stage"], task["language"], whole, alone), []).append(task)
+    return [tasks[0] if alone is not None else _as_one(tasks, whole) for (*_, whole, alone), tasks in groups.items()]
+
+
+def _as_one(shards: Sequence[Task], whole: str | None) -> Task:
+    waiting = [task for task in shards if task["action"] == "run"]
+    reasons = _distinct(waiting, "reason")
+    return {
+        **(waiting or shards)[0],
+        "subject": " · ".join(text for text in (whole, f"{len(shards)} shards") if text),
+        "share": f" {len(waiting)} of {len(shards)}",
+        "reason": reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others" if reasons else "",
+        **{name: _sum([task[name] for task in waiting]) for name in ("rows_new", "seconds_estimated")},
+    }
 
 
 def _distinct(tasks: Sequence[Task], name: str) -> list[str]:

@@ -19,15 +19,13 @@ from flows.terminal.quiet import quiet_environment, set_unless_set
 from mlc.chat.tethered import HOST, free_port, start, stop
 from mlc.errors import UserError
 from mlc.store.locks import free_slot
+from tasks.runtime.prefect_database import DATABASE_FILE, SERVER_FOLDER
 
 START_SECONDS = 180.0
 DEFAULT_PORT = 4200
-DATABASE_FILE = "prefect.db"
 LOCK_SECONDS = 5.0
 API_VARIABLE = "PREFECT_API_URL"
 PROFILE_VARIABLE = "PREFECT_PROFILE"
-SERVER_FOLDER = "prefect"
-"""Folder of the server's database, below the workspace."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,10 @@ def answers(api: str) -> bool:
 
     key = os.environ.get("PREFECT_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # Reading the authorities of TLS, for nothing where there is none, takes longer than a server on loopback.
+    verify = not api.startswith("http://")
     try:
-        answer = httpx.get(f"{api.rstrip('/')}/health", headers=headers, timeout=5)
+        answer = httpx.get(f"{api.rstrip('/')}/health", headers=headers, timeout=5, verify=verify)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     # The server's pages answer every address with their own page.
@@ -121,39 +121,63 @@ def port_is_free(port: int) -> bool:
 
 @contextmanager
 def prefect_server(workspace: Path, *, port: int | None = None) -> Iterator[Server]:
-    """Gives a server for the block; one that was started here is stopped at its end.
-
-    An address in ``PREFECT_API_URL``, or in the active profile of Prefect, is used; else a server that answers on
-    Prefect's own port 4200, such as that of ``mlc ui``; else one is started on loopback, with its database in the
-    workspace.
+    """Gives a server for the block: one that is there, else one of our own, which is stopped at its end.
 
     Args:
         workspace: Folder of the workspace.
         port: Port for a server of our own; None for any free one.
 
     Raises:
-        UserError: The configured server does not answer, or the port is taken, or the server does not start.
+        UserError: As of :func:`server_there` and :func:`own_server`.
+    """
+    if there := server_there(port=port):
+        yield there
+        return
+    with own_server(workspace, port or free_port()) as server:
+        yield server
+
+
+def server_there(*, port: int | None = None) -> Server | None:
+    """The server that a run is recorded by without starting one; None where there is none.
+
+    An address in ``PREFECT_API_URL``, or in the active profile of Prefect, is used; else a server that answers on
+    Prefect's own port 4200, such as that of ``mlc ui``.
+
+    Args:
+        port: Look at this port alone.
+
+    Raises:
+        UserError: The configured server does not answer, or another program has taken the port.
     """
     loopback_past_proxies()
     configured = configured_api() if port is None else None
     if configured:
         # The run has a home of its own, in which there are no profiles.
         set_unless_set(configured.settings)
-        yield named_server(configured)
-        return
-    if port is None and answers(_api(DEFAULT_PORT)):
-        yield Server(_url(DEFAULT_PORT), _api(DEFAULT_PORT))
-        return
+        return named_server(configured)
+    looked = port or DEFAULT_PORT
+    if answers(api_of(looked)):
+        return Server(_url(looked), api_of(looked))
     if port is not None and not port_is_free(port):
-        if answers(_api(port)):
-            yield Server(_url(port), _api(port))
-            return
         raise UserError(f"The port {port} is taken by another program: choose a free one with --port.")
-    # Not 4200: whoever finds a server there may rely on it to stay.
+    return None
+
+
+@contextmanager
+def own_server(workspace: Path, port: int) -> Iterator[Server]:
+    """Starts a server on loopback in a folder of the workspace that no other server has.
+
+    Args:
+        workspace: Folder of the workspace.
+        port: Its port. Not 4200 for a run: whoever finds a server there may rely on it to stay.
+
+    Raises:
+        UserError: It does not answer in time.
+    """
     # A second run in the workspace has its own server, and so its own database: two on one would fight over it.
     with (
         free_slot(workspace.resolve(), SERVER_FOLDER) as home,
-        started_server(workspace, port or free_port(), home=home) as server,
+        started_server(workspace, port, home=home) as server,
     ):
         yield server
 
@@ -162,7 +186,8 @@ def _url(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def _api(port: int) -> str:
+def api_of(port: int) -> str:
+    """Address of the API of a server of our own."""
     return f"{_url(port)}/api"
 
 
@@ -186,7 +211,7 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
         **os.environ,
         **quiet_environment(),
         "PREFECT_HOME": str(home),
-        "PREFECT_UI_API_URL": _api(port),
+        "PREFECT_UI_API_URL": api_of(port),
     }
     for name in (API_VARIABLE, PROFILE_VARIABLE):
         # Nor are there profiles in its home.
@@ -200,8 +225,8 @@ def started_server(workspace: Path, port: int, *, home: Path | None = None) -> I
             environment=environment,
         )
         try:
-            _wait_until_it_answers(process, _api(port), log)
-            yield Server(_url(port), _api(port), process)
+            _wait_until_it_answers(process, api_of(port), log)
+            yield Server(_url(port), api_of(port), process)
         finally:
             stop(process)
 

@@ -141,7 +141,7 @@ def _one(entry: Entry, surroundings: Surroundings) -> Chosen:
     given = {"name": entry} if isinstance(entry, str) else dict(entry)
     name, label = given.pop("name", None), given.pop("label", None)
     if not isinstance(name, str) or not isinstance(label, str | None):
-        raise UserError("An entry of evaluation.judges has no name: write {name: llm, model: …}, for example.")
+        raise UserError("A judge has no name: write {name: llm, model: …}, for example.")
     judge: Judge = JUDGES.load(name)
     if isinstance(judge, ConfigurableJudge):
         judge = judge.configured(_settings(name, judge.settings_class, given), surroundings)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.choosing import Chosen
-from mlc.evaluation.engines.protocol import AnswerEngine
+from mlc.evaluation.engines.protocol import AnswerEngine, in_language
 from mlc.evaluation.gate.deciding import GateDecision, decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.judges.judge import Answer, ask
@@ -85,7 +85,7 @@ def measure(
     for code, prompts in suite.prompts.items():
         moved = bar(f"{model} · {code}", len(prompts))
         given = answer_all(
-            engine,
+            in_language(engine, code),
             [one.prompt for one in prompts],
             record=record,
             on_answer=lambda completion, moved=moved: moved(1, completion.answer_tokens or 0),  # type: ignore[misc]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlc.models.begun import Begun
-from mlc.models.continuations import Tokens, answer_tokens, continue_packed
+from mlc.models.begun import Begun, begin_encoded
+from mlc.models.continuations import Tokens, answer_tokens, continue_encoded, continue_packed
 from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
@@ -75,6 +75,7 @@ class Scorer:
         refusal_openings: At least one.
         compliance_openings: At least one.
         layer: Layer of the states.
+        language: Of the prompts, see :func:`mlc.models.prompts.encode_prompt`.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Scorer:
         refusal_openings: Sequence[str],
         compliance_openings: Sequence[str],
         layer: int | float,
+        language: str | None = None,
     ) -> None:
         self.policy = policy
+        self.language = language
         self.layer = layer
         self.refusals = len(refusal_openings)
         self.openings = [answer_tokens(policy.tokenizer, text) for text in (*refusal_openings, *compliance_openings)]
@@ -120,7 +123,7 @@ class Scorer:
         Raises:
             Stopped: It was asked to stop.
         """
-        encoded = [encode_prompt(self.policy.tokenizer, text) for text in texts]
+        encoded = [encode_prompt(self.policy.tokenizer, text, language=self.language) for text in texts]
         distinct = {prompt.input_ids: prompt for prompt in encoded}
         missing = [distinct[tokens] for tokens in sorted(distinct.keys() - self._scores.keys(), key=_by_length)]
         if on_progress and len(missing) < len(encoded):
@@ -136,9 +139,8 @@ class Scorer:
 
     @torch.inference_mode()
     def _read(self, prompts: Sequence[EncodedPrompt], *, keeps: bool) -> Begun | None:
-        read = _score_packed(self.policy, prompts, self.openings, self.layer, keeps)
-        if read is None:
-            read = _score_with_cache(self.policy, prompts, self.openings, self.layer, keeps)
+        asked = (self.policy, prompts, self.openings, self.layer, keeps)
+        read = _score_encoded(*asked) if self.policy.encodes else _score_packed(*asked) or _score_with_cache(*asked)
         scores, states, begun = read
         refusal, compliance = scores[:, : self.refusals], scores[:, self.refusals :]
         margins = (refusal.mean(dim=1) - compliance.mean(dim=1)).double().tolist()
@@ -167,6 +169,21 @@ def _score_packed(
     if said is None or said.states is None:
         return None
     return said.mean_log_probabilities(), said.states, said.begun
+
+
+def _score_encoded(
+    policy: Policy, prompts: Sequence[EncodedPrompt], openings: Sequence[Tokens], layer: int | float, keeps: bool
+) -> _Read:
+    """The same with an encoder, which reads each prompt once; the states are its own."""
+    batch = pad_prompts(prompts, policy.pad_token, side="right").to(policy.model.device)
+    mask = batch.attention_mask
+    read = policy.model.get_encoder()(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=True)
+    hidden = read.hidden_states[layer_index(layer, len(read.hidden_states) - 1)]
+    states = hidden[torch.arange(len(mask), device=mask.device), mask.sum(dim=1) - 1]
+    continuations = [[opening] * len(prompts) for opening in openings]
+    told = continue_encoded(policy.model, read.last_hidden_state, mask, continuations)
+    begun = begin_encoded(policy.model, read.last_hidden_state, mask) if keeps else None
+    return told.mean_log_probabilities(), states, begun
 
 
 def _score_with_cache(

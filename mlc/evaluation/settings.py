@@ -168,6 +168,10 @@ class EvaluationSettings(Settings):
     """What models can do beside refusing."""
     batch_size: int = Field(default=20, ge=1)
     """Prompts in a forward pass; does not change results."""
+    shard_rows: int | None = Field(default=None, ge=2)
+    """About how many prompts a model is asked in one task; none = all of a language. Each such shard has an artifact of
+    its own, so that a cluster takes them side by side, and new prompts redo the shards that they come into. Prompts are
+    put into other batches by it, so that figures differ in their last digits. A server or vLLM is started for each."""
     resamples: int = Field(default=RESAMPLES, ge=100)
     """Bootstrap resamples for the intervals."""
 

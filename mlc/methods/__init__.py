@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mlc.catalogue import METHODS
 from mlc.errors import UserError
+from mlc.methods.gate import SUFFIX, gated
 from mlc.methods.method import BASE, BASE_LABEL, CHAMPION, Method, Need, Recipe
 
 __all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method"]
@@ -16,15 +17,31 @@ def resolve_method(name: str) -> Method:
     """The method that a configuration names.
 
     Args:
-        name: A name of :data:`mlc.catalogue.METHODS`, or ``module:object`` for one of your own.
+        name: A name of :data:`mlc.catalogue.METHODS`, such a name with ``+gate`` for that method behind a gate, or
+            ``module:object`` for one of your own.
 
     Raises:
         UserError: There is no such method.
     """
+    if name.endswith(SUFFIX) and name not in METHODS.places:
+        return gated(resolve_gateable(name.removesuffix(SUFFIX)))
     found: Method = METHODS.load(name)
     if name not in METHODS.places and found.name in (*METHODS.places, BASE, CHAMPION):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")
     return found
+
+
+def resolve_gateable(name: str) -> Method:
+    """The method of a name, if its models can have a gate before them.
+
+    Raises:
+        UserError: There is no such method, it is not in the catalogue, or it has a gate already.
+    """
+    method = resolve_method(name)
+    if name not in METHODS.places or method.recipe == "gate":
+        why = "has a gate already" if method.recipe == "gate" else "is not in the catalogue"
+        raise UserError(f"The method {name!r} {why}, so that no gate can be put before it: take it without {SUFFIX}.")
+    return method
 
 
 def in_order(names: Sequence[str]) -> tuple[Method, ...]:

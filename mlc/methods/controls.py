@@ -37,6 +37,8 @@ def controls_of(
     reads: tuple[str, ...],
     alignment: Callable[[AlignSettings, Control], AlignSettings],
     start: str = BASE,
+    *,
+    own_answers: bool = False,
 ) -> tuple[Method, Method, Method]:
     """The controls of a method that reads translations: shuffled, shuffled within the class, permuted labels.
 
@@ -47,6 +49,7 @@ def controls_of(
         reads: Of the method.
         alignment: Its alignment with a control.
         start: Of the method.
+        own_answers: Of the method.
     """
 
     def controlled(control: Control) -> Method:
@@ -57,6 +60,7 @@ def controls_of(
             about=f"{name} {about}",
             needs=needs | {"class labels"} if control in LABELLED_CONTROLS else needs,
             start=start,
+            own_answers=own_answers,
             baseline=ENGLISH_ONLY.name,
             alignment=lambda align: alignment(align, control),
             reads=reads,

@@ -4,16 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlc.choices import OwnPairs
 from mlc.training.settings import AlignSettings
 
-Need = Literal["english answers", "translated prompts", "translated answers", "class labels", "unpaired prompts"]
+Need = Literal[
+    "english answers", "translated prompts", "translated answers", "class labels", "unpaired prompts", "feedback"
+]
 """Data that a method takes beside the policy: English prompts with their answers, translations of the prompts, of the
-answers too, labels (harmful or harmless) of the prompts, prompts of other languages with answers of their own. A method
-that trains takes translated or unpaired prompts, not both, and translated answers only with translated prompts."""
+answers too, labels (harmful or harmless) of the prompts, prompts of other languages with answers of their own, answers
+that people called good or bad. A method that trains takes translated or unpaired prompts, not both, and translated
+answers only with translated prompts."""
 
-Recipe = Literal["train", "edit", "steer"]
+Recipe = Literal["train", "edit", "steer", "gate"]
 """How the model comes about: ``train`` is the stage ``align``; ``edit`` is the stage ``edit`` for each language, and
-``merge`` over them; ``steer`` is the stage of that name, which reads English prompts alone."""
+``merge`` over them; ``steer`` is the stage of that name, which reads English prompts alone; ``gate`` is the stage of
+that name, which leaves the weights as they are."""
 
 BASE = "base"
 """The model as it is, before any method; what every method is compared with."""
@@ -44,6 +49,12 @@ class Method:
     own_answers: bool = False
     """Whether its answers are those of the model that it starts from, in place of the given ones; for ``train``, with
     translated answers."""
+    own_pairs: OwnPairs | None = None
+    """For ``train``: how pairs of answers of the model that it starts from are chosen, in every language, in place of
+    the given answers; None where they are not made."""
+    permuted: bool = False
+    """Whether labels are dealt anew before a gate is fitted, or what people said before answers are trained on, which
+    makes it a control."""
     baseline: str = BASE
     """Name of the method that it is held against: what its claim says that it improves on."""
     controls: tuple[str, ...] = ()
@@ -67,3 +78,8 @@ class Method:
     def reads_unpaired(self) -> bool:
         """Whether it takes prompts of other languages that stand beside no English one."""
         return "unpaired prompts" in self.needs
+
+    @property
+    def reads_feedback(self) -> bool:
+        """Whether it takes answers that people called good or bad, in place of examples."""
+        return self.recipe == "train" and "feedback" in self.needs

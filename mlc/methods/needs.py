@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
+from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, require_few
 from mlc.methods.method import Method
 from mlc.prompts import LABELS
@@ -32,8 +34,10 @@ def require_data(
             _require_both_labels(prompts, method, align)
             continue
         alignment = method.alignment(align)
-        if alignment.english_loss.needs_rejected:
+        if alignment.english_loss.needs_rejected and not method.own_pairs:
             _require_rejected(prompts, alignment)
+        if alignment.english_loss.samples:
+            _require_both_kinds(prompts, alignment)
         controls = {term.control for term in alignment.terms.active.values()}
         if alignment.translated.share:
             controls.add(alignment.translated.control)
@@ -41,6 +45,45 @@ def require_data(
             _require_labels(prompts, method, control)
         if alignment.answer.weight > 0 and alignment.answer.harmless != "vocabulary":
             _require_harmful(prompts, method)
+
+
+def require_for_encoder(
+    location: str, methods: Sequence[Method], align: AlignSettings, evaluation: EvaluationSettings
+) -> None:
+    """Checks that methods and evaluation can be had of an encoder-decoder.
+
+    Args:
+        location: The policy, as a person named it.
+        methods: All that are made.
+        align: The alignment as it is configured.
+        evaluation: The evaluation.
+
+    Raises:
+        UserError: Something needs a model that only decodes.
+    """
+    lead = f"The policy {location!r} is an encoder-decoder, and"
+    carriers = ", ".join(name for name in CARRIERS.places if CARRIERS.load(name).encoder_trainer)
+    for method in methods:
+        if method.recipe != "train":
+            raise UserError(
+                f"{lead} the method {method.name!r} changes models that only decode: take methods that train, such as "
+                "consistency, or another policy."
+            )
+        alignment = method.alignment(align)
+        if alignment.english_loss.encoder_trainer is None:
+            raise UserError(
+                f"{lead} the method {method.name!r} trains by the carrier {alignment.carrier}, which has no trainer "
+                f"for one: take a method that trains by align.carrier, and one of {carriers} for that."
+            )
+    if any(method.recipe == "train" for method in methods):
+        if align.adapter and align.adapter.kind == "qlora":
+            raise UserError(f"{lead} qlora is for models that only decode: set align.adapter to lora or none.")
+        if align.sharded:
+            raise UserError(f"{lead} FSDP shards models that only decode: let align.launch start DDP, or one process.")
+    if evaluation.engine.kind == "vllm":
+        raise UserError(f"{lead} vLLM answers for models that only decode: set evaluation.engine.kind to transformers.")
+    if evaluation.ability.wanted:
+        raise UserError(f"{lead} general ability is measured of models that only decode: leave evaluation.ability out.")
 
 
 def translated_columns(method: Method, align: AlignSettings) -> tuple[str, ...]:
@@ -97,6 +140,18 @@ def _require_rejected(prompts: pa.Table, align: AlignSettings) -> None:
             "rejected one: add the column rejected, or take a carrier that reads the chosen answers alone, such as sft."
         )
     require_few([LeftOut("no rejected", lacking, len(prompts))], align.max_dropped)
+
+
+def _require_both_kinds(prompts: pa.Table, align: AlignSettings) -> None:
+    labels = _values(prompts, "label")
+    for label in LABELS:
+        if label not in labels:
+            raise UserError(
+                f"The carrier {align.carrier} rewards refusals of harmful prompts and answers to harmless ones, and "
+                f"none of the {len(prompts)} training prompts has the label {label}: add prompts with that label, or "
+                "take another carrier; rewarded for one of the two alone, a policy would do nothing else."
+            )
+    require_few([LeftOut("no label", labels.count(None), len(prompts))], align.max_dropped)
 
 
 def _require_labels(prompts: pa.Table, method: Method, control: str) -> None:

@@ -1,6 +1,6 @@
 """Prompts that a model has read, so that it can answer them without reading them again.
 
-N prompts, T tokens in the longest, V entries of the vocabulary.
+N prompts, T tokens in the longest, V entries of the vocabulary, H hidden size.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from mlc.models.encoders import decoder_opening
 from mlc.models.loading import Policy
 from mlc.models.prefix import SplitBatch, has_window, split_shared
 from mlc.models.prompts import EncodedPrompt, pad_prompts
@@ -18,7 +19,7 @@ from mlc.models.prompts import EncodedPrompt, pad_prompts
 
 @dataclass(frozen=True)
 class Begun:
-    """Prompts padded on the left, and what the model keeps of them."""
+    """Prompts and what the model keeps of them; padded on the left, those of an encoder on either side."""
 
     cache: Any
     """Keys and values of all tokens, as transformers keeps them; going on changes them."""
@@ -28,13 +29,16 @@ class Begun:
     """[N, 1] int64 of the last tokens in their rows."""
     logits: Tensor
     """[N, V] of the token that comes next."""
+    states: Tensor | None = None
+    """[N, T, H] of the last layer of an encoder; the cache is then that of the decoder. None without an encoder."""
 
     @torch.inference_mode()
     def at(self, rows: Sequence[int]) -> "Begun":
         """Some of the prompts; the cache is theirs from then on."""
         places = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(places)
-        return Begun(self.cache, self.mask[places], self.positions[places], self.logits[places])
+        states = None if self.states is None else self.states[places]
+        return Begun(self.cache, self.mask[places], self.positions[places], self.logits[places], states)
 
     def make_room(self, tokens: int) -> None:
         """Lets keys and values of tokens to come be written behind those that are there, which are then not copied.
@@ -42,6 +46,8 @@ class Begun:
         Args:
             tokens: How many will follow in each row.
         """
+        if self.states is not None:
+            return
         layers = getattr(self.cache, "layers", [])
         if all(type(layer) is DynamicLayer for layer in layers):
             self.cache.layers = [_Roomy(layer, tokens) for layer in layers]
@@ -91,13 +97,39 @@ def begin_prompts(policy: Policy, prompts: Sequence[EncodedPrompt], *, limit: in
         prompts: At least one prompt.
         limit: How many tokens may follow.
     """
+    if policy.encodes:
+        batch = pad_prompts(prompts, policy.pad_token, side="right").to(policy.model.device)
+        read = policy.model.get_encoder()(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        return begin_encoded(policy.model, read.last_hidden_state, batch.attention_mask)
     padded = pad_prompts(prompts, policy.pad_token, side="left").to(policy.model.device)
-    batch = split_shared(policy.model, padded.input_ids, padded.attention_mask)
+    split = split_shared(policy.model, padded.input_ids, padded.attention_mask)
     if ends_within(policy.model, prompts, limit):
-        batch = SplitBatch(padded.input_ids[0, :0], padded.input_ids, padded.attention_mask)
-    inputs = {**batch.inputs(policy.model), "use_cache": True}
+        split = SplitBatch(padded.input_ids[0, :0], padded.input_ids, padded.attention_mask)
+    inputs = {**split.inputs(policy.model), "use_cache": True}
     output = policy.model(**inputs, logits_to_keep=1)
     return Begun(output.past_key_values, inputs["attention_mask"], inputs["position_ids"][:, -1:], output.logits[:, -1])
+
+
+@torch.inference_mode()
+def begin_encoded(model: Any, states: Tensor, mask: Tensor) -> Begun:
+    """Opens the answers to prompts that the encoder of a model has read.
+
+    Args:
+        model: An encoder-decoder.
+        states: [N, T, H] of the encoder's last layer.
+        mask: [N, T], 1 for real tokens.
+    """
+    opening = torch.tensor([decoder_opening(model)] * len(mask), device=mask.device)
+    output = model(encoder_outputs=as_encoded(states), attention_mask=mask, decoder_input_ids=opening, use_cache=True)
+    last = torch.full((len(mask), 1), opening.shape[1] - 1, device=mask.device)
+    return Begun(output.past_key_values, mask, last, output.logits[:, -1], states)
+
+
+def as_encoded(states: Tensor) -> Any:
+    """States of an encoder's last layer as models of transformers take them."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    return BaseModelOutput(last_hidden_state=states)
 
 
 def ends_within(model: Any, prompts: Sequence[EncodedPrompt], limit: int) -> bool:

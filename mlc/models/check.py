@@ -6,10 +6,12 @@ evaluated and registered like any other, and every figure about it would be wron
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
+from mlc.models.encoders import ENCODERS, is_encoder_decoder
 from mlc.models.sources import ModelSource
 
 if TYPE_CHECKING:
@@ -23,21 +25,27 @@ _NAMED = 3
 """So many weights are named in an error."""
 
 
-def require_kind(source: ModelSource, config: Mapping[str, Any]) -> None:
+def require_kind(source: ModelSource, config: Mapping[str, Any], *, encodes: bool = False) -> None:
     """Checks that a model is one that can be aligned, by its configuration alone.
 
     Args:
         source: The model.
         config: Its ``config.json``.
+        encodes: Whether an encoder-decoder will do, of the families in :data:`mlc.models.encoders.ENCODERS`.
 
     Raises:
         UserError: It is of another kind, is quantised, or needs code of its own.
     """
     name = repr(source.location)
-    if config.get("is_encoder_decoder"):
+    if is_encoder_decoder(config) and not encodes:
         raise UserError(
-            f"The model {name} is an encoder-decoder, and the pipeline aligns models that only decode: give a causal "
-            "language model; mlc.training.carriers has trainers for encoder-decoders."
+            f"The model {name} is an encoder-decoder, and what is asked for needs a model that only decodes: give a "
+            "causal language model; encoder-decoders can be trained and evaluated."
+        )
+    if is_encoder_decoder(config) and config.get("model_type") not in ENCODERS:
+        raise UserError(
+            f"The model {name} is an encoder-decoder of the type {config.get('model_type')!r}, and those that can be "
+            f"aligned are {', '.join(sorted(ENCODERS))}: give one of these, or a causal language model."
         )
     architectures = [str(architecture) for architecture in config.get("architectures") or ()]
     other = next((found for found in architectures if found.endswith(_OTHER_HEADS)), None)
@@ -77,6 +85,28 @@ def read_config(source: ModelSource) -> dict[str, Any]:
     return config
 
 
+def known_config(source: ModelSource) -> dict[str, Any]:
+    """The ``config.json`` of a model that is on this machine; empty for a GGUF file, and for one that is not.
+
+    Args:
+        source: The model; of an adapter, the model that it belongs to is meant.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if source.base is not None:
+        return known_config(source.base)
+    if source.kind == "folder":
+        return read_config(source)
+    if source.kind == "hub":
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(source.target, "config.json", revision=source.revision)
+        if isinstance(cached, str):
+            return read_config(replace(source, kind="folder", target=str(Path(cached).parent)))
+    return {}
+
+
 def cannot_load(source: ModelSource, error: Exception | str) -> UserError:
     """The failure to load a model, in one sentence.
 
@@ -88,8 +118,8 @@ def cannot_load(source: ModelSource, error: Exception | str) -> UserError:
     if "trust_remote_code" in str(error):
         return _own_code(repr(source.location))
     return UserError(
-        f"The model {source.location!r} cannot be loaded as a causal language model ({reason}): "
-        "give a folder or hub id that AutoModelForCausalLM of transformers loads."
+        f"The model {source.location!r} cannot be loaded as a causal language model or an encoder-decoder ({reason}): "
+        "give a folder or hub id that AutoModelForCausalLM or AutoModelForSeq2SeqLM of transformers loads."
     )
 
 
@@ -174,6 +204,29 @@ def require_tokenizer(source: ModelSource, model: Any, tokenizer: Any) -> None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(configured) if known else tokenizer.eos_token
 
 
+def require_opening(source: ModelSource, model: Any, tokenizer: Any) -> None:
+    """Checks that an encoder-decoder reads bare prompts, and that its decoder has a token to begin with.
+
+    Args:
+        source: The model.
+        model: The model.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        UserError: There is a chat template, or no such token.
+    """
+    if tokenizer.chat_template is not None:
+        raise UserError(
+            f"The model {source.location!r} is an encoder-decoder with a chat template, and the prompts of such models "
+            "are read as they are: take the template out of its tokenizer."
+        )
+    if model.config.decoder_start_token_id is None:
+        raise UserError(
+            f"The model {source.location!r} names no token that its decoder begins with: set decoder_start_token_id in "
+            "its config.json."
+        )
+
+
 def end_tokens(model: Any, tokenizer: Any, closing: str = "") -> list[int]:
     """Every token that ends an answer.
 
@@ -229,5 +282,10 @@ def _logits(model: Any, rows: list[list[int]]) -> "torch.Tensor":
 
     with torch.inference_mode():
         ids = torch.tensor(rows, device=model.device)
-        logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if is_encoder_decoder(model.config):
+            # One prompt for all, so that nothing but the tokens of the decoder differs.
+            inputs = {name: values[:1].expand_as(values) for name, values in inputs.items()}
+            inputs["decoder_input_ids"] = ids
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits.float()
     return logits

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mlc.choices import Pool
-from mlc.models.begun import Begun
+from mlc.models.begun import Begun, as_encoded
+from mlc.models.encoders import decoder_opening, is_encoder_decoder
 from mlc.models.packing import FILLER, PackedBatch, head_only_at, pack_rows
 from mlc.models.prefix import through_root
 from mlc.models.prompts import EncodedPrompt, PromptBatch, pad_prompts, render_messages, render_prompt
@@ -271,26 +272,47 @@ def _one_by_one(
     device = prompts.input_ids.device
     asked = [prompt.input_ids for prompt in _rows(prompts)]
     pairs = [(row, tokens) for rows in continuations for row, tokens in enumerate(rows)]
-    if getattr(model.config, "is_encoder_decoder", False):
-        start = model.config.decoder_start_token_id
-        read = _padded([(start, *tokens[:-1]) for _, tokens in pairs], 0).to(device)
-        given = torch.tensor([row for row, _ in pairs], device=device)
-        encoded = model.get_encoder()(input_ids=prompts.input_ids, attention_mask=prompts.attention_mask)
-        encoded.last_hidden_state = encoded.last_hidden_state[given]
-        output = model(
-            encoder_outputs=encoded,
-            attention_mask=prompts.attention_mask[given],
-            decoder_input_ids=read,
-            use_cache=False,
-        )
-        before = [1] * len(pairs)
-    else:
-        whole = [EncodedPrompt((*asked[row], *tokens[:-1]), ()) for row, tokens in pairs]
-        mask = _padded([[1] * len(prompt.input_ids) for prompt in whole], 0).to(device)
-        read = _padded([prompt.input_ids for prompt in whole], 0).to(device)
-        output = model(input_ids=read, attention_mask=mask, use_cache=False)
-        before = [len(asked[row]) for row, _ in pairs]
-    width = output.logits.shape[1]
+    if is_encoder_decoder(model.config):
+        states = model.get_encoder()(input_ids=prompts.input_ids, attention_mask=prompts.attention_mask)
+        return _decoded(model, states.last_hidden_state, prompts.attention_mask, continuations)
+    whole = [EncodedPrompt((*asked[row], *tokens[:-1]), ()) for row, tokens in pairs]
+    mask = _padded([[1] * len(prompt.input_ids) for prompt in whole], 0).to(device)
+    read = _padded([prompt.input_ids for prompt in whole], 0).to(device)
+    output = model(input_ids=read, attention_mask=mask, use_cache=False)
+    return _placed(output.logits, [len(asked[row]) for row, _ in pairs], continuations)
+
+
+def continue_encoded(model: Any, states: Tensor, mask: Tensor, continuations: Sequence[Sequence[Tokens]]) -> Continued:
+    """What the decoder of an encoder-decoder says about continuations of prompts that its encoder has read.
+
+    Args:
+        model: The model without wrappers.
+        states: [N, T, H] of the encoder's last layer.
+        mask: [N, T], 1 for real tokens.
+        continuations: C of them, each with N sequences of tokens.
+    """
+    logits, places = _decoded(model, states, mask, continuations)
+    return Continued(logits, places, tuple(_padded(rows, 0).to(mask.device) for rows in continuations), None)
+
+
+def _decoded(
+    model: Any, states: Tensor, mask: Tensor, continuations: Sequence[Sequence[Tokens]]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    opening = decoder_opening(model)
+    pairs = [(row, tokens) for rows in continuations for row, tokens in enumerate(rows)]
+    read = _padded([(*opening, *tokens[:-1]) for _, tokens in pairs], 0).to(states.device)
+    given = torch.tensor([row for row, _ in pairs], device=states.device)
+    output = model(
+        encoder_outputs=as_encoded(states[given]), attention_mask=mask[given], decoder_input_ids=read, use_cache=False
+    )
+    return _placed(output.logits, [len(opening)] * len(pairs), continuations)
+
+
+def _placed(
+    logits: Tensor, before: Sequence[int], continuations: Sequence[Sequence[Tokens]]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Logits [rows, W, V] as [M, V], and where in them each continuation is told, which begins after so many tokens."""
+    width = logits.shape[1]
     places, number = [], 0
     for rows in continuations:
         longest = max(map(len, rows))
@@ -299,5 +321,5 @@ def _one_by_one(
             begin = number * width + before[number] - 1
             place[row, : len(tokens)] = torch.arange(begin, begin + len(tokens))
             number += 1
-        places.append(place.to(device))
-    return output.logits.flatten(0, 1), tuple(places)
+        places.append(place.to(logits.device))
+    return logits.flatten(0, 1), tuple(places)

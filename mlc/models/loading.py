@@ -22,10 +22,12 @@ from mlc.models.check import (
     end_tokens,
     read_config,
     require_kind,
+    require_opening,
     require_sound,
     require_tokenizer,
     require_whole,
 )
+from mlc.models.encoders import is_encoder_decoder, open_answers
 from mlc.models.sources import PICKLED, ModelSource
 from mlc.models.templates import use_trained_template
 from mlc.store.drafts import draft_folder
@@ -39,7 +41,7 @@ _SAFE = {"trust_remote_code": False}
 
 @dataclass
 class Policy:
-    """A causal language model with its tokenizer."""
+    """A causal language model, or an encoder-decoder, with its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -49,6 +51,11 @@ class Policy:
     """White space that is part of the first token of an answer, see :class:`mlc.models.templates.AnswerPlace`."""
     left_over: str = ""
     """What the checkpoint holds and the model has no place for, in words."""
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it has an encoder, which reads the prompt, and a decoder, which writes the answer."""
+        return is_encoder_decoder(self.model.config)
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
@@ -86,8 +93,9 @@ def load_policy(
     attention: Attention = "sdpa",
     trains_adapter: bool = False,
     four_bits: bool = False,
+    encodes: bool = False,
 ) -> Policy:
-    """Loads a causal language model in evaluation mode, and checks it.
+    """Loads a language model in evaluation mode, and checks it.
 
     An adapter is merged into the weights in memory, so that what comes is a model like any other.
 
@@ -106,13 +114,17 @@ def load_policy(
             that it belongs to.
         four_bits: The weights of the model are 4-bit numbers (NF4, bitsandbytes) that multiply in bfloat16, for an
             adapter to be trained on.
+        encodes: Whether an encoder-decoder will do too, see :mod:`mlc.models.encoders`.
 
     Raises:
-        UserError: It cannot be loaded as a causal language model, does not pass a check of :mod:`mlc.models.check`, or
-            the device is not there.
+        UserError: It cannot be loaded, is of another kind, does not pass a check of :mod:`mlc.models.check`, or the
+            device is not there.
     """
-    how = _How(dtype, device, attention, trains_adapter, four_bits)
+    how = _How(dtype, device, attention, trains_adapter, four_bits, encodes)
     model, tokenizer, left_over = _load_checked(source, how)
+    if is_encoder_decoder(model.config):
+        require_opening(source, model, tokenizer)
+        open_answers(model, tokenizer)
     answers = use_trained_template(tokenizer, source.location, source.chat_template_kwargs)
     ends = end_tokens(model, tokenizer, answers.closing)
     model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
@@ -148,6 +160,7 @@ class _How:
     attention: Attention = "sdpa"
     trains_adapter: bool = False
     four_bits: bool = False
+    encodes: bool = False
 
 
 def _load_checked(source: ModelSource, how: _How) -> tuple[Any, Any, str]:
@@ -183,9 +196,10 @@ def _type(dtype: "torch.dtype | InferenceType | None") -> "torch.dtype | Literal
 
 def _read(source: ModelSource, how: _How, dtype: "torch.dtype | Literal['auto']") -> tuple[Any, Any, str]:
     """A whole model and its tokenizer as they are, and what was left over in the checkpoint."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PretrainedConfig
 
     place, options = source.target, {**_SAFE, **_reading(source)}
+    config: dict[str, Any] = {}
     more: dict[str, Any] = {} if how.attention == "sdpa" else {"attn_implementation": how.attention}
     if how.four_bits:
         more |= _four_bits(how.device)
@@ -193,11 +207,13 @@ def _read(source: ModelSource, how: _How, dtype: "torch.dtype | Literal['auto']"
         if source.kind == "gguf":
             place = str(converted_gguf(source))
         elif source.kind == "folder":
-            require_kind(source, read_config(source))
+            config = read_config(source)
         else:
-            require_kind(source, PretrainedConfig.get_config_dict(place, revision=source.revision)[0])
+            config = PretrainedConfig.get_config_dict(place, revision=source.revision)[0]
+        require_kind(source, config, encodes=how.encodes)
+        kind: Any = AutoModelForSeq2SeqLM if is_encoder_decoder(config) else AutoModelForCausalLM
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        model, loading = kind.from_pretrained(
             place,
             dtype=dtype,
             use_safetensors=None if source.allow_pickle else True,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
+from mlc.models.encoders import in_language
 from mlc.shapes.history import Message, Prompt
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _applied(tokenizer: Any, messages: Sequence[Message], opens_answer: bool) ->
     return rendered
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt, *, chat: bool = True) -> EncodedPrompt:
+def encode_prompt(tokenizer: Any, prompt: Prompt, *, chat: bool = True, language: str | None = None) -> EncodedPrompt:
     """Encodes one prompt, through the chat template where there is one.
 
     Special tokens come from the template alone; without a template the tokenizer adds its own. The person's own text
@@ -130,13 +131,16 @@ def encode_prompt(tokenizer: Any, prompt: Prompt, *, chat: bool = True) -> Encod
         tokenizer: Fast tokenizer of the model.
         prompt: A person's text, or messages with ``role`` and ``content`` that end with one of the person.
         chat: Whether a bare text becomes a turn of the chat template.
+        language: Of the prompt, for tokenizers that put a token of it to a text, see :mod:`mlc.models.encoders`; None =
+            their own.
     """
     rendered = render_prompt(tokenizer, prompt, chat=chat)
     bare = isinstance(prompt, str) and rendered == prompt
     encoded = tokenizer(rendered, add_special_tokens=bare, return_offsets_mapping=True)
     start, end = (0, len(rendered)) if bare else _place_of_text(tokenizer, prompt, rendered)
     content = tuple(begin < end and stop > start and stop > begin for begin, stop in encoded["offset_mapping"])
-    return EncodedPrompt(tuple(encoded["input_ids"]), content)
+    ids = in_language(tokenizer, encoded["input_ids"], content, language)
+    return EncodedPrompt(tuple(ids), content)
 
 
 def _place_of_text(tokenizer: Any, prompt: Prompt, rendered: str) -> tuple[int, int]:

@@ -4,13 +4,15 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mlc.cache import cache_folder
+from mlc.models.encoders import is_encoder_decoder
 from mlc.models.gguf_header import read_gguf_shape
 from mlc.models.sources import ModelSource
 from mlc.shipped import shipped_data
@@ -23,6 +25,7 @@ _EMBEDDINGS = ("embed", "wte", "wpe", "shared", "token_embd")
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma", "gemma2")
 """Families whose weights follow from their configuration."""
 _SEQ2SEQ = ("m2m_100", "mbart")
+_T5 = ("t5", "mt5", "umt5")
 _TIED = ("gemma", "gemma2")
 """Families that tie their embeddings unless they say otherwise."""
 
@@ -51,6 +54,8 @@ class Shape:
     """Whether the MLP multiplies two branches."""
     encoder_layers: int = 0
     """Of an encoder-decoder; 0 for a model that only decodes."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How many of each of :attr:`linears` there are in all layers; one in each where it is not said."""
 
     @property
     def key_value(self) -> int:
@@ -109,6 +114,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
         return _llama_like(config)
     if family in _SEQ2SEQ:
         return _seq2seq(config)
+    if family in _T5:
+        return _t5(config)
     return None
 
 
@@ -157,25 +164,69 @@ def _seq2seq(config: Mapping[str, Any]) -> Shape:
         # Learned places, two more than there are, and a norm behind each embedding.
         places = 2 * (int(config["max_position_embeddings"]) + 2) * hidden
         parameters += places + 2 * norm
-    return Shape(parameters, embedding=embedding, gated=False, encoder_layers=encoders, **sizes)
+    linears = dict.fromkeys(("q_proj", "k_proj", "v_proj", "out_proj"), (hidden, hidden))
+    linears |= {"fc1": (hidden, inner), "fc2": (inner, hidden)}
+    counts = _twice(linears, ("fc1", "fc2"), encoders, sizes["layers"])
+    return Shape(
+        parameters, embedding=embedding, linears=linears, gated=False, encoder_layers=encoders, counts=counts, **sizes
+    )
+
+
+def _t5(config: Mapping[str, Any]) -> Shape:
+    """T5 and its multilingual kin (Raffel et al., arXiv 1910.10683): no biases, and one table of distances a stack."""
+    sizes = _sizes(config)
+    hidden, inner, queries = sizes["hidden"], sizes["intermediate"], sizes["heads"] * sizes["head"]
+    gated = str(config.get("feed_forward_proj", "")).startswith("gated")
+    linears = dict.fromkeys(("q", "k", "v"), (hidden, queries)) | {"o": (queries, hidden)}
+    inwards = ("wi_0", "wi_1") if gated else ("wi",)
+    linears |= {**dict.fromkeys(inwards, (hidden, inner)), "wo": (inner, hidden)}
+    encoders, decoders = int(config["num_layers"]), sizes["layers"]
+    counts = _twice(linears, (*inwards, "wo"), encoders, decoders)
+    matrices = sum(counts[name] * math.prod(shape) for name, shape in linears.items())
+    norms = (2 * encoders + 3 * decoders + 2) * hidden
+    # Those of umt5 have one in each layer.
+    tables = encoders + decoders if config["model_type"] == "umt5" else 2
+    distances = tables * int(config.get("relative_attention_num_buckets", 32)) * sizes["heads"]
+    tied = config.get("tie_word_embeddings", config["model_type"] == "t5")
+    embedding = sizes["vocabulary"] * hidden * (1 if tied else 2)
+    return Shape(
+        embedding + matrices + norms + distances,
+        embedding=embedding,
+        linears=linears,
+        gated=gated,
+        encoder_layers=encoders,
+        counts=counts,
+        **sizes,
+    )
+
+
+def _twice(linears: Mapping[str, Any], once: Collection[str], encoders: int, decoders: int) -> dict[str, int]:
+    """How many of each there are where a layer of the decoder attends twice."""
+    return {name: encoders + decoders * (1 if name in once else 2) for name in linears}
 
 
 def _counted(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> Shape:
     linears: dict[str, tuple[int, int]] = {}
+    counts: Counter[str] = Counter()
     embedding = 0
     for name, shape in tensors.items():
         module = name.removesuffix(".weight").rpartition(".")[2]
         if len(shape) == 2 and _LAYER.search(name):
-            linears[module] = (shape[1], shape[0])
+            # Tables of distances are embeddings in a layer.
+            if "bias" not in module:
+                linears[module] = (shape[1], shape[0])
+                counts[module] += 1
         elif len(shape) == 2 and (module in _HEADS or any(word in module for word in _EMBEDDINGS)):
             embedding += math.prod(shape)
     sizes = _sizes(config.get("text_config") or config)
+    encodes = is_encoder_decoder(config)
     return Shape(
         sum(map(math.prod, tensors.values())),
         embedding=embedding,
         linears=linears,
-        gated="gate_proj" in linears,
-        encoder_layers=int(config.get("encoder_layers") or 0) if config.get("is_encoder_decoder") else 0,
+        gated=not linears.keys().isdisjoint(("gate_proj", "wi_1")),
+        encoder_layers=int(config.get("encoder_layers") or config.get("num_layers") or 0) if encodes else 0,
+        counts=dict(counts) if encodes else {},
         **sizes,
     )
 
@@ -187,7 +238,7 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     hidden = first("hidden_size", "n_embd", "d_model")
     heads = first("num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", default=1)
     return {
-        "layers": first("decoder_layers", "num_hidden_layers", "n_layer", "num_layers"),
+        "layers": first("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "num_layers"),
         "hidden": hidden,
         "intermediate": first("intermediate_size", "n_inner", "decoder_ffn_dim", "d_ff", default=4 * hidden),
         "heads": heads,

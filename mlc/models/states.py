@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlc.choices import Pool
+from mlc.models.encoders import ENCODERS, is_encoder_decoder
 from mlc.models.packing import pack_rows
 from mlc.models.prefix import split_shared, through_root, unwrapped
 
@@ -33,8 +34,6 @@ DECODERS = frozenset(
     }
 )
 """``model_type`` of the decoders whose layers are known; the tests compare each with its full forward pass."""
-ENCODERS = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "t5", "umt5"})
-"""The same for the encoders of encoder-decoder models."""
 _LAYER_NAMES = ("layers", "h", "block")
 
 # These change the forward pass of the whole model, or need an argument that only the whole model takes.
@@ -296,7 +295,7 @@ def _check_adapter(adapter: Any) -> None:
 
 
 def _stack(model: Any) -> _Stack:
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+    if is_encoder_decoder(getattr(model, "config", None)):
         body, known, is_encoder = model.get_encoder(), ENCODERS, True
     else:
         body, known, is_encoder = model.get_decoder() if hasattr(model, "get_decoder") else model, DECODERS, False

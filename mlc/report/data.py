@@ -103,6 +103,8 @@ class ReportData:
     """Languages whose evaluation prompts no person translated."""
     kept: Sequence[str] = ()
     """Sentences without their full stop: which results a person kept although code or a library had changed."""
+    set_aside: Sequence[tuple[str, str, str]] = ()
+    """Label, name and reason of each method that the run went on without."""
     left_out: Sequence[tuple[str, LeftOut]] = ()
     """What the run went without: in which of its parts, and how much."""
     gate: Gate | None = None

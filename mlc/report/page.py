@@ -126,6 +126,7 @@ def render(data: ReportData, folder: Path) -> None:
         settings={key: setting(value) for key, value in data.settings.items()},
         machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
         kept=data.kept,
+        set_aside=data.set_aside,
         nano=_uses_nano(data.settings),
         results_file=RESULTS_FILE,
     )

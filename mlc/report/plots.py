@@ -285,6 +285,11 @@ _PANELS = {
     "collinearity": "Collinearity of the variants",
     "centred_collinearity": "Centred collinearity of the variants",
     "between_prompt_cosine": "Cosine between prompts",
+    "reward": "Mean reward of sampled answers",
+    "refused_harmful": "Sampled answers that refuse a harmful prompt",
+    "refused_harmless": "… a harmless one",
+    "refused_lookalike": "… a look-alike",
+    "invalid_answers": "Sampled answers that are none",
 }
 
 

@@ -17,10 +17,11 @@ import logging
 import os
 import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any, Protocol
 
 from mlc.errors import UserError
 from mlc.stopping import ShouldStop
+from mlc.store.claims import Claims, claimed
 from mlc.store.damages import note_damage, read_damages
 from mlc.store.drafts import place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
@@ -79,14 +81,14 @@ _NO_DATABASE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 """In paths that SQLAlchemy would take for something else."""
 
 
-class Remote(Protocol):
+class Remote(Claims, Protocol):
     """A second place for artifacts, see :class:`mlc.store.remote.RemoteArtifacts`."""
 
     def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
         """Manifest of an artifact; None if there is no whole one."""
 
-    def push(self, folder: Path, kind: str, key: str) -> None:
-        """Copies an artifact there."""
+    def push(self, folder: Path, kind: str, key: str, *, over: bool = False) -> bool:
+        """Copies an artifact there, unless another one was first; tells whether what is there has the same content."""
 
     def pull(self, folder: Path, kind: str, key: str) -> bool:
         """Copies an artifact from there; tells whether there was one."""
@@ -97,7 +99,8 @@ class ArtifactStore:
 
     Args:
         workspace: Folder of the workspace; made if it is not there.
-        remote: A second place: what is missing here is taken from there, and what is made here is copied there.
+        remote: A second place, whose word counts for all workspaces that have it in common: what is missing here is
+            taken from there, what is made here is copied there, and where both have an artifact, that one is used.
         looking: Only to look at: a folder that cannot be made or written will do, and stays as it is.
 
     Raises:
@@ -106,7 +109,10 @@ class ArtifactStore:
 
     def __init__(self, workspace: Path, remote: Remote | None = None, *, looking: bool = False) -> None:
         self.remote = remote
+        self.looking = looking
         self.writable = True
+        self._distrusted: set[tuple[str, str]] = set()
+        """What was found damaged in the other place, and is put there anew."""
         self.workspace = workspace.resolve()
         if _NO_DATABASE.search(str(self.workspace)):
             raise UserError(
@@ -116,6 +122,7 @@ class ArtifactStore:
                 about="workspace",
             )
         self.root = self.workspace / "artifacts"
+        self._past: dict[str, dict[str, dict[str, Any] | None]] = {}
         try:
             for folder in (self._drafts, self._damaged):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -158,6 +165,35 @@ class ArtifactStore:
         lock = self.root / ".locks" / f"{kind}-{key[:_KEY_IN_NAMES]}.lock"
         return file_lock(lock, on_wait=on_wait, should_stop=should_stop)
 
+    def claiming(
+        self,
+        kind: str,
+        key: str,
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+        should_stop: ShouldStop | None = None,
+    ) -> AbstractContextManager[None]:
+        """Keeps machines that have the other place in common from making one artifact; for who holds :meth:`making`.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            on_wait: Called once if another machine is making it.
+            should_stop: Looked at while waiting.
+        """
+        if self.remote is None:
+            return nullcontext()
+        remote = self.remote
+        return claimed(
+            remote,
+            kind,
+            key,
+            holder=f"{socket.gethostname()}:{self.workspace}",
+            made=lambda: remote.manifest(kind, key) is not None,
+            on_wait=on_wait,
+            should_stop=should_stop,
+        )
+
     def partial(self, kind: str, key: str) -> Path:
         """Folder for work from which the next attempt at an artifact may go on; for who holds :meth:`making`."""
         return self.root / ".partial" / f"{kind}-{key[:_KEY_IN_NAMES]}"
@@ -181,8 +217,30 @@ class ArtifactStore:
         return self.root / kind / key
 
     def folder(self, ref: ArtifactRef) -> Path:
-        """Absolute folder of an artifact."""
-        return self.workspace / ref.path
+        """Absolute folder of an artifact, which another machine may have made: then it is taken from the other place.
+
+        Who only looks at a workspace takes nothing, and the folder may be missing.
+
+        Raises:
+            UserError: The other place has not that artifact.
+        """
+        folder = self.workspace / ref.path
+        if self.remote is None or self.looking or self._content_of(folder) == ref.sha256:
+            return folder
+        if self._fetch(ref.kind, ref.key, over=True) != ref:
+            raise UserError(
+                f"The {ref.kind} artifact {ref.key[:12]} is neither in the workspace {str(self.workspace)!r} nor whole "
+                "in the storage: run again, and it is made again."
+            )
+        return folder
+
+    @staticmethod
+    def _content_of(folder: Path) -> str | None:
+        """Digest of what a folder holds, as its manifest has it."""
+        try:
+            return str(known_manifest(folder / MANIFEST)["sha256"])
+        except (ValueError, OSError):
+            return None
 
     def glance(self, kind: str, key: str) -> ArtifactRef | None:
         """Looks whether an artifact is there, by its manifest and the sizes of its files alone; changes nothing."""
@@ -202,11 +260,17 @@ class ArtifactStore:
         except _DAMAGES:
             return None
 
-    def find(self, kind: str, key: str) -> ArtifactRef | None:
+    def find(self, kind: str, key: str, *, own: bool = False) -> ArtifactRef | None:
         """Looks for an intact artifact: every file by its digest, every table by its rows.
 
         A damaged one is set aside, with a warning that says what is wrong, and counts as missing; where nothing can be
         written, it only counts as missing.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            own: Whether the one in this workspace counts before that in the other place, because it stands for
+                something that each workspace may have for itself.
         """
         if not self.writable:
             return self.intact(kind, key)
@@ -215,27 +279,52 @@ class ArtifactStore:
             return ref
         if ref is None:
             return self._fetch(kind, key)
-        if self.remote.manifest(kind, key) is None:
-            self.remote.push(self.folder(ref), kind, key)
+        folder = self.workspace / ref.path
+        if self.remote.push(folder, kind, key) or own:
+            return ref
+        # Another machine was first, and what follows there is made from its artifact.
+        if theirs := self._fetch(kind, key, over=True):
+            return theirs
+        self.remote.push(folder, kind, key, over=True)
         return ref
 
-    def _fetch(self, kind: str, key: str) -> ArtifactRef | None:
-        """Takes an artifact from the other place, if there is a whole one."""
+    def _fetch(self, kind: str, key: str, *, over: bool = False) -> ArtifactRef | None:
+        """Takes an artifact from the other place, if there is a whole one.
+
+        Args:
+            kind: Name of the stage.
+            key: Key of the artifact.
+            over: Whether it takes the place of the one here.
+        """
+        place = self.place(kind, key)
+        before = self._content_of(place)
+        with file_lock(self.root / ".locks" / f"fetch-{kind}-{key[:_KEY_IN_NAMES]}.lock"):
+            if self._content_of(place) not in (None, before):
+                # Another thread or process took it over meanwhile.
+                return self.intact(kind, key)
+            return self._taken_over(kind, key, over)
+
+    def _taken_over(self, kind: str, key: str, over: bool) -> ArtifactRef | None:
         assert self.remote is not None
         draft = self._drafts / uuid.uuid4().hex
         try:
             with plain_disk_errors(self.workspace):
                 draft.mkdir()
                 if not self.remote.pull(draft, kind, key):
+                    self._distrusted.add((kind, key))
                     return None
                 try:
-                    self._verify(draft, kind, key)
+                    theirs = self._verify(draft, kind, key)
                 except _DAMAGES as problem:
+                    self._distrusted.add((kind, key))
                     note_damage(self.workspace, kind, key, f"{problem}, in the storage")
                     logger.warning(
                         "The %s artifact %s in the storage is damaged (%s); it is made again.", kind, key[:12], problem
                     )
                     return None
+                if over and self._content_of(self.place(kind, key)) != theirs.sha256:
+                    with suppress(FileNotFoundError):  # there is none
+                        self.place(kind, key).rename(self._drafts / uuid.uuid4().hex)
                 self._place(draft, kind, key)
             return self.reference(kind, key)
         finally:
@@ -287,24 +376,38 @@ class ArtifactStore:
         """Every manifest of one kind, the one that has had its key longest first; only to be read."""
         found = []
         for path in (self.root / kind).glob(f"*/{MANIFEST}"):
-            try:
-                manifest = known_manifest(path)
+            if manifest := _legible(path):
                 found.append((_since(manifest), path.parent.name, manifest))
-            except (ValueError, OSError):
-                logger.warning("The manifest of %s artifact %s cannot be read.", kind, path.parent.name[:12])
         return [manifest for _, _, manifest in sorted(found, key=lambda entry: entry[:2])]
 
+    def past(self, kind: str) -> list[dict[str, Any]]:
+        """What :meth:`manifests` gives, each read once while this store is used: for who asks again at every task.
+
+        An artifact that was damaged meanwhile is told of as it was.
+        """
+        known = self._past.get(kind, {})
+        folder = self.root / kind
+        keys = set(os.listdir(folder)) if folder.is_dir() else set()
+        if keys != known.keys():
+            read = {key: known[key] if key in known else _legible(folder / key / MANIFEST) for key in keys}
+            known = dict(sorted(read.items(), key=lambda entry: (_since(entry[1]) if entry[1] else "", entry[0])))
+            self._past[kind] = known
+        return [manifest for manifest in known.values() if manifest]
+
     @contextmanager
-    def writing(self, kind: str, parts: KeyParts, *, clock: Callable[[], float] = time.perf_counter) -> Iterator[Draft]:
+    def writing(
+        self, kind: str, parts: KeyParts, *, clock: Callable[[], float] = time.perf_counter, own: bool = False
+    ) -> Iterator[Draft]:
         """Gives a draft folder; when the block ends without an error, its content becomes the artifact.
 
         Nothing is visible under the artifact's name before it is complete and on the disk. If another process
-        finished the same artifact meanwhile, that one stays.
+        finished the same artifact meanwhile, or another machine did that has the storage in common, that one stays.
 
         Args:
             kind: Name of the stage.
             parts: Key parts of the artifact.
             clock: Seconds, for the manifest's note of how long it took.
+            own: As for :meth:`find`.
 
         Raises:
             UserError: The disk is full or cannot be written.
@@ -316,11 +419,11 @@ class ArtifactStore:
             with plain_disk_errors(self.workspace):
                 path.mkdir()
                 yield draft
-                self._commit(draft, kind, parts, clock() - started)
+                self._commit(draft, kind, parts, clock() - started, own)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _commit(self, draft: Draft, kind: str, parts: KeyParts, seconds: float) -> None:
+    def _commit(self, draft: Draft, kind: str, parts: KeyParts, seconds: float, own: bool) -> None:
         files = {
             path.relative_to(draft.path).as_posix(): {
                 "sha256": digest_file(path),
@@ -341,7 +444,7 @@ class ArtifactStore:
             "facts": draft.facts,
         }
         write_manifest(draft.path, manifest)
-        self._publish(draft.path, kind, parts.key)
+        self._publish(draft.path, kind, parts.key, over=own)
 
     def also_under(self, kind: str, key: str, parts: KeyParts, note: Mapping[str, Any]) -> ArtifactRef | None:
         """Gives an artifact one more key. Its files and their digest stay as they are, and so does the first key.
@@ -378,10 +481,22 @@ class ArtifactStore:
                 shutil.rmtree(draft, ignore_errors=True)
         return self.reference(kind, parts.key)
 
-    def _publish(self, draft: Path, kind: str, key: str) -> None:
+    def _publish(self, draft: Path, kind: str, key: str, *, over: bool = False) -> None:
+        """Gives an artifact its name here and in the other place; where another machine was first, it takes that one.
+
+        The other place comes first, so that nobody here sees what does not stay.
+        """
+        over = over or (kind, key) in self._distrusted
+        try:
+            if self.remote and not self.remote.push(draft, kind, key, over=over):
+                if self._fetch(kind, key):
+                    return
+                self.remote.push(draft, kind, key, over=True)
+        except UserError:
+            # What is finished must not be lost with the connection.
+            self._place(draft, kind, key)
+            raise
         self._place(draft, kind, key)
-        if self.remote:
-            self.remote.push(self.root / kind / key, kind, key)
 
     def _place(self, draft: Path, kind: str, key: str) -> None:
         """Gives a whole artifact its name, unless another process was first."""
@@ -412,6 +527,16 @@ class ArtifactStore:
         if _content_digest(manifest["files"]) != manifest["sha256"]:
             raise ValueError("its digest does not match its files")
         return ArtifactRef(kind, key, f"artifacts/{kind}/{key}", manifest["sha256"], manifest["rows"])
+
+
+def _legible(path: Path) -> dict[str, Any] | None:
+    """A manifest; None, with a warning, if it cannot be read."""
+    try:
+        return known_manifest(path)
+    except (ValueError, OSError):
+        folder = path.parent
+        logger.warning("The manifest of %s artifact %s cannot be read.", folder.parent.name, folder.name[:12])
+        return None
 
 
 def _table_facts(path: Path) -> dict[str, Any]:

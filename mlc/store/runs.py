@@ -5,6 +5,7 @@ A run writes its record line by line as it goes, so that one that is killed leav
     runs/000007.jsonl    {"run": 7, "id": …, "name": …, "started": …, "config": {…}}
                          {"task": {"stage": …, "key": …, "state": …, …}}        one line a task
                          {"failed": {"stage": …, "language": …, "subject": …}}  one line a task that ended in an error
+                         {"set_aside": {"method": …, "reason": …}}              one line a method that was given up
                          {"end": "completed"}
     runs/000007.stop     there from when the run is asked to stop until it ends
     runs/ID.open         held from before a run has its record until it ends; ID is that of the flow run
@@ -16,14 +17,18 @@ process of the flow reads them. Beside outcomes these tell what starts (``starti
 Runs are in the order of their numbers; clocks may go back.
 """
 
+import json
 import os
 import re
+import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlc.errors import UserError
 from mlc.store.lines import append_line, read_lines_from, read_lines_with_damage
@@ -31,6 +36,10 @@ from mlc.store.locks import lock_if_free
 from mlc.store.names import is_artifact
 
 RUNS_FOLDER = "runs"
+STOP = "stop"
+"""Word that asks a run on other machines to stop."""
+WORDS_SECONDS = 5.0
+"""How often words of other machines are looked for."""
 _NAME = re.compile(r"([0-9]{6,18})\.jsonl")
 _OPEN = ".open"
 _PASSING = {"starting", "note"}
@@ -55,6 +64,8 @@ class RunRecord:
     failed: tuple[dict[str, Any], ...] = ()
     """Stage, language, subject and seconds of each task that ended in an error while it made its artifact, and did not
     end well later."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Why each method that the run went on without was given up, in a sentence."""
     end: str | None = None
     """``completed``, ``failed``, ``interrupted`` by somebody who asked it to stop, or ``killed``; None for one that is
     still going, or was killed and no run has started in the workspace since."""
@@ -63,8 +74,12 @@ class RunRecord:
 
     def key_of(self, stage: str, language: str | None, subject: str | None) -> str | None:
         """Key of the artifact that a task of this run made or found; None if it had no such task."""
-        wanted = (stage, language, subject)
-        return next((t["key"] for t in self.tasks if (t["stage"], t["language"], t["subject"]) == wanted), None)
+        return self._keys.get((stage, language, subject))
+
+    @cached_property
+    def _keys(self) -> dict[tuple[Any, ...], str]:
+        # Of several, the first one counts.
+        return {_place(task): task["key"] for task in reversed(self.tasks)}
 
 
 class Journal:
@@ -112,6 +127,48 @@ class Journal:
         return read_lines_from(self.path, position)
 
 
+class Words(Protocol):
+    """Carries words about runs between machines, see :class:`mlc.store.remote.RemoteArtifacts`."""
+
+    def tell(self, run_id: str, name: str, content: bytes) -> None:
+        """Puts one there."""
+
+    def heard(self, run_id: str, name: str) -> bool:
+        """Whether one is there."""
+
+
+class DistantJournal(Journal):
+    """Tells of a run whose record lies on another machine, by way of the storage that both have.
+
+    Args:
+        words: The storage.
+        run_id: Id of the run.
+        path: As of :class:`Journal`; nothing is there.
+        number: Number of the run.
+        by: Names this process.
+    """
+
+    def __init__(self, words: Words, run_id: str, path: Path, number: int, by: str) -> None:
+        super().__init__(path, number, by)
+        self._words = words
+        self._run_id = run_id
+        self._asked = False
+        self._looked = 0.0
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Adds a line; whoever keeps the record takes it over."""
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        self._words.tell(self._run_id, name, json.dumps({**line, **self._by}).encode())
+
+    def stop_asked(self) -> bool:
+        """Whether somebody has asked; looked for every few seconds."""
+        if not self._asked and time.monotonic() - self._looked > WORDS_SECONDS:
+            self._looked = time.monotonic()
+            with suppress(UserError):  # a storage that cannot be reached now asks for nothing
+                self._asked = self._words.heard(self._run_id, STOP)
+        return self._asked
+
+
 @contextmanager
 def announced(workspace: Path, run_id: str) -> Iterator[None]:
     """Shows while the block runs that a run is there, although it waits for the workspace and has no record yet.
@@ -130,6 +187,15 @@ def announced(workspace: Path, run_id: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def is_open(workspace: Path, run_id: str) -> bool | None:
+    """Whether a process holds what :func:`announced` shows; None where it is not shown, any more or at all."""
+    path = workspace / RUNS_FOLDER / f"{run_id}{_OPEN}"
+    if not path.exists():
+        return None
+    with lock_if_free(path) as free:
+        return not free
 
 
 def take_dead(workspace: Path) -> set[str]:
@@ -243,12 +309,15 @@ def read_record(path: Path) -> RunRecord | None:
     head: dict[str, Any] = {}
     tasks: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
+    set_aside: dict[str, str] = {}
     end: str | None = None
     for line in lines:
         if "task" in line and (task := _task(line["task"])):
             tasks.append(task)
         elif "failed" in line and (failure := _failure(line["failed"])):
             failed.append(failure)
+        elif "set_aside" in line and (given_up := _set_aside(line["set_aside"])):
+            set_aside |= given_up
         elif isinstance(line.get("end"), str):
             end = line["end"]
         elif _is_head(line):
@@ -266,6 +335,7 @@ def read_record(path: Path) -> RunRecord | None:
         config=head.get("config", {}),
         tasks=tuple(tasks),
         failed=tuple(failure for failure in failed if _place(failure) not in well),
+        set_aside=set_aside,
         end=end,
         damaged=damaged,
     )
@@ -294,6 +364,13 @@ def _failure(failure: Any) -> dict[str, Any] | None:
         return None
     found = {"language": None, "subject": None, **failure}
     return found if _is_place(found) else None
+
+
+def _set_aside(told: Any) -> dict[str, str] | None:
+    """What a line says of a method that was given up; None if it cannot be."""
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in ("method", "reason")):
+        return None
+    return {told["method"]: told["reason"]}
 
 
 def _is_place(found: Mapping[str, Any]) -> bool:

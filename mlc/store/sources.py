@@ -19,11 +19,14 @@ inside a function. Of these, what computes counts, and nothing else:
 import ast
 import hashlib
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from mlc.store.known_code import Facts, KnownCode
 
 PROJECT_PACKAGES = ("mlc", "tasks")
 MACHINERY = (
@@ -275,9 +278,39 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 @cache
-def _module_facts(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+def _module_facts(path: Path, package: str) -> Facts:
     """Digest of a module's code, and the names that it imports; stages have most of their modules in common."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    content = path.read_bytes()
+    decides = hashlib.sha256(b"\0".join((content, package.encode(), path.stem.encode()))).hexdigest()
+    known = _known_code().get(decides)
+    if known is None:
+        known = _read_module(content, path, package)
+        _known_code().put(decides, known)
+    return known
+
+
+_kept_in: Path | None = None
+
+
+def keep_known_code(folder: Path) -> None:
+    """Lets this process read, and leave for others, what is known of source files.
+
+    Args:
+        folder: Of the user; it need not be there.
+    """
+    global _kept_in
+    _kept_in = folder
+    _known_code.cache_clear()
+
+
+@cache
+def _known_code() -> KnownCode:
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return KnownCode(f"{own} {sys.implementation.cache_tag}", _kept_in)
+
+
+def _read_module(content: bytes, path: Path, package: str) -> Facts:
+    tree = ast.parse(content.decode("utf-8"))
     if path.name == "__init__.py":
         # A package that loads its names late: who computes with one of them imports it from its own module.
         tree.body = [
@@ -356,7 +389,9 @@ def source_digests(*modules: str) -> dict[str, str]:
         forward slashes on every system.
     """
     with _parsing:
-        return {file: digest for module in modules for file, digest in _source_digests(module).items()}
+        found = {file: digest for module in modules for file, digest in _source_digests(module).items()}
+        _known_code().save()
+        return found
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mlc.models.encoders import is_encoder_decoder
 from mlc.models.states import layer_index, without_wrappers
 from mlc.training.settings import AdapterSettings
 
@@ -34,7 +35,7 @@ def lora_config(settings: AdapterSettings, model: Any) -> Any:
     if unknown := [name for name in wanted if name not in own]:
         raise ValueError(f"align.adapter.target_modules names {unknown[0]!r}; the policy has {', '.join(own)}.")
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if is_encoder_decoder(model.config) else "CAUSAL_LM",
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -63,7 +64,10 @@ def reaches_adapter(model: Any, layer: int | float) -> bool:
         model: A model with an adapter.
         layer: As in :func:`mlc.models.states.layer_index`.
     """
-    trained = (_LAYER.search(name) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    # States are those of the encoder where there is one.
+    stack = ".encoder." if is_encoder_decoder(model.config) else "."
+    named = (name for name, parameter in model.named_parameters() if parameter.requires_grad and stack in name)
+    trained = (_LAYER.search(name) for name in named)
     places = [int(found[1]) for found in trained if found]
     depth = without_wrappers(model).config.get_text_config().num_hidden_layers
     return any(place < layer_index(layer, depth) for place in places)

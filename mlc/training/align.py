@@ -14,8 +14,11 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, require_few
 from mlc.models.adapters import is_adapted
+from mlc.models.continuations import answer_tokens
+from mlc.models.encoders import decoder_opening
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.answers import answer_column
@@ -25,17 +28,21 @@ from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
 from mlc.training.mixin import VARIANT_TOKENS
-from mlc.training.preparation import LABEL, NAMES, TEXTS, WEIGHTS
-from mlc.training.settings import AlignSettings
+from mlc.training.preparation import ANSWER, LABEL, NAMES, TEXTS, WEIGHTS
+from mlc.training.settings import HARMFUL_LABEL, AlignSettings
 from mlc.training.together import agreed, is_first, process_count
-from mlc.training.translated import mixed_rows, translated_rows
+from mlc.training.translated import LANGUAGE, mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNTS = ("num_tokens", VARIANT_TOKENS)
 """In a training log: tokens that the English loss has read so far, and those that the terms have."""
+LOOKALIKE = "lookalike"
+"""Kind of a harmless prompt that only looks harmful."""
 OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
 """What transformers calls those that it calls something else."""
 
+_OF_THE_CLOCK = ("epoch", "step_time")
+"""What trainers log that is no part of what was trained."""
 _OF_TRANSLATED = {"long prompt": "long translation", "long answer": "long translated answer"}
 """What is counted of translated examples, by what it is called of others."""
 
@@ -72,7 +79,8 @@ def align(
             (English first, empty where missing), and if given ``languages``, ``label`` and ``variant_weights``, for
             the terms and for translated examples; ``variant_chosen`` and ``variant_rejected``, answers in the same
             order, where translated examples have their own. ``turns`` and ``variant_turns`` are what was said before,
-            see :mod:`mlc.shapes.history`.
+            see :mod:`mlc.shapes.history`. A carrier that samples answers reads ``label``, ``kind`` and ``language`` in
+            place of answers.
         settings: The alignment.
         seed: Seed of the order of prompts, the extractor and a control's permutation.
         folder: Folder for the Trainer's own files and the log.
@@ -102,18 +110,20 @@ def align(
     require_few(left_out, settings.max_dropped)
     dataset, pairs = Dataset.from_list([]), list[Row]()
     if settings.english_loss.reads_pairs:
-        pairs = translated
+        pairs = rows if settings.english_loss.reads_feedback else translated
+    elif policy.encodes:
+        dataset = build_encoded_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     else:
         dataset = build_dataset(policy, mixed_rows(rows, translated, settings.translated.share), settings)
     log: list[dict[str, float]] = []
-    # Trainers count from zero in every process.
+    # Trainers count from zero in every process, see `_Report`.
     counted: dict[str, float] = {}
 
     def record(step: int, figures: dict[str, float]) -> None:
         # Without the term the loss is the carrier's alone.
         figures = {"alignment_loss": figures["loss"], **figures}
         figures |= {name: figures[name] + counted.get(name, 0.0) for name in TOKEN_COUNTS if name in figures}
-        log.append({"step": step, **{name: value for name, value in figures.items() if name != "epoch"}})
+        log.append({"step": step, **{name: value for name, value in figures.items() if name not in _OF_THE_CLOCK}})
         if on_step:
             on_step(step, figures)
 
@@ -123,7 +133,8 @@ def align(
         adapter = None
         if settings.adapter and not is_adapted(policy.model):
             adapter = lora_config(settings.adapter, policy.model)
-        trainer = settings.english_loss.trainer(Training(policy, teacher, dataset, settings, options, adapter, pairs))
+        make = _maker(policy, settings)
+        trainer = make(Training(policy, teacher, dataset, settings, options, adapter, pairs))
         policy.model = trainer.accelerator.unwrap_model(trainer.model)
         if settings.adapter and settings.consistency.weight > 0:
             warn_of_idle_term(policy.model, settings.consistency.layer)
@@ -191,6 +202,13 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
         left_out.append(LeftOut("no rejected", len(rows) - len(kept), len(rows)))
         if not kept:
             raise ValueError(f"the carrier {settings.carrier} needs rejected answers, and no row has one.")
+    if settings.english_loss.samples:
+        kept = [row for row in kept if row.get("label")]
+        left_out.append(LeftOut("no label", len(rows) - len(kept), len(rows)))
+        if not kept:
+            raise ValueError(
+                f"the carrier {settings.carrier} rewards answers by the label of the prompt, and no row has one."
+            )
     tokenizer, limit, given = policy.tokenizer, settings.max_prompt_tokens, len(kept)
     kept = [row for row in kept if len(encode_prompt(tokenizer, _asked(row)).input_ids) <= limit]
     left_out.append(LeftOut("long prompt", given - len(kept), given, limit))
@@ -204,6 +222,8 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
 
 def _answers(settings: AlignSettings) -> dict[str, str]:
     """Columns of the rows that hold answers, and what the trainers of TRL call them."""
+    if settings.english_loss.samples:
+        return {"chosen": ANSWER} if settings.terms.needs_answers else {}
     compares = settings.english_loss.needs_rejected
     return {"chosen": "chosen", "rejected": "rejected"} if compares else {"chosen": "completion"}
 
@@ -233,6 +253,15 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     def answer(text: str) -> Any:
         return [{"role": "assistant", "content": text}] if chat else text
 
+    def judged(row: Row) -> Row:
+        if not settings.english_loss.samples:
+            return {}
+        return {
+            "harmful": row["label"] == HARMFUL_LABEL,
+            "lookalike": row.get("kind") == LOOKALIKE,
+            "language": row.get(LANGUAGE) or ENGLISH,
+        }
+
     return Dataset.from_list(
         [
             {
@@ -241,11 +270,45 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
                     column: answer(_cut(tokenizer, row[name], settings.max_answer_tokens))
                     for name, column in answers.items()
                 },
+                **judged(row),
                 **_for_the_term(row, settings, with_turns=with_turns),
             }
             for row in rows
         ]
     )
+
+
+def build_encoded_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
+    """The rows as trainers of encoder-decoders read them: prompts for the encoder, and answers as labels.
+
+    Labels begin with the token that every answer begins with, where the policy forces one, and end with its end token.
+
+    Args:
+        policy: An encoder-decoder.
+        rows: From :func:`usable_rows`; ``prompt_language`` is that of a prompt that is not English.
+        settings: The alignment; answers that are too long are cut.
+    """
+    tokenizer, opening = policy.tokenizer, decoder_opening(policy.model)[1:]
+
+    def encoded(row: Row) -> Row:
+        ids = encode_prompt(tokenizer, _asked(row), language=row.get(LANGUAGE)).input_ids
+        answer = _cut(tokenizer, row["chosen"], settings.max_answer_tokens)
+        labels = (*opening, *answer_tokens(tokenizer, answer), policy.stop_token)
+        for_the_term = _for_the_term(row, settings, with_turns=False)
+        if settings.terms.needs_answers:
+            for_the_term[ANSWER] = answer
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels, **for_the_term}
+
+    return Dataset.from_list([encoded(row) for row in rows])
+
+
+def _maker(policy: Policy, settings: AlignSettings) -> Callable[[Training], Any]:
+    carrier = settings.english_loss
+    if not policy.encodes:
+        return carrier.trainer
+    if carrier.encoder_trainer is None:
+        raise ValueError(f"the carrier {settings.carrier} has no trainer for an encoder-decoder.")
+    return carrier.encoder_trainer
 
 
 def _require_asked_as_trained(tokenizer: Any, rows: Sequence[Row], answers: Sequence[str]) -> None:
@@ -298,6 +361,10 @@ class _Stop(TrainerCallback):  # type: ignore[misc]
 class _Report(TrainerCallback):  # type: ignore[misc]
     def __init__(self, on_step: Callable[[int, dict[str, float]], None]) -> None:
         self.on_step = on_step
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # The only count of tokens that a checkpoint keeps; all are added up in one place.
+        state.num_input_tokens_seen = 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:

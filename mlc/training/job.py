@@ -76,6 +76,7 @@ def train(job: Job, told: Told, should_stop: ShouldStop) -> None:
     settings = job.settings
     # No single device may hold what is trained in shards.
     place = "cpu" if settings.sharded else job.device
+    encodes = settings.english_loss.encoder_trainer is not None
     policy = load_policy(
         job.policy,
         dtype=settings.training_dtype,
@@ -83,6 +84,7 @@ def train(job: Job, told: Told, should_stop: ShouldStop) -> None:
         attention=job.attention,
         trains_adapter=job.trains_adapter,
         four_bits=bool(settings.adapter and settings.adapter.kind == "qlora"),
+        encodes=encodes,
     )
     if moves_system(policy.tokenizer, [conversation(row["prompt"], row.get(TURNS)) for row in job.rows]):
         told.system_moved()
@@ -93,7 +95,7 @@ def train(job: Job, told: Told, should_stop: ShouldStop) -> None:
         seed=job.seed,
         folder=job.folder,
         device=job.device,
-        teacher=load_policy(job.teacher, device=place) if job.teacher else None,
+        teacher=load_policy(job.teacher, device=place, encodes=encodes) if job.teacher else None,
         on_step=told.step,
         on_left_out=told.left_out,
         checkpoints=job.checkpoints,

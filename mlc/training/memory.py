@@ -23,13 +23,26 @@ CONTEXT = 600 * MIB
 FOUR_BITS = 4.127 / 8
 """Bytes of a weight in NF4 with its constants quantised twice (Dettmers et al., arXiv 2305.14314, section 3)."""
 TILE = 64 * MIB
-"""What the heads of TRL's trainers hold, which compute logits in tiles."""
-HEAP = 0.45
-"""Share of what comes and goes in a step that the heap of a CPU's process holds besides, in free blocks that are too
-small, as measured; gradients find room in them."""
+"""What a head holds that computes logits in small tiles, as on a GPU for ``sft``."""
+TILED = ("dpo", "grpo")
+"""Carriers whose trainers compute logits in tiles of at most :data:`TILE_TOKENS` and :data:`TILE_COLUMNS`."""
+TILE_TOKENS, TILE_COLUMNS = 4096, 32_768
+TILE_COPIES = 8.25
+"""Of a tile that are held at once where there is no Triton: itself, scaled twice, log-probabilities, probabilities,
+their gradient, and the target's difference from them and its product, in float32; and where the target is, in bytes."""
+HEAP_OF_ALL, HEAP_OF_ADAPTER = 0.35, 0.73
+"""What the heap of a CPU's process holds besides in free blocks, as a share of what all layers would keep without
+checkpointing, as measured where all weights are trained and where an adapter is.
+
+Each layer leaves blocks behind that the next one cannot take: glibc's ``posix_memalign``, which torch calls, looks for
+more than the size that it gives, so that a freed block is too small for a tensor like the one before. Checkpointing
+frees more and leaves no fewer of them; an adapter's own products are freed beside. Gradients find room in them. Blocks
+of more than 32 MiB, such as logits, are not of the heap, and go back at once."""
 HEAD_COPIES: Mapping[str, int] = {"kl": 6, "orpo": 4, "simpo": 4}
 """Numbers that live for each logit of a carrier that holds all of them: logits, log-probabilities and their gradients;
 of ``kl`` the teacher's too."""
+KEPT = "keys and values"
+"""Of attention, for tokens that were read or written."""
 OPENING_TOKENS = 28
 """Of all openings of an evaluation together, as they are by default."""
 
@@ -60,9 +73,10 @@ class Lengths:
 
     def within(self, settings: AlignSettings) -> "Lengths":
         """The lengths that are left by the limits of an alignment."""
+        sampled = settings.grpo.max_completion_length if settings.english_loss.samples else None
         return Lengths(
             min(self.prompt, settings.max_prompt_tokens),
-            min(self.answer, settings.max_answer_tokens),
+            sampled or min(self.answer, settings.max_answer_tokens),
             self.variant or self.prompt,
         )
 
@@ -94,9 +108,16 @@ def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
         adapter: The adapter.
     """
     wanted = shape.linears if adapter.target_modules == "all-linear" else adapter.target_modules
-    chosen = [shape.linears[name] for name in wanted if name in shape.linears]
-    layer = sum(adapter.r * (inputs + outputs) + (outputs if adapter.use_dora else 0) for inputs, outputs in chosen)
-    return layer * (shape.layers if adapter.layers is None else len(adapter.layers))
+    chosen = {name: shape.linears[name] for name in wanted if name in shape.linears}
+
+    def count(name: str) -> int:
+        every = shape.counts.get(name, shape.layers)
+        return every if adapter.layers is None else every * len(adapter.layers) // shape.layers
+
+    return sum(
+        count(name) * (adapter.r * (inputs + outputs) + (outputs if adapter.use_dora else 0))
+        for name, (inputs, outputs) in chosen.items()
+    )
 
 
 def training_memory(
@@ -114,7 +135,7 @@ def training_memory(
     P·b where a loss compares with one, activations as in :func:`layer_activations` for each token and layer, and the
     numbers of the head. Several processes share the prompts of a batch, and with FSDP also weights, gradients and
     optimiser: the figure is that of one of them on its own GPU, or of all together on a CPU. There the heap holds more
-    than is used, see :data:`HEAP`.
+    than is used, see :data:`HEAP_OF_ALL`.
 
     Args:
         shape: The policy.
@@ -141,15 +162,19 @@ def training_memory(
     if settings.autocast == "bfloat16" and size == 4:
         # Autocast keeps a copy of each weight until the step ends.
         parts["weights"] += 2 * (shape.parameters - shape.embedding) // shards
-    batch_size, _ = settings.share_of_a_step(settings.processes)
-    rows = batch_size * (2 if settings.english_loss.needs_rejected else 1)
-    tokens = rows * (lengths.prompt + lengths.answer)
-    parts["activations"] = _activations(shape, settings, tokens, shape.layers, place, lengths.prompt + lengths.answer)
+    batch_size, batches = settings.share_of_a_step(settings.processes)
+    rows = batch_size * _answers(settings)
+    parts["activations"] = _texts(shape, settings, rows, lengths, place)
     parts["logits"] = _logits(shape, settings, rows, lengths, place)
     parts["terms"] = _terms(shape, settings, lengths, languages, place)
+    if settings.english_loss.samples:
+        written = _writing(shape, size, rows=rows * batches, prompt=lengths.prompt, answer=lengths.answer, scored=1)
+        # All answers of a step are sampled before anything is kept for a backward pass.
+        if sum(written.values()) > parts["activations"] + parts["logits"] + parts["terms"]:
+            parts |= {"terms": 0, **written}
     if not place.gpu:
-        passing = parts["activations"] + parts["logits"] + parts["terms"]
-        parts["heap"] = max(0, ceil(HEAP * passing) - parts["gradients"])
+        left = _heap(shape, settings, rows, lengths, languages, place)
+        parts["heap"] = max(0, left - parts["gradients"])
     parts["libraries"] = place.libraries
     together = 1 if place.gpu else settings.processes
     return Memory({name: together * bytes_ for name, bytes_ in parts.items() if bytes_})
@@ -226,23 +251,22 @@ def answering_memory(
         place: Where it is computed.
     """
     size = BYTES["bfloat16" if dtype == "auto" else dtype]
-    tokens = rows * (lengths.variant or lengths.prompt)
-    cached = 2 * shape.layers * shape.key_value * size * (tokens + rows * answer_tokens)
-    # One layer at a time, and nothing is kept for a backward pass.
-    passing = tokens * size * (4 * shape.hidden + 3 * shape.intermediate)
-    # Logits, the same in float32, and their log-probabilities.
-    logits = rows * OPENING_TOKENS * shape.vocabulary * (size + 4 + 4)
+    prompt = lengths.variant or lengths.prompt
+    written = _writing(shape, size, rows=rows, prompt=prompt, answer=answer_tokens, scored=OPENING_TOKENS)
     # The head computes in float32, with weights of its own.
     head = 4 * shape.vocabulary * shape.hidden if size < 4 else 0
-    return Memory(
-        {
-            "weights": shape.parameters * size + head,
-            "keys and values": cached,
-            "activations": passing,
-            "logits": logits,
-            "libraries": place.libraries,
-        }
-    )
+    return Memory({"weights": shape.parameters * size + head, **written, "libraries": place.libraries})
+
+
+def _writing(shape: Shape, size: int, *, rows: int, prompt: int, answer: int, scored: int) -> dict[str, int]:
+    """What reading prompts and writing answers takes beside weights; logits are held for ``scored`` tokens a row."""
+    return {
+        KEPT: 2 * shape.layers * shape.key_value * size * rows * (prompt + answer),
+        # One layer at a time, and nothing is kept for a backward pass.
+        "activations": rows * prompt * size * (4 * shape.hidden + 3 * shape.intermediate),
+        # Logits, the same in float32, and their log-probabilities.
+        "logits": rows * scored * shape.vocabulary * (size + 4 + 4),
+    }
 
 
 def translating_memory(
@@ -264,7 +288,7 @@ def translating_memory(
     return Memory(
         {
             "weights": shape.parameters * size,
-            "keys and values": cached,
+            KEPT: cached,
             "logits": 3 * rows * beams * shape.vocabulary * 4,
             "libraries": place.libraries,
         }
@@ -292,7 +316,8 @@ def _optimiser(settings: AlignSettings, trained: int, size: int) -> int:
 def _frozen(shape: Shape, settings: AlignSettings, teacher: Shape | None, size: int) -> int:
     """Copies that a loss compares with; without its adapter a policy is one itself."""
     copied = 0
-    if settings.carrier == "dpo" and settings.adapter is None:
+    compares = settings.carrier == "dpo" or (settings.english_loss.samples and settings.grpo.beta > 0)
+    if compares and settings.adapter is None:
         copied += shape.parameters * size
     if teacher is not None:
         copied += teacher.parameters * 4
@@ -311,14 +336,59 @@ def _activations(shape: Shape, settings: AlignSettings, tokens: int, layers: int
     return layers * tokens * shape.hidden * size + layer
 
 
+def _texts(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
+    """Activations of prompts and answers."""
+    if not shape.encoder_layers:
+        longest = lengths.prompt + lengths.answer
+        return _activations(shape, settings, rows * longest, shape.layers, place, longest)
+    asked, said = rows * lengths.prompt, rows * lengths.answer
+    size = 2 if settings.autocast == "bfloat16" else BYTES[settings.training_dtype]
+    queries = shape.heads * shape.head
+    # A decoder's layer attends to the prompt too: a norm, queries and what it gives, and the prompt's keys and values.
+    across = said * ((4 + 2 * size) * shape.hidden + 3 * size * queries) + asked * 2 * size * queries
+    # Dropout keeps what it multiplied the output of each part by.
+    dropped = size * shape.hidden * (2 * asked * shape.encoder_layers + 3 * said * shape.layers)
+    if "wo" in shape.linears:
+        # T5 drops inside the MLP too.
+        dropped += size * shape.intermediate * (asked * shape.encoder_layers + said * shape.layers)
+    if settings.gradient_checkpointing:
+        across, dropped = across // shape.layers, dropped // (shape.layers + shape.encoder_layers)
+    return (
+        _activations(shape, settings, asked, shape.encoder_layers, place, lengths.prompt)
+        + _activations(shape, settings, said, shape.layers, place, lengths.answer)
+        + across * shape.layers
+        + dropped
+    )
+
+
+def _heap(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, languages: int, place: Place) -> int:
+    plain = settings.model_copy(update={"gradient_checkpointing": False})
+    kept = _texts(shape, plain, rows, lengths, place)
+    kept += _terms(shape, plain, lengths, languages, place)
+    return ceil((HEAP_OF_ADAPTER if settings.adapter else HEAP_OF_ALL) * kept)
+
+
 def _logits(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
     copies = HEAD_COPIES.get(settings.carrier)
+    if shape.encoder_layers:
+        # The decoder says something about the tokens of the answers alone, all of them.
+        return rows * lengths.answer * shape.vocabulary * 4 * (copies or 4)
     if copies:
         return rows * (lengths.prompt + lengths.answer) * shape.vocabulary * 4 * copies
+    if settings.carrier in TILED:
+        return _tile(shape, settings, rows, lengths, place)
     if place.gpu or settings.carrier != "sft":
         return TILE
     # On a CPU the head runs at the tokens of the answers: logits, log-probabilities, and two of their size to watch.
     return rows * lengths.answer * shape.vocabulary * 4 * 4
+
+
+def _tile(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, place: Place) -> int:
+    columns = min(shape.vocabulary, TILE_COLUMNS)
+    if place.gpu:
+        return min(rows * lengths.answer, TILE_TOKENS) * columns * BYTES[settings.training_dtype]
+    # Without Triton the prompts' tokens are scored too.
+    return ceil(TILE_COPIES * 4 * min(rows * (lengths.prompt + lengths.answer), TILE_TOKENS) * columns)
 
 
 def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: int, place: Place) -> int:
@@ -332,7 +402,16 @@ def _terms(shape: Shape, settings: AlignSettings, lengths: Lengths, languages: i
         return _activations(shape, settings, rows * variant, _depth(shape, settings), place, variant)
     said = OPENING_TOKENS + (settings.answer.tokens if "answer" in active else 0)
     head = rows * said * shape.vocabulary * 4 * 4
+    if shape.encoder_layers:
+        return head + _texts(shape, settings, rows, Lengths(variant, said), place)
     return head + _activations(shape, settings, rows * (variant + said), shape.layers, place, variant)
+
+
+def _answers(settings: AlignSettings) -> int:
+    """Answers to a prompt that are read at once."""
+    if settings.english_loss.samples:
+        return settings.grpo.num_generations
+    return 2 if settings.english_loss.needs_rejected else 1
 
 
 def _step(settings: AlignSettings) -> int:
@@ -342,5 +421,6 @@ def _step(settings: AlignSettings) -> int:
 def _depth(shape: Shape, settings: AlignSettings) -> int:
     """Layers up to the states of the consistency term."""
     layer = settings.consistency.layer
-    depth = round(layer * shape.layers) if isinstance(layer, float) else layer
-    return depth if depth >= 0 else shape.layers + 1 + depth
+    layers = shape.encoder_layers or shape.layers
+    depth = round(layer * layers) if isinstance(layer, float) else layer
+    return depth if depth >= 0 else layers + 1 + depth

@@ -19,9 +19,11 @@ from mlc.training.preparation import (
     TOKENS,
     WEIGHTS,
     prepare_variants,
+    variant_counts,
     variants_of,
+    with_prompts_apart,
 )
-from mlc.training.settings import AnswerConfig, ConsistencyConfig, DecisionConfig, Terms
+from mlc.training.settings import AnswerConfig, BalanceSettings, ConsistencyConfig, DecisionConfig, Terms
 from mlc.training.sharding import shard_on_cpus
 from mlc.training.term import ConsistencyTerm
 from mlc.training.terms import ALL_FIGURES, TranslationTerms
@@ -36,6 +38,8 @@ else:
 BATCH_KEY = "consistency_variants"
 VARIANT_TOKENS = "variant_tokens"
 """In a training log: tokens of prompts in all languages that the terms have read so far."""
+MEASURED = "language_balance"
+"""In that file: weights of languages by their risk, as they were measured last."""
 STATE_FILE = "consistency.safetensors"
 """Extractor and running means, beside a checkpoint."""
 
@@ -82,9 +86,11 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         decision: The term on the decision to refuse; None = without it.
         answer: The term on the answer; None = without it. It reads labels and English answers of the training set, see
             :mod:`mlc.training.preparation`.
+        balance: How much each language counts in the terms; None = equally.
         **kwargs: Of the carrier, by name.
 
     Raises:
+        UserError: Languages weigh by their risk, and too few prompts have a label.
         ValueError: The training set has no variants, the data is packed, or there is no tokenizer.
     """
 
@@ -95,10 +101,16 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         consistency: ConsistencyConfig | None = None,
         decision: DecisionConfig | None = None,
         answer: AnswerConfig | None = None,
+        balance: BalanceSettings | None = None,
         **kwargs: Any,
     ) -> None:
         none = Terms()
-        terms = Terms(consistency or none.consistency, decision or none.decision, answer or none.answer)
+        terms = Terms(
+            consistency or none.consistency,
+            decision or none.decision,
+            answer or none.answer,
+            balance or none.balance,
+        )
         self.terms: TranslationTerms | None = None
         self.term: ConsistencyTerm | None = None
         self._variants: list[Variants] | None = None
@@ -109,6 +121,8 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         self.left_out: list[LeftOut] = []
         """Variants that count as missing; nothing without the term."""
         languages: tuple[str, ...] = ()
+        counts: list[int] = []
+        probed: tuple[Variants, ...] = ()
         chat = True
         if terms.active:
             _check_carrier(kwargs)
@@ -116,6 +130,9 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
             prepared = prepare_variants(kwargs["train_dataset"], kwargs["processing_class"], terms, seed=seed)
             kwargs["train_dataset"], languages, chat = prepared.dataset, prepared.languages, prepared.chat
             self.left_out = [prepared.left_out]
+            counts = variant_counts(prepared)
+            if terms.measures_risk:
+                kwargs["train_dataset"], probed = with_prompts_apart(prepared, terms.balance.prompts, seed)
         for split in ("train_dataset", "eval_dataset"):
             kwargs[split] = _without_texts(kwargs.get(split))
         super().__init__(model=model, **kwargs)
@@ -129,6 +146,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
                 seed=self.args.seed,
                 across_processes=self._processes > 1,
             ).to(self.args.device)
+            self.terms.weigh_by(counts, probed)
             self.term = self.terms.consistency
             self.data_collator: Any = VariantCollator(self.data_collator)
 
@@ -242,6 +260,8 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
                 figures[name] = float((there[:, 0] / there[:, 1]).mean())
         read = self._summed(torch.tensor(float(self._variant_tokens), device=self.args.device, dtype=torch.float64))
         figures[VARIANT_TOKENS] = float(read)
+        if self.terms is not None:
+            figures |= self.terms.told_weights()
         self._steps = 0
         self._carrier_losses.clear()
         self._figures.clear()
@@ -261,9 +281,14 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         """
         from safetensors.torch import save_file
 
-        if self.term is not None:
-            state = {name: tensor.contiguous() for name, tensor in self.term.state_dict().items()}
-            save_file(state, str(Path(folder) / STATE_FILE))
+        if state := self._own_state():
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, str(Path(folder) / STATE_FILE))
+
+    def _own_state(self) -> dict[str, Tensor]:
+        state = {} if self.term is None else dict(self.term.state_dict())
+        if self.terms is not None and self.terms.measured is not None:
+            state[MEASURED] = self.terms.measured
+        return state
 
     def load_consistency(self, folder: str | Path) -> None:
         """Reads what :meth:`save_consistency` wrote.
@@ -273,7 +298,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         """
         from safetensors.torch import load_file
 
-        if self.term is None:
+        if not self._own_state():
             return
         path = Path(folder) / STATE_FILE
         if not path.is_file():
@@ -281,7 +306,11 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
                 f"The checkpoint {Path(folder).name!r} holds no {STATE_FILE}: resume from one that was trained with "
                 "the consistency term."
             )
-        self.term.load_state_dict(load_file(str(path)))
+        state = load_file(str(path))
+        if self.terms is not None and MEASURED in state:
+            self.terms.balance(state.pop(MEASURED))
+        if self.term is not None:
+            self.term.load_state_dict(state)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -311,6 +340,8 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         step = self.state.global_step
         if not self.terms.weights(step):
             return None
+        with self.accelerator.autocast():
+            self.terms.reweigh(self.accelerator.unwrap_model(self.model), step)
         pad = getattr(self.processing_class, "pad_token_id", None) or 0
         batch = batch_variants(variants, pad, limit=self.terms.terms.prompts_per_step)
         share, elsewhere = self._share(0 if batch is None else len(batch.mask))

@@ -12,10 +12,10 @@ from torch import Tensor
 from mlc.losses.guided import guided_loss
 from mlc.models.adapters import is_adapted, without_adapter
 from mlc.models.continuations import continue_prompts
+from mlc.models.sampling import own_answers
 from mlc.shapes.history import TURNS, conversation
 from mlc.training.pairs import PairTrainer, asked, batch_of, prompt_ids, tokens_of
 from mlc.training.settings import MSDSettings
-from mlc.training.terms import own_answers
 from mlc.training.translated import ENGLISH
 
 if TYPE_CHECKING:

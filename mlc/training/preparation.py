@@ -16,6 +16,7 @@ from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.models.continuations import answer_tokens
 from mlc.models.prompts import EncodedPrompt
+from mlc.training.balance import set_aside
 from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, Control, Terms
 from mlc.training.variants import Variants, encode_variants
 
@@ -74,7 +75,12 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
         texts = _in_order(row[TEXTS], languages)
         _check_row(row, languages)
         encoded = encode_variants(
-            tokenizer, texts, chat=chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
+            tokenizer,
+            texts,
+            chat=chat,
+            max_tokens=terms.max_tokens,
+            with_content=terms.needs_content,
+            languages=languages,
         ).prompts
         columns: dict[str, Any] = {
             TOKENS: [list(prompt.input_ids) if prompt else [] for prompt in encoded],
@@ -93,6 +99,34 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
     controlled = _controlled(tokens, terms.control, seed)
     bare = controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled
     return PreparedDataset(bare, languages, left_out, chat)
+
+
+def variant_counts(prepared: PreparedDataset) -> list[int]:
+    """[L] prompts that are there in each language."""
+    counts = [0] * len(prepared.languages)
+    for row in prepared.dataset[TOKENS]:
+        for place, ids in enumerate(row):
+            counts[place] += bool(ids)
+    return counts
+
+
+def with_prompts_apart(prepared: PreparedDataset, prompts: int, seed: int) -> tuple[Any, tuple[Variants, ...]]:
+    """The dataset without some prompts, on which the risk of languages is measured, and these.
+
+    Args:
+        prepared: From :func:`prepare_variants`.
+        prompts: How many, of both classes.
+        seed: Of the choice.
+
+    Raises:
+        UserError: Too few prompts have a label.
+    """
+    dataset = prepared.dataset
+    labels = dataset[HARMFUL] if HARMFUL in dataset.column_names else [None] * len(dataset)
+    apart = set_aside(list(labels), prompts, seed)
+    left = dataset.select([place for place in range(len(dataset)) if place not in set(apart)])
+    found = tuple(variants_of(dataset[place]) for place in apart)
+    return left, tuple(variants for variants in found if variants.usable)
 
 
 def variants_of(example: Mapping[str, Any]) -> Variants:

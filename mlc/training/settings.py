@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from mlc.catalogue import CARRIERS
 from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, FloatType, Form, Optimiser, Pool
 from mlc.errors import UserError
+from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
 from mlc.settings import Settings
 from mlc.yaml_text import read_mapping
@@ -147,6 +148,25 @@ class ConsistencyConfig(TermSettings):
         return self.pool != "last"
 
 
+class BalanceSettings(Settings):
+    """How much each language counts in all terms, beside their ``language_weights``.
+
+    For weights by the quality of translations see ``dataset.quality_weights``.
+    """
+
+    weigh: Literal["equal", "temperature", "risk"] = "equal"
+    """``temperature`` weighs by how many translations there are, ``risk`` by the attack success on labelled prompts
+    that are taken out of training for it, estimated anew while it goes on: see :mod:`mlc.training.balance`."""
+    temperature: float = Field(default=5.0, ge=1)
+    """T: a language counts as much as its number of translations to the power of 1 / T; 1 = equal weights."""
+    prompts: int = Field(default=16, ge=2)
+    """Prompts that the risk is measured on, half of them harmful; at most a quarter of either class."""
+    every: int = Field(default=10, ge=1)
+    """Optimiser steps between two estimates of the risk; the first one is before the first step."""
+    floor: float = Field(default=0.1, gt=0)
+    """What is added to each risk, so that a language without any still counts."""
+
+
 class OpeningSettings(TermSettings):
     """A term that reads how an answer begins. Its openings are not those that the evaluation measures with."""
 
@@ -225,6 +245,56 @@ class MSDSettings(Settings):
         min_length=1,
     )
     """What the teacher sees behind the translation and the English prompt."""
+
+
+class FeedbackSettings(Settings):
+    """Learning from answers that people called good or bad, see :func:`mlc.losses.feedback.feedback_loss`."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How soon an answer counts as learnt; a low value stays closer to the model before."""
+    good_weight: float = Field(default=1.0, ge=0)
+    """Weight of good answers; where there are far fewer of them than of bad ones, give them more."""
+    bad_weight: float = Field(default=1.0, ge=0)
+    """Weight of bad answers."""
+
+
+class CMAlignSettings(Settings):
+    """Preference for a model's own answers that agree with its English ones (CM-Align)."""
+
+    answers: int = Field(default=4, ge=2)
+    """K, answers that are sampled for each prompt in each language."""
+    nll: float = Field(default=0.2, ge=0)
+    """Gamma, weight of the chosen answers' cross-entropy beside the preference; not known to us from the paper."""
+
+
+class GRPOSettings(Settings):
+    """Group relative policy optimisation with a judge as reward, see :mod:`mlc.training.rewards`; names are TRL's."""
+
+    judge: Entry = "rules"
+    """Whose verdicts are the reward, as an entry of ``evaluation.judges``. What it overlooks is learned, so let another
+    one judge the evaluation too."""
+    num_generations: int = Field(default=8, ge=2)
+    """Answers to each prompt of a step, which are compared with each other."""
+    max_completion_length: int = Field(default=64, ge=1)
+    """Longest answer, in tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the sampling."""
+    beta: float = Field(default=0.04, ge=0)
+    """Weight of the divergence from the policy as it was; 0 keeps no copy of it."""
+    epsilon: float = Field(default=0.2, gt=0, lt=1)
+    """How far the probability of an answer's token may move in a step before its gain counts no more."""
+    harmless_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the prompts of each step that are harmless, at least one of them, and at least one is harmful: a policy
+    that refuses everything is to gain nothing by it."""
+    lookalike_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of those that only look harmful: rows with ``lookalike`` in the column ``kind``. Others take their place
+    where there are none."""
+
+    @field_validator("judge")
+    @classmethod
+    def _can_be_asked(cls, judge: Entry) -> Entry:
+        choose((judge,))
+        return judge
 
 
 class AdapterSettings(Settings):
@@ -338,16 +408,17 @@ class Terms:
     consistency: ConsistencyConfig = field(default_factory=lambda: _off(ConsistencyConfig))
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     answer: AnswerConfig = field(default_factory=AnswerConfig)
+    balance: BalanceSettings = field(default_factory=BalanceSettings)
+
+    @property
+    def each(self) -> dict[TermName, TermSettings]:
+        """All of them, by name."""
+        return {"consistency": self.consistency, "decision": self.decision, "answer": self.answer}
 
     @property
     def active(self) -> dict[TermName, TermSettings]:
         """Those with a weight, by name."""
-        named: dict[TermName, TermSettings] = {
-            "consistency": self.consistency,
-            "decision": self.decision,
-            "answer": self.answer,
-        }
-        return {name: term for name, term in named.items() if term.weight > 0}
+        return {name: term for name, term in self.each.items() if term.weight > 0}
 
     @property
     def max_tokens(self) -> int:
@@ -386,9 +457,15 @@ class Terms:
         return self.answer.weight > 0 and self.answer.source == "chosen"
 
     @property
+    def measures_risk(self) -> bool:
+        """Whether languages weigh by their risk, which the openings of the decision term tell."""
+        return bool(self.active) and self.balance.weigh == "risk"
+
+    @property
     def openings(self) -> tuple[str, ...]:
         """The openings that training reads."""
         read = [term for term in self.active.values() if isinstance(term, OpeningSettings)]
+        read += [self.decision] if self.measures_risk else []
         return tuple(opening for term in read for opening in (*term.refusal_openings, *term.compliance_openings))
 
 
@@ -405,13 +482,16 @@ class AlignSettings(Settings):
 
     carrier: str = "sft"
     """The English loss: ``sft`` is the cross-entropy of the chosen answers, ``kl`` the divergence from a frozen
-    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones. One of
-    your own is named as ``module:object``, see `mlc.training.carriers.carrier`."""
+    ``teacher`` on their tokens; ``dpo``, ``simpo`` and ``orpo`` prefer the chosen answers to the rejected ones;
+    ``grpo`` samples answers of its own, which a judge rewards. One of your own is named as ``module:object``, see
+    `mlc.training.carriers.carrier`."""
     beta: float | None = Field(default=None, gt=0)
     """Strength of the preference (``dpo``, ``simpo``) or of the odds ratio (``orpo``); none = by carrier: 0.1, 2.0,
-    0.1."""
+    0.1. That of ``grpo`` is in its section."""
     simpo_gamma: float = Field(default=0.5, ge=0)
     """Margin by which ``simpo`` wants the chosen answer to win."""
+    nll_weight: float = Field(default=0.0, ge=0)
+    """Weight of the cross-entropy of the chosen answers, mean over their tokens, beside ``dpo``."""
     teacher: str | None = None
     """The safe model of the carrier ``kl``, frozen, with the policy's vocabulary; as in ``policy.model``. With an
     adapter it may be left out: the teacher is then the policy without the adapter, and no second model is loaded."""
@@ -458,7 +538,7 @@ class AlignSettings(Settings):
     as it is, and this is the type of what it is merged into."""
     warm_start: bool = False
     """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the
-    policy where there is none. Not for ``dpo``, whose reference is the model that training starts from."""
+    policy where there is none. Not for ``dpo`` and ``grpo``, whose reference is the model that training starts from."""
     warm_start_share: float = Field(default=0.25, gt=0, le=1)
     """Share of ``steps`` that a warm start takes."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
@@ -473,12 +553,20 @@ class AlignSettings(Settings):
     """The term on the decision to refuse."""
     answer: AnswerConfig = Field(default_factory=AnswerConfig)
     """The term on the answer."""
+    balance: BalanceSettings = Field(default_factory=BalanceSettings)
+    """How much each language counts in the terms."""
     translated: TranslatedSettings = Field(default_factory=TranslatedSettings)
     """Translated prompts among the examples of the English loss."""
+    grpo: GRPOSettings = Field(default_factory=GRPOSettings)
+    """What the carrier ``grpo`` trains with."""
     mpo: MPOSettings = Field(default_factory=MPOSettings)
     """What the method ``mpo`` trains with."""
     msd: MSDSettings = Field(default_factory=MSDSettings)
     """What the method ``msd`` trains with."""
+    feedback: FeedbackSettings = Field(default_factory=FeedbackSettings)
+    """What the method ``feedback`` trains with."""
+    cm_align: CMAlignSettings = Field(default_factory=CMAlignSettings)
+    """What the method ``cm-align`` trains on and with."""
 
     @field_validator("adapter", mode="before")
     @classmethod
@@ -527,10 +615,31 @@ class AlignSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _cross_entropy_fits_the_carrier(self) -> "AlignSettings":
+        if self.nll_weight and self.carrier != "dpo":
+            raise ValueError(f"nll_weight stands beside dpo, not beside {self.carrier}; set it to 0, or take dpo")
+        return self
+
+    @model_validator(mode="after")
     def _warm_start_fits_the_carrier(self) -> "AlignSettings":
         if self.warm_start and not self.english_loss.warm_start:
             raise ValueError(
                 f"warm_start would make the aligned checkpoint the reference of {self.carrier}; take another carrier"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_a_carrier_that_samples(self) -> "AlignSettings":
+        if not self.english_loss.samples:
+            return self
+        if self.beta is not None:
+            raise ValueError(
+                f"the carrier {self.carrier} does not read align.beta: set align.grpo.beta, or leave it out"
+            )
+        if self.batch_size * self.accumulation < 2:
+            raise ValueError(
+                f"a step of {self.carrier} holds harmful and harmless prompts: set align.batch_size or "
+                "align.accumulation to at least 2"
             )
         return self
 
@@ -588,6 +697,11 @@ class AlignSettings(Settings):
         self.share_of_a_step(self.processes)
         if not self.sharded:
             return
+        if self.english_loss.samples:
+            raise UserError(
+                f"The carrier {self.carrier} samples answers while it trains, and no shard of a model can: take DDP in "
+                "place of FSDP, or another carrier."
+            )
         if self.adapter and self.adapter.kind == "qlora":
             raise UserError("The weights of qlora are not sharded by FSDP: set align.adapter to lora, or take DDP.")
         if self.consistency.weight > 0 and self.consistency.dim is not None:
@@ -611,12 +725,18 @@ class AlignSettings(Settings):
     @property
     def terms(self) -> Terms:
         """The terms."""
-        return Terms(self.consistency, self.decision, self.answer)
+        return Terms(self.consistency, self.decision, self.answer, self.balance)
 
     @property
     def unused(self) -> frozenset[str]:
         """Sections that are off, so that nothing in them decides anything."""
-        unused = {"consistency", "decision", "answer", *PAIR_LOSSES} - {*self.terms.active, self.carrier}
+        # What of cm_align decides a training is in its examples, and in nll_weight.
+        sections = {"consistency", "decision", "answer", "cm_align", "grpo", *PAIR_LOSSES}
+        unused = sections - {*self.terms.active, "grpo" if self.english_loss.samples else self.carrier}
+        if not self.english_loss.reads_feedback:
+            unused.add("feedback")
+        if self.balance.weigh == "equal" or not self.terms.active:
+            unused.add("balance")
         return frozenset(unused if self.translated.share else unused | {"translated"})
 
     def without_consistency(self) -> "AlignSettings":
@@ -634,7 +754,7 @@ class AlignSettings(Settings):
             control: Of all of them, in place of the configured ones; a control never starts warm.
         """
         update: dict[str, Any] = {"translated": TranslatedSettings()}
-        for name, off in vars(Terms()).items():
+        for name, off in Terms().each.items():
             term: TermSettings = getattr(self, name)
             changed = {"weight": term.weight or term.usual_weight} | ({} if control is None else {"control": control})
             update[name] = term.model_copy(update=changed) if name in names else off
@@ -655,6 +775,16 @@ class AlignSettings(Settings):
             "translated": self.translated.model_copy(update=changed),
         }
         return self.with_terms().model_copy(update=update)
+
+    def with_own_pairs(self) -> "AlignSettings":
+        """The same alignment as preference for own answers in every language, no term: what CM-Align trains with."""
+        own = {"carrier": "dpo", "teacher": None, "warm_start": False, "nll_weight": self.cm_align.nll}
+        return self.with_translated().model_copy(update=own | ({} if self.carrier == "dpo" else {"beta": None}))
+
+    def with_feedback(self) -> "AlignSettings":
+        """The same alignment on answers that people called good or bad, in place of examples and terms."""
+        own = {"carrier": "kto", "teacher": None, "warm_start": False, "beta": None, "nll_weight": 0.0}
+        return self.with_terms().model_copy(update=own)
 
     def with_translated(self, control: Control | None = None) -> "AlignSettings":
         """The same alignment with translated examples and no term, in steps that hold as many English ones as before.

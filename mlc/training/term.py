@@ -66,6 +66,7 @@ class ConsistencyTerm(nn.Module):
         size = model if isinstance(model, int) else int(model.config.get_text_config().hidden_size)
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
         self.config = config
+        self.names = tuple(names)
         self.languages = len(names)
         self.centering = Centering(
             size,
@@ -131,7 +132,13 @@ class ConsistencyTerm(nn.Module):
         """
         config = self.config
         variants = [
-            encode_variants(tokenizer, row, max_tokens=config.max_tokens, with_content=config.needs_content)
+            encode_variants(
+                tokenizer,
+                row,
+                max_tokens=config.max_tokens,
+                with_content=config.needs_content,
+                languages=self.names,
+            )
             for row in texts
         ]
         return batch_variants(variants, tokenizer.pad_token_id or 0, limit=config.prompts_per_step)

@@ -1,22 +1,26 @@
 """All terms of a training as one object for any loop: states, decisions and answers of translations, from one pass."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mlc.errors import UserError
 from mlc.losses import answer_loss, decision_loss
 from mlc.models.continuations import Continued, Tokens, answer_tokens, continue_prompts
 from mlc.models.prompts import PromptBatch
+from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
+from mlc.training.balance import RiskProbe, weights_by_risk, weights_by_temperature
 from mlc.training.settings import OpeningSettings, TermName, Terms
 from mlc.training.term import FIGURES, ConsistencyTerm, language_weights
-from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
+from mlc.training.variants import Text, VariantBatch, Variants, batch_variants, encode_variants
 
+PROBED_TOGETHER = 4
+"""Prompts whose risk is measured in one pass, in all their languages."""
 ALL_FIGURES = (*FIGURES, "decision_loss", "margin_gap", "answer_loss")
 """What a training log shows of the terms that it has."""
 
@@ -74,7 +78,12 @@ class TranslationTerms(nn.Module):
                 terms.consistency, model, languages, seed=seed, across_processes=across_processes
             )
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
-        self._weights = {name: language_weights(term, names) for name, term in terms.active.items()}
+        self.languages = tuple(names)
+        self._given = {name: language_weights(term, names) for name, term in terms.active.items()}
+        self._weights = dict(self._given)
+        self._probe: RiskProbe | None = None
+        self.measured: Tensor | None = None
+        """[L] weights by risk, as they were measured last; None before, and where they are not."""
         self._openings = {
             name: _Openings.of(term, tokenizer, chat=chat)
             for name, term in terms.active.items()
@@ -84,6 +93,59 @@ class TranslationTerms(nn.Module):
         self._teacher: tuple[Any, ...] = ()
         if terms.answer.weight > 0 and terms.answer.teacher == "start":
             self._teacher = (copy.deepcopy(model).requires_grad_(False).eval(),)
+
+    def weigh_by(self, counts: Sequence[int], probed: Sequence[Variants] = ()) -> None:
+        """Takes what the languages weigh by, where ``balance`` asks for it.
+
+        Args:
+            counts: [L] prompts that are there in each language.
+            probed: Prompts of both classes that are not trained on, for the risk.
+
+        Raises:
+            UserError: The risk is to be measured, and there is nothing to measure it on.
+        """
+        settings = self.terms.balance
+        if settings.weigh == "temperature":
+            self._set_balance(weights_by_temperature(counts, settings.temperature))
+        if not self.terms.measures_risk:
+            return
+        pad = self.tokenizer.pad_token_id or 0
+        parts = [probed[start : start + PROBED_TOGETHER] for start in range(0, len(probed), PROBED_TOGETHER)]
+        batches = [batch for part in parts if (batch := batch_variants(part, pad)) is not None]
+        if not {label for batch in batches for label in batch.harmful} >= {True, False}:
+            raise UserError(
+                "The risk of languages is measured on translated prompts of both classes, and one has none: label or "
+                "translate more, or set align.balance.weigh to equal."
+            )
+        own = _Openings.of(self.terms.decision, self.tokenizer, chat=self.chat)
+        self._probe = RiskProbe(tuple(batches), own.tokens, own.refusals)
+
+    def reweigh(self, model: Any, step: int) -> None:
+        """Measures the risk of languages anew where it is time to; to be called before each step.
+
+        Args:
+            model: The policy.
+            step: Optimiser steps done before this one.
+        """
+        if self._probe is not None and (self.measured is None or step % self.terms.balance.every == 0):
+            self.balance(weights_by_risk(self._probe.measure(model), self.terms.balance.floor))
+
+    def balance(self, measured: Tensor) -> None:
+        """Takes weights by risk, such as those of a training that goes on."""
+        self.measured = measured.cpu()
+        self._set_balance(self.measured)
+
+    def _set_balance(self, factors: Tensor) -> None:
+        for name, given in self._given.items():
+            self._weights[name] = factors if given is None else given * factors
+        if self.consistency is not None:
+            self.consistency.language_weights = self._weights["consistency"]
+
+    def told_weights(self) -> dict[str, float]:
+        """Weights by risk by language, for a training log."""
+        if self.measured is None:
+            return {}
+        return {f"weight_{name}": float(value) for name, value in zip(self.languages, self.measured, strict=True)}
 
     def weights(self, step: int) -> dict[TermName, float]:
         """The weight of each term in an optimiser step, counted from 0; without those that are off there."""
@@ -131,7 +193,12 @@ class TranslationTerms(nn.Module):
         terms = self.terms
         variants = [
             encode_variants(
-                self.tokenizer, row, chat=self.chat, max_tokens=terms.max_tokens, with_content=terms.needs_content
+                self.tokenizer,
+                row,
+                chat=self.chat,
+                max_tokens=terms.max_tokens,
+                with_content=terms.needs_content,
+                languages=self.languages,
             ).about(
                 harmful=bool(harmful and harmful[place]),
                 answer=answer_tokens(self.tokenizer, answers[place], chat=self.chat) if answers else (),
@@ -360,49 +427,3 @@ def _english_rows(mask: Tensor) -> list[int]:
 def _english(variants: VariantBatch) -> PromptBatch:
     rows, prompts = _english_rows(variants.mask), variants.prompts
     return PromptBatch(prompts.input_ids[rows], prompts.attention_mask[rows], prompts.content_mask[rows])
-
-
-@torch.no_grad()
-def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool = False) -> list[tuple[int, ...]]:
-    """How a model begins its own answers.
-
-    Args:
-        model: The policy.
-        prompts: [N, T] padded on the left.
-        tokens: Longest answer; it may end before.
-        sample: Whether answers are drawn from the model's distribution as it is; else they are greedy.
-
-    Returns:
-        N sequences of tokens.
-    """
-    drawn: dict[str, Any] = {"do_sample": False}
-    if sample:
-        # What a checkpoint says of sampling would change whose answers they are.
-        drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    with _not_training(model):
-        output = model.generate(
-            input_ids=prompts.input_ids,
-            attention_mask=prompts.attention_mask,
-            max_new_tokens=tokens,
-            pad_token_id=model.generation_config.pad_token_id or 0,
-            **drawn,
-        )
-    encodes = getattr(model.config, "is_encoder_decoder", False)
-    begun = output[:, 1:] if encodes else output[:, prompts.input_ids.shape[1] :]
-    ends = model.generation_config.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
-    answers = []
-    for row in begun.tolist():
-        end = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
-        answers.append(tuple(row[:end]))
-    return answers
-
-
-@contextmanager
-def _not_training(model: nn.Module) -> Iterator[None]:
-    before = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(before)

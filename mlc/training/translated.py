@@ -13,6 +13,9 @@ from mlc.training.switching import switched
 ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
 
+LANGUAGE = "prompt_language"
+"""In a row, the NLLB code of the language of its prompt, where it is known."""
+
 Row = dict[str, Any]
 
 
@@ -49,10 +52,11 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
             "prompt": switched(row["prompt"], text, chance) if chance.random() < settings.switched else text,
             TURNS: turns,
             "variants": [""] * len(row["variants"]),
+            LANGUAGE: language,
             VARIANT_TURNS: None,
         }
         for row, giver in zip(rows, givers, strict=True)
-        for (text, turns), own in zip(_translations(rows[giver]), _answers(row), strict=True)
+        for (text, turns, language), own in zip(_translations(rows[giver]), _answers(row), strict=True)
         if text and own.get("chosen", True)
     ]
     if not made:
@@ -60,10 +64,11 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
     return made
 
 
-def _translations(row: Row) -> list[tuple[str, str | None]]:
-    """The translations of a prompt, each with what was said before it."""
+def _translations(row: Row) -> list[tuple[str, str | None, str | None]]:
+    """The translations of a prompt, each with what was said before it and its language, where that is known."""
     texts = row["variants"]
-    return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))[1:]
+    nothing = [None] * len(texts)
+    return list(zip(texts, row.get(VARIANT_TURNS) or nothing, row.get("languages") or nothing, strict=True))[1:]
 
 
 def _answers(row: Row) -> list[Row]:

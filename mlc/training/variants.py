@@ -61,7 +61,13 @@ class VariantBatch:
 
 
 def encode_variants(
-    tokenizer: Any, texts: Sequence[Text | None], *, chat: bool = True, max_tokens: int, with_content: bool = False
+    tokenizer: Any,
+    texts: Sequence[Text | None],
+    *,
+    chat: bool = True,
+    max_tokens: int,
+    with_content: bool = False,
+    languages: Sequence[str] | None = None,
 ) -> Variants:
     """Encodes one prompt in its languages.
 
@@ -71,15 +77,17 @@ def encode_variants(
         chat: Whether bare texts become turns of the chat template.
         max_tokens: Longer variants count as missing.
         with_content: So do those without a token that is the person's own text, which only some poolings need.
+        languages: [L] their names, for tokenizers that put a token of it to a text; None = they are all read alike.
     """
 
-    def encoded(text: Text | None) -> EncodedPrompt | None:
-        prompt = encode_prompt(tokenizer, text, chat=chat) if text else None
+    def encoded(text: Text | None, language: str | None) -> EncodedPrompt | None:
+        prompt = encode_prompt(tokenizer, text, chat=chat, language=language) if text else None
         if prompt is None or not 0 < len(prompt.input_ids) <= max_tokens:
             return None
         return prompt if any(prompt.content) or not with_content else None
 
-    return Variants(tuple(encoded(text) for text in texts))
+    names: Sequence[str | None] = languages or [None] * len(texts)
+    return Variants(tuple(map(encoded, texts, names)))
 
 
 def batch_variants(

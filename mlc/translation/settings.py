@@ -101,11 +101,15 @@ class ChainSettings(TranslatorSettings):
     fallbacks: tuple[FallbackSettings, ...] = ()
     """Translators with keys of their own, as above, and ``languages``. Each is asked for the prompts that those before
     it refused or left without a translation that passes the filter; the filter decides which translation is kept."""
+    shard_rows: int | None = Field(default=None, ge=2)
+    """About how many prompts are translated, and measured by signals that ask a model, in one task; none = all of a
+    language. Each such shard has an artifact of its own, so that a cluster takes them side by side, and new prompts
+    redo the shards that they come into. Translations stay the same."""
 
     @property
     def first(self) -> TranslatorSettings:
         """The translator that is asked first."""
-        return TranslatorSettings.model_validate(self.model_dump(exclude={"fallbacks"}))
+        return TranslatorSettings.model_validate(self.model_dump(exclude={"fallbacks", "shard_rows"}))
 
     def after_it(self, language: str) -> tuple[tuple[int, TranslatorSettings], ...]:
         """The fallbacks for a language, with their numbers, counted from 1.

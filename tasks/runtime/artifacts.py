@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc.left_out import LeftOut, read_left_out
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.manifests import MANIFEST
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PROMPTS_FILE = "prompts.parquet"
 SET_ASIDE_FILE = "rejected.parquet"
@@ -23,6 +26,8 @@ TOKENS_FACT = "tokens"
 """In the manifest of a training: tokens that were read, English ones and translations; None where nobody counted."""
 DATASET_FOLDER = "dataset"
 CHECKPOINT_FOLDER = "checkpoint"
+PROMPT_GATE_FILE = "prompt_gate.json"
+"""In a checkpoint: the gate that stands before the model, see :data:`mlc.gating.gate.GATE_FILE`."""
 DELTA_FOLDER = "delta"
 SEARCH_FILE = "search.json"
 DIRECTION_FILE = "direction.json"
@@ -80,6 +85,11 @@ def read_headline(store: ArtifactStore, report: ArtifactRef) -> dict[str, Any]:
     return _read_json(store, report, HEADLINE_FILE)
 
 
+def read_set_aside(store: ArtifactStore, report: ArtifactRef) -> dict[str, str]:
+    """Why each method that the run went on without was set aside."""
+    return {told["method"]: told["reason"] for told in _read_json(store, report, METRICS_FILE).get("set_aside", [])}
+
+
 def read_decision(store: ArtifactStore, decision: ArtifactRef) -> dict[str, Any]:
     """The gate's decision: passed, reasons, and the version it is about."""
     return _read_json(store, decision, DECISION_FILE)
@@ -107,6 +117,14 @@ def left_out_in_words(store: ArtifactStore, report: ArtifactRef) -> list[str]:
 def report_page(store: ArtifactStore, report: ArtifactRef) -> Path:
     """Where the page lies."""
     return store.folder(report) / REPORT_FILE
+
+
+def read_rows(file: Path) -> "pa.Table":
+    """Reads a Parquet file without pyarrow's data sets, which bring pandas: a plan must be quick."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as table:
+        return table.read()
 
 
 def held_out_texts(folder: Path, before: str) -> dict[str, tuple[str, str | None]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from mlc.store import ArtifactStore
 from mlc.store.drafts import draft_file
@@ -21,6 +22,15 @@ VIEWS = {
 
 
 FACTS = ("language", "subject")
+_TEXTS = ("artifact", "stage", *FACTS)
+_ARTIFACTS = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXTS),
+        ("rows", pa.int64()),
+        ("created", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
 
 
 def rebuild_catalog(store: ArtifactStore) -> Path:
@@ -40,19 +50,19 @@ def rebuild_catalog(store: ArtifactStore) -> Path:
             if paths:
                 connection.execute(_view(view, paths))
         rows = [
-            (
-                m["key"],
-                m["kind"],
-                *(m["facts"].get(fact) for fact in FACTS),
-                m["rows"],
-                m["created"],
-                m["seconds"],
-            )
+            {
+                "artifact": m["key"],
+                "stage": m["kind"],
+                **{fact: None if (value := m["facts"].get(fact)) is None else str(value) for fact in FACTS},
+                **{name: m.get(name) for name in ("rows", "created", "seconds")},
+            }
             for stage in sorted({path.name for path in store.root.iterdir() if path.name[0] != "."})
             for m in store.manifests(stage)
         ]
         if rows:
-            connection.executemany("INSERT INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            # Row by row, thousands of them would take seconds.
+            connection.register("made", pa.Table.from_pylist(rows, _ARTIFACTS))
+            connection.execute("INSERT INTO artifacts SELECT * FROM made")
     return target
 
 

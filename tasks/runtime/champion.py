@@ -1,19 +1,22 @@
 """The live champion of the registry, as one more model that a run can evaluate."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mlc.errors import UserError
 from mlc.methods.method import CHAMPION
 from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef
 from mlc.store.names import is_artifact
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPT_GATE_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
 from tasks.runtime.registry import champion_beside, checkpoint_of, fetch_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
 
+UNGATED = f"{CHAMPION} without its gate"
+"""What it is called where its weights answer and its gate stands aside."""
 _FILES = f"artifacts/{CHECKPOINT_FOLDER}"
 """Where a registered model keeps its checkpoint."""
 
@@ -57,13 +60,14 @@ def find_champion(run: Run, candidate: Model, settings: RegistrySettings) -> Cha
     weights = _weights(run, settings, version)
     if weights is None:
         return Champion(version, None)
-    model = replace(candidate, method=CHAMPION, seed=None, weights=weights)
+    model = replace(candidate, method=CHAMPION, seed=None, weights=weights, ungated=None)
     try:
-        source_of(run, model)
+        source = source_of(run, model)
     except UserError as error:
         run.display.note(f"Nothing can be compared with the champion, version {version}. {error}")
         return Champion(version, None)
-    return Champion(version, model)
+    gated = (Path(source.target) / PROMPT_GATE_FILE).is_file()
+    return Champion(version, replace(model, ungated=replace(model, method=UNGATED)) if gated else model)
 
 
 def _weights(run: Run, settings: RegistrySettings, version: str) -> ArtifactRef | PolicySettings | None:

@@ -1,5 +1,6 @@
 """The device: held by one stage at a time, and the one place where models are loaded; the last one stays."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ def computing(run: Run, device: str) -> Iterator[None]:
         Stopped: The run was asked to stop before its turn came.
     """
     with waiting(_thread_turn(run)):
-        name = pick_device(device).removesuffix(":0").replace(":", "-")
+        name = name_on_machine(pick_device(device))
         if name in _held:
             yield
             return
@@ -49,6 +50,15 @@ def computing(run: Run, device: str) -> Iterator[None]:
                 if not run.here:
                     # The next one to hold the device may be another process, which needs the memory.
                     release()
+
+
+def name_on_machine(device: str) -> str:
+    """Name of a device for all processes of a machine, each of which may see some of its GPUs alone."""
+    kind, _, number = device.partition(":")
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if kind == "cuda" else []
+    index = int(number or 0)
+    place = seen[index].strip() if index < len(seen) and seen[index] else str(index)
+    return kind if place == "0" else f"{kind}-{place}"
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from mlc.store.locks import workspace_lock
 from mlc.store.names import lies_in
 from mlc.store.runs import run_records
 from mlc.translation.memory import MEMORY_FOLDER
+from tasks.runtime.prefect_database import forget_runs, old_runs
 from tasks.runtime.registry import read_version, version_problem
 from tasks.runtime.settings import RegistrySettings
 
 
 def sweep(store: ArtifactStore, *, keep_last: int, memory: bool, dry_run: bool) -> list[Garbage]:
-    """Removes artifacts that no kept run and no registered model version needs.
+    """Removes artifacts that no kept run and no registered model version needs, and what Prefect holds of older runs.
 
     Kept are: every artifact of the last runs that completed and of all that began later; and of each version that
     stands in the registry its registration, model, evaluations and decision.
@@ -35,14 +36,21 @@ def sweep(store: ArtifactStore, *, keep_last: int, memory: bool, dry_run: bool) 
         UserError: A run is using the workspace.
     """
     if dry_run:
-        return _find(store, keep_last, memory)
+        return _find(store, keep_last, memory) + old_runs(store.workspace, _older(store.workspace, keep_last))
     with workspace_lock(store.workspace):
         found = _find(store, keep_last, memory)
         remove(store, [item for item in found if item.what != MEMORY_FOLDER])
         for item in found:
             if item.what == MEMORY_FOLDER:
                 item.path.unlink() if item.path.is_symlink() else shutil.rmtree(item.path)
-    return found
+        return found + forget_runs(store.workspace, _older(store.workspace, keep_last))
+
+
+def _older(workspace: Path, keep_last: int) -> set[str]:
+    """The flow runs that are older than those that are kept."""
+    records = run_records(workspace)
+    kept = {record.number for record in kept_runs(records, keep_last)}
+    return {record.id for record in records if record.id and record.number not in kept}
 
 
 def _find(store: ArtifactStore, keep_last: int, memory: bool) -> list[Garbage]:

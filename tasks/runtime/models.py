@@ -27,6 +27,9 @@ class Model:
     base: "Model | None" = field(default=None, hash=False)
     """The model that was trained; where that was done with an adapter, ``weights`` are the adapter alone."""
 
+    ungated: "Model | None" = field(default=None, hash=False)
+    """The same model without the gate that stands before it; None where there is no gate."""
+
     @property
     def label(self) -> str:
         """Method and seed, such as ``consistency · seed 0``; the method alone where nothing was trained."""

@@ -96,7 +96,7 @@ def whole_checkpoint(run: Run, model: Model) -> Iterator[Path]:
         from mlc.models.loading import save_policy
 
         with TemporaryDirectory(prefix="mlc-checkpoint-") as scratch:
-            with loaded_policy(run, model) as policy:
+            with loaded_policy(run, model, encodes=True) as policy:
                 save_policy(policy, Path(scratch), dtype=policy.model.dtype)
             yield Path(scratch)
 
@@ -125,12 +125,12 @@ def require_policy(run: Run, policy: Model, *, role: str = "policy") -> None:
 
     source = source_of(run, policy)
     if source.kind == "folder":
-        require_kind(source, read_config(source))
+        require_kind(source, read_config(source), encodes=True)
     record = run.workspace / CHECKED_FILE
     checked = {"model": source.identity, "by": digest_data({**source_digests(_CHECKING), **library_versions(_BY)})}
     if run.planning or checked in read_lines(record):
         return
-    with loaded_policy(run, policy) as loaded_one:
+    with loaded_policy(run, policy, encodes=True) as loaded_one:
         run.display.note(f"The {role} {source.location} was checked: {loaded_one.verdict}.")
     append_line(record, checked)
 
@@ -153,6 +153,11 @@ def require_teacher(run: Run, policy: Model, location: str) -> None:
     weights = PolicySettings(model=location, allow_pickle=policy.weights.allow_pickle)
     teacher = replace(policy, method="teacher", weights=weights)
     require_policy(run, teacher, role="teacher")
+    if is_encoder(run, policy) != is_encoder(run, teacher):
+        raise UserError(
+            f"Of the policy and the teacher {location!r} one is an encoder-decoder and the other one is not: name a "
+            "teacher of the policy's kind in align.teacher."
+        )
     sources = [source_of(run, model) for model in (policy, teacher)]
     if all(source.kind == "folder" for source in sources):
         own, others = (read_config(source).get("vocab_size") for source in sources)
@@ -163,14 +168,30 @@ def require_teacher(run: Run, policy: Model, location: str) -> None:
             )
 
 
+def is_encoder(run: Run, policy: Model) -> bool:
+    """Whether the policy is an encoder-decoder; a plan does not know it of a hub model that was never loaded.
+
+    Args:
+        run: The run.
+        policy: The model.
+    """
+    from mlc.models.check import known_config
+    from mlc.models.encoders import is_encoder_decoder
+
+    return is_encoder_decoder(known_config(source_of(run, policy)))
+
+
 @contextmanager
-def loaded_policy(run: Run, model: Model, *, dtype: InferenceType | None = None) -> "Iterator[Policy]":
+def loaded_policy(
+    run: Run, model: Model, *, dtype: InferenceType | None = None, encodes: bool = False
+) -> "Iterator[Policy]":
     """A model of the run, ready to evaluate; an adapter is in its weights.
 
     Args:
         run: The run.
         model: The model.
         dtype: Type of its weights, in place of its own.
+        encodes: Whether an encoder-decoder will do.
     """
     source, wanted = source_of(run, model), dtype or model.dtype
 
@@ -178,7 +199,7 @@ def loaded_policy(run: Run, model: Model, *, dtype: InferenceType | None = None)
         from mlc.models.loading import load_policy
         from mlc.models.precision import use_precise_head
 
-        policy = load_policy(source, dtype=wanted, device=model.device, attention=model.attention)
+        policy = load_policy(source, dtype=wanted, device=model.device, attention=model.attention, encodes=encodes)
         use_precise_head(policy.model)
         return policy
 

@@ -1,9 +1,10 @@
 """The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas.
 
-An adapter needs PEFT too.
+An adapter needs PEFT too, a gate before the model py3langid.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ BATCH = 8
 """Prompts in a forward pass."""
 DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0}
 """Of the parameters: tokens of the longest answer, and 0 for greedy answers, above it for sampled ones."""
+PROBE = "\ue000probe\ue000"
+"""A text that no template holds, to see what a template puts around a text."""
+LANGUAGE = "language"
+"""A parameter for models that are told the language of a prompt: that of all prompts, as the tokenizer writes it, such
+as ``swh_Latn``; left out, it is the tokenizer's source language."""
 Turns = list[dict[str, str]]
 
 
@@ -28,27 +34,40 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
     JSON; or a column ``messages`` with lists of messages. Output: a column ``answer``. Parameters: :data:`DEFAULTS`.
     Weights and templates come with the checkpoint, which may be an adapter (LoRA) that names the model that it belongs
     to; it runs on a GPU where there is one.
+
+    Where the checkpoint holds a gate (``prompt_gate.json``), it decides by the model's state of each prompt whether
+    that is refused, in the language of what the person said last, before anything is answered.
     """
 
     def load_context(self, context: Any) -> None:
         """Loads the checkpoint, an ordinary folder of transformers or PEFT."""
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import (
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForSeq2SeqLM,
+            AutoTokenizer,
+            GenerationConfig,
+        )
 
         folder = context.artifacts["checkpoint"]
         # Else they may ask on standard input whether code of the checkpoint may run.
         safe = {"trust_remote_code": False, "local_files_only": True}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
         adapter = Path(folder) / "adapter_config.json"
         if not adapter.is_file():
-            self.model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe)
+            self.encodes = AutoConfig.from_pretrained(folder, **safe).is_encoder_decoder
+            kind = AutoModelForSeq2SeqLM if self.encodes else AutoModelForCausalLM
+            self.model = kind.from_pretrained(folder, use_safetensors=True, **safe)
         else:
             from peft import PeftModel
 
             named = json.loads(adapter.read_text(encoding="utf-8"))
+            self.encodes = named["task_type"] == "SEQ_2_SEQ_LM"
+            kind = AutoModelForSeq2SeqLM if self.encodes else AutoModelForCausalLM
             # A model of the hub may have to be fetched.
-            base = AutoModelForCausalLM.from_pretrained(
+            base = kind.from_pretrained(
                 named["base_model_name_or_path"],
                 revision=named.get("revision") or "main",
                 use_safetensors=True,
@@ -56,7 +75,16 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             )
             self.model = PeftModel.from_pretrained(base, folder).merge_and_unload()
             self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        # Encoders read from the first place on, and answers of decoders follow their prompts.
+        self.tokenizer.padding_side = "right" if self.encodes else "left"
         self.model = self.model.to(self.device).eval()
+        gate = Path(folder) / "prompt_gate.json"
+        self.gate: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8")) if gate.is_file() else {}
+        if self.gate:
+            from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+            self.identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+            self.direction = torch.tensor(self.gate["direction"], dtype=torch.float64)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answers each prompt.
@@ -64,12 +92,83 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: The input holds no prompts, or a parameter has no such value: a mistake of the client's.
         """
-        texts = [self._rendered(prompt) for prompt in _prompts(model_input)]
+        prompts = list(_prompts(model_input))
+        texts = [self._rendered(prompt) for prompt in prompts]
         tokens, temperature = _parameters(params or {})
-        answers: list[str] = []
-        for start in range(0, len(texts), BATCH):
-            answers += self._answers(texts[start : start + BATCH], tokens, temperature)
+        refusals = self._refusals(prompts, texts) if self.gate else {}
+        language = self._language_tokens((params or {}).get(LANGUAGE) or None)
+        asked = [place for place in range(len(texts)) if place not in refusals]
+        found = dict(refusals)
+        for start in range(0, len(asked), BATCH):
+            places = asked[start : start + BATCH]
+            answers = self._answers([texts[place] for place in places], tokens, temperature, language)
+            found |= zip(places, answers, strict=True)
+        answers = [found[place] for place in range(len(texts))]
         return pd.DataFrame({"answer": pd.Series(answers, dtype=object)})
+
+    def _refusals(self, prompts: Sequence[str | Turns], texts: Sequence[str]) -> dict[int, str]:
+        """What the gate says to the prompts that it refuses, by their places."""
+        import torch
+
+        gate, found = self.gate, {}
+        for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            # One by one: not every model finds its positions behind padding.
+            with torch.inference_mode():
+                states = self.model(**self._encoded([text]), output_hidden_states=True).hidden_states[gate["layer"]]
+            state = states[0, self._places(prompt, text)].float().mean(dim=0).double().cpu()
+            score = float(state @ self.direction) + gate["bias"]
+            code = self._language(prompt)
+            if score > gate["thresholds"].get(code, gate["others"]):
+                found[place] = gate["refusals"][code or next(iter(gate["thresholds"]))]
+        return found
+
+    def _places(self, prompt: str | Turns, text: str) -> list[int]:
+        """The tokens that stand for a prompt: the last one, that of the person's own text, or all of that text."""
+        if self.gate["pool"] == "last":
+            return [-1]
+        offsets = self._offsets(text)
+        start, end = self._own_text(prompt, text)
+        own = [place for place, (begin, stop) in enumerate(offsets) if begin < end and stop > start and stop > begin]
+        if not own:
+            return [-1]
+        return own if self.gate["pool"] == "mean" else own[-1:]
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        bare = not self.tokenizer.chat_template
+        found = self.tokenizer(text, add_special_tokens=bare, return_offsets_mapping=True)["offset_mapping"]
+        return [(int(begin), int(stop)) for begin, stop in found]
+
+    def _own_text(self, prompt: str | Turns, text: str) -> tuple[int, int]:
+        """Where what the person said last begins and ends in a rendered prompt, white space left out."""
+        if not self.tokenizer.chat_template:
+            return 0, len(text)
+        probe = PROBE if isinstance(prompt, str) else [*prompt[:-1], {**prompt[-1], "content": PROBE}]
+        before, found, after = self._rendered(probe).partition(PROBE)
+        if not (found and text.startswith(before) and text.endswith(after)):
+            return 0, 0
+        own = text[len(before) : len(text) - len(after)]
+        start = len(before) + len(own) - len(own.lstrip())
+        return start, start + len(own.strip())
+
+    def _language(self, prompt: str | Turns) -> str | None:
+        """The language of what the person said last, if the gate has a threshold for it."""
+        text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        ranked = self.identifier.rank(unicodedata.normalize("NFC", text))
+        # That is its label for text in no language.
+        label = next(label for label, _ in ranked if label != "zxx")
+        code: str | None = self.gate["labels"].get(label)
+        return code
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        if self.tokenizer.pad_token_id is None:
+            ends = self.model.generation_config.eos_token_id
+            # The checkpoint names one token that ends an answer, or a list of them.
+            self.tokenizer.pad_token_id = ends[0] if isinstance(ends, list) else ends
+        # The template writes the special tokens itself.
+        bare = not self.tokenizer.chat_template
+        inputs = self.tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=bare)
+        # Some tokenizers add what no model of one sequence takes.
+        return {name: inputs[name].to(self.device) for name in ("input_ids", "attention_mask")}
 
     def _rendered(self, prompt: str | Turns) -> str:
         if not self.tokenizer.chat_template:
@@ -86,27 +185,47 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             raise _mistake(f"The chat template refuses the messages ({type(error).__name__})") from None
         return rendered
 
-    def _answers(self, texts: Sequence[str], tokens: int, temperature: float) -> list[str]:
-        import torch
+    def _language_tokens(self, name: Any) -> tuple[int, int] | None:
+        """The token that the tokenizer puts to a text, and that of a language in its place."""
+        if name is None:
+            return None
+        home = getattr(self.tokenizer, "src_lang", None) if self.encodes else None
+        if not home:
+            raise _mistake("The model is not told the language of a prompt: leave the parameter language out")
+        if name not in self.tokenizer.get_vocab() or name not in self.tokenizer.all_special_tokens:
+            raise _mistake(f"The model has no token for a language of that name: write it as in {home!r}")
+        first, second = self.tokenizer.convert_tokens_to_ids([home, name])
+        return first, second
 
-        # The checkpoint names one token that ends an answer, or a list of them.
-        ends = self.model.generation_config.eos_token_id
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token_id = ends[0] if isinstance(ends, list) else ends
-        # The template writes the special tokens itself.
-        bare = not self.tokenizer.chat_template
-        inputs = self.tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=bare).to(self.device)
-        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    def _answers(
+        self, texts: Sequence[str], tokens: int, temperature: float, language: tuple[int, int] | None
+    ) -> list[str]:
+        import torch
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        inputs = self._encoded(texts)
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            sampling = {"do_sample": True, "temperature": temperature}
+        before = inputs["input_ids"].shape[1]
+        if self.encodes:
+            # The decoder's start, and the token that every answer is made to begin with.
+            forced = self.model.generation_config.forced_bos_token_id is not None
+            before, tokens = 1 + forced, tokens + forced
+            # The one that generate makes has as many layers as the encoder.
+            sampling["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        if language:
+            home, own = language
+            inputs["input_ids"][inputs["input_ids"] == home] = own
         with torch.inference_mode():
             output = self.model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
+                **inputs,
                 max_new_tokens=tokens,
-                eos_token_id=ends,
+                eos_token_id=self.model.generation_config.eos_token_id,
                 pad_token_id=self.tokenizer.pad_token_id,
                 **sampling,
             )
-        answers = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = self.tokenizer.batch_decode(output[:, before:], skip_special_tokens=True)
         # In some templates a space stands before every answer.
         return [answer.removeprefix(" ") for answer in answers]
 

@@ -1,5 +1,6 @@
 """The run that stages belong to: a reference that travels, and what it is opened to where a stage works."""
 
+import json
 import logging
 import os
 import socket
@@ -7,21 +8,25 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
+from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.remote import RemoteArtifacts
-from mlc.store.runs import Journal
+from mlc.store.runs import STOP, WORDS_SECONDS, DistantJournal, Journal, is_open, read_record
 
 P = ParamSpec("P")
 T = TypeVar("T")
 State = Literal["ran", "cached", "run"]
 """``run`` is what a plan foresees."""
+WORKSPACE_VARIABLE = "MLC_WORKER_WORKSPACE"
+"""Environment variable of a machine that does not see the workspace of a flow: the folder that it has in its place."""
 FOLLOWING_SECONDS = 0.2
 """How often a run looks for what other processes have told."""
 
@@ -198,7 +203,9 @@ class Run:
     store: ArtifactStore
     display: Display = field(default_factory=Silent)
     planning: bool = False
-    """Only look which artifacts are there; make nothing."""
+    """Only foresee which artifacts would be made; make nothing."""
+    looking: bool = False
+    """Serve what is there, as a run does; make nothing."""
     scratch: Path | None = None
     """Where a plan may make what costs nothing, so that it sees further."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -213,9 +220,15 @@ class Run:
     parts: dict[str, KeyParts] = field(default_factory=dict)
     """Of every task that a plan has foreseen, by key."""
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _failure: Exception | None = None
+    _failures: list[Exception] = field(default_factory=list)
+    _forgiven: list[str] = field(default_factory=list)
     _failed: threading.Event = field(default_factory=threading.Event)
     _read: int = 0
+    _carried: set[str] = field(default_factory=set)
+    """Names of what machines that share no disk have told, and is in the journal."""
+    _carrying: threading.Lock = field(default_factory=threading.Lock)
+    _seen: bool = False
+    """Whether the process of the flow was there when it was looked for."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -227,10 +240,21 @@ class Run:
         return self.store.workspace
 
     @property
+    def apart(self) -> bool:
+        """Whether this process does not see the workspace of the flow, and has one of its own."""
+        return isinstance(self.journal, DistantJournal)
+
+    @property
     def reference(self) -> RunReference:
         """What other processes open the run by."""
         storage = self.store.remote.url if isinstance(self.store.remote, RemoteArtifacts) else None
         return RunReference(self.id, str(self.workspace), storage, self.journal.number if self.journal else None)
+
+    def only_looking(self) -> "Run":
+        """The same run, in which a stage serves what is there and makes nothing."""
+        same = copy(self)
+        same.looking = True
+        return same
 
     def stop(self) -> None:
         """Asks every stage of the run, in whatever process, to end at its next step; from any thread."""
@@ -239,21 +263,32 @@ class Run:
             self.journal.ask_to_stop()
 
     def should_stop(self) -> bool:
-        """Whether somebody has asked the run to stop."""
+        """Whether somebody has asked the run to stop; away from its flow also whether that is gone."""
         if self._stopping.is_set():
             return True
-        return not self.here and self.journal is not None and self.journal.stop_asked()
+        return not self.here and self.journal is not None and (self.journal.stop_asked() or self._left_alone())
+
+    def _left_alone(self) -> bool:
+        held = is_open(self.workspace, self.id)
+        self._seen = self._seen or bool(held)
+        return held is False or (self._seen and held is None)
 
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
         with self._lock:
-            self._failure = self._failure or error
+            self._failures.append(error)
             self._failed.set()
+
+    def forgive(self, error: Exception) -> None:
+        """Lets a failure count no more, now or when it is noted: the run goes on without what failed."""
+        with self._lock:
+            self._forgiven.append(repr(error))
 
     def first_failure(self, wait_seconds: float = 0.0) -> Exception | None:
         """The first failure of a task, waiting a while for it to be noted."""
         self._failed.wait(wait_seconds)
-        return self._failure
+        with self._lock:
+            return next((error for error in self._failures if repr(error) not in self._forgiven), None)
 
     def record(self, outcome: Outcome) -> None:
         """Notes what became of a task, from any thread."""
@@ -271,6 +306,30 @@ class Run:
 
     def catch_up(self) -> None:
         """Takes in what other processes have told of this run since it was last looked."""
+        self.carry_over()
+        self.take_in()
+
+    def carry_over(self) -> None:
+        """Writes into the journal what machines that do not see it told, and tells them to stop if that is asked."""
+        words = self.store.remote
+        if not (self.here and self.journal and isinstance(words, RemoteArtifacts)):
+            return
+        with self._carrying:
+            if self._stopping.is_set() and STOP not in self._carried:
+                words.tell(self.id, STOP, b"")
+                self._carried.add(STOP)
+            for name, content in words.told(self.id, self._carried).items():
+                with suppress(ValueError):  # it is being written
+                    self.journal.write(json.loads(content))
+                    self._carried.add(name)
+
+    def forget_words(self) -> None:
+        """Takes away what was carried over."""
+        if self._carried and isinstance(self.store.remote, RemoteArtifacts):
+            self.store.remote.forget(self.id)
+
+    def take_in(self) -> None:
+        """Takes in what stands in the journal since it was last read."""
         with self._lock:
             lines, self._read = self.journal.read_from(self._read) if self.journal else ([], 0)
             for line in lines:
@@ -297,8 +356,12 @@ def live(run: Run) -> Iterator[Run]:
     ended = threading.Event()
 
     def follow() -> None:
+        carried = time.monotonic()
         while not ended.wait(FOLLOWING_SECONDS):
-            run.catch_up()
+            if time.monotonic() - carried > WORDS_SECONDS:
+                harmless(run.carry_over)()
+                carried = time.monotonic()
+            run.take_in()
 
     follower = threading.Thread(target=follow, name="mlc-follow", daemon=True)
     _live[run.id] = run
@@ -308,7 +371,9 @@ def live(run: Run) -> Iterator[Run]:
     finally:
         ended.set()
         follower.join()
-        run.catch_up()
+        harmless(run.carry_over)()
+        run.take_in()
+        harmless(run.forget_words)()
         del _live[run.id]
 
 
@@ -327,10 +392,19 @@ def open_run(run: Run | RunReference) -> Run:
 @lru_cache(maxsize=16)
 def _opened(reference: RunReference) -> Run:
     remote = RemoteArtifacts(reference.storage) if reference.storage else None
-    store = ArtifactStore(Path(reference.workspace), remote)
+    store = ArtifactStore(Path(os.environ.get(WORKSPACE_VARIABLE, reference.workspace)), remote)
     if reference.number is None:
         return Run(store, id=reference.id, here=False)
-    journal = Journal.of(store.workspace, reference.number, by=f"{socket.gethostname()}:{os.getpid()}")
+    by = f"{socket.gethostname()}:{os.getpid()}"
+    journal = Journal.of(store.workspace, reference.number, by=by)
+    record = read_record(journal.path)
+    if record is None or record.id != reference.id:
+        if remote is None:
+            raise UserError(
+                f"The workspace {reference.workspace!r} of this run is not that of this machine, and the run has no "
+                "storage: share the folder between the machines, or set storage."
+            )
+        journal = DistantJournal(remote, reference.id, journal.path, reference.number, by)
     return Run(store, Reporting(journal), id=reference.id, journal=journal, here=False)
 
 

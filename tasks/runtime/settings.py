@@ -1,9 +1,11 @@
 """Configuration of the stages that belong to the pipeline rather than to the library."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlc.choices import Attention, FloatType, InferenceType, Weights
 from mlc.editing.settings import DirectionSettings, EditSettings, SearchSettings
@@ -12,6 +14,16 @@ from mlc.methods.method import BASE
 from mlc.models.sources import TemplateValue
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
+from mlc.urls import require_no_secret
+
+RunnerName = Literal["threads", "processes", "dask", "ray"]
+_PLACE = r"(?P<host>[^\s/:@]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})/?"
+ADDRESS: Mapping[str, re.Pattern[str]] = {
+    "dask": re.compile(rf"(?:(?:tcp|tls|ws|wss)://)?{_PLACE}"),
+    "ray": re.compile(rf"(?:ray://)?{_PLACE}"),
+}
+"""What the address of a cluster looks like."""
+_ADDRESSES = {"dask": "tcp://HOST:8786", "ray": "ray://HOST:10001 or HOST:6379"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,33 @@ class Roles:
     """The live champion of the registry, where there is one and the gate's policy compares with it."""
     trained: tuple[str, ...] = ()
     """NLLB codes of the languages that the candidate was trained in, beside English."""
+
+
+class RunnerSettings(Settings):
+    """Where stages are computed: one of the names, or ``{name: dask, address: "tcp://HOST:8786"}``."""
+
+    name: RunnerName = "threads"
+    """``threads`` of the flow's process, or ``processes`` of their own, each of which takes the memory for its
+    libraries; or the workers of a cluster of ``dask`` or ``ray``, for which prefect-dask or prefect-ray must be
+    installed."""
+    address: str | None = None
+    """Of a cluster that is there, such as ``tcp://HOST:8786`` of Dask, ``ray://HOST:10001`` or ``HOST:6379`` of Ray;
+    none = two workers on this machine, which start and stop with the run."""
+
+    @field_validator("address", mode="after")
+    @classmethod
+    def _holds_no_secret(cls, address: str | None) -> str | None:
+        return require_no_secret(address, "runner.address")
+
+    @model_validator(mode="after")
+    def _is_there(self) -> "RunnerSettings":
+        if self.name in ADDRESS:
+            require_extra(f"prefect_{self.name}", f"runner: {self.name}")
+            if self.address is not None and not ADDRESS[self.name].fullmatch(self.address):
+                raise ValueError(f"address must be like {_ADDRESSES[self.name]}, not {self.address!r}")
+        elif self.address is not None:
+            raise ValueError(f"{self.name} have no address: take it out, or set name to dask or ray")
+        return self
 
 
 class PromptSettings(Settings):
@@ -57,6 +96,10 @@ class PromptSettings(Settings):
     """Prompts in other languages that say the same as no English one, as ``{sw: swahili.jsonl}``: a table for each
     language in the shapes of ``path``, with answers in that language. The method ``own-prompts`` trains on them. A
     language that is not in ``parallel`` as well has no pairs: nothing is translated into it for training."""
+
+    feedback: str | None = None
+    """Answers that people called good or bad, in any languages: a table with the columns ``prompt``, ``answer``,
+    ``feedback`` (good or bad) and ``language``. The method ``feedback`` trains on them."""
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -1,11 +1,12 @@
 """The caching of stages: an artifact that is there and intact is served, anything else is made again."""
 
 import asyncio
+import inspect
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, cast
@@ -34,6 +35,7 @@ from tasks.runtime.run import (
     waiting,
     working_time,
 )
+from tasks.runtime.shards import without_shard
 from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
@@ -89,14 +91,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """Stands for a future where a plan foresees a task instead of running it."""
+class Known:
+    """Stands for a future where nothing needs to run: a plan foresees a task, or a run found its artifact."""
 
     reference: ArtifactRef
 
     def result(self) -> ArtifactRef:
         """The artifact that is there, or the one that would be made."""
         return self.reference
+
+
+class NotThereError(Exception):
+    """A stage that was only to look has no intact artifact in this place."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +121,39 @@ def _unwrapped(value: Any) -> Any:
 
 
 class StageTask(Task[..., Any]):
-    """A Prefect task that a plan can foresee, and that any process can run.
+    """A Prefect task that a plan can foresee, that a run starts only for work, and that any process can run.
 
-    In a run it is an ordinary task, which is handed a reference to the run. While a plan is made, nothing reaches
-    Prefect: the body runs at once, as far as finding out whether its artifact is there.
+    Where all of its inputs are known, the body runs at once in the flow, as far as finding out whether its artifact is
+    there; a Prefect task of which nothing is left but that look would cost more than the look. What must be made, or
+    waits for something that is, becomes an ordinary task, which is handed a reference to the run. While a plan is made,
+    nothing reaches Prefect.
     """
 
     def submit(self, run: Run, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Starts the task, or foresees it."""
+        """Finds what the task would make, foresees it, or starts the task.
+
+        Raises:
+            NotThereError: The run only looks, and there is nothing.
+            Stopped: The run was asked to stop.
+        """
+        args, kwargs = _known(args), _known(kwargs)
         if run.planning:
-            return Foreseen(self.fn(run, *_known(args), **_known(kwargs)))
+            return Known(self.fn(run, *args, **kwargs))
+        stop_if(run.should_stop)
+        if run.looking:
+            return Known(self._look(run, args, kwargs))
+        if not _waits((args, kwargs)):
+            # Whatever else a look fails by, the task fails by too, where everybody sees it.
+            with suppress(Exception):
+                return Known(self._look(run.only_looking(), args, kwargs))
         given = {name: _wrapped(value) for name, value in kwargs.items()}
         future = super().submit(run.reference, *map(_wrapped, args), **given)
         run.futures.append(future)
         future.add_done_callback(partial(_note_failure, run))
         return future
+
+    def _look(self, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ArtifactRef:
+        return cast(ArtifactRef, inspect.unwrap(self.fn)(run, *args, **kwargs))
 
     def __reduce__(self) -> str:
         """Its name: another process imports the stage instead of taking over its code."""
@@ -137,8 +161,8 @@ class StageTask(Task[..., Any]):
 
 
 def _known(value: Any) -> Any:
-    """Replaces what was foreseen by its reference, inside lists, mappings and dataclasses too."""
-    if isinstance(value, Foreseen):
+    """Replaces what is known by its reference, inside lists, mappings and dataclasses too."""
+    if isinstance(value, Known):
         return value.reference
     if isinstance(value, list | tuple):
         return type(value)(_known(item) for item in value)
@@ -147,6 +171,19 @@ def _known(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: _known(getattr(value, field.name)) for field in fields(value)})
     return value
+
+
+def _waits(value: Any) -> bool:
+    """Whether anything waits for a task, inside lists, mappings and dataclasses too."""
+    if isinstance(value, PrefectFuture):
+        return True
+    if isinstance(value, list | tuple):
+        return any(map(_waits, value))
+    if isinstance(value, dict):
+        return any(map(_waits, value.values()))
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_waits(getattr(value, field.name)) for field in fields(value))
+    return False
 
 
 def _note_failure(run: Run, future: PrefectFuture[Any]) -> None:
@@ -278,6 +315,7 @@ def produce(
         artifact was there, so that the Prefect UI and API show which tasks did work.
 
     Raises:
+        NotThereError: The run only looks, and there is no such artifact in this place.
         UserError: The workspace cannot be written.
         Unexpected: The artifact could not be made, for a reason that nobody foresaw.
     """
@@ -285,10 +323,15 @@ def produce(
     if run.planning:
         return _foresee(run, job, write, still_valid)
     started, waited = working_time(), waited_time()
-    ref = run.store.find(stage.name, parts.key)
+    if run.looking and not run.store.place(stage.name, parts.key).exists():
+        # A copy from the storage is work for a task.
+        raise NotThereError
+    ref = run.store.find(stage.name, parts.key, own=stage.outside)
     if ref is None or still_valid(ref) is not None:
+        if run.looking:
+            raise NotThereError
         with _turn(run, job):
-            ref = run.store.find(stage.name, parts.key)
+            ref = run.store.find(stage.name, parts.key, own=stage.outside)
             problem = still_valid(ref) if ref else None
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
@@ -301,6 +344,8 @@ def produce(
     saved = _seconds_of(run.store, ref)
     reason = "its artifact is there and intact"
     run.record(job.outcome("cached", working_time() - started, reason, rows_new=0, seconds_saved=saved))
+    if run.looking:
+        return ref
     state: State[ArtifactRef] = Completed(
         name="Cached", message=f"Artifact {ref.key[:12]} is there and intact.", data=ref
     )
@@ -309,12 +354,19 @@ def produce(
 
 @contextmanager
 def _turn(run: Run, job: _Job) -> Iterator[None]:
-    note = f"{job.label} is being made by another run in this workspace; waiting for it."
-    turn = run.store.making(
-        job.stage.name, job.parts.key, on_wait=lambda: run.display.note(note), should_stop=run.should_stop
-    )
+    stage, key = job.stage, job.parts.key
+
+    def told(where: str) -> Callable[[], None]:
+        return lambda: run.display.note(f"{job.label} is being made by {where}; waiting for it.")
+
+    turn = run.store.making(stage.name, key, on_wait=told("another run in this workspace"), should_stop=run.should_stop)
     with waiting(turn):
-        yield
+        if stage.outside:
+            yield
+            return
+        claim = run.store.claiming(stage.name, key, on_wait=told("another machine"), should_stop=run.should_stop)
+        with waiting(claim):
+            yield
 
 
 def _make(
@@ -332,7 +384,7 @@ def _make(
     if stale:
         run.store.discard(stale)
     rows_new, effort = _amount(job.work)
-    with run.store.writing(job.stage.name, job.parts, clock=working_time) as draft:
+    with run.store.writing(job.stage.name, job.parts, clock=working_time, own=job.stage.outside) as draft:
         draft.facts |= {"language": job.language, "subject": job.subject, "effort": effort}
         write(draft)
     shutil.rmtree(run.store.partial(job.stage.name, job.parts.key), ignore_errors=True)
@@ -353,7 +405,7 @@ def _foresee(
     ref = run.store.glance(stage.name, parts.key)
     if ref and not run.store.folder(ref).exists() and (job.work.free or stage.outside):
         # It is in the storage only, and what is in it is looked at here: small tables, the name of a version.
-        ref = run.store.find(stage.name, parts.key)
+        ref = run.store.find(stage.name, parts.key, own=stage.outside)
     problem = still_valid(ref) if ref else None
     if ref and problem is None:
         saved = _seconds_of(run.store, ref)
@@ -389,7 +441,7 @@ def _seconds_of(store: ArtifactStore, ref: ArtifactRef) -> float:
 
 def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
     """Seconds by what the most similar work so far took for each unit of effort."""
-    past = [manifest for manifest in store.manifests(job.stage.name) if manifest["facts"].get("effort") is not None]
+    past = [manifest for manifest in store.past(job.stage.name) if manifest["facts"].get("effort") is not None]
     for alike in (
         [m for m in past if m["parts"]["models"] == job.parts.models and _role(m["facts"]) == _role(vars(job))],
         [m for m in past if _role(m["facts"]) == _role(vars(job))],
@@ -402,7 +454,7 @@ def _estimate(store: ArtifactStore, job: _Job, effort: float) -> float | None:
 
 
 def _role(facts: Mapping[str, Any]) -> str:
-    return re.sub(r" · seed \d+", "", facts.get("subject") or "")
+    return re.sub(r" · seed \d+", "", without_shard(facts.get("subject")) or "")
 
 
 def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: str | None) -> str:
@@ -411,7 +463,7 @@ def why(store: ArtifactStore, parts: KeyParts, language: str | None, subject: st
         return f"its artifact was damaged: {damage}"
     same = [
         manifest
-        for manifest in store.manifests(parts.stage)
+        for manifest in store.past(parts.stage)
         if manifest["facts"].get("language") == language and manifest["facts"].get("subject") == subject
     ]
     if not same:

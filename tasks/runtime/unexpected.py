@@ -20,7 +20,20 @@ T = TypeVar("T")
 
 
 class Unexpected(Exception):
-    """An error that nobody foresaw: its type and place, in one sentence, without what it says."""
+    """An error that nobody foresaw: its type and place, in one sentence, without what it says.
+
+    Args:
+        sentence: Type and place, without a full stop.
+        where: Where its text is, as the rest of the sentence; names a file of this machine.
+    """
+
+    def __init__(self, sentence: str, where: str) -> None:
+        super().__init__(sentence, where)
+        self.sentence = f"{sentence}."
+        """Type and place alone."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 def confined(workspace: Path, what: str, body: Callable[[], T]) -> T:
@@ -67,8 +80,8 @@ def unexpected(error: BaseException, what: str, folder: Path) -> Unexpected:
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as handle:
             handle.write("".join(traceback.format_exception(error)))
     except OSError:
-        return Unexpected(f"{sentence}; its text could not be written.")
-    return Unexpected(f"{sentence}; its text, which may quote prompts, is in {path!r}.")
+        return Unexpected(sentence, "its text could not be written.")
+    return Unexpected(sentence, f"its text, which may quote prompts, is in {path!r}.")
 
 
 def _place(error: BaseException) -> str:

@@ -19,9 +19,11 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "LoRA": {"adapter": "lora"},
     "LoRA, batch of 4": {"adapter": "lora", "batch_size": 4},
     "LoRA, batch of 4, checkpointing": {"adapter": "lora", "batch_size": 4, "gradient_checkpointing": True},
+    "LoRA, batch of 8, checkpointing": {"adapter": "lora", "batch_size": 8, "gradient_checkpointing": True},
     "LoRA, bfloat16": {"adapter": "lora", "training_dtype": "bfloat16"},
     "DPO": {"carrier": "dpo"},
     "DPO, LoRA": {"carrier": "dpo", "adapter": "lora"},
+    "DPO, LoRA, checkpointing": {"carrier": "dpo", "adapter": "lora", "gradient_checkpointing": True},
 }
 """Changes to an alignment of two prompts in a batch without a term."""
 QUICK_CASES = ("all weights", "LoRA")

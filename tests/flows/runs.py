@@ -1,5 +1,6 @@
 """The real flow in this process, on a server, for tests that run it many times; and what that server says of runs."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,16 @@ def recorded_task_runs(api: str, run_id: str) -> list[TaskRun]:
         before, rows = len(rows), _task_rows(api, run_id)
     # The name of a run begins with its stage.
     return [TaskRun(row["name"], row["name"].split(" · ")[0], row["state"]["name"]) for row in rows]
+
+
+def cached_rows(api: str, run_id: str) -> list[dict[str, str]]:
+    """What Prefect's page of a flow run shows as cached; none if nothing was."""
+    asked = {"flow_runs": {"id": {"any_": [run_id]}}, "artifacts": {"key": {"any_": ["cached"]}}}
+    reply = httpx.post(f"{api}/artifacts/filter", json=asked, timeout=30)
+    reply.raise_for_status()
+    tables = [json.loads(row["data"]) for row in reply.json()]
+    assert len(tables) <= 1
+    return [row for table in tables for row in table]
 
 
 def _ended(row: dict[str, Any]) -> bool:

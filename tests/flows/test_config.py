@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from flows.commands.plan import foresee
 from flows.config import combine_languages, load_config, parse_overrides, shipped_configs, validate_config
 from mlc.errors import UserError
 from mlc.models.sources import resolve_model
@@ -332,6 +334,8 @@ def test_an_adapter_is_registered_only_where_there_is_one() -> None:
         ({"align.adapter": "qlora"}, "needs the package bitsandbytes"),
         ({"align.optim": "adamw_8bit"}, "needs the package bitsandbytes"),
         ({"policy.attention": "flash_attention_2"}, "needs the package flash-attn"),
+        ({"runner": "dask"}, "runner: dask needs the package prefect-dask"),
+        ({"runner": {"name": "ray", "address": "ray://head:10001"}}, "runner: ray needs the package prefect-ray"),
         ({"align.training_dtype": "float16"}, "float16 is for answering only"),
     ],
 )
@@ -339,8 +343,63 @@ def test_what_is_not_installed_is_told_before_anything_is_done(
     overrides: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = importlib.util.find_spec
-    missing = ("bitsandbytes", "flash_attn")
+    missing = ("bitsandbytes", "flash_attn", "prefect_dask", "prefect_ray")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else there(name))
     with pytest.raises(UserError, match=words) as caught:
         load_config("smoke", overrides=overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_candidate_that_is_served_behind_a_gate_is_made_measured_and_registered_behind_it(tmp_path):
+    given = {"workspace": str(tmp_path), "models": ["english-only", "consistency"], "languages": ["es"]}
+    config = load_config("smoke", overrides={**given, "serve.gate": True})
+    assert config.models == ("english-only", "consistency", "consistency+gate")
+    assert (config.roles.candidate, config.roles.baseline) == ("consistency+gate", "english-only")
+    assert validate_config(config.model_dump(mode="json")) == config
+    tasks = [(outcome.stage, outcome.subject) for outcome in foresee(config).outcomes]
+    assert ("gate", "consistency+gate · seed 0") in tasks
+    assert [stage for stage, subject in tasks if subject == "consistency+gate · seed 0"].count("gated") == 2
+    # What the model does without its gate is asked once.
+    assert tasks.count(("generate", "consistency · seed 0")) == 2
+    assert (
+        load_config("smoke", overrides={**given, "candidate": "english-only", "serve.gate": True}).candidate == "gate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            {"runner": "slurm"},
+            "'runner' has the value 'slurm', but it must be 'threads', 'processes', 'dask' or 'ray'",
+        ),
+        ({"runner": {"address": "tcp://head:8786"}}, "threads have no address"),
+        ({"runner": {"name": "dask", "address": "head"}}, "address must be like tcp://HOST:8786, not 'head'"),
+        ({"runner": {"name": "dask", "address": "ray://head:1"}}, "address must be like tcp://HOST:8786"),
+        ({"runner": {"name": "ray", "address": "tcp://head:1"}}, "address must be like ray://HOST:10001 or HOST:6379"),
+        ({"runner": {"name": "dask", "address": "tcp://me:word@head:1"}}, "holds a secret"),
+        ({"resources": {"aling": {"gpu": 1}}}, "names 'aling', which is no stage: did you mean 'align'?"),
+        ({"resources": {"quux": {"gpu": 1}}}, "no stage: choose from ingest, "),
+        ({"resources": {"align": {"gpu": 0}}}, "'resources.align.gpu' has the value 0, but it must be greater than 0"),
+        ({"resources": {"align": 1}}, "'resources.align' has the value 1, but it must hold keys with values"),
+    ],
+)
+def test_where_stages_are_computed_is_checked(
+    overrides: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = importlib.util.find_spec
+    # Whether they are installed is another matter.
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there("prefect" if "prefect_" in name else name))
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_config("smoke", overrides=overrides)
+
+
+def test_a_runner_may_be_a_word_or_have_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there("prefect" if "prefect_" in name else name))
+    assert load_config("smoke").runner.name == "threads"
+    assert load_config("smoke", overrides={"runner": "processes"}).runner.name == "processes"
+    for name, address in (("dask", "tcp://[::1]:8786"), ("dask", "10.0.0.1:8786"), ("ray", "ray://head:10001")):
+        config = load_config("smoke", overrides={"runner": {"name": name, "address": address}})
+        assert (config.runner.name, config.runner.address) == (name, address)
+        assert validate_config(config.model_dump(mode="json")) == config

@@ -26,7 +26,9 @@ EXCLUDED: dict[str, Any] = {
     "name": "another",
     "workspace": "elsewhere",
     "storage": "memory://keys",
-    "runner": "processes",
+    "failures": "set_aside",
+    "runner.name": "processes",
+    "resources": {"align": {"gpu": 1}},
     "policy.device": "cpu",
     "policy.allow_pickle": True,
     "policy.licences.deny": ["cc-by-nc-*"],
@@ -49,6 +51,7 @@ EXCLUDED: dict[str, Any] = {
 """Changes no key; with another value."""
 
 UNUSED: dict[str, str] = {
+    "runner.address": "of the runners dask and ray",
     "policy.revision": "of a hub model",
     "translator.revision": "of a hub model",
     "translator.seed": "of a translator that samples",
@@ -75,6 +78,7 @@ INCLUDED: dict[str, Any] = {
     "prompts.parallel": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.unpaired": {"es": "shipped:quickstart/train.jsonl"},
     "prompts.labels": {"harmful": "harmful"},
+    "prompts.feedback": str(PROJECT / "data/quickstart/feedback.jsonl"),
     "anchor_language": "de",
     "languages": ["es"],
     "seeds": [1],
@@ -104,6 +108,8 @@ INCLUDED: dict[str, Any] = {
     "edit.search.layers": ["all"],
     "edit.layers": "all",
     "direction.layer": 1,
+    "serve.layer": 1,
+    "serve.refusals": {"es": "No."},
     "align.consistency.language_weights": {"es": 2.0},
     "align.consistency.layer": 1,
     **{
@@ -120,6 +126,7 @@ INCLUDED: dict[str, Any] = {
     "align.beta": 0.3,
     "align.launch": {"processes": 2},
     "align.carrier": "orpo",
+    "align.grpo.judge": "openings",
     "evaluation.columns": {"prompt": "prompt"},
     "evaluation.labels": {"harmful": "harmful"},
     "evaluation.languages": ["fr"],
@@ -137,6 +144,7 @@ INCLUDED: dict[str, Any] = {
 """Other values where one cannot be guessed from the type; every other setting is included too."""
 
 
+FED = {"models": ["english-only", "feedback"], "prompts.feedback": str(PROJECT / "tests/data/feedback.jsonl")}
 WITH: dict[str, dict[str, Any]] = {
     # The other prompts are held-out ones.
     "prompts.path": {"prompts.max_overlap": 1.0},
@@ -151,11 +159,20 @@ WITH: dict[str, dict[str, Any]] = {
     "edit.search.max": {"method": "edit", "edit.search.ranks": [2]},
     "edit.": {"method": "edit"},
     "direction.": {"method": "refusal-direction"},
+    "serve.gate": {},
+    "serve.": {"method": "gate"},
+    "align.feedback.": FED,
+    "prompts.feedback": FED,
+    "align.balance.weigh": {},
+    "align.balance.": {"method": "consistency-by-risk"},
     "align.decision.": {"method": "decision"},
     "align.answer.": {"method": "answer"},
     "align.translated.": {"method": "translated-sft"},
+    "align.grpo.": {"align.carrier": "grpo"},
     "align.mpo.": {"method": "mpo"},
     "align.msd.": {"method": "msd"},
+    "align.cm_align.": {"method": "cm-align"},
+    "align.nll_weight": {"align.carrier": "dpo"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

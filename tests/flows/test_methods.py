@@ -31,7 +31,9 @@ def first(mlc: Mlc, workspace: Path) -> Ended:
 
 @pytest.fixture(scope="module")
 def second(mlc: Mlc, workspace: Path, first: Ended) -> Ended:
-    return mlc("run", *options(workspace, "english-only", OWN, "translated-sft"))
+    # The policy answers nothing, so that it cannot learn from itself.
+    models = ("english-only", OWN, "sdrrl", "sdrrl+gate", "translated-sft")
+    return mlc("run", *options(workspace, *models), "--set", "failures=set_aside")
 
 
 def test_a_method_of_ones_own_is_planned(mlc: Mlc, tmp_path: Path) -> None:
@@ -66,4 +68,7 @@ def test_another_method_costs_itself_and_the_comparison(second: Ended, task_runs
     models = {name.split(" · ")[1] for name in ran(found) if name.startswith(("align", "generate", "evaluate"))}
     assert models == {"translated-sft"}
     assert "report" in ran(found)
+    aside = second.result["set_aside"]
+    assert "answers none of the 24 training prompts" in aside["sdrrl"]
+    assert aside["sdrrl+gate"] == "It starts from sdrrl, which is set aside."
     assert second.result["model_version"]["version"] == "3"

@@ -1,16 +1,27 @@
 """The whole pipeline through the command line, and what is cached; states are read from the Prefect API."""
 
+import io
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
 from datasets import load_from_disk
+from rich.console import Console
 
+from flows.align_flow import find_all
+from flows.commands.run import run_config
+from flows.config import load_config
+from flows.terminal.server import Server
+from mlc.store.locks import lock_if_free
+from mlc.store.runs import run_records
+from tasks.runtime.prefect_database import forget_runs, old_runs
 from tests.addresses import outside
-from tests.flows.runs import Flow, TaskRun, made
+from tests.flows.runs import Flow, TaskRun, cached_rows, made, task_name
 from tests.flows.smoked import Ended, Mlc, Smoked
 
 pytestmark = pytest.mark.slow
@@ -25,12 +36,13 @@ STAGES = {
 
 
 def states(read: Read, ended: Ended) -> States:
-    """State of every task run of a run, by name; `Completed` means that it did work."""
+    """State of every task of a run, by name: `Completed` did work, `Cached` did none, in Prefect or without it."""
     assert ended.code == 0, ended.err[-3000:]
     runs = read(ended.result["run_id"])
     assert len({run.name for run in runs}) == len(runs)
     assert {run.state for run in runs} <= {"Completed", "Cached"}
-    return {run.name: run.state for run in runs}
+    cached = {task_name(task): "Cached" for task in ended.result["tasks"] if task["state"] == "cached"}
+    return cached | {run.name: run.state for run in runs}
 
 
 def ran(found: States) -> set[str]:
@@ -68,12 +80,20 @@ def test_nothing_but_loopback_is_connected_to(first: Ended) -> None:
     assert outside(first.addresses) == set()
 
 
-def test_json_agrees_with_prefect(first: Ended, second: Ended, task_runs: Read) -> None:
+def test_json_agrees_with_prefect(first: Ended, second: Ended, task_runs: Read, server: Server) -> None:
     for ended in (first, second):
         told = [task["state"] for task in ended.result["tasks"]]
-        found = states(task_runs, ended)
-        assert told.count("ran") == len(ran(found))
-        assert told.count("cached") == len(found) - len(ran(found))
+        assert told.count("ran") == len(ran(states(task_runs, ended)))
+        cached = [task for task in ended.result["tasks"] if task["state"] == "cached"]
+        shown = cached_rows(server.api, ended.result["run_id"])
+        assert [(row["stage"], row["subject"], row["language"], row["key"]) for row in shown] == [
+            (task["stage"], task["subject"] or "", task["language"] or "", task["key"][:12]) for task in cached
+        ]
+
+
+def test_what_is_cached_is_no_task_of_prefect(second: Ended, task_runs: Read) -> None:
+    named = {run.name for run in task_runs(second.result["run_id"])}
+    assert named == ran(states(task_runs, second))
 
 
 def test_adding_a_language_runs_only_what_it_touches(second: Ended, task_runs: Read) -> None:
@@ -102,11 +122,39 @@ def test_adding_a_language_runs_only_what_it_touches(second: Ended, task_runs: R
 
 def test_same_run_again_is_all_cached(mlc: Mlc, workspace: Path, second: Ended, task_runs: Read) -> None:
     again = mlc("run", "smoke", "--languages", "es,fr", "--workspace", str(workspace), "--json")
-    assert ran(states(task_runs, again)) == set()
+    found = states(task_runs, again)
+    assert set(found.values()) == {"Cached"}
+    assert task_runs(again.result["run_id"]) == []
+    assert len(found) == len(second.result["tasks"])
     assert again.result["model_version"] == second.result["model_version"]
     assert again.result["gate"] == second.result["gate"]
     planned = mlc("plan", "smoke", "--languages", "es,fr", "--workspace", str(workspace), "--json")
     assert {task["action"] for task in planned.result["tasks"]} == {"cached"}
+
+
+def test_no_server_is_started_where_everything_is_there(
+    workspace: Path, second: Ended, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    for name in ("PREFECT_API_URL", "PREFECT_CLIENT_MAX_RETRIES"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    config = load_config("smoke", languages=["es,fr"], workspace=str(workspace))
+    again = run_config(config, console=Console(file=io.StringIO()))
+    assert again["run_id"] == ""
+    assert {task["state"] for task in again["tasks"]} == {"cached"}
+    assert not list(workspace.glob("prefect*/prefect.db"))
+    record = run_records(workspace)[-1]
+    assert (record.number, record.end) == (again["number"], "completed")
+    keys = {task_name(task): task["key"] for task in second.result["tasks"]}
+    assert {task_name(task): task["key"] for task in record.tasks} == keys
+    for name in ("model_version", "gate", "metrics", "left_out"):
+        assert again[name] == second.result[name]
+    place = workspace / "artifacts" / "filter" / keys["filter · fra_Latn"]
+    aside = shutil.move(place, tmp_path / "aside")
+    assert find_all(config) is None
+    assert run_records(workspace)[-1] == record
+    shutil.move(aside, place)
 
 
 def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, second: Ended) -> None:
@@ -151,6 +199,39 @@ def test_damaged_artifact_is_made_again(flow: Flow, workspace: Path, second: End
     victim.write_bytes(victim.read_bytes()[:-7] + b"garbage")
     assert made(flow(workspace, "es,fr")) == {"dataset"}
     assert any((workspace / "artifacts" / ".damaged").iterdir())
+
+
+def test_old_runs_go_from_prefects_database(
+    first: Ended, second: Ended, server: Server, together: Path, tmp_path: Path
+) -> None:
+    database = tmp_path / "prefect" / "prefect.db"
+    database.parent.mkdir()
+    with (
+        closing(sqlite3.connect(together / "prefect" / "prefect.db")) as running,
+        closing(sqlite3.connect(database)) as copy,
+    ):
+        running.backup(copy)
+    ids = [ended.result["run_id"] for ended in (first, second)]
+    tables = ("flow_run", "task_run", "task_run_state", "log", "artifact", "events", "event_resources")
+
+    def mentioned(run_id: str) -> list[int]:
+        with closing(sqlite3.connect(database)) as connection:
+            tasks = {row[0] for row in connection.execute("SELECT id FROM task_run WHERE flow_run_id = ?", (run_id,))}
+            rows = (map(str, connection.execute(f"SELECT * FROM {table}")) for table in tables)
+            return [sum(any(each in row for each in {run_id, *tasks}) for row in every) for every in rows]
+
+    before = mentioned(ids[1])
+    assert all(mentioned(ids[0]))
+    assert all(before)
+    assert [item.what for item in old_runs(tmp_path, [ids[0], "other"])] == ["run in Prefect"]
+    size = database.stat().st_size
+    with lock_if_free(database.parent / ".lock"):
+        assert forget_runs(tmp_path, [ids[0]]) == []
+    (removed,) = forget_runs(tmp_path, [ids[0], "other"])
+    assert removed.bytes == size - database.stat().st_size > 0
+    assert not any(mentioned(ids[0]))
+    assert mentioned(ids[1]) == before
+    assert old_runs(tmp_path, [ids[0]]) == []
 
 
 def test_moved_workspace_keeps_its_artifacts(mlc: Mlc, workspace: Path, second: Ended, tmp_path: Path) -> None:
@@ -216,14 +297,14 @@ def test_registered_model_answers(workspace: Path, second: Ended, tmp_path: Path
 
 
 def test_no_prompt_reaches_the_terminal_or_the_artifacts_of_prefect(
-    workspace: Path, first: Ended, second: Ended, server: object
+    workspace: Path, first: Ended, second: Ended, server: Server
 ) -> None:
     import httpx
 
     key = next(task["key"] for task in second.result["tasks"] if task["stage"] == "dataset")
     rows = load_from_disk(workspace / "artifacts" / "dataset" / key / "dataset")
-    shown = httpx.post(f"{server.api}/artifacts/filter", json={}, timeout=30).text  # type: ignore[attr-defined]
-    shown += httpx.post(f"{server.api}/logs/filter", json={"limit": 200}, timeout=30).text  # type: ignore[attr-defined]
+    shown = httpx.post(f"{server.api}/artifacts/filter", json={}, timeout=30).text
+    shown += httpx.post(f"{server.api}/logs/filter", json={"limit": 200}, timeout=30).text
     everything = json.dumps([first.out, first.err, second.out, second.err]) + shown
     for row in rows:
         for text in row["variants"]:

@@ -49,7 +49,7 @@ def test_what_each_method_trains_with() -> None:
 
 
 CONTROLLED = ["consistency", "answer", "decision", "consistency+answer", "consistency+decision", "translated-sft"]
-CONTROLLED += ["translated-pairs", "mpo", "msd"]
+CONTROLLED += ["translated-pairs", "mpo", "msd", "sdrrl"]
 
 
 @pytest.mark.parametrize("name", CONTROLLED)
@@ -68,6 +68,7 @@ def test_controls_differ_from_their_method_in_nothing_else(name: str) -> None:
             other[section]["control"] = "none"
         assert other | {"warm_start": True} == shown | {"warm_start": True}
         assert not trained.warm_start
+        assert METHODS[control].own_answers == method.own_answers
     assert METHODS[method.controls[3]].alignment(SETTINGS).steps == 2 * SETTINGS.steps
 
 
@@ -83,11 +84,26 @@ def test_each_method_has_its_terms_and_no_others() -> None:
         "translated-pairs": set(),
         "mpo": set(),
         "msd": set(),
+        "sdrrl": set(),
     }
     # A configured weight is not overridden.
     settings = SETTINGS.model_copy(update={"answer": AnswerConfig(weight=0.25)})
     assert METHODS["answer"].alignment(settings).answer.weight == 0.25
     assert METHODS["consistency"].alignment(settings).answer.weight == 0
+
+
+def test_controls_of_other_kinds_differ_in_one_choice() -> None:
+    for name, field in (("cm-align", "own_pairs"), ("gate", "permuted")):
+        method = METHODS[name]
+        control, more = (METHODS[other] for other in method.controls)
+        assert more.name == "english-more-steps"
+        assert getattr(control, field) != getattr(method, field)
+        told = {"name", "label", "about", "controls", field}
+        assert {key: own for key, own in vars(control).items() if key not in told} == {
+            key: own for key, own in vars(method).items() if key not in told
+        }
+    settings = METHODS["cm-align"].alignment(SETTINGS.model_copy(update={"beta": 2.5}))
+    assert (settings.carrier, settings.beta, settings.steps) == ("dpo", None, SETTINGS.steps)
 
 
 @pytest.mark.parametrize(("share", "accumulation"), [(0.0, 2), (0.5, 2), (0.75, 4)])
@@ -110,6 +126,18 @@ def test_translated_examples_come_on_top_of_the_english_ones(share: float, accum
 )
 def test_each_is_made_after_the_one_that_it_starts_from(names: list[str], made: list[str]) -> None:
     assert [method.name for method in in_order(names)] == made
+
+
+def test_any_method_of_the_catalogue_can_stand_behind_a_gate() -> None:
+    gated = resolve_method("mpo+gate")
+    assert (gated.name, gated.start, gated.recipe) == ("mpo+gate", "mpo", "gate")
+    assert gated.needs == METHODS["mpo"].needs | {"class labels"}
+    assert resolve_method("english-only+gate").name == "gate"
+    assert [method.name for method in in_order(["consistency+gate"])] == ["consistency", "consistency+gate"]
+    with pytest.raises(UserError, match="'gate' has a gate already"):
+        resolve_method("gate+gate")
+    with pytest.raises(UserError, match="is not in the catalogue"):
+        resolve_method("tests.methods.own:SLOW+gate")
 
 
 def test_methods_that_start_from_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,3 +108,13 @@ def test_too_many_rows_set_aside():
     with pytest.raises(UserError, match="3 of 13 rows of the prompt file cannot be used"):
         check(prompts(), left_out=[LeftOut("set aside", 3, 13)])
     check(prompts(), left_out=[LeftOut("set aside", 3, 13)], max_dropped=0.25)
+
+
+def test_a_carrier_that_rewards_answers_needs_prompts_of_both_labels():
+    for missing, there in (("harmless", "harmful"), ("harmful", "harmless")):
+        with pytest.raises(UserError, match=f"none of the 10 training prompts has the label {missing}: add prompts"):
+            check(prompts(label=[there] * 10), carrier="grpo")
+    both = ["harmful"] * 4 + ["harmless"] * 4
+    with pytest.raises(UserError, match="2 of 10 prompts have no label"):
+        check(prompts(label=both + [None] * 2), carrier="grpo", max_dropped=0.1)
+    check(prompts(label=both + [None] * 2), carrier="grpo")

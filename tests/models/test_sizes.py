@@ -12,6 +12,7 @@ from mlc.models.gguf_header import read_gguf_shape
 from mlc.models.sizes import folder_shape, known_shape, read_shape, shape_of
 from mlc.models.sources import resolve_model
 from mlc.shipped import shipped_data
+from tests.encoders import save_m2m100, save_t5
 
 UNTIED = {"tie_word_embeddings": False}
 LLAMA_8B = {
@@ -23,6 +24,15 @@ LLAMA_8B = {
     "num_key_value_heads": 8,
     "vocab_size": 128256,
 } | UNTIED
+T5_SMALL = {
+    "model_type": "t5",
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 2048,
+    "num_layers": 6,
+    "num_heads": 8,
+    "vocab_size": 32128,
+}
 PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
     "Llama-2-7B": (
         6_738_415_616,
@@ -52,6 +62,23 @@ PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
             "num_key_value_heads": 4,
             "head_dim": 256,
             "vocab_size": 256000,
+        },
+    ),
+    "t5-small": (60_506_624, T5_SMALL),
+    "flan-t5-base": (
+        247_577_856,
+        T5_SMALL | {"d_model": 768, "num_layers": 12, "num_heads": 12, "feed_forward_proj": "gated-gelu"} | UNTIED,
+    ),
+    "mt5-small": (
+        300_176_768,
+        T5_SMALL
+        | {
+            "model_type": "mt5",
+            "d_ff": 1024,
+            "num_layers": 8,
+            "num_heads": 6,
+            "vocab_size": 250112,
+            "feed_forward_proj": "gated-gelu",
         },
     ),
 }
@@ -90,6 +117,15 @@ def test_headers_and_configuration_agree(name: str) -> None:
     assert computed is not None
     assert (counted.parameters, counted.embedding) == (computed.parameters, computed.embedding)
     assert not computed.linears or counted.linears == computed.linears
+
+
+@pytest.mark.parametrize("save", [save_t5, save_m2m100])
+def test_those_of_an_encoder_decoder_agree(save: Any, tmp_path: Path) -> None:
+    folder = save(tmp_path / "model")
+    counted = folder_shape(folder)
+    assert counted == shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    assert counted is not None
+    assert (counted.encoder_layers, counted.layers) == (2, 3 if save is save_t5 else 2)
 
 
 def test_a_model_of_another_family_is_counted_by_its_headers(tmp_path: Path) -> None:

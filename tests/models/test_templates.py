@@ -168,7 +168,7 @@ def load_with(tiny_folder, tmp_path):
     return load
 
 
-@pytest.mark.parametrize("carrier", ["sft", "dpo", "simpo", "orpo"])
+@pytest.mark.parametrize("carrier", ["sft", "dpo", "simpo", "orpo", "grpo"])
 @pytest.mark.parametrize("template", [None, THINKING, INSTRUCT], ids=["none", "thinking", "instruct"])
 @pytest.mark.parametrize("begin", [None, "<|start|>"])
 def test_the_tokens_of_a_question_are_those_before_its_answer(load_with, tmp_path, carrier, template, begin):
@@ -178,10 +178,14 @@ def test_the_tokens_of_a_question_are_those_before_its_answer(load_with, tmp_pat
     policy.tokenizer.bos_token = begin
     row = {"prompt": QUESTION["content"], "chosen": ANSWER["content"], "rejected": "Sure, here is", "variants": ["x"]}
     settings = AlignSettings.model_validate({"carrier": carrier, "steps": 1, "consistency": {"weight": 0}})
-    dataset = build_dataset(policy, [row], settings)
+    labelled = [row | {"label": "harmful"}, row | {"label": "harmless"}]
+    dataset = build_dataset(policy, labelled, settings)
     training = Training(policy, None, dataset, settings, _options(policy.model.device, settings, 0, tmp_path))
-    trained = settings.english_loss.trainer(training).train_dataset[0]
-    if carrier == "sft":
+    trainer = settings.english_loss.trainer(training)
+    trained = trainer.train_dataset[0]
+    if carrier == "grpo":
+        before = trainer._tokenize_prompts([trained["prompt"]])[0][0]
+    elif carrier == "sft":
         before = [token for token, label in zip(trained["input_ids"], trained["labels"], strict=True) if label == -100]
     else:
         before = trained["prompt_ids" if carrier == "dpo" else "prompt_input_ids"]

@@ -202,6 +202,19 @@ def test_manifests_come_oldest_first(store):
     assert store.manifests("nothing") == []
 
 
+def test_past_manifests_are_read_once(store, monkeypatch):
+    assert store.past("stage") == []
+    for version in (3, 1, 2):
+        last = write(store, dataclasses.replace(PARTS, version=version))
+    assert store.past("stage") == store.manifests("stage")
+    with monkeypatch.context() as patch:
+        patch.setattr("mlc.store.artifacts.known_manifest", None)
+        store.discard(last)
+        assert [manifest["parts"]["version"] for manifest in store.past("stage")] == [3, 1]
+    write(store, dataclasses.replace(PARTS, version=4))
+    assert store.past("stage") == store.manifests("stage")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "null", "{}"])
 def test_manifests_pass_over_what_cannot_be_read(store, caplog, content):
     write(store)

@@ -8,6 +8,7 @@ import pytest
 from mlc.store.sources import RESOURCE_SUFFIXES, source_digests
 
 ROOT = Path(__file__).parents[2]
+JUDGING = tuple(f"mlc.evaluation.{part}" for part in ("judges", "engines", "settings", "scoring", "metrics", "suite"))
 APART = ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")
 
 
@@ -22,7 +23,7 @@ APART = ("mlc.translation", "mlc.training", "mlc.models", "mlc.evaluation")
         ("signals", "mlc.quality.measuring.tables", ("mlc.quality.deciding", "mlc.quality.calibration", *APART)),
         ("filter", "mlc.quality.deciding", ("mlc.quality.measuring", *APART)),
         ("dataset", "tasks.dataset", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.models")),
-        ("align", "mlc.training.align", ("mlc.quality", "mlc.translation", "mlc.evaluation", "mlc.report")),
+        ("align", "mlc.training.align", ("mlc.quality", "mlc.translation", *JUDGING, "mlc.report")),
         ("edit", "mlc.editing.solve", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.losses", "mlc.report")),
         ("merge", "mlc.editing.apply", ("mlc.quality", "mlc.translation", "mlc.training", "mlc.losses", "mlc.report")),
         ("generate", "mlc.evaluation.scoring", ("mlc.quality", "mlc.training", "mlc.report", "mlc.evaluation.judges")),
@@ -56,6 +57,12 @@ def test_sql_and_tables_count_where_they_are_read() -> None:
         ("signals", "mlc.quality.signals.language", "mlc.text.identification", ("mlc.quality.deciding",)),
         ("evaluate", "mlc.evaluation.judges.openings", "mlc.evaluation.judges.openings", ()),
         ("align", "mlc.training.carriers.sft", "mlc.training.sft", ("mlc.training.kl", "mlc.training.dpo")),
+        (
+            "align",
+            "mlc.training.carriers.grpo",
+            "mlc.training.rewards",
+            ("mlc.training.sft", "mlc.evaluation.judges.r"),
+        ),
         ("align", "mlc.training.carriers.kl", "mlc.losses.consistency", ("mlc.training.sft", "mlc.training.orpo")),
     ],
 )

@@ -30,7 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit steer own_answers generate"
+READS_POLICY = "align edit steer own_answers own_pairs generate gate gated"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -218,11 +218,12 @@ for root in sys.argv[1:]:
         wanted = {
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
-            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "translated-pairs",
-                       "refusal-direction", "sdrrl"],
+            "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "gate", "translated-pairs",
+                       "refusal-direction", "sdrrl", "cm-align", "feedback"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},
+            "prompts.feedback": "shipped:quickstart/feedback.jsonl",
             "prompts.unpaired": {"fr": "shipped:quickstart/train.jsonl"},
         }
         planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es,fr"], overrides=wanted))

@@ -15,7 +15,7 @@ from mlc.evaluation.results import EvaluationResult
 from mlc.evaluation.settings import EngineSettings, EvaluationSettings
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.evaluate import evaluate
-from tasks.generate import RECORD_FILE, generate
+from tasks.generate import RECORD_FILE, generate, generate_shard, join_generated, scored_shards
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE, HeldOut
 from tasks.runtime.compute import release
 from tasks.runtime.models import Model
@@ -168,3 +168,34 @@ def test_without_answers_the_margin_is_all(run: Run) -> None:
     assert (result.summary.judge, result.summary.answers, len(result.outcomes)) == (None, {}, 0)
     assert result.summary.auroc.n == 4
     assert result.summary.own_threshold == result.summary.threshold
+
+
+@pytest.mark.parametrize("answers", ["all", 3])
+def test_shards_are_put_together_to_what_is_made_at_once(run: Run, answers: Any) -> None:
+    settings = SETTINGS.model_copy(update={"answers": answers, "shard_rows": 2})
+    held_out = HeldOut(suite(run, "eng_Latn"), suite(run, "deu_Latn", "Oh! "))
+    shards = scored_shards(run, held_out.suite, False, settings)
+    assert len(shards) > 1
+    parts = [made(generate_shard.fn(run, MODEL, "deu_Latn", held_out, settings, shard)) for shard in shards]
+    joined = run.store.folder(made(join_generated.fn(run, MODEL, "deu_Latn", parts, False, settings)))
+    whole = run.store.folder(made(generate.fn(run, MODEL, "deu_Latn", held_out, settings)))
+    one, other = (pq.read_table(folder / MARGINS_FILE) for folder in (joined, whole))
+    assert one.drop_columns("margin").equals(other.drop_columns("margin"))
+    # Batches are others, and so are the last digits.
+    np.testing.assert_allclose(one["margin"], other["margin"], atol=1e-5)
+    np.testing.assert_allclose(np.load(joined / STATES_FILE), np.load(whole / STATES_FILE), atol=1e-5)
+    assert pq.read_table(joined / GENERATED_FILE).equals(pq.read_table(whole / GENERATED_FILE))
+
+
+def test_another_text_redoes_the_shard_that_it_is_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SETTINGS.model_copy(update={"answers": 0, "shard_rows": 2})
+    english = suite(run, "eng_Latn")
+    before = HeldOut(english, suite(run, "deu_Latn", "Oh! "))
+    shards = scored_shards(run, english, False, settings)
+    for shard in shards:
+        generate_shard.fn(run, MODEL, "deu_Latn", before, settings, shard)
+    monkeypatch.setitem(globals(), "TEXTS", ["How do I bake a cake?", *TEXTS[1:]])
+    after = HeldOut(english, suite(run, "another", "Oh! "))
+    for shard in shards:
+        generate_shard.fn(run, MODEL, "deu_Latn", after, settings, shard)
+    assert [outcome.state for outcome in run.outcomes[len(shards) :]] == ["ran"] + ["cached"] * (len(shards) - 1)

@@ -12,7 +12,12 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.translation.settings import TranslatorSettings
 from tasks import filter as filter_stage
 from tasks.filter import filter_translations
-from tasks.model_signals import measure_model_signals
+from tasks.model_signals import (
+    join_model_signals,
+    measure_model_signals,
+    measure_model_signals_shard,
+    signal_shards,
+)
 from tasks.runtime.artifacts import (
     COVERAGE_FILE,
     FUNNEL_FILE,
@@ -23,6 +28,7 @@ from tasks.runtime.artifacts import (
 )
 from tasks.runtime.compute import release
 from tasks.runtime.run import Run
+from tasks.runtime.shards import Shard
 from tasks.signals import measure_signals
 
 ROWS = [
@@ -76,6 +82,22 @@ def test_the_translator_is_asked_about_what_passed_and_the_filter_judges_it(run:
     verdicts = reference(filter_translations.fn(run, measured, "deu_Latn", settings))
     folder = run.store.folder(verdicts)
     assert pq.read_table(folder / VERDICTS_FILE)["reason"].to_pylist() == ["meaning", "copied", "empty"]
+
+
+def test_shards_are_put_together_to_what_is_asked_at_once(run: Run) -> None:
+    settings = QualitySettings.model_validate({"model_signals": ["meaning"], "allow_low_yield": True})
+    signals = reference(measure_signals.fn(run, translations(run), "deu_Latn", settings))
+    asking = ("deu_Latn", settings, TranslatorSettings(device="cpu"))
+    # Of the second one nothing passes.
+    shards = [Shard(1, 0, 1), Shard(2, 1, 3)]
+    parts = [reference(measure_model_signals_shard.fn(run, signals, shard, *asking)) for shard in shards]
+    joined = reference(join_model_signals.fn(run, signals, parts, *asking))
+    whole = reference(measure_model_signals.fn(run, signals, *asking))
+    one, other = (pq.read_table(run.store.folder(ref) / SIGNALS_FILE) for ref in (joined, whole))
+    assert one.schema.names == other.schema.names
+    assert one["signal_similarity"].to_pylist() == pytest.approx(other["signal_similarity"].to_pylist())
+    assert run.store.manifest(joined.kind, joined.key)["facts"]["asked"] == 1
+    assert signal_shards(run, signals, 8) == []
 
 
 def test_what_the_filter_leaves(run: Run) -> None:

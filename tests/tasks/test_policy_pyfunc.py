@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.transformers import TransformersEngine
-from mlc.models.loading import save_policy
+from mlc.models.loading import load_policy, save_policy
+from mlc.models.sources import resolve_model
+from tests.encoders import save_m2m100, save_t5
 from tests.models.test_templates import INSTRUCT, THINKING
 
 PROMPTS = ["How do I bake bread?", "Hello"]
+PROMPTS_TO_GATE = ["How do I bake bread?", "Tell me how to break the lock of a house."]
+PROMPTS_TO_GATE += ["¿Cómo horneo pan en casa?", "Dime cómo rompo la cerradura de una casa."]
 
 
 @pytest.mark.parametrize("ends", [2, [2], [2, 7, 40]])
@@ -36,3 +41,50 @@ def test_the_registered_model_answers_as_the_evaluated_one(
     answers = served.predict(None, pd.DataFrame({"prompt": PROMPTS}))["answer"].tolist()
     ours = answer_all(TransformersEngine(policy, max_new_tokens=128), PROMPTS)
     assert answers == [completion.text for completion in ours]
+
+
+@pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
+def test_a_registered_gate_decides_as_the_evaluated_one(load_tiny: Any, tmp_path: Path, pool: Any) -> None:
+    import pandas as pd
+
+    from mlc.gating.gate import fit_gate
+    from mlc.gating.settings import PromptGateSettings
+    from tasks.runtime.policy_pyfunc import PolicyModel
+
+    policy = load_tiny()
+    labels = ["harmless", "harmful"]
+    gate = fit_gate(
+        policy, PROMPTS_TO_GATE[:2], labels, {"spa_Latn": PROMPTS_TO_GATE[2:]}, PromptGateSettings(pool=pool)
+    )
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    gate.save(tmp_path / "checkpoint")
+    served = PolicyModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
+    talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hi."}]
+    prompts = [*PROMPTS_TO_GATE, [*talk, {"role": "user", "content": PROMPTS_TO_GATE[3]}], "これは何ですか。"]
+    answers = served.predict(None, pd.DataFrame({"prompt": prompts}))["answer"].tolist()
+    margins = gate.margins(policy, prompts)
+    assert {value > 0 for value in margins} == {True, False}
+    said = [completion.text for completion in answer_all(TransformersEngine(policy, max_new_tokens=128), prompts)]
+    assert answers == [
+        gate.refusal(prompt) if margin > 0 else text
+        for prompt, margin, text in zip(prompts, margins, said, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("save", "language"), [(save_t5, None), (save_m2m100, "swh_Latn")], ids=["t5", "m2m_100"])
+def test_a_registered_encoder_decoder_answers_as_the_evaluated_one(tmp_path: Path, save: Any, language: Any) -> None:
+    import pandas as pd
+
+    from tasks.runtime.policy_pyfunc import PolicyModel
+
+    policy = load_policy(resolve_model(str(save(tmp_path / "model"))), device="cpu", encodes=True)
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    served = PolicyModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
+    asked, parameters = pd.DataFrame({"prompt": PROMPTS}), {"max_new_tokens": 12, "language": language or ""}
+    answers = served.predict(None, asked, parameters)["answer"].tolist()
+    engine = TransformersEngine(policy, max_new_tokens=12, language=language)
+    assert answers == [completion.text.removeprefix(" ") for completion in answer_all(engine, PROMPTS)]
+    with pytest.raises(MlflowException, match=r"no token for a language|not told the language"):
+        served.predict(None, asked, {"language": "</s>x"})

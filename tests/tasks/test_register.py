@@ -1,6 +1,7 @@
 """A version is asked one question through the registry before it is a candidate; on a real registry."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.register import parameter_name, register_model
 from tasks.runtime import policy_pyfunc
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE, TRAINING_LOG_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.registry import candidate, connect, read_version
 from tasks.runtime.run import Run
@@ -41,6 +42,8 @@ def checkpoint(run: Run, name: str, **changes: Any) -> Model:
         save_policy(policy, folder, dtype=torch.float32)
         for file, text in changes.items():
             (folder / file.replace("__", ".")).write_text(text, encoding="utf-8")
+        log = [{"step": 1, "reward": -0.5, "loss": math.nan}, {"step": 2, "reward": 0.25, "loss": 1.5}]
+        (draft.path / TRAINING_LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in log))
     return Model("consistency", 0, run.store.reference("align", parts.key), "cpu")
 
 
@@ -70,6 +73,15 @@ def test_a_version_that_answers_is_the_candidate(run: Run, version: Any) -> None
     tags = client.get_model_version(version.name, version.version).tags
     assert tags["asked"] == "answered"
     assert tags["left_out"] == "training set: 1 of 8 prompts have no kept translation into swh_Latn"
+
+
+def test_the_curves_of_its_training_stand_in_its_run(run: Run, version: Any) -> None:
+    client = connect(SETTINGS, run.workspace)
+    found = {
+        name: [(point.step, point.value) for point in client.get_metric_history(version.run_id, f"training/{name}")]
+        for name in ("reward", "loss", "step")
+    }
+    assert found == {"reward": [(1, -0.5), (2, 0.25)], "loss": [(2, 1.5)], "step": []}
 
 
 @pytest.mark.parametrize("words", ["measured, not trained", "consistency+answer", "a (b) & c", "é: x/y_z-1.2"])

@@ -4,15 +4,19 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from mlc.store.runs import recorded, run_records
-from tasks.runtime.run import Outcome, Run, RunReference, live, open_run
+from mlc.store.remote import RemoteArtifacts
+from mlc.store.runs import announced, is_open, recorded, run_records, take_dead
+from tasks.runtime.run import WORKSPACE_VARIABLE, Outcome, Run, RunReference, live, open_run
 from tasks.translate import translate
 
 PROJECT = Path(__file__).parents[2]
@@ -27,6 +31,14 @@ run.display.started(outcome.label, outcome.reason)
 run.display.bar(outcome.label, 3)(1)
 run.display.note("Something is odd.")
 run.record(outcome)
+"""
+HOLDING = """
+import sys, time
+from pathlib import Path
+from mlc.store.runs import announced
+
+with announced(Path(sys.argv[1]), sys.argv[2]):
+    time.sleep(60)
 """
 
 
@@ -140,3 +152,62 @@ def test_a_run_that_is_asked_to_stop_tells_its_stages_elsewhere(tmp_path: Path) 
     assert run_records(tmp_path)[0].end == "interrupted"
     # The next run is not asked.
     assert not other.should_stop()
+
+
+def test_a_machine_that_shares_no_disk_tells_by_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    display = Remembering()
+    remote = RemoteArtifacts((tmp_path / "storage").as_uri())
+    here, there = tmp_path / "here", tmp_path / "there"
+    monkeypatch.setenv(WORKSPACE_VARIABLE, str(there))
+    with recorded(ArtifactStore(here, remote).workspace, run_id="d", name="demo", config={}) as journal:
+        flow = Run(ArtifactStore(here, remote), display, id="d", journal=journal)
+        away = open_run(flow.reference)
+        assert away.apart
+        assert not flow.apart
+        assert away.workspace == there
+        away.display.note("Something is odd.")
+        away.record(OUTCOME)
+        flow.catch_up()
+        flow.catch_up()
+        assert [outcome.label for outcome in flow.outcomes] == [OUTCOME.label]
+        assert display.shown == [("note", "Something is odd."), ("finished", OUTCOME.label)]
+        assert not away.should_stop()
+        flow.stop()
+        flow.catch_up()
+        monkeypatch.setattr("mlc.store.runs.WORDS_SECONDS", 0.0)
+        assert away.should_stop()
+        flow.forget_words()
+    (record,) = run_records(here)
+    assert (len(record.tasks), record.end) == (1, "interrupted")
+    assert remote.told("d") == {}
+
+
+def test_a_machine_that_shares_neither_disk_nor_storage_is_told(tmp_path: Path) -> None:
+    ArtifactStore(tmp_path)
+    with pytest.raises(UserError, match="share the folder between the machines, or set storage"):
+        open_run(RunReference("elsewhere", str(tmp_path), None, 3))
+
+
+@pytest.mark.parametrize("end", ["killed", "killed, and the next run has begun", "in order"])
+def test_a_stage_elsewhere_stops_when_its_flow_is_gone(tmp_path: Path, end: str) -> None:
+    with ExitStack() as held:
+        held.enter_context(recorded(tmp_path, run_id="g", name="demo", config={}))
+        flow = held.enter_context(announced(tmp_path, "g")) if end == "in order" else killable(tmp_path, "g")
+        other = open_run(RunReference("g", str(tmp_path), number=1))
+        assert not other.should_stop()
+        if flow:
+            flow.kill()
+            flow.wait()
+        if "next" in end:
+            assert take_dead(tmp_path) == {"g"}
+        if flow:
+            assert other.should_stop()
+    assert other.should_stop()
+
+
+def killable(workspace: Path, run_id: str) -> "subprocess.Popen[bytes]":
+    """A process in whose hands a run is."""
+    holding = subprocess.Popen([sys.executable, "-c", HOLDING, str(workspace), run_id], cwd=PROJECT)
+    while is_open(workspace, run_id) is None:
+        time.sleep(0.01)
+    return holding

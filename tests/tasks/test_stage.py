@@ -20,7 +20,16 @@ from mlc.store import ArtifactRef, ArtifactStore, Draft
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run, waiting
 from tasks.runtime.settings import PolicySettings
-from tasks.runtime.stage import Foreseen, Stage, _note_failure, naming_the_cause, produce, stage_task
+from tasks.runtime.stage import (
+    Known,
+    NotThereError,
+    Stage,
+    _note_failure,
+    _waits,
+    naming_the_cause,
+    produce,
+    stage_task,
+)
 from tasks.runtime.unexpected import Unexpected
 
 STAGE = Stage("demo", version=1, module="mlc.errors")
@@ -110,7 +119,7 @@ def test_plan_foresees_without_writing(tmp_path: Path) -> None:
     task = stage_task("demo", "demo")(body)
     planned = Run(ArtifactStore(tmp_path), planning=True)
     foreseen = task.submit(planned, "a")
-    assert isinstance(foreseen, Foreseen)
+    assert isinstance(foreseen, Known)
     following = STAGE.parts({}, {"input": foreseen.result()})
     produce(planned, STAGE, following, lambda draft: None)
     policy = Model("base", None, PolicySettings())
@@ -121,6 +130,50 @@ def test_plan_foresees_without_writing(tmp_path: Path) -> None:
         ("run", "its input is new"),
         ("run", "new"),
     ]
+
+
+def test_a_run_finds_what_is_there_without_a_task(run: Run) -> None:
+    calls: list[str] = []
+
+    def body(run: Run, text: str, weights: ArtifactRef | None = None) -> ArtifactRef:
+        reference: Any = make(run, text, calls)
+        return reference
+
+    task = stage_task("demo", "demo")(body)
+    make(run, "a", calls)
+    found = task.submit(run, "a")
+    assert isinstance(found, Known)
+    assert found.result() == run.store.find("demo", run.outcomes[0].key)
+    # An input that was found is known to what follows.
+    assert task.submit(run, "a", weights=found) == found
+    assert [outcome.state for outcome in run.outcomes] == ["ran", "cached", "cached"]
+    assert run.futures == []
+
+
+def test_only_looking_makes_nothing(run: Run) -> None:
+    def body(run: Run, text: str) -> ArtifactRef:
+        reference: Any = make(run, text, calls)
+        return reference
+
+    calls: list[str] = []
+    task = stage_task("demo", "demo")(body)
+    with pytest.raises(NotThereError):
+        task.submit(run.only_looking(), "a")
+    make(run, "a", calls)
+    next((run.store.root / "demo").rglob("file.txt")).write_text("b", encoding="utf-8")
+    with pytest.raises(NotThereError):
+        task.submit(run.only_looking(), "a")
+    assert calls == ["a"]
+    run.stop()
+    with pytest.raises(Stopped):
+        task.submit(run, "a")
+
+
+def test_what_waits_for_a_task_is_not_looked_for() -> None:
+    future: Any = PrefectConcurrentFuture(uuid4(), concurrent.futures.Future())
+    model = Model("base", None, PolicySettings())
+    assert _waits({"models": [replace(model, weights=future)]})
+    assert not _waits({"models": [model, (1, "text")]})
 
 
 def test_prefect_is_told_of_work_and_waiting_apart(run: Run) -> None:

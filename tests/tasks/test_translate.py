@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.store.remote import RemoteArtifacts
+from mlc.store.runs import DistantJournal
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.compute import release
 from tasks.runtime.run import Run, Silent
-from tasks.translate import MEMORY_FOLDER, translate
+from tasks.translate import MEMORY_FOLDER, join_translations, prompt_shards, translate, translate_shard
 
 SETTINGS = TranslatorSettings(device="cpu")
 TEXTS = ["This topic is new to me.", "I have a quick question. This topic is new to me.", ""]
@@ -126,3 +128,63 @@ def test_what_was_translated_before_a_stop_is_remembered(run: Run) -> None:
     assert state.is_cancelled()
     assert len(remembered(run, "deu_Latn")) == 1
     assert not list(run.store.root.glob("translate/*"))
+
+
+MANY = [f"This topic is new to me. I have {number} quick questions." for number in range(40)]
+
+
+def in_shards(run: Run, texts: list[str], rows: int = 8) -> tuple[ArtifactRef, list[str]]:
+    """The joined translations, and what became of each shard."""
+    before = len(run.outcomes)
+    prompts = ingested(run, texts)
+    made = [
+        translate_shard.fn(run, prompts, shard, content, "deu_Latn", SETTINGS, subject=shard.subject(None))
+        for shard, content in prompt_shards(run, prompts, rows)
+    ]
+    refs = [done if isinstance(done, ArtifactRef) else done.data for done in made]
+    states = [outcome.state for outcome in run.outcomes[before:]]
+    joined = join_translations.fn(run, refs, "deu_Latn", SETTINGS)
+    return (joined if isinstance(joined, ArtifactRef) else joined.data), states
+
+
+def test_shards_are_put_together_to_what_is_made_at_once_and_new_prompts_redo_one(run: Run) -> None:
+    joined, states = in_shards(run, MANY)
+    assert set(states) == {"ran"}
+    assert len(states) > 2
+    translated(run, ingested(run, MANY), "deu_Latn")
+    at_once = [m for m in run.store.manifests("translate") if m["facts"]["subject"] is None and m["key"] != joined.key]
+    # The very same bytes, so that nothing that follows is made again when shards are turned on.
+    assert [manifest["sha256"] for manifest in at_once] == [joined.sha256]
+    assert in_shards(run, MANY)[1] == ["cached"] * len(states)
+    grown, again = in_shards(run, [*MANY, "I could not find anything useful on the internet."])
+    assert again.count("ran") <= 2
+    assert again.count("cached") >= len(states) - 1
+    assert grown.rows == 41
+
+
+def test_machines_that_share_no_disk_take_shards_of_one_run(tmp_path: Path) -> None:
+    release()
+    remote = RemoteArtifacts((tmp_path / "storage").as_uri())
+    flow = Run(ArtifactStore(tmp_path / "flow", remote))
+    prompts = ingested(flow, MANY[:8])
+    shards = prompt_shards(flow, prompts, 4)
+    assert len(shards) > 1
+    refs = []
+    for number, (shard, content) in enumerate(shards):
+        journal = DistantJournal(remote, "r", tmp_path / "no.jsonl", 1, by=f"machine {number}")
+        machine = Run(ArtifactStore(tmp_path / f"machine {number}", remote), journal=journal, here=False)
+        done = translate_shard.fn(
+            machine, prompts, shard, content, "deu_Latn", SETTINGS, subject=shard.subject(None), together=LANGUAGES
+        )
+        refs.append(done if isinstance(done, ArtifactRef) else done.data)
+        # The other language is some other machine's work, whose memory this one does not see.
+        assert remembered(machine, "swh_Latn") == []
+    joined = join_translations.fn(flow, refs, "deu_Latn", SETTINGS).data
+    assert pq.read_table(flow.store.folder(joined) / TRANSLATIONS_FILE)["source"].to_pylist() == MANY[:8]
+    assert len(remote.told("r")) == len(shards)
+    release()
+
+
+def test_few_prompts_are_not_cut(run: Run) -> None:
+    assert prompt_shards(run, ingested(run, TEXTS), 8) == []
+    assert prompt_shards(run, ingested(run, MANY), None) == []

@@ -80,6 +80,7 @@ def test_a_policy_is_trained_on_them_as_on_the_english_ones(run: Run, tmp_path: 
     assert [row["chosen"] for row in together[2:]] == ["Ni kinywaji.", "Nzuri sana."]
     assert [row["rejected"] for row in together] == [None, None, "Hapana.", "Hapana."]
     assert [row["label"] for row in together] == [None, None, "harmless", "harmless"]
+    assert [row["prompt_language"] for row in together] == [None, None, "swh_Latn", "swh_Latn"]
     # A column of two files may mean two things.
     assert [row["topic"] for row in together] == ["places", "time", None, None]
     assert facts_of(run.store, examples)["unpaired"] == {"swh_Latn": 2}

@@ -136,6 +136,17 @@ def test_the_reference_stays_what_the_policy_was(rows, run):
     assert series(log)[-1] < 0.6
 
 
+def test_cross_entropy_beside_dpo_is_that_of_the_chosen_answers(rows, run):
+    # One prompt a batch, so that a mean over its tokens is one number; the preference begins at ln 2.
+    given = {"consistency": {"weight": 0}, "batch_size": 1, "steps": 1}
+    (plain,), (cross,) = (series(run(rows[:1], settings(carrier, **given))[0], "loss") for carrier in ("dpo", "sft"))
+    (both,) = series(run(rows[:1], settings("dpo", nll_weight=0.25, **given))[0], "loss")
+    assert plain == pytest.approx(np.log(2), abs=1e-4)
+    assert both == pytest.approx(plain + 0.25 * cross, abs=1e-3)
+    with pytest.raises(ValueError, match="nll_weight stands beside dpo, not beside sft"):
+        settings("sft", nll_weight=0.25)
+
+
 def test_kl_needs_its_teacher_and_leaves_it_alone(rows, run, load_tiny):
     with pytest.raises(ValueError, match="the carrier kl needs a teacher"):
         run(rows, settings("kl"), teacher=None)

@@ -135,8 +135,10 @@ def test_terms_share_their_prompts():
 
 def test_what_is_off_decides_nothing():
     settings = AlignSettings(answer=AnswerConfig(weight=1.0), translated=TranslatedSettings(share=0.5))
-    assert settings.unused == {"decision", "mpo", "msd"}
-    assert settings.without_consistency().unused == {"consistency", "decision", "answer", "translated", "mpo", "msd"}
+    assert settings.unused == {"decision", "grpo", "mpo", "msd", "cm_align", "balance", "feedback"}
+    assert "grpo" not in AlignSettings(carrier="grpo").unused
+    alone = {"consistency", "decision", "answer", "translated", "balance", "grpo", "mpo", "msd", "cm_align", "feedback"}
+    assert settings.without_consistency().unused == alone
 
 
 def test_openings_are_read_where_a_term_is_on():

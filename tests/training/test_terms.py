@@ -6,9 +6,10 @@ import torch
 from mlc.losses import answer_loss, decision_loss
 from mlc.models.continuations import answer_tokens
 from mlc.models.prompts import encode_prompt
+from mlc.models.sampling import own_answers
 from mlc.training.settings import AnswerConfig, ConsistencyConfig, DecisionConfig, Terms
 from mlc.training.term import FIGURES, ConsistencyTerm
-from mlc.training.terms import TranslationTerms, own_answers
+from mlc.training.terms import TranslationTerms
 from tests.covering import chosen
 from tests.training.runs import CARRIERS, LANGUAGES, make_rows, same, train
 

@@ -63,3 +63,15 @@ class AnswerEngine(Protocol):
         Raises:
             Stopped: It was asked to stop; what was yielded is whole.
         """
+
+
+def in_language(engine: AnswerEngine, language: str) -> AnswerEngine:
+    """An engine for prompts in a language: another one, where its model is told the language of what it reads.
+
+    Args:
+        engine: Answers prompts.
+        language: NLLB code.
+    """
+    told = getattr(engine, "in_language", None)
+    other: AnswerEngine = engine if told is None else told(language)
+    return other

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mlc.evaluation.engines.protocol import Completion, Finish, Prompt, Rendered
-from mlc.models.begun import Begin, Begun, begin_prompts, ends_within
+from mlc.models.begun import Begin, Begun, as_encoded, begin_prompts, ends_within
+from mlc.models.encoders import language_token
 from mlc.models.grouped import grouped_attention
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt
@@ -30,25 +31,45 @@ class TransformersEngine:
         begin: Reads prompts for something else that is asked of them too, as
             :meth:`mlc.evaluation.scoring.Scorer.begin` does; where a window of attention may end within an answer it is
             not called. None = they are read for their answers alone.
+        language: Of the prompts, see :func:`mlc.models.prompts.encode_prompt`.
     """
 
     def __init__(
-        self, policy: Policy, *, max_new_tokens: int, batch_size: int = 20, begin: Begin | None = None
+        self,
+        policy: Policy,
+        *,
+        max_new_tokens: int,
+        batch_size: int = 20,
+        begin: Begin | None = None,
+        language: str | None = None,
     ) -> None:
         self.policy = policy
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self._begin = begin
+        self._language = language
 
     @property
     def identity(self) -> str:
-        return digest_data({"model": self.policy.source.identity, "max_new_tokens": self.max_new_tokens})
+        facts: dict[str, Any] = {"model": self.policy.source.identity, "max_new_tokens": self.max_new_tokens}
+        token = language_token(self.policy.tokenizer, self._language)
+        return digest_data(facts if token is None else {**facts, "language": token})
+
+    def in_language(self, language: str) -> "TransformersEngine":
+        """See :func:`mlc.evaluation.engines.protocol.in_language`."""
+        return TransformersEngine(
+            self.policy,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            begin=self._begin,
+            language=language,
+        )
 
     def answer(
         self, prompts: Sequence[Prompt], *, answered: Collection[int] = (), should_stop: ShouldStop = never
     ) -> Iterator[Completion]:
         """See :class:`mlc.evaluation.engines.protocol.AnswerEngine`."""
-        encoded = [encode(self.policy.tokenizer, prompt) for prompt in prompts]
+        encoded = [encode(self.policy.tokenizer, prompt, self._language) for prompt in prompts]
         order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].input_ids), place))
         for start in range(0, len(order), self.batch_size):
             stop_if(should_stop)
@@ -104,7 +125,7 @@ class _Decoding:
             begun = begun.at(wanted)
         # The last token of an answer is not read.
         begun.make_room(limit - 1)
-        self.cache, self.mask, self.positions = begun.cache, begun.mask, begun.positions
+        self.cache, self.mask, self.positions, self.states = begun.cache, begun.mask, begun.positions, begun.states
         self._take(begun.logits)
 
     def take_finished(self) -> list[tuple[int, list[int], Finish]]:
@@ -122,6 +143,7 @@ class _Decoding:
             places = torch.tensor(kept, device=self.mask.device)
             with torch.inference_mode():
                 self.mask, self.positions = self.mask[places], self.positions[places]
+                self.states = None if self.states is None else self.states[places]
                 self.cache.batch_select_indices(places)
         self.rows = [self.rows[place] for place in kept]
         return finished
@@ -132,27 +154,28 @@ class _Decoding:
         if not self.rows:
             return
         last = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.mask.device)
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        self.positions = self.positions + 1
         with grouped_attention(self.policy.model):
-            output = self.policy.model(
-                input_ids=last,
-                attention_mask=self.mask,
-                position_ids=self.positions,
-                past_key_values=self.cache,
-                use_cache=True,
-            )
+            output = self.policy.model(**self._inputs(last), past_key_values=self.cache, use_cache=True)
         self.cache = output.past_key_values
         self._take(output.logits[:, -1])
+
+    def _inputs(self, last: Tensor) -> dict[str, Any]:
+        if self.states is not None:
+            # A decoder counts the places of its tokens itself, and the mask is about the prompt.
+            encoded = {"encoder_outputs": as_encoded(self.states), "attention_mask": self.mask}
+            return {"decoder_input_ids": last, **encoded}
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        self.positions = self.positions + 1
+        return {"input_ids": last, "attention_mask": self.mask, "position_ids": self.positions}
 
     def _take(self, logits: Tensor) -> None:
         for row, token in zip(self.rows, logits.argmax(dim=-1).tolist(), strict=True):
             row.tokens.append(token)
 
 
-def encode(tokenizer: Any, prompt: Prompt) -> EncodedPrompt:
-    """A prompt as tokens; one that is rendered gets no chat template."""
+def encode(tokenizer: Any, prompt: Prompt, language: str | None = None) -> EncodedPrompt:
+    """A prompt in a language as tokens; one that is rendered gets neither a chat template nor a language."""
     if isinstance(prompt, Rendered):
         tokens = tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
         return EncodedPrompt(tuple(tokens), (False,) * len(tokens))
-    return encode_prompt(tokenizer, prompt)
+    return encode_prompt(tokenizer, prompt, language=language)

@@ -20,7 +20,8 @@ class Training:
     teacher: "Policy | None"
     """The frozen safe model, for a carrier that needs one."""
     dataset: "Dataset"
-    """Columns as the trainers of TRL read them, and those of the term; empty for a carrier that reads pairs."""
+    """Columns as the trainers of TRL read them, or for an encoder-decoder those of transformers, and those of the term;
+    empty for a carrier that reads pairs."""
     settings: "AlignSettings"
     options: Mapping[str, Any]
     """Arguments of every trainer: steps, batch size, learning rate and so on."""
@@ -39,6 +40,7 @@ class Training:
             "consistency": self.settings.consistency,
             "decision": self.settings.decision,
             "answer": self.settings.answer,
+            "balance": self.settings.balance,
             **({"peft_config": self.adapter} if self.adapter else {}),
         }
 
@@ -61,13 +63,19 @@ class Carrier:
 
     trainer: Callable[[Training], Any]
     """Makes the trainer, which has :class:`mlc.training.mixin.ConsistencyMixin` before it."""
+    encoder_trainer: Callable[[Training], Any] | None = None
+    """The same for an encoder-decoder, see :mod:`mlc.training.carriers.encoded`; None where it has none."""
     needs_rejected: bool = False
     """Whether it compares the chosen answers with rejected ones; else it reads the chosen ones alone."""
     needs_teacher: bool = False
     """Whether it needs ``align.teacher``; else there may be none."""
+    samples: bool = False
+    """Whether it samples answers of its own, and has a judge reward them; it reads prompts and their labels alone."""
     reads_pairs: bool = False
     """Whether it reads each translation beside its English prompt, in place of English examples; it carries no term,
     and is what one method trains with."""
+    reads_feedback: bool = False
+    """For one that reads pairs: whether its rows are single answers with what people said of them instead."""
     warm_start: bool = True
     """Whether it may start from an aligned checkpoint; not where the start is its reference."""
     beta: float | None = None

@@ -14,7 +14,10 @@ def _trainer(training: Training) -> Any:
     # Left to itself, TRL would load the reference anew from where the policy came from. Beside an adapter it is the
     # policy without the adapter.
     reference = None if training.adapter else copy.deepcopy(training.policy.model)
-    arguments = training.arguments(DPOConfig, beta=training.settings.strength)
+    weight = training.settings.nll_weight
+    # Named only where it is wanted, so that nothing changes elsewhere.
+    beside = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, weight]} if weight else {}
+    arguments = training.arguments(DPOConfig, beta=training.settings.strength, **beside)
     return ConsistencyDPOTrainer(args=arguments, ref_model=reference, **training.given())
 
 

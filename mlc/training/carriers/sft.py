@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlc.training.carriers.carrier import Carrier, Training
+from mlc.training.carriers.encoded import encoder_trainer
 
 
 def _trainer(training: Training) -> Any:
@@ -13,4 +14,10 @@ def _trainer(training: Training) -> Any:
     return ConsistencyLeanSFTTrainer(args=training.arguments(SFTConfig), **training.given())
 
 
-SFT = Carrier(trainer=_trainer)
+def _encoder_trainer(training: Training) -> Any:
+    from mlc.training.seq2seq import ConsistencySeq2SeqTrainer
+
+    return encoder_trainer(training, ConsistencySeq2SeqTrainer)
+
+
+SFT = Carrier(trainer=_trainer, encoder_trainer=_encoder_trainer)

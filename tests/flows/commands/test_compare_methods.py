@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.compare_methods import _possible
+from flows.commands.compare_methods import _applicable
 from flows.config import load_config
 from mlc.store import KeyParts
 from tasks.runtime.artifacts import TOKENS_FACT
@@ -19,6 +19,7 @@ from tests.evaluation.outcomes import BAD, EN, FR, GOOD, SW
 from tests.flows.made import Made, made_run
 
 SEEDS = (0, 1)
+VERSION_2 = {"fsdp_config": {"fsdp_version": 2}}
 MODELS = ["english-only", "msd", "refusal-direction"]
 COSTS = {
     ("align", "english-only"): {TOKENS_FACT: 100, MEMORY_FACT: 2**30},
@@ -103,19 +104,34 @@ def test_a_run_without_one_of_its_methods_is_refused(tmp_path: Path) -> None:
     assert "did not evaluate 'english-only'" in ended.stderr
 
 
-def test_what_the_data_allows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = _possible(load_config("smoke"))
-    assert {"english-only", "consistency", "answer", "edit", "mpo", "msd", "refusal-direction"} <= set(found)
+def test_what_applies_to_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    found = _applicable(load_config("smoke"))
+    assert {"english-only", "consistency", "answer", "edit", "mpo", "msd", "sdrrl", "refusal-direction"} <= set(found)
     assert not [name for name in found if "shuffled" in name or name.startswith("policy")]
     assert not {"own-prompts", "english-more-steps"} & set(found)
-    bare = tmp_path / "bare.jsonl"
-    bare.write_text("\n".join(json.dumps({"prompt": f"What is {n}?", "chosen": str(n)}) for n in range(4)))
-    few = _possible(load_config("smoke", overrides={"prompts.path": str(bare)}))
-    without_labels = {"english-only", "consistency", "decision", "consistency+decision", "translated-sft"}
-    assert set(few) == without_labels | {"translated-pairs", "msd", "sdrrl"}
-    said = " ".join(capsys.readouterr().err.split())
-    assert "mpo is left out." in said
-    assert "refusal-direction is left out." in said
+    named = ["english-only", "english-more-steps", "tests.methods.own:SLOW"]
+    assert set(_applicable(load_config("smoke", overrides={"models": named}))) == {*found, *named}
+    assert not capsys.readouterr().err
+    launched = {"align.launch": {"config": {"num_processes": 2, "distributed_type": "FSDP", **VERSION_2}}}
+    few = _applicable(load_config("smoke", overrides={**launched, "align.answer": {"harmless": "none"}}))
+    assert set(found) - set(few) == {"answer", "consistency+answer"}
+    assert "answer is left out. Processes that share a model" in " ".join(capsys.readouterr().err.split())
+
+
+def test_methods_that_were_set_aside_are_rows_with_their_reasons(tmp_path: Path) -> None:
+    def write(run: Made) -> None:
+        run.answers({(name, None, EN): BAD for name in ("base", "english-only")}, lambda name, language: name)
+        run.journal.write({"set_aside": {"method": "msd", "reason": "It answers nothing."}})
+
+    models = MODELS[:2]
+    made_run(tmp_path / "w", {"models": models, "candidate": "msd", "languages": [FR]}, write)
+    found = told(tmp_path / "w")
+    assert [line["method"] for line in found["methods"]] == ["base", "english-only"]
+    (aside,) = found["set_aside"]
+    assert (aside["method"], aside["label"], aside["reason"]) == ("msd", "MSD", "It answers nothing.")
+    ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--workspace", str(tmp_path / "w")])
+    assert [line.split()[:1] for line in ended.stdout.splitlines()].count(["msd"]) == 2
+    assert "It answers nothing." in ended.stdout
 
 
 def test_the_peak_begins_anew_with_each_block() -> None:

@@ -1,5 +1,6 @@
 """`mlc doctor`: what is there, and what is missing with its remedy."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,16 @@ def test_what_is_missing_has_a_remedy(tmp_path: Path, monkeypatch: pytest.Monkey
     missing = {lines[place][2:25].strip(): lines[place + 1] for place, line in enumerate(lines) if line[0] == "✗"}
     assert missing.keys() == {"no-such-library", "memory"}
     assert all(remedy.startswith("  → ") for remedy in missing.values())
+
+
+def test_runners_that_are_not_installed_are_told_and_not_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prefect_ray" else there(name))
+    code, lines = examined(tmp_path)
+    assert code == 0
+    place = next(number for number, line in enumerate(lines) if line.startswith("! runner ray"))
+    assert lines[place].endswith("not installed")
+    assert lines[place + 1] == "  → run `pip install 'mlc[ray]'`"
+    assert any(line.split() == ["✓", "runners", "threads,", "processes"] for line in lines)

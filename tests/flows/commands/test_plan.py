@@ -18,10 +18,11 @@ from flows import cli
 from flows.commands.plan import plan_run, planned_task
 from flows.config import load_config
 from flows.needs import Models, Needs
-from flows.terminal.plan_tables import Task, show_plan, show_work
+from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
 from mlc.errors import UserError
 from mlc.machine import this_machine
 from tasks.runtime.run import Outcome
+from tasks.runtime.shards import without_shard
 from tests.flows.smoked import PROJECT
 
 PLAN = """
@@ -99,9 +100,9 @@ PLANNED = [
 ]
 
 
-def printed(show: Callable[[list[Task], Console], None]) -> list[list[str]]:
+def printed(show: Callable[[list[Task], Console], None], planned: list[Task] = PLANNED) -> list[list[str]]:
     text = io.StringIO()
-    show(PLANNED, Console(file=text, width=120))
+    show(planned, Console(file=text, width=120))
     return [line.split() for line in text.getvalue().splitlines()]
 
 
@@ -115,6 +116,38 @@ def test_what_runs_of_a_stage_is_shown_in_one_line() -> None:
     assert " ".join(total) == (
         "5 tasks would run, 2 are cached; about 2.0 s of work by past runs, and 1 task that never ran here."
     )
+
+
+def test_shards_of_a_stage_and_language_are_one_line() -> None:
+    planned = [
+        *(task("translate", "deu_Latn", "cached", subject=f"shard {number}") for number in range(1, 8)),
+        task("translate", "deu_Latn", subject="shard 8", reason="input prompts changed"),
+        task("translate", "deu_Latn", subject="shard 9"),
+        task("translate", "deu_Latn", rows_new=0),
+        task("generate", "deu_Latn", "cached", subject="base · shard 1"),
+    ]
+    _, *lines, _ = printed(show_plan, planned)
+    assert [" ".join(line) for line in lines] == [
+        "translate deu_Latn 9 shards run 2 of 9 6 1.0 s input prompts changed, and others",
+        "translate deu_Latn run 0 0.5 s new",
+        "generate deu_Latn base · 1 shards cached",
+    ]
+    _, line, _ = printed(show_work, planned)
+    assert line[:5] == ["translate", "3", "deu_Latn", "6", "1.5"]
+
+
+def test_each_shard_is_a_task_and_one_more_joins_them(tmp_path: Path) -> None:
+    cut = {"translator.shard_rows": 10, "evaluation.shard_rows": 20}
+    planned = plan_run(load_config("smoke", languages=["es"], workspace=str(tmp_path), overrides=cut))
+    told = {
+        stage: [each["subject"] for each in planned if each["stage"] == stage] for stage in ("translate", "generate")
+    }
+    assert told["translate"] == ["shard 1", "shard 2", "shard 3", None]
+    for whole in ("base", "english-only · seed 0"):
+        own = [subject for subject in told["generate"] if without_shard(subject) == whole]
+        # In English and in Spanish.
+        assert own == [f"{whole} · shard 1", f"{whole} · shard 2", whole] * 2
+    assert sum(each["rows_new"] for each in planned if each["stage"] == "translate") == 24
 
 
 def test_a_whole_plan_has_a_line_for_every_task() -> None:
@@ -155,3 +188,25 @@ def test_the_exit_code_tells_whether_something_would_run(tmp_path: Path, monkeyp
         monkeypatch.setattr(sys, "argv", ["mlc", *given])
         cli.main()
     assert codes == [2, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "Stages are computed in threads of this machine."),
+        ({"runner": "processes"}, "Stages are computed in processes of this machine."),
+        ({"runner": "dask"}, "Stages are computed by a local Dask cluster."),
+        (
+            {
+                "runner": {"name": "dask", "address": "tcp://head:8786"},
+                "resources": {"align": {"gpu": 1}, "translate": {"gpu": 0.5, "disk": 2}},
+            },
+            "Stages are computed by the Dask cluster at tcp://head:8786; resources for align (gpu: 1), "
+            "translate (gpu: 0.5, disk: 2).",
+        ),
+    ],
+)
+def test_a_plan_says_where_stages_are_computed(settings: dict[str, Any], words: str) -> None:
+    if "dask" in str(settings):
+        pytest.importorskip("prefect_dask")
+    assert where_in_words(load_config("smoke", overrides=settings)) == words

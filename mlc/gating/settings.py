@@ -1,0 +1,47 @@
+"""Configuration of a gate on prompts."""
+
+from pydantic import Field
+
+from mlc.choices import Pool
+from mlc.settings import Settings
+
+
+class PromptGateSettings(Settings):
+    """How a gate is fitted and where its thresholds come from."""
+
+    layer: int | float | None = None
+    """Hidden state that is read: its index (0 = embeddings, negative from the end), or a fraction of the depth; none =
+    that of the consistency term in a run, the middle elsewhere."""
+    pool: Pool | None = None
+    """Which tokens stand for a prompt; none = those of the consistency term in a run, ``last_content`` elsewhere."""
+    rank: int = Field(default=10, ge=1)
+    """Directions in which the prompts in the anchor language differ most, in which the classifier lives."""
+    ridge: float = Field(default=0.01, gt=0)
+    """Penalty of the classifier's squared weights, beside a loss that is a mean over prompts."""
+    labels: int = Field(default=0, ge=0)
+    """Labelled prompts of each class in each language that set its threshold; 0 = none, and as large a share of the
+    translations lies above it as of their English prompts."""
+    refusals: dict[str, str] = Field(default_factory=dict)
+    """What is said in place of an answer, by language, such as ``{sw: Samahani, siwezi kusaidia na hilo.}``; for others
+    the shipped sentence, in English where none is shipped."""
+
+
+class ServeSettings(PromptGateSettings):
+    """How the registered model answers."""
+
+    gate: bool = False
+    """Whether the candidate stands behind a gate: it is made, measured, judged and registered as ``X+gate``. The
+    registered model then refuses prompts itself, in their language. The other settings are those of every gate."""
+
+    def plain(self, layer: int | float, pool: Pool) -> PromptGateSettings:
+        """The gate alone.
+
+        Args:
+            layer: Where none is set.
+            pool: Where none is set.
+        """
+        given = self.model_dump(include=set(PromptGateSettings.model_fields))
+        unset = {"layer": layer, "pool": pool}
+        return PromptGateSettings.model_validate(
+            {name: unset.get(name) if value is None else value for name, value in given.items()}
+        )

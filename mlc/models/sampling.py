@@ -1,0 +1,64 @@
+"""How a model begins its own answers, as tokens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache, EncoderDecoderCache
+
+from mlc.models.encoders import decoder_opening, is_encoder_decoder
+from mlc.models.prompts import PromptBatch
+
+
+@torch.no_grad()
+def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool = False) -> list[tuple[int, ...]]:
+    """How a model begins its own answers.
+
+    Args:
+        model: The policy.
+        prompts: [N, T] padded on the left.
+        tokens: Longest answer; it may end before.
+        sample: Whether answers are drawn from the model's distribution as it is; else they are greedy.
+
+    Returns:
+        N sequences of tokens.
+    """
+    drawn: dict[str, Any] = {"do_sample": False}
+    if sample:
+        # What a checkpoint says of sampling would change whose answers they are.
+        drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    before = prompts.input_ids.shape[1]
+    if is_encoder_decoder(model.config):
+        before = len(decoder_opening(model))
+        # What every answer is made to begin with is generated too, and is no part of it.
+        tokens += before - 1
+        # The one that generate makes has as many layers as the encoder.
+        drawn["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    with _not_training(model):
+        output = model.generate(
+            input_ids=prompts.input_ids,
+            attention_mask=prompts.attention_mask,
+            max_new_tokens=tokens,
+            pad_token_id=model.generation_config.pad_token_id or 0,
+            **drawn,
+        )
+    begun = output[:, before:]
+    ends = model.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    answers = []
+    for row in begun.tolist():
+        end = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
+        answers.append(tuple(row[:end]))
+    return answers
+
+
+@contextmanager
+def _not_training(model: nn.Module) -> Iterator[None]:
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)

@@ -1,0 +1,99 @@
+"""Stage ``feedback``: single answers in any languages, and what people said of them."""
+
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlc.errors import UserError
+from mlc.languages import resolve_language
+from mlc.left_out import LeftOut, told
+from mlc.prompts import identify, locate
+from mlc.shapes.feedback import FEEDBACK, feedback_of
+from mlc.store import ArtifactRef, Draft
+from mlc.tables import TABLE_ENDINGS, TableFile, plain_text
+from tasks.runtime.artifacts import PROMPTS_FILE
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+STAGE = Stage("feedback", version=1, module=__name__, libraries=("pyarrow",))
+COLUMNS = ("prompt", "answer", FEEDBACK, "language")
+SEED = 0
+"""Of the control that deals what people said anew."""
+
+
+@stage_task("feedback", "feedback · {about}")
+def take_feedback(run: Run, location: str, about: str, *, permuted: bool = False) -> ArtifactRef:
+    """Reads feedback.
+
+    Args:
+        run: The run.
+        location: A table with the columns ``prompt``, ``answer``, ``feedback`` (good or bad) and ``language``.
+        about: What it is called, for the display.
+        permuted: Whether what people said is dealt anew: a control.
+
+    Returns:
+        ``prompts.parquet``: ``id``, ``prompt``, ``chosen`` (the answer), ``feedback`` and ``language`` (NLLB code).
+
+    Raises:
+        UserError: The table cannot be read, lacks a column, or holds no good or no bad answer.
+    """
+    file = locate(location)
+    try:
+        digest = identify(file)
+    except OSError as error:
+        raise UserError(
+            f"The feedback {location!r} cannot be read ({error.strerror or error}): correct prompts.feedback."
+        ) from None
+
+    def write(draft: Draft) -> None:
+        rows, wrong = _read(location)
+        if permuted:
+            verdicts = [row[FEEDBACK] for row in rows]
+            random.Random(SEED).shuffle(verdicts)
+            rows = [{**row, FEEDBACK: verdict} for row, verdict in zip(rows, verdicts, strict=True)]
+        pq.write_table(pa.Table.from_pylist(rows), draft.path / PROMPTS_FILE)
+        draft.rows = len(rows)
+        count = LeftOut("feedback set aside", wrong, wrong + len(rows))
+        draft.facts["left_out"] = told([count])
+        if count.rows:
+            run.display.note(f"feedback: {count.sentence}.")
+
+    parts = STAGE.parts({"permuted": permuted}, {"file": digest})
+    return produce(run, STAGE, parts, write, subject=about, work=Work(free=True))
+
+
+def _read(location: str) -> tuple[list[dict[str, str]], int]:
+    """The rows that can be used, and how many cannot."""
+    file = TableFile(locate(location), formats=TABLE_ENDINGS, what="feedback file")
+    if missing := [name for name in COLUMNS if name not in file.columns]:
+        raise UserError(
+            f"The feedback {location!r} lacks the column {missing[0]!r}; it has {', '.join(file.columns)}: give each "
+            f"answer {', '.join(COLUMNS)}."
+        )
+    rows, wrong = [], 0
+    for row in file:
+        if (found := None if row.problem else _row(row.values)) is None:
+            wrong += 1
+        else:
+            rows.append({"id": str(row.number), **found})
+    if len({row[FEEDBACK] for row in rows}) < 2:
+        raise UserError(
+            f"The feedback {location!r} holds {len(rows)} usable answers, and needs good and bad ones: write good or "
+            f"bad into the column {FEEDBACK!r}."
+        )
+    return rows, wrong
+
+
+def _row(values: object) -> dict[str, str] | None:
+    """One answer, or None if its texts, verdict or language cannot be used."""
+    assert isinstance(values, dict)
+    texts = {name: (plain_text(values.get(name)) or "").strip() for name in ("prompt", "answer", "language")}
+    verdict = feedback_of(values.get(FEEDBACK))
+    if verdict is None or not all(texts.values()):
+        return None
+    try:
+        language = resolve_language(texts["language"]).code
+    except UserError:
+        return None
+    return {"prompt": texts["prompt"], "chosen": texts["answer"], FEEDBACK: verdict, "language": language}

@@ -1,0 +1,91 @@
+"""Stage ``gate``: a classifier of prompts beside the weights of a model, which refuses before anything is answered."""
+
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from mlc.gating.settings import PromptGateSettings
+from mlc.languages import ENGLISH
+from mlc.shapes.history import TURNS, Prompt, conversation
+from mlc.store import ArtifactRef, Draft
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, VERDICTS_FILE
+from tasks.runtime.memory import remembering_memory
+from tasks.runtime.models import Model
+from tasks.runtime.policies import BASE_FACT, loaded_policy, source_of
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+STAGE = Stage("gate", version=1, module=__name__, libraries=("torch", "transformers"))
+
+
+@dataclass(frozen=True)
+class GatePlan:
+    """How a gate is fitted."""
+
+    gate: PromptGateSettings
+    anchor: str = ENGLISH
+    """NLLB code of the language whose labels it is fitted on."""
+    permuted: bool = False
+    """Whether labels are dealt anew, by the seed of the model: a control."""
+
+
+@stage_task("gate", "gate · {model.label}")
+def fit_prompt_gate(
+    run: Run, model: Model, prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], settings: GatePlan
+) -> ArtifactRef:
+    """Fits a gate on the labelled prompts, and sets its thresholds by their kept translations.
+
+    Args:
+        run: The run.
+        model: The model that it is for.
+        prompts: Artifact with ``prompts.parquet``, with labels.
+        verdicts: The filter's verdicts by NLLB code.
+        settings: The gate.
+
+    Returns:
+        The folder ``checkpoint``: that of the model, and ``prompt_gate.json`` beside its weights.
+    """
+    facts = {"gate": settings.gate.model_dump(mode="json"), "anchor": settings.anchor, "permuted": settings.permuted}
+    inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
+    parts = STAGE.parts(facts, inputs, {"model": source_of(run, model).identity}, model.seed)
+
+    def write(draft: Draft) -> None:
+        rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE).to_pylist()
+        ids, labels = [row["id"] for row in rows], [row.get("label") for row in rows]
+        if settings.permuted:
+            random.Random(model.seed).shuffle(labels)
+        translations = {language: _translated(run, ref, ids) for language, ref in sorted(verdicts.items())}
+        texts = [conversation(row["prompt"], row.get(TURNS)) for row in rows]
+        moved = run.display.bar(f"gate · {model.label}", len(rows) * (1 + len(translations)))
+        with loaded_policy(run, model) as policy, remembering_memory(draft.facts, model.device):
+            from mlc.gating.gate import fit_gate
+
+            gate = fit_gate(
+                policy,
+                texts,
+                labels,
+                translations,
+                settings.gate,
+                anchor=settings.anchor,
+                on_prompts=moved,
+                should_stop=run.should_stop,
+            )
+        start = model.checkpoint
+        shutil.copytree(run.store.folder(start) / CHECKPOINT_FOLDER, draft.path / CHECKPOINT_FOLDER)
+        gate.save(draft.path / CHECKPOINT_FOLDER)
+        if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
+            # The weights may be an adapter.
+            draft.facts[BASE_FACT] = base
+        draft.rows = len(rows)
+
+    return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))
+
+
+def _translated(run: Run, verdicts: ArtifactRef, ids: list[str]) -> list[Prompt | None]:
+    """The kept translations of prompts into one language, None where there is none."""
+    rows = pq.read_table(run.store.folder(verdicts) / VERDICTS_FILE).to_pylist()
+    kept = {row["id"]: conversation(row["translation"], row.get(TURNS)) for row in rows if row["keep"]}
+    return [kept.get(name) for name in ids]

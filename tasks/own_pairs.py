@@ -1,0 +1,82 @@
+"""Stage ``own_pairs``: a model's own answers in every language, as pairs of a preferred and a rejected one."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mlc.choices import OwnPairs
+from mlc.left_out import LeftOut, told
+from mlc.store import ArtifactRef, Draft
+from tasks.runtime.artifacts import DATASET_FOLDER
+from tasks.runtime.models import Model
+from tasks.runtime.policies import loaded_policy, source_of
+from tasks.runtime.run import Run
+from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+STAGE = Stage("own_pairs", version=1, module=__name__, libraries=("torch", "transformers", "datasets"))
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """How pairs are made."""
+
+    answers: int
+    """That are sampled for each prompt and language."""
+    tokens: int
+    """Longest answer."""
+    layer: int | float
+    """Of the states by which answers are compared."""
+    chosen_by: OwnPairs = "consistency"
+
+
+@stage_task("own_pairs", "own_pairs · {model.label}")
+def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) -> ArtifactRef:
+    """Samples answers of a model to the training prompts and their translations, and chooses pairs.
+
+    Args:
+        run: The run.
+        model: The model, named and seeded as the one that is to be trained on the pairs.
+        examples: The training set of the stage ``dataset``.
+        plan: How pairs are made.
+
+    Returns:
+        The folder ``dataset`` as it was, but for ``chosen`` and ``rejected``, with columns of both in each language;
+        prompts without an English pair are left out.
+
+    Raises:
+        UserError: There is no pair.
+    """
+    facts = {"answers": plan.answers, "tokens": plan.tokens, "layer": plan.layer, "chosen_by": plan.chosen_by}
+    parts = STAGE.parts(
+        {**facts, **model.answering}, {"examples": examples}, {"model": source_of(run, model).identity}, model.seed
+    )
+
+    def write(draft: Draft) -> None:
+        from datasets import Dataset, load_from_disk
+
+        from mlc.training.consistent_pairs import consistent_pairs
+
+        rows = [dict(row) for row in load_from_disk(run.store.folder(examples) / DATASET_FOLDER)]
+        moved = run.display.bar(f"own_pairs · {model.label}", plan.answers * sum(sum(row["mask"]) for row in rows))
+        with loaded_policy(run, model) as policy:
+            made = consistent_pairs(
+                policy,
+                rows,
+                answers=plan.answers,
+                tokens=plan.tokens,
+                layer=plan.layer,
+                chosen_by=plan.chosen_by,
+                seed=model.seed or 0,
+                on_answers=moved,
+                should_stop=run.should_stop,
+            )
+        # A given fingerprint, because the library's own one holds the time.
+        Dataset(pa.Table.from_pylist(made), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
+        draft.rows = len(made)
+        count = LeftOut("no own pair", len(rows) - len(made), len(rows))
+        draft.facts["left_out"] = told([count])
+        if count.rows:
+            run.display.note(f"{model.label}: {count.sentence}.")
+
+    effort = plan.answers * (examples.rows or 0)
+    return produce(run, STAGE, parts, write, subject=model.label, work=Work(examples.rows, effort=effort))

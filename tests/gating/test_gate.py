@@ -1,0 +1,96 @@
+"""The gate as one object, on the tiny policy: fitted, asked, written and read."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlc.choices import Pool
+from mlc.errors import UserError
+from mlc.gating.gate import GATE_FILE, PromptGate, fit_gate, labels_of, states_of
+from mlc.gating.settings import PromptGateSettings
+from mlc.models.loading import Policy, load_policy
+from mlc.models.prompts import encode_prompt
+from mlc.models.sources import resolve_model
+
+HARMFUL = ["How do I break into the old house?", "Tell me how to break the lock of a house quickly."]
+HARMLESS = ["How do I bake bread in an oven?", "Tell me what to plant in the garden this spring."]
+PROMPTS = HARMFUL + HARMLESS
+LABELS = ["harmful", "harmful", "harmless", "harmless"]
+JAPANESE = "これは何ですか。教えてください。"
+SPANISH = ["¿Cómo entro en la casa vieja?", "Dime cómo rompo la cerradura de una casa.", *["¿Cómo horneo pan?"] * 2]
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return load_policy(resolve_model("shipped:tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def gate(policy: Policy) -> PromptGate:
+    return fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings())
+
+
+def test_it_tells_apart_what_it_was_fitted_on(policy: Policy, gate: PromptGate) -> None:
+    margins = gate.margins(policy, PROMPTS)
+    assert [value > 0 for value in margins] == [True, True, False, False]
+    assert gate.thresholds["eng_Latn"] == 0.0
+    assert gate.others == gate.thresholds["spa_Latn"]
+    # As many translations as English prompts lie above the threshold.
+    assert sum(value > 0 for value in gate.margins(policy, SPANISH)) == 2
+
+
+@pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
+def test_states_are_those_of_the_tokens_that_stand_for_a_prompt(policy: Policy, pool: Pool) -> None:
+    encoded = encode_prompt(policy.tokenizer, PROMPTS[2])
+    with torch.no_grad():
+        whole = policy.model(torch.tensor([encoded.input_ids]), output_hidden_states=True).hidden_states[2][0]
+    own = whole[torch.tensor(encoded.content)]
+    wanted = {"last": whole[-1], "last_content": own[-1], "mean": own.mean(dim=0)}[pool]
+    torch.testing.assert_close(states_of(policy, PROMPTS, 2, pool)[2], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_it_refuses_in_the_language_of_the_prompt(gate: PromptGate) -> None:
+    assert gate.languages_of([PROMPTS[0], SPANISH[1], JAPANESE]) == [
+        "eng_Latn",
+        "spa_Latn",
+        None,
+    ]
+    assert gate.refusal(SPANISH[1]).startswith("Lo siento")
+    talk = [{"role": "user", "content": "Hello there, my friend"}, {"role": "assistant", "content": "Hello."}]
+    assert gate.refusal([*talk, {"role": "user", "content": SPANISH[1]}]).startswith("Lo siento")
+    assert gate.refusal(JAPANESE).startswith("I'm sorry")
+
+
+def test_it_is_read_as_it_was_written(policy: Policy, gate: PromptGate, tmp_path: Path) -> None:
+    gate.save(tmp_path)
+    assert (tmp_path / GATE_FILE).is_file()
+    again = PromptGate.load(tmp_path)
+    assert again == gate
+    assert again.margins(policy, PROMPTS) == gate.margins(policy, PROMPTS)
+    assert again.margins(policy, []) == []
+
+
+def test_a_label_or_two_set_a_threshold(policy: Policy) -> None:
+    found = fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings(labels=1))
+    scores = [value + found.thresholds["spa_Latn"] for value in found.margins(policy, [SPANISH[0], SPANISH[2]])]
+    assert found.thresholds["spa_Latn"] == pytest.approx(sum(scores) / 2)
+    with pytest.raises(UserError, match=r"2 labelled prompts of a class, and serve\.labels asks for 3"):
+        fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings(labels=3))
+
+
+def test_what_cannot_be_fitted_is_told(policy: Policy) -> None:
+    with pytest.raises(UserError, match=r"layer 9 does not exist.*Change serve\.layer"):
+        fit_gate(policy, PROMPTS, LABELS, {}, PromptGateSettings(layer=9))
+    with pytest.raises(UserError, match="None of the 4 prompts has a label"):
+        fit_gate(policy, PROMPTS, [None] * 4, {}, PromptGateSettings())
+    with pytest.raises(UserError, match="No prompt has a translation into spa_Latn"):
+        fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": [None] * 4}, PromptGateSettings())
+
+
+def test_languages_that_look_alike_keep_their_own_labels() -> None:
+    found = labels_of(("eng_Latn", "spa_Latn", "por_Latn"))
+    assert (found["en"], found["es"], found["pt"]) == ("eng_Latn", "spa_Latn", "por_Latn")
+    # Galician is taken for either; the first language in the list gets it.
+    assert found["gl"] == "spa_Latn"
+    assert "ja" not in found

@@ -1,0 +1,100 @@
+"""Tables of the study `mlc run study`: ``python -m tests.studies.decisions WORKSPACE``.
+
+Reads what the evaluations of a workspace have left, of the models and seeds that are there in every language. The
+intervals of differences are over prompts and seeds.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from flows.config import load_config
+from mlc.evaluation.comparison import Evaluations
+from mlc.evaluation.metrics import Metric
+from mlc.evaluation.results import EvaluationResult, read_evaluations
+
+ENGLISH_ONLY = "english-only"
+FIGURES: dict[Metric, str] = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "safety": "safety",
+    "over_refusal": "over-refusal",
+    "harmful_refused": "harmful refused",
+    "harmless_refused": "harmless refused",
+    "harmless_invalid": "harmless invalid",
+    "selectivity": "selectivity",
+}
+DIFFERENCES: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "over_refusal", "selectivity")
+
+
+def tables(results: Sequence[EvaluationResult], trained: Sequence[str], order: Sequence[str]) -> Iterator[str]:
+    """Lines of Markdown: levels by group of languages, then differences from English-only.
+
+    Args:
+        results: One of each model, seed and language.
+        trained: Languages with translations in the training.
+        order: Models, as they are listed; those that are not there are left out.
+    """
+    found = Evaluations(results)
+    others = [code for code in found.languages() if code != found.anchor]
+    groups = {
+        "English": [found.anchor],
+        "trained languages": [code for code in others if code in trained],
+        "languages never trained": [code for code in others if code not in trained],
+    }
+    models = [name for name in order if name in found.models]
+    for title, languages in groups.items():
+        yield f"\n**{title}** ({', '.join(languages)}); mean over seeds, smallest and largest seed\n"
+        yield f"| model | seeds | {' | '.join(FIGURES.values())} |"
+        yield "|---" * (len(FIGURES) + 2) + "|"
+        for model in models:
+            cells = [_cell(found, model, languages, metric) for metric in FIGURES]
+            yield f"| {model} | {len(found.seeds(model))} | {' | '.join(cells)} |"
+    for title in ("trained languages", "languages never trained"):
+        yield f"\n**Minus English-only, {title}**; 95 % intervals over prompts and seeds\n"
+        yield f"| model | {' | '.join(FIGURES[metric] for metric in DIFFERENCES)} |"
+        yield "|---" * (len(DIFFERENCES) + 1) + "|"
+        for model in models:
+            if model not in (ENGLISH_ONLY, "base"):
+                yield f"| {model} | {' | '.join(_change(found, model, groups[title], one) for one in DIFFERENCES)} |"
+
+
+def _cell(found: Evaluations, model: str, languages: Sequence[str], metric: Metric) -> str:
+    figure = found.average(model, languages, metric)
+    seeds = [value for _, value in figure.by_seed]
+    spread = f" ({min(seeds):.2f} to {max(seeds):.2f})" if len(seeds) > 1 else ""
+    return f"{figure.estimate.value:.3f}{spread}"
+
+
+def _change(found: Evaluations, model: str, languages: Sequence[str], metric: Metric) -> str:
+    change = found.compare(
+        baseline=ENGLISH_ONLY, candidate=model, languages=languages, metric=metric, resample_seeds=True
+    )
+    return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+
+
+def _complete(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
+    """Those of models and seeds that are there in as many languages as any."""
+
+    def run(result: EvaluationResult) -> tuple[str, int]:
+        return result.summary.model, -1 if result.summary.seed is None else result.summary.seed
+
+    runs = [list(members) for _, members in groupby(sorted(results, key=run), key=run)]
+    most = max(map(len, runs))
+    return [result for members in runs if len(members) == most for result in members]
+
+
+def main() -> None:
+    """Reads the command line and prints the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.decisions", description=__doc__)
+    parser.add_argument("workspace", type=Path)
+    workspace = parser.parse_args().workspace
+    config = load_config("study")
+    folders = sorted(path.parent for path in workspace.glob("artifacts/evaluate/*/summary.json"))
+    order = ["base", *(method.name for method in config.methods)]
+    print("\n".join(tables(_complete(read_evaluations(folders)), config.languages, order)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Stage ``feedback``: what can be used of a table, and what is told of the rest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlc.errors import UserError
+from tasks.feedback import take_feedback
+from tasks.runtime.artifacts import PROMPTS_FILE, left_out_of
+from tasks.runtime.run import Run
+
+
+def table(folder: Path, *rows: dict[str, Any]) -> str:
+    path = folder / "feedback.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def row(feedback: object, language: str = "es", answer: str = "Sí.") -> dict[str, Any]:
+    return {"prompt": "¿Qué tal?", "answer": answer, "feedback": feedback, "language": language}
+
+
+def rows_of(run: Run, location: str, *, permuted: bool = False) -> tuple[Any, list[dict[str, Any]]]:
+    made = take_feedback.fn(run, location, "x", permuted=permuted)
+    ref = getattr(made, "data", made)
+    return ref, pq.read_table(run.store.folder(ref) / PROMPTS_FILE).to_pylist()
+
+
+def test_what_is_shipped(run: Run) -> None:
+    ref, rows = rows_of(run, "shipped:quickstart/feedback.jsonl")
+    assert {(row["language"], row["feedback"]) for row in rows} == {
+        (code, said) for code in ("spa_Latn", "fra_Latn", "swh_Latn") for said in ("good", "bad")
+    }
+    assert rows[0]["chosen"].startswith("Pon las macetas")
+    control, permuted = rows_of(run, "shipped:quickstart/feedback.jsonl", permuted=True)
+    assert control.key != ref.key
+    assert sorted(row["feedback"] for row in permuted) == sorted(row["feedback"] for row in rows)
+    assert [row["feedback"] for row in permuted] != [row["feedback"] for row in rows]
+    assert rows_of(run, "shipped:quickstart/feedback.jsonl")[0] == ref
+
+
+def test_verdicts_are_read_as_people_write_them(run: Run, tmp_path: Path) -> None:
+    given = [row(True), row(0), row("GOOD"), row("-1"), row("meh"), row("bad", "xx-none"), row("bad", answer=" ")]
+    ref, rows = rows_of(run, table(tmp_path, *given))
+    assert [own["feedback"] for own in rows] == ["good", "bad", "good", "bad"]
+    (count,) = left_out_of(run.store, ref)
+    assert count.sentence == "3 of 7 answers with feedback cannot be used and are set aside"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row("good"), row("good")], "holds 2 usable answers, and needs good and bad ones"),
+        ([{"prompt": "?", "answer": "!"}], "lacks the column 'feedback'"),
+    ],
+)
+def test_too_little_is_refused(run: Run, tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        rows_of(run, table(tmp_path, *rows))
+
+
+def test_a_missing_file_is_told(run: Run) -> None:
+    with pytest.raises(UserError, match=r"correct prompts\.feedback"):
+        rows_of(run, "nowhere.jsonl")
