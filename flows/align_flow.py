@@ -913,20 +913,20 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
         plain_disk_errors(store.workspace),
         sharing(store.workspace, tidy=lambda: _tidy(store), wait_seconds=wait_for_workspace()),
     ):
-        run = Run(store, notes, id="", looking=True)
+        run = Run(store, notes, looking=True)
         try:
             report, decision = pipeline(run, settings)
         except Exception:  # whatever it is, the flow meets it too, and tells it as it tells all others
             return None
         facts = settings.model_dump(mode="json")
-        with recorded(store.workspace, run_id=run.id, name=settings.name, config=facts) as journal:
-            shown = Run(store, display, id=run.id, journal=journal)
+        with recorded(store.workspace, run_id="", name=settings.name, config=facts) as journal:
+            shown = Run(store, display, journal=journal)
             for sentence in notes.sentences:
                 shown.display.note(sentence)
             for outcome in run.outcomes:
                 shown.record(outcome)
             rebuild_catalog(store)
-            return asdict(summarise_run(shown, journal.number, started, report, decision))
+            return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
 
 
 def _run(settings: PipelineConfig) -> dict[str, Any]:
