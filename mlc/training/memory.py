@@ -22,8 +22,6 @@ CONTEXT = 600 * MIB
 """That a GPU's own libraries and kernels take."""
 FOUR_BITS = 4.127 / 8
 """Bytes of a weight in NF4 with its constants quantised twice (Dettmers et al., arXiv 2305.14314, section 3)."""
-MORE_COPIES = 2
-"""More of them where the loss of an encoder-decoder is that of transformers, as measured."""
 TILE = 64 * MIB
 """What a head holds that computes logits in small tiles, as on a GPU for ``sft``."""
 TILED = ("dpo", "grpo")
@@ -350,6 +348,10 @@ def _texts(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, p
     across = said * ((4 + 2 * size) * shape.hidden + 3 * size * queries) + asked * 2 * size * queries
     # Dropout keeps what it multiplied the output of each part by.
     dropped = size * shape.hidden * (2 * asked * shape.encoder_layers + 3 * said * shape.layers)
+    if not (place.gpu or place.eager):
+        # With dropout, attention keeps its scores on a CPU.
+        scores = asked * lengths.prompt * shape.encoder_layers + said * (lengths.answer + lengths.prompt) * shape.layers
+        dropped += 2 * size * shape.heads * scores
     if "wo" in shape.linears:
         # T5 drops inside the MLP too.
         dropped += size * shape.intermediate * (asked * shape.encoder_layers + said * shape.layers)
@@ -374,7 +376,7 @@ def _logits(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, 
     copies = HEAD_COPIES.get(settings.carrier)
     if shape.encoder_layers:
         # The decoder says something about the tokens of the answers alone, all of them.
-        return rows * lengths.answer * shape.vocabulary * 4 * ((copies or 4) + MORE_COPIES)
+        return rows * lengths.answer * shape.vocabulary * 4 * (copies or 4)
     if copies:
         return rows * (lengths.prompt + lengths.answer) * shape.vocabulary * 4 * copies
     if settings.carrier in TILED:
