@@ -348,6 +348,10 @@ def _texts(shape: Shape, settings: AlignSettings, rows: int, lengths: Lengths, p
     across = said * ((4 + 2 * size) * shape.hidden + 3 * size * queries) + asked * 2 * size * queries
     # Dropout keeps what it multiplied the output of each part by.
     dropped = size * shape.hidden * (2 * asked * shape.encoder_layers + 3 * said * shape.layers)
+    if not (place.gpu or place.eager):
+        # With dropout, attention keeps its scores on a CPU.
+        scores = asked * lengths.prompt * shape.encoder_layers + said * (lengths.answer + lengths.prompt) * shape.layers
+        dropped += 2 * size * shape.heads * scores
     if "wo" in shape.linears:
         # T5 drops inside the MLP too.
         dropped += size * shape.intermediate * (asked * shape.encoder_layers + said * shape.layers)

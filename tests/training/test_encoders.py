@@ -82,6 +82,17 @@ def test_weight_zero_is_the_run_of_transformers_to_the_bit(load, trained, tmp_pa
     assert len({*theirs}) > 1
 
 
+@pytest.mark.parametrize("carrier", ["sft", "kl"])
+def test_a_step_in_batches_is_the_step(load, trained, carrier):
+    teacher = load("m2m_100") if carrier == "kl" else None
+    one, two = (
+        trained(settings(carrier, steps=1, consistency=OFF, **cut), "m2m_100", teacher=teacher)[0][0]["loss"]
+        for cut in ({"batch_size": 4}, {"batch_size": 2, "accumulation": 2})
+    )
+    # Batches of transformers' own loss count alike, whatever they hold.
+    assert two == pytest.approx(one, rel=0.2, abs=1e-4)
+
+
 def test_labels_are_what_an_answer_is_made_to_be(load):
     for name, opening in (("t5", ()), ("m2m_100", ("eng_Latn",))):
         policy = load(name)

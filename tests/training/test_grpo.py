@@ -18,6 +18,7 @@ from mlc.training.grpo import DealtGRPOTrainer
 from mlc.training.rewards import FIGURES, JudgeReward
 from mlc.training.settings import AlignSettings
 from mlc.training.steps import balanced_steps
+from mlc.training.translated import LANGUAGE
 from tests.covering import chosen
 from tests.training.runs import make_rows, same
 
@@ -268,7 +269,7 @@ def test_what_cannot_be_trained_is_refused(trained):
         trained(settings(max_dropped=0.1), [*make_rows(5), rows[0] | {"label": None}])
     with pytest.raises(ValueError, match="by the label of the prompt, and no row has one"):
         trained(settings(), [row | {"label": None} for row in rows])
-    swahili = [row | {"language": "swh_Latn"} for row in make_rows(6)]
+    swahili = [row | {LANGUAGE: "swh_Latn"} for row in make_rows(6)]
     with pytest.raises(ValueError, match=r"KNOWS_ENGLISH of align\.grpo\.judge may not be asked about swh_Latn"):
         trained(settings(grpo={"judge": f"{HERE}:KNOWS_ENGLISH"}), swahili)
 

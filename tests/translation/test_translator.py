@@ -442,6 +442,13 @@ def test_protected_parts_that_the_model_breaks_are_put_back(nano):
     assert "url" not in row.lost
 
 
+def test_pieces_around_protected_parts_are_read_once_for_all_languages(tiny):
+    other, targets = noting(tiny), ("fra_Latn", "swh_Latn")
+    (rows,) = other.stream(["Please help me {name} bake a cake."], source="eng_Latn", targets=targets)
+    assert [rows[target].repaired for target in targets] == [1, 1]
+    assert [asked for _, asked in other.engine.batches] == [targets, targets]
+
+
 def test_a_lost_number_is_told(tiny):
     (row,) = translate(tiny, ["I have 1984 reasons."])
     assert row.lost == ("number",)

@@ -75,3 +75,10 @@ def test_loops_of_every_length_are_found_and_not_across_texts(unit):
     assert loops[1] > 0.6
     assert list(loops[[2, 3, 5]]) == [0, 0, 0]
     assert np.isnan(loops[[0, 4]]).all()
+
+
+def test_letters_that_only_writing_out_makes_alike_are_no_loop():
+    assert loop_share("Großstadt ... 1000") > 0
+    _, loops = repetitions(pa.array(["Großstadt ... 1000", "Ja, aaah ... 1000"]), np.array([10, 10]))
+    assert loops[0] == 0
+    assert loops[1] > 0
