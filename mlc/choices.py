@@ -22,7 +22,7 @@ Difference = Literal["huber", "squared"]
 Divergence = Literal["forward", "reverse", "jsd"]
 """How far two distributions lie apart, see :func:`mlc.losses.answer_loss`."""
 OwnPairs = Literal["consistency", "chance"]
-"""How pairs of a model's own answers are chosen, see :mod:`mlc.training.consistent_pairs`."""
+"""How pairs of a model's own answers are chosen, see :mod:`mlc.models.consistent_pairs`."""
 FloatType = Literal["float32", "bfloat16"]
 """Type of the numbers that a model is trained and saved in."""
 InferenceType = Literal["auto", "float32", "bfloat16", "float16"]

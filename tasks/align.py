@@ -15,9 +15,9 @@ from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, read_left_out, require_few, told
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.shapes.history import TURNS, VARIANT_TURNS
+from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
 from mlc.training.settings import AlignSettings
-from mlc.training.translated import LANGUAGE
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
 from tasks.runtime.memory import remembering_memory

@@ -54,7 +54,7 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
     def write(draft: Draft) -> None:
         from datasets import Dataset, load_from_disk
 
-        from mlc.training.consistent_pairs import consistent_pairs
+        from mlc.models.consistent_pairs import consistent_pairs
 
         rows = [dict(row) for row in load_from_disk(run.store.folder(examples) / DATASET_FOLDER)]
         moved = run.display.bar(f"own_pairs · {model.label}", plan.answers * sum(sum(row["mask"]) for row in rows))

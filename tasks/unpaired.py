@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from mlc.left_out import LeftOut, told
 from mlc.prompts import locate_own, read_prompts
 from mlc.shapes.history import TURNS
+from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
-from mlc.training.translated import LANGUAGE
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task

@@ -133,6 +133,8 @@ def fit_gate(
             nothing, or the layer does not exist.
         Stopped: It was asked to stop.
     """
+    if getattr(policy.model.config, "is_encoder_decoder", False):
+        raise UserError("A gate reads the states of decoders, and this is an encoder-decoder: leave the gate out.")
     try:
         depth = policy.model.config.get_text_config().num_hidden_layers
         layer = layer_index(MIDDLE if settings.layer is None else settings.layer, depth)

@@ -23,6 +23,7 @@ from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.answers import answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
+from mlc.shapes.spoken import LANGUAGE
 from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
@@ -31,7 +32,7 @@ from mlc.training.mixin import VARIANT_TOKENS
 from mlc.training.preparation import ANSWER, LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import HARMFUL_LABEL, AlignSettings
 from mlc.training.together import agreed, is_first, process_count
-from mlc.training.translated import LANGUAGE, mixed_rows, translated_rows
+from mlc.training.translated import mixed_rows, translated_rows
 
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNTS = ("num_tokens", VARIANT_TOKENS)

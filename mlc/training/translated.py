@@ -6,6 +6,7 @@ from typing import Any
 
 from mlc.shapes.answers import ANSWERS, answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS
+from mlc.shapes.spoken import LANGUAGE
 from mlc.training.preparation import permutation
 from mlc.training.settings import TranslatedSettings
 from mlc.training.switching import switched
@@ -13,8 +14,6 @@ from mlc.training.switching import switched
 ENGLISH = "english"
 """In a translated row, the row of its English prompt."""
 
-LANGUAGE = "prompt_language"
-"""In a row, the NLLB code of the language of its prompt, where it is known."""
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlc.errors import UserError
-from mlc.training.consistent_pairs import choose_pairs, consistent_pairs, nearest_and_farthest, reference_of
+from mlc.models.consistent_pairs import choose_pairs, consistent_pairs, nearest_and_farthest, reference_of
 from mlc.training.settings import AlignSettings
 from mlc.training.translated import translated_rows
 
