@@ -284,7 +284,7 @@ class PipelineConfig(Settings):
         if self.registry.weights == "adapter":
             candidate = resolve_method(self.candidate)
             if candidate.recipe != "train" or candidate.start != BASE:
-                why = "starts from a trained model" if candidate.recipe == "train" else "is not what was trained"
+                why = "starts from a trained model" if candidate.recipe == "train" else "is made without training"
                 raise UserError(
                     f"The candidate {self.candidate!r} {why} and has no adapter to register: set registry.weights to "
                     "merged."

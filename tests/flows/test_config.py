@@ -321,7 +321,7 @@ def test_an_adapter_is_registered_only_where_there_is_one() -> None:
     adapter = {"registry.weights": "adapter"}
     with pytest.raises(UserError, match=r"align\.adapter is none, so that there is no adapter"):
         load_config("smoke", overrides=adapter)
-    with pytest.raises(UserError, match=r"'policy-edit' edits weights and has no adapter to register"):
+    with pytest.raises(UserError, match=r"'policy-edit' is made without training and has no adapter to register"):
         load_config("smoke", overrides={**adapter, "method": "policy-edit", "align.adapter": "lora"})
     config = load_config("smoke", overrides={**adapter, "align.adapter": {"r": 4, "use_dora": True}})
     assert config.summary()["adapter"] == "LoRA, rank 4, alpha 32, DoRA"
