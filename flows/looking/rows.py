@@ -199,7 +199,8 @@ def _answers(reader: RunReader) -> Iterator[Part]:
         if reader.texts:
             place = task["language"], task["subject"]
             # Behind a gate, what the model says is what the gate lets it say.
-            behind = any((own["language"], own["subject"]) == place for own in reader.tasks("gated"))
+            gated = (own for own in reader.record.tasks if own["stage"] == "gated")
+            behind = any((own["language"], own["subject"]) == place for own in gated)
             said = reader.folder(reader.task("gated" if behind else "generate", *place)) / GENERATED_FILE
             generated = pq.read_table(said, columns=["id", *TEXTS["answers"]])
             texts = {name: _beside(rows["id"], generated, name) for name in TEXTS["answers"]}
