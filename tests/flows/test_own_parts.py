@@ -134,7 +134,7 @@ def test_their_code_is_in_the_keys_of_the_stages_that_use_them(summary: Summary,
         ({"evaluation.judges": ["openings", "openings"]}, "repeat: name each once"),
         (
             {"align.carrier": "tally"},
-            "choose from sft, dpo, simpo, orpo, kl, mpo, msd, or name an object",
+            "choose from sft, dpo, simpo, orpo, kl, grpo, mpo, msd, kto, or name an object",
         ),
         ({"quality.more_signals": ["own_parts:BREVITY"]}, "is no signal but of the type Brevity"),
         ({"quality.more_signals": ["own_parts:WORDY", "own_parts:WORDY"]}, "another signal has its name"),
