@@ -228,10 +228,10 @@ def machine(own, url, gate, told):
 
 
 def test_two_processes_without_a_common_disk_agree_on_every_artifact(bucket, tmp_path):
-    # What this process has imported need not be imported again.
-    forks = multiprocessing.get_context("fork")
-    gate, told = forks.Barrier(2), forks.Queue()
-    machines = [forks.Process(target=machine, args=(tmp_path / name, bucket, gate, told)) for name in ("one", "two")]
+    # A fork of this process would have the locks of its threads to the storage, and not the threads.
+    fresh = multiprocessing.get_context("spawn")
+    gate, told = fresh.Barrier(2), fresh.Queue()
+    machines = [fresh.Process(target=machine, args=(tmp_path / name, bucket, gate, told)) for name in ("one", "two")]
     for each in machines:
         each.start()
     found = [told.get(timeout=60) for _ in range(8)]
