@@ -173,7 +173,7 @@ def _rows(folder: Path, anchor: str) -> list[dict[str, Any]]:
     if (folder / DATASET_FOLDER).is_dir():
         from datasets import load_from_disk
 
-        return [{**row, LANGUAGE: row["languages"][0]} for row in load_from_disk(folder / DATASET_FOLDER)]
+        return [{**row, LANGUAGE: anchor} for row in load_from_disk(folder / DATASET_FOLDER)]
     rows: list[dict[str, Any]] = pq.read_table(folder / PROMPTS_FILE).to_pylist()
     return [
         {
