@@ -227,7 +227,8 @@ def _end_by_brackets(text: _Text) -> tuple[int, bool]:
             continue
         token = match.group()
         if depth == 0 and token in "],":
-            return match.start(), True
+            # A mark that stands alone is what is passed over.
+            return max(match.start(), text.place + 1), True
         at = match.end()
         depth += (token in "{[") - (token in "}]")
         if depth == 0 and token in "}]":

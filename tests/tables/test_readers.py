@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mlc.errors import UserError
 from mlc.tables import TableFile, TableWriter, find_place
 from mlc.tables.blocks import RECORD_LINES
-from mlc.tables.json_rows import CUT_OFF, NO_OBJECT, SECOND_ARRAY
+from mlc.tables.json_rows import CUT_OFF, NO_OBJECT, SECOND_ARRAY, rows_of_values
 from mlc.tables.reader import NO_LINE_BESIDE
 
 ROWS = [{"id": str(number), "prompt": f"Où est le numéro {number} ?", "tag": "a;b|c, d"} for number in range(5)]
@@ -491,6 +491,12 @@ def test_blocks_of_lines_change_nothing(tmp_path, data, name, block):
             except UserError as error:
                 found.append(str(error))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("mark", [",", "]"])
+def test_a_mark_that_stands_between_objects_is_passed_over(mark):
+    rows = rows_of_values(io.StringIO(f'{mark}{{"a": 1}}{mark}{mark} {{"a": 2}}'), "objects")
+    assert [row.values for row in rows] == [{}, {"a": 1}, {}, {}, {"a": 2}]
 
 
 def test_a_row_at_the_end_of_a_block_is_read_once(tmp_path, monkeypatch):
