@@ -31,6 +31,7 @@ def rows(root):
     return found
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_killed_at_random_moments(processes, tmp_path, request):
     kills = KILLS[request.config.getoption("--full")]
