@@ -9,7 +9,7 @@ import pytest
 from tests.forking import forking_from, start
 from tests.translation import work_and_be_killed as worker
 
-KILLS = {False: 6, True: 20}
+KILLS = 20
 """In the default run, and with ``--full``."""
 TEXTS = 400
 
@@ -33,8 +33,7 @@ def rows(root):
 
 @pytest.mark.full
 @pytest.mark.slow
-def test_killed_at_random_moments(processes, tmp_path, request):
-    kills = KILLS[request.config.getoption("--full")]
+def test_killed_at_random_moments(processes, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = start(processes, worker.work, alone, tmp_path / "alone.txt", TEXTS)
     begun = time.monotonic()
@@ -44,9 +43,9 @@ def test_killed_at_random_moments(processes, tmp_path, request):
 
     generator = random.Random(0)
     in_the_midst = 0
-    for _ in range(kills):
+    for _ in range(KILLS):
         process = start(processes, worker.work, killed, tmp_path / "killed.txt", TEXTS)
-        time.sleep(generator.uniform(0, 1.5 * seconds / kills))
+        time.sleep(generator.uniform(0, 1.5 * seconds / KILLS))
         in_the_midst += process.is_alive()
         process.kill()
         process.join()
@@ -64,6 +63,6 @@ def test_killed_at_random_moments(processes, tmp_path, request):
         assert len({row[0] for row in found[target]}) == len(found[target])
     batches = [[int(size) for size in (tmp_path / f"{name}.txt").read_text().split()] for name in ("alone", "killed")]
     assert sum(batches[0]) == sum(map(len, expected.values()))
-    assert in_the_midst >= kills // 2
+    assert in_the_midst >= KILLS // 2
     # Each kill costs at most the batch that it met, and that not even whole where a language of it was stored.
     assert sum(batches[1]) - sum(batches[0]) <= in_the_midst * max(batches[0])
