@@ -24,6 +24,7 @@ from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
+from tasks.runtime.progress import watch
 from tasks.runtime.run import (
     Outcome,
     Run,
@@ -33,6 +34,7 @@ from tasks.runtime.run import (
     open_run,
     waited_time,
     waiting,
+    working_on,
     working_time,
 )
 from tasks.runtime.shards import without_shard
@@ -236,6 +238,7 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
             given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
             opened = open_run(run)
+            watch(opened)
             try:
                 stop_if(opened.should_stop)
                 return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
@@ -336,7 +339,10 @@ def produce(
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
                 try:
-                    return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                    with working_on(job.label), _shown_to_its_end(run, job):
+                        return confined(
+                            run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited)
+                        )
                 except (UserError, Unexpected):
                     # A full disk must not hide what it led to.
                     harmless(run.record_failure)(stage.name, language, subject, working_time() - started)
@@ -367,6 +373,16 @@ def _turn(run: Run, job: _Job) -> Iterator[None]:
         claim = run.store.claiming(stage.name, key, on_wait=told("another machine"), should_stop=run.should_stop)
         with waiting(claim):
             yield
+
+
+@contextmanager
+def _shown_to_its_end(run: Run, job: _Job) -> Iterator[None]:
+    """Shows no longer that a task works, however it ends."""
+    try:
+        yield
+    except BaseException:
+        run.display.failed(job.label)
+        raise
 
 
 def _make(
