@@ -325,7 +325,12 @@ def _translator(run: Run, settings: TranslatorSettings, facts: Mapping[str, Any]
     key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
     # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
     with (
-        run.store.making("translator", identity_of(facts), should_stop=run.should_stop),
+        run.store.making(
+            "translator",
+            identity_of(facts),
+            on_wait=lambda: run.waits("another translation"),
+            should_stop=run.should_stop,
+        ),
         loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,
     ):
         yield translator

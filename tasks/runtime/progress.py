@@ -57,6 +57,12 @@ class Pace:
         self.tokens += tokens or 0
         self.loss = self.loss if loss is None else loss
 
+    def wait(self, what: str, now: float) -> None:
+        """Notes what it waits for; when it goes on, its time begins."""
+        if self.waits_for and not what:
+            self.began, self.from_here = now, None
+        self.waits_for = what
+
     @property
     def percent(self) -> float:
         """Share of the steps that is done, 0 to 100."""
@@ -247,7 +253,7 @@ class Watched:
         task = _own_task()
         pace = harmless(self._pace)(label) if what else task and self._board.known(task)
         if pace:
-            pace.waits_for = what
+            pace.wait(what, self._board.clock())
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """Passes it on, and shows the end."""

@@ -110,12 +110,18 @@ def test_a_wait_for_the_device_is_told_at_once_when_the_task_is_shown_already(sh
     pace.restart(4)
     pace.move(1)
     sheet.after(FIRST_SECONDS)
-    pace.waits_for = "the device"
+    pace.wait("the device", sheet.clock())
     sheet.after(0.5)
     assert sheet.last == (25.0, f"{LABEL}: waiting for the device · 1 of 4")
-    pace.waits_for = ""
+    pace.wait("", sheet.clock())
     sheet.after(0.5)
     assert sheet.last == (25.0, f"{LABEL}: 1 of 4")
+    pace.move(3)
+    sheet.after(1.5)
+    sheet.board.close(TASK, over=True, wait_seconds=0)
+    sheet.after(0)
+    # The time of its work, without the wait.
+    assert sheet.last == (100.0, f"{LABEL}: done · 4 of 4 · 2 s")
 
 
 def test_a_server_that_hangs_holds_no_task_up() -> None:
