@@ -117,22 +117,6 @@ def test_the_page_of_a_flow_run_shows_plan_filter_results_gate_and_where_all_lie
     assert expected <= set(tags)
 
 
-@pytest.mark.slow
-def test_no_text_is_in_an_artifact(server: Server, smoked: Smoked) -> None:
-    import pyarrow.parquet as pq
-
-    texts = {
-        text
-        for file in smoked.two.glob("artifacts/*/*/*.parquet")
-        for name in {"prompt", "chosen", "translation", "answer"} & set(pq.read_schema(file).names)
-        for text in pq.read_table(file, columns=[name])[name].to_pylist()
-        if text and len(text) > 12
-    }
-    assert texts
-    shown = json.dumps(artifacts(server, flow_run_id=smoked.second.result["run_id"]), ensure_ascii=False)
-    assert not [text for text in texts if json.dumps(text, ensure_ascii=False)[1:-1] in shown]
-
-
 def test_tags_count_the_languages_beyond_the_first_few_and_name_no_folder() -> None:
     languages = [language.code for language in all_languages()][:30]
     config = load_config("smoke", workspace="/somewhere/else/nightly")
