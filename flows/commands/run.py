@@ -21,7 +21,7 @@ from flows.terminal.stopped import Terminated, told_when_stopped
 from mlc.chat.tethered import free_port
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from tasks.runtime.run import Outcome, shown_on
+from tasks.runtime.run import PASSING_SERVER, Outcome, shown_on
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
@@ -97,6 +97,7 @@ def _prepare(workspace: Path, api: str, *, own: bool) -> None:
     if own:
         # A server of our own that is gone does not come back, and every more trial doubles the wait.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+        os.environ[PASSING_SERVER] = "true"
 
 
 def _find_all(config: "PipelineConfig", console: Console, wait: float) -> dict[str, Any] | None:
