@@ -11,6 +11,11 @@ from mlc.languages import all_languages
 
 TABLE_WIDTH = 132
 """Where no terminal limits it."""
+EXAMPLES = (
+    "mlc languages",
+    "mlc languages swahili",
+    "mlc languages --json",
+)
 
 
 def command(

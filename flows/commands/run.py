@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
 DRAIN_SECONDS = 20
+EXAMPLES = (
+    "mlc run quickstart",
+    "mlc run own.yaml --languages +hin,-fr --workspace /data/models",
+    "mlc run smoke --set align.steps=12 --set seeds=[0,1]",
+)
 
 
 def command(
