@@ -241,14 +241,14 @@ def command(
 
 
 def _show(plain: dict[str, Any], suite: "LoadedSuite", folder: Path, power: bool) -> None:
-    from flows.terminal.gate_tables import gate_table
+    from flows.terminal.gate_tables import show_gate
     from flows.terminal.outcome_tables import show_metrics
 
     show_metrics(plain, results, power=power)
     if decision := plain.get("gate"):
         word = "passed" if decision["passed"] else "failed"
         results.print(f"Gate {shown(decision['policy'])}: {word}", highlight=False)
-        results.print(gate_table(decision["checks"], results.width))
+        show_gate(decision["checks"], results)
     for reason, rows in suite.set_aside.items():
         results.print(f"Set aside, {rows:,}: {shown(reason)}.", highlight=False, soft_wrap=True)
     results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
 from tasks.runtime.run import (
+    INPUT_IS_NEW,
     Outcome,
     Run,
     RunReference,
@@ -413,7 +414,7 @@ def _foresee(
         run.record(job.outcome("cached", 0.0, reason, rows_new=0, seconds_estimated=0.0, seconds_saved=saved))
         return ref
     pending = any(digest.startswith(PENDING) for digest in (*parts.inputs.values(), *parts.models.values()))
-    reason = "its input is new" if pending else problem or why(run.store, parts, job.language, job.subject)
+    reason = INPUT_IS_NEW if pending else problem or why(run.store, parts, job.language, job.subject)
     rows_new, effort = _amount(job.work)
     place = f"artifacts/{stage.name}/{parts.key}"
     foreseen = ArtifactRef(stage.name, parts.key, place, PENDING + parts.key, job.work.rows)
