@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.commands.plan import plan_with_needs, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
-from flows.terminal.gate_tables import gate_table
+from flows.terminal.gate_tables import show_gate
 from flows.terminal.lost import ending_with, no_answer
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
 DRAIN_SECONDS = 20
+EXAMPLES = (
+    "mlc run quickstart",
+    "mlc run own.yaml --languages +hin,-fr --workspace /data/models",
+    "mlc run smoke --set align.steps=12 --set seeds=[0,1]",
+)
 
 
 def command(
@@ -161,7 +166,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
     decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
     console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
-    console.print(gate_table(gate["checks"], console.width))
+    show_gate(gate["checks"], console)
     for name, reason in summary["set_aside"].items():
         console.print(f"Set aside · {shown(name)}: {shown(reason)}", highlight=False, soft_wrap=True)
     for sentence in summary["left_out"]:
