@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from prefect.flows import load_flow_from_entrypoint
@@ -138,6 +141,26 @@ def test_the_library_works_without_the_pipeline(fresh: Path) -> None:
     assert told("python", "-c", EXAMPLE).split() == ["True", str(len(all_languages()))]
     assert told("mlc", "--version") == f"mlc {packages.VERSION}\n"
     assert "pip install 'mlc-align[pipeline]'" in told("mlc", "plan", "smoke", code=2)
+
+
+def test_the_citation_is_of_this_release() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["version"], cited["license"]) == (packages.VERSION, project["license"])
+    assert (cited["cff-version"], cited["type"]) == ("1.2.0", "software")
+    assert all({"name", "family-names"} & author.keys() for author in cited["authors"])
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "examples/README.md", "docs/install.md"])
+def test_what_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    named = re.findall(r"`((?:tests|mlc|tasks|flows|docs)/[\w/]+\.\w+)`", text)
+    targets = re.findall(r"^make (\w[\w-]*)|`make (\w[\w-]*)`", text, re.MULTILINE)
+    made = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert [name for pair in targets for name in pair if name and f"\n{name}:" not in made] == []
 
 
 def test_the_flow_has_a_door() -> None:
