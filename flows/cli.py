@@ -50,6 +50,7 @@ from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
+from mlc.packages import ROOTS, VERSION, to_install
 
 DEFECT = 1
 DETAILED_MISTAKE = 1
@@ -118,6 +119,11 @@ class Commands(TyperGroup):
                 raise
             print_error("A path cannot be used, because it is too long or its links go in a circle: name another one.")
             raise typer.Exit(USER_MISTAKE) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in ROOTS:
+                raise
+            print_error(f"This needs the package {error.name}, which is not installed: {to_install('pipeline')}.")
+            raise typer.Exit(USER_MISTAKE) from None
 
 
 app = typer.Typer(
@@ -147,9 +153,7 @@ for module in COMMANDS:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"mlc {version('mlc')}")
+        print(f"mlc {VERSION}")
         raise typer.Exit
 
 
