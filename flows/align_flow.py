@@ -17,6 +17,7 @@ from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
 from flows.showing import show_beginning, show_end, show_filter
+from flows.tracked import tracked_run
 from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
@@ -149,6 +150,13 @@ class TrainingData:
     answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
 
+    @property
+    def sets(self) -> dict[str, Future]:
+        """All of them by what they are called."""
+        found = {"prompts": self.prompts, "training set": self.joined, "prompts of all languages": self.unpaired}
+        found |= {f"training set with {' and '.join(names)} answers": own for names, own in self.answered.items()}
+        return {name: own for name, own in found.items() if own is not None}
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -249,9 +257,10 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
-    told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
+    asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
+    tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
-    version = register_model.submit(run, candidate, evaluations.held_out, report, told, config.registry)
+    version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
     decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()

@@ -25,6 +25,7 @@ from tasks.runtime.registry import (
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
 from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.version_page import GATE, GATE_CHAMPION, GATE_FAILED, GATE_POLICY, NOBODY, describe_version
 
 STAGE = Stage("promote", version=2, module=__name__)
 REGISTERED_DECISION = "gate.json"
@@ -89,6 +90,7 @@ def promote(
             client.log_dict(candidate.run_id, stored, REGISTERED_DECISION)
             for tag, value in _tags(decision, champion).items():
                 client.set_model_version_tag(candidate.name, candidate.version, tag, value)
+            describe_version(client, candidate.name, candidate.version)
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
     if not run.planning:
@@ -118,8 +120,8 @@ def _word(decision: GateDecision) -> str:
 
 def _tags(decision: GateDecision, champion: str | None) -> dict[str, str]:
     return {
-        "gate": _word(decision),
-        "gate.policy": decision.policy,
-        "gate.failed": "; ".join(decision.failed)[:LONGEST_TAG] or "nothing",
-        "gate.champion": "none" if champion is None else champion,
+        GATE: _word(decision),
+        GATE_POLICY: decision.policy,
+        GATE_FAILED: "; ".join(decision.failed)[:LONGEST_TAG] or "nothing",
+        GATE_CHAMPION: NOBODY if champion is None else champion,
     }

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 DETAILED_EXITCODE = "--detailed-exitcode"
 WOULD_RUN = 2
 """Exit code with that option."""
+EXAMPLES = (
+    "mlc plan quickstart --languages +hin",
+    "mlc plan own.yaml --all",
+    "mlc plan own.yaml --detailed-exitcode",
+)
 
 
 def command(
@@ -41,7 +46,7 @@ def command(
 ) -> None:
     """Show what a run would do, without doing it.
 
-    Such as: mlc plan quickstart --languages +hin
+    By stage, and only what would run. Nothing is written anywhere.
     """
     from flows.licences import in_words, require_licences
 

@@ -25,8 +25,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 State = Literal["ran", "cached", "run"]
 """``run`` is what a plan foresees."""
+INPUT_IS_NEW = "its input is new"
+"""Reason of a task in a plan whose input is made anew."""
 WORKSPACE_VARIABLE = "MLC_WORKER_WORKSPACE"
 """Environment variable of a machine that does not see the workspace of a flow: the folder that it has in its place."""
+PASSING_SERVER = "MLC_PASSING_SERVER"
+"""Environment variable of a run whose Prefect server ends with it, so that no link to its pages would hold."""
 FOLLOWING_SECONDS = 0.2
 """How often a run looks for what other processes have told."""
 
