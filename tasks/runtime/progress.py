@@ -72,7 +72,7 @@ class Pace:
     @property
     def percent(self) -> float:
         """Share of the steps that is done, 0 to 100."""
-        return min(100.0, 100.0 * self.done / self.total) if self.total else 0.0
+        return min(100.0, round(100.0 * self.done / self.total, 1)) if self.total else 0.0
 
     def words(self, now: float) -> str:
         """Where it is: time left, step, loss, tokens a second, as far as each is known; pages cut what is long."""
