@@ -65,6 +65,7 @@ from tasks.runtime.version_page import (
     LICENCE,
     METHOD,
     OVER_REFUSAL,
+    PAGE,
     POLICY,
     SEED,
     WORST,
@@ -153,7 +154,9 @@ def register_model(
                     figures = _figures(tracked, read_evaluations(map(folder, results.values())))
                     track_children(client, run.store, parent, tracked, figures, model, logged)
                     track_figures(client, run.store, parent, tracked, report)
-                for name, value in _tags(run, model, tracked, report, parts.key).items():
+                told = _tags(run, model, tracked, report, parts.key)
+                told[PAGE] = f"#/experiments/{parent.info.experiment_id}/runs/{version.run_id}"
+                for name, value in told.items():
                     client.set_model_version_tag(version.name, version.version, name, value)
                 describe_version(client, version.name, version.version)
                 try:

@@ -40,7 +40,8 @@ SETTINGS = RegistrySettings()
 CARD = "---\nlicense: apache-2.0\n---\n"
 FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}
 FIGURES = dict.fromkeys(AGGREGATES, FIGURE)
-HEADLINE = {"models": {"base": {"english": FIGURES}, "consistency": {"other": FIGURES}}, "change": FIGURES}
+BEFORE = {name: {"value": 0.125, "low": 0.0, "high": None, "n": 8} for name in AGGREGATES}
+HEADLINE = {"models": {"base": {"english": BEFORE}, "consistency": {"other": FIGURES}}, "change": FIGURES}
 METRICS = {"over_languages": {"consistency": {"selectivity": {"worst": FIGURE, "worst_language": "swh_Latn"}}}}
 
 
@@ -123,7 +124,8 @@ def test_its_run_holds_what_it_was_made_of_and_what_came_of_it(run: Run, version
     client = connect(SETTINGS, run.workspace)
     parent = client.get_run(version.run_id)
     assert parent.data.params == {"align.steps": "2"}
-    assert parent.data.metrics["selectivity/consistency.lower"] == 0.25
+    curve = client.get_metric_history(version.run_id, "selectivity/consistency.lower")
+    assert {(point.step, point.value) for point in curve} == {(0, 0.0), (1, 0.25)}
     assert parent.data.metrics["change/auroc.upper"] == 0.75
     assert parent.data.metrics["system/seconds.align"] == 1.5
     assert data_sets(parent) == {("prompts", "f" * 36), ("held-out prompts swh_Latn", "e" * 36)}
