@@ -19,6 +19,8 @@ LANGUAGES, LANGUAGE_NAMES = "languages", "languages.names"
 RELEASE, REVISION = "mlc.version", "git.revision"
 PAGE, PREFECT_PAGE = "mlflow.page", "prefect.url"
 """Where the run is shown that registered the version: in MLflow, from its first page on, and in Prefect."""
+_AS_TRAINING = "?workflowType=machine_learning"
+"""What has MLflow's pages show runs and models rather than traces of conversations."""
 NOBODY = "none"
 """In place of a version that there is not."""
 
@@ -76,8 +78,8 @@ def _rows(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _links(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if PAGE in tags:
-        yield "Report", f"{tags[PAGE]}/artifacts/{REPORT_FOLDER}/{REPORT_FILE}"
-        yield "Run", tags[PAGE]
+        yield "Report", f"{tags[PAGE]}/artifacts/{REPORT_FOLDER}/{REPORT_FILE}{_AS_TRAINING}"
+        yield "Run", f"{tags[PAGE]}{_AS_TRAINING}"
     if PREFECT_PAGE in tags:
         yield "Flow run in Prefect", tags[PREFECT_PAGE]
 
