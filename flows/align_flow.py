@@ -1,7 +1,9 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
+import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -14,6 +16,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from flows.showing import show_beginning, show_end, show_filter
 from flows.tracked import tracked_run
 from mlc.cache import cache_folder
 from mlc.errors import UserError
@@ -80,7 +83,7 @@ from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -620,6 +623,7 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     """The training set over all languages, where any method needs translations."""
     if not verdicts:
         return None
+    show_filter(run)
     joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
@@ -938,6 +942,20 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
             return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
 
 
+@contextmanager
+def foreseen(config: PipelineConfig, display: Display | None = None) -> Iterator[Run]:
+    """A planned run, while what it made in its temporary folder is there; see :func:`flows.commands.plan.foresee`."""
+    with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
+        run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
+        pipeline(run, config)
+        yield run
+
+
+def _foresee(config: PipelineConfig) -> list[Outcome]:
+    with foreseen(config) as run:
+        return run.outcomes
+
+
 def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
     store = settings.open_store()
@@ -954,8 +972,11 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
+        show_beginning(settings, run_id, lambda: _foresee(settings))
         where = stages_in(run, settings.runner, settings.resources)
         with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
-        return asdict(summarise_run(run, journal.number, started, report, decision))
+        summary = asdict(summarise_run(run, journal.number, started, report, decision))
+        show_end(settings, store.workspace, summary)
+        return summary

@@ -4,10 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from prefect.artifacts import create_markdown_artifact
-
 from mlc.errors import UserError
-from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
+from mlc.evaluation.gate.deciding import GateDecision, decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.results import read_evaluations
 from mlc.languages import resolve_language
@@ -27,7 +25,7 @@ from tasks.runtime.registry import (
 )
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
-from tasks.runtime.stage import Stage, produce, shows, stage_task
+from tasks.runtime.stage import Stage, produce, stage_task
 from tasks.runtime.version_page import GATE, GATE_CHAMPION, GATE_FAILED, GATE_POLICY, NOBODY, describe_version
 
 STAGE = Stage("promote", version=2, module=__name__)
@@ -95,7 +93,6 @@ def promote(
                 client.set_model_version_tag(candidate.name, candidate.version, tag, value)
             describe_version(client, candidate.name, candidate.version)
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
-        _show(decision, candidate)
 
     if not run.planning:
         # A decision that is there already would not look.
@@ -139,15 +136,3 @@ def _tags(decision: GateDecision, champion: str | None) -> dict[str, str]:
         GATE_FAILED: _not_kept(decision)[:LONGEST_TAG] or "nothing",
         GATE_CHAMPION: NOBODY if champion is None else champion,
     }
-
-
-@shows
-def _show(decision: GateDecision, version: ModelVersion) -> None:
-    told = f"{version.name} version {version.version}"
-    rows = [check_cells(check.row()) for check in decision.checks]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *rows))
-    create_markdown_artifact(
-        key="gate",
-        markdown=f"**Gate {decision.policy}: {_word(decision)}** for {told}\n\n{table}\n",
-        description="Every condition of the gate.",
-    )
