@@ -256,9 +256,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     for columns in answer_columns(config):
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
-    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
     tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
     version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
