@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mlc.choices import words_of
+from mlc.choices import hint_among, words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate.policies import default_policy, read_policy
 from mlc.evaluation.gate.settings import GateSettings
@@ -118,9 +118,9 @@ class PipelineConfig(Settings):
 
             names = [stage.name for stage in STAGES]
             for unknown in resources.keys() - set(names):
-                near = difflib.get_close_matches(unknown, names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}."
-                raise UserError(f"The key 'resources' names {unknown!r}, which is no stage: {hint}")
+                raise UserError(
+                    f"The key 'resources' names {unknown!r}, which is no stage: {hint_among(unknown, names)}"
+                )
         return resources
 
     @field_validator("languages", mode="after")
@@ -211,7 +211,7 @@ class PipelineConfig(Settings):
             object.__setattr__(self, "candidate", behind)
         if self.candidate not in self.models:
             raise UserError(
-                f"The candidate {self.candidate!r} is not among the models: choose from {', '.join(self.models)}."
+                f"The candidate {self.candidate!r} is not among the models: {hint_among(self.candidate, self.models)}"
             )
         baseline = resolve_method(self.candidate).baseline
         if baseline not in (BASE, *(method.name for method in self.methods)):
@@ -818,12 +818,9 @@ def _find(name_or_path: str) -> Path:
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
-    near = difflib.get_close_matches(name_or_path.lower(), shipped_configs(), n=1)
-    hint = f"did you mean {near[0]!r}? G" if near else "g"
-    raise UserError(
-        f"There is no configuration {_short(name_or_path)}: {hint}ive a YAML file, or one of "
-        f"{', '.join(shipped_configs())}."
-    )
+    names = shipped_configs()
+    hint = hint_among(name_or_path, names, f"give a YAML file, or one of {', '.join(names)}.")
+    raise UserError(f"There is no configuration {_short(name_or_path)}: {hint}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

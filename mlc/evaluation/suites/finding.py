@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.evaluation.suites.settings import SuiteSettings
 from mlc.shipped import shipped_data
@@ -36,7 +37,9 @@ def find_suite(location: str, base: Path) -> tuple[SuiteSettings, Path]:
     if not path.is_file() and location in shipped_suites():
         path = shipped_data(f"suites/{location}.yaml")
     if not path.is_file():
-        raise UserError(f"There is no suite {location!r}: give a YAML file, or one of {', '.join(shipped_suites())}.")
+        names = shipped_suites()
+        hint = hint_among(location, names, f"give a YAML file, or one of {', '.join(names)}.")
+        raise UserError(f"There is no suite {location!r}: {hint}")
     values = read_mapping(path, f"The suite {location!r}", "with a source")
     try:
         return SuiteSettings.model_validate({"name": path.stem, **values}), path.parent
