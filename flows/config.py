@@ -588,6 +588,8 @@ _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _LONGEST_KEY = 200
 _LONGEST_SHOWN = 80
+_IN_YAML = {None: "null", True: "true", False: "false"}
+_AS_YAML_READS = {True: "yes and on", False: "no and off"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 PATH_KEYS = (
     ("prompts", "path"),
@@ -933,7 +935,7 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
         return UserError(f"The configuration lacks {key!r}: add it, as in the shipped configurations.")
     key = ".".join(map(str, (*sections, *place)))
     if first["type"] == "string_type" and isinstance(first["input"], bool):
-        named = f"{key}.{str(first['input']).lower()}" if first["loc"][-1] == "[key]" else key
+        named = f"{key}.{_short(first['input'])}" if first["loc"][-1] == "[key]" else key
         return UserError(_unquoted(named, first["input"]))
     # Where a value may be one of several kinds, there is one error for each of them.
     kinds = [first, *(other for other in others if _place(other["loc"], values) == place)]
@@ -941,7 +943,13 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
     alternatives = " or ".join(
         [demands[0], *(demand.removeprefix("must ").removeprefix("be ") for demand in demands[1:])]
     )
-    return UserError(f"The configuration key {key!r} has the value {_short(first['input'])}, but it {alternatives}.")
+    given, words = first["input"], ""
+    if isinstance(given, bool):
+        words = f", which is how YAML reads {_AS_YAML_READS[given]} without quotes"
+    advice = f": write [{given}]" if first["type"] == "tuple_type" and isinstance(given, str | int | float) else ""
+    return UserError(
+        f"The configuration key {key!r} has the value {_short(given)}{words}, but it {alternatives}{advice}."
+    )
 
 
 def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
@@ -964,15 +972,16 @@ def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
 
 def _unquoted(key: str, value: bool) -> str:
     """What to say of a word that YAML does not take for a text."""
-    word = "yes" if value else "no"
+    words = _AS_YAML_READS[value]
+    quoted = words.replace(" and ", '" or "')
     return (
-        f"The configuration key {key!r} is {str(value).lower()}, which is how YAML reads {word} without quotes: write "
-        f'"{word}".'
+        f"The configuration key {key!r} is {_short(value)}, which is how YAML reads {words} without quotes: write "
+        f'"{quoted}".'
     )
 
 
 def _short(value: Any) -> str:
-    shown = redacted(repr(value))
+    shown = _IN_YAML[value] if value is None or isinstance(value, bool) else redacted(repr(value))
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 3]}…"
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.evaluation.suites.settings import SuiteSettings
+from mlc.settings import demand_of
 from mlc.shipped import shipped_data
 from mlc.yaml_text import read_mapping
 
@@ -61,5 +62,4 @@ def _problem(error: Any) -> str:
         return f"{place or 'source'} is missing, set it"
     if error["type"] == "extra_forbidden":
         return f"there is no key {place!r}, take it out or correct it"
-    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    return f"{place}: {message}" if place else message
+    return f"{place} {demand_of(error)}".strip()
