@@ -14,6 +14,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from flows.notifying import tell_stopped, tell_summary, telling
 from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
@@ -871,7 +872,17 @@ def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
     return confining
 
 
-@flow(name="align", flow_run_name=_run_name)
+_told = [telling(lambda parameters: _settings(**parameters))]
+
+
+@flow(
+    name="align",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 @_without_texts
 def align(
     config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
@@ -886,9 +897,11 @@ def align(
     Returns:
         The fields of :class:`RunSummary`.
     """
+    settings = _settings(config, languages, workspace)
     try:
-        return _run(_settings(config, languages, workspace))
+        return _run(settings)
     except Stopped:
+        tell_stopped(settings)
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
@@ -926,7 +939,9 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
             for outcome in run.outcomes:
                 shown.record(outcome)
             rebuild_catalog(store)
-            return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+            summary = asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+    tell_summary(settings, summary)
+    return summary
 
 
 def _run(settings: PipelineConfig) -> dict[str, Any]:
