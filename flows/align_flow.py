@@ -1,7 +1,9 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
+import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -15,6 +17,8 @@ from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
 from flows.notifying import tell_stopped, tell_summary, telling
+from flows.showing import show_beginning, show_end, show_filter
+from flows.tracked import tracked_run
 from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
@@ -80,7 +84,7 @@ from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -146,6 +150,13 @@ class TrainingData:
     """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
     answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
+
+    @property
+    def sets(self) -> dict[str, Future]:
+        """All of them by what they are called."""
+        found = {"prompts": self.prompts, "training set": self.joined, "prompts of all languages": self.unpaired}
+        found |= {f"training set with {' and '.join(names)} answers": own for names, own in self.answered.items()}
+        return {name: own for name, own in found.items() if own is not None}
 
 
 @dataclass(frozen=True)
@@ -247,9 +258,10 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
-    told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
+    asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
+    tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
-    version = register_model.submit(run, candidate, evaluations.held_out, report, told, config.registry)
+    version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
     decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()
@@ -612,6 +624,7 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     """The training set over all languages, where any method needs translations."""
     if not verdicts:
         return None
+    show_filter(run)
     joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
@@ -944,6 +957,20 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
     return summary
 
 
+@contextmanager
+def foreseen(config: PipelineConfig, display: Display | None = None) -> Iterator[Run]:
+    """A planned run, while what it made in its temporary folder is there; see :func:`flows.commands.plan.foresee`."""
+    with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
+        run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
+        pipeline(run, config)
+        yield run
+
+
+def _foresee(config: PipelineConfig) -> list[Outcome]:
+    with foreseen(config) as run:
+        return run.outcomes
+
+
 def _run(settings: PipelineConfig) -> dict[str, Any]:
     started = time.perf_counter()
     store = settings.open_store()
@@ -960,8 +987,11 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
         recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
         live(Run(store, using_display(), id=run_id, journal=journal)) as run,
     ):
+        show_beginning(settings, run_id, lambda: _foresee(settings))
         where = stages_in(run, settings.runner, settings.resources)
         with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
             report, decision = pipeline(run, settings)
         rebuild_catalog(store)
-        return asdict(summarise_run(run, journal.number, started, report, decision))
+        summary = asdict(summarise_run(run, journal.number, started, report, decision))
+        show_end(settings, store.workspace, summary)
+        return summary

@@ -39,7 +39,7 @@ NOT_LOCKED = {
     "lm-eval": "its tasks come from the hub, which no test asks, and it is an extra: `harness`",
 }
 """Requirements that the lock leaves out, and why."""
-BY_FILE = {"huey", "skops"}
+BY_FILE = {"axe-playwright-python", "huey", "skops"}
 """Packages whose metadata name no licence; the file that they come with is the MIT licence."""
 MIT_WORDS = "Permission is hereby granted, free of charge, to any person obtaining a copy"
 BY_REASON = {

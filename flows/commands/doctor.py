@@ -43,8 +43,14 @@ class Finding:
     required: bool = True
 
 
+EXAMPLES = ("mlc doctor",)
+
+
 def command(workspace: WorkspaceOption = None) -> None:
-    """Check that this machine can run the pipeline, say what is missing, and which shipped configurations fit."""
+    """Check that this machine can run the pipeline.
+
+    It says what is missing, and which shipped configurations fit.
+    """
     place = workspace_or_default(workspace)
     fine = examine(place, results)
     show_shipped(shipped_needs(place), results)

@@ -10,6 +10,8 @@ from flows.terminal.quiet import be_quiet
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 
+EXAMPLES = ("mlc rollback --reason 'complaints from Kenya'",)
+
 
 def command(
     workspace: WorkspaceOption = None,
