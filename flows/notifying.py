@@ -20,6 +20,7 @@ from prefect.states import Cancelled
 from prefect.utilities.urls import url_for
 
 from flows.config import PipelineConfig
+from flows.showing import registry_server, version_page
 from mlc.errors import UserError
 from mlc.store.runs import RUNS_FOLDER, run_records
 from mlc.urls import expanded
@@ -118,7 +119,9 @@ def _body(
     records = (record.number for record in reversed(run_records(workspace)) if id and record.id == id)
     number = summary.get("number") or next(records, None)
     gate, version = summary.get("gate"), summary.get("model_version")
-    links = {"prefect": link, "report": summary.get("report"), "mlflow": _version_page(settings, version)}
+    server = registry_server(settings, workspace) if version else None
+    page = version_page(server, version) if server and version else None
+    links = {"prefect": link, "report": summary.get("report"), "mlflow": page}
     return {
         "text": _line(settings.name, number, ending, reason, gate, version),
         "ending": ending,
@@ -149,13 +152,6 @@ def _line(
         passed = "passed" if gate["passed"] else "failed"
         told += f"; {version['name']} version {version['version']}, gate {gate['policy']} {passed}"
     return f"{told}: {reason}" if reason else f"{told}."
-
-
-def _version_page(settings: PipelineConfig, version: Mapping[str, str] | None) -> str | None:
-    server = settings.registry.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not version or not server.startswith(("http://", "https://")) or "@" in server or "${" in server:
-        return None
-    return f"{server.rstrip('/')}/#/models/{version['name']}/versions/{version['version']}"
 
 
 def _emit(version: Mapping[str, str], gate: Mapping[str, Any], flow_run: FlowRun) -> None:
