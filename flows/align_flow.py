@@ -16,6 +16,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, load_config, validate_config
 from flows.licences import require_licences
+from flows.notifying import tell_stopped, tell_summary, telling
 from flows.showing import show_beginning, show_end, show_filter
 from flows.tracked import tracked_run
 from mlc.cache import cache_folder
@@ -884,7 +885,17 @@ def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
     return confining
 
 
-@flow(name="align", flow_run_name=_run_name)
+_told = [telling(lambda parameters: _settings(**parameters))]
+
+
+@flow(
+    name="align",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 @_without_texts
 def align(
     config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
@@ -899,9 +910,11 @@ def align(
     Returns:
         The fields of :class:`RunSummary`.
     """
+    settings = _settings(config, languages, workspace)
     try:
-        return _run(_settings(config, languages, workspace))
+        return _run(settings)
     except Stopped:
+        tell_stopped(settings)
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
@@ -939,7 +952,9 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
             for outcome in run.outcomes:
                 shown.record(outcome)
             rebuild_catalog(store)
-            return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+            summary = asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+    tell_summary(settings, summary)
+    return summary
 
 
 @contextmanager

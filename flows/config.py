@@ -37,6 +37,7 @@ from tasks.runtime.settings import (
     DatasetSettings,
     DirectionStageSettings,
     EditStageSettings,
+    NotifySettings,
     PolicySettings,
     PromptSettings,
     RegistrySettings,
@@ -99,6 +100,7 @@ class PipelineConfig(Settings):
     gate: GateSettings = Field(default_factory=default_policy)
     report: ReportSettings = Field(default_factory=ReportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
 
     @field_validator("gate", mode="before")
     @classmethod
