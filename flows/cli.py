@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from flows.commands import (
     compare,
     compare_methods,
+    deploy,
     doctor,
     edit,
     evaluate,
@@ -69,6 +70,7 @@ COMMANDS = (
     power,
     promote,
     rollback,
+    deploy,
     ui,
     look,
     translate,
@@ -86,10 +88,14 @@ HINTS = {
     "language list": "`mlc languages`",
     "output": "--out",
     "pair columns": "--source-column, --target-column, --from and --to",
+    "promotion by force": "--force --reason 'why'",
+    "promotion reason": "--reason",
     "prompt limit": "--limit",
     "references": "--references",
     "signals": "--signals",
     "text column": "--column",
+    "work pool": "--pool, --pool-type",
+    "work pool template": "--template",
     "workspace": "--workspace",
 }
 """What helps on the command line, by what an error is about."""

@@ -42,7 +42,7 @@ def training(environment: dict[str, str], forked: Forks, workspace: Path) -> Ite
     smoke = (PROJECT / "flows" / "configs" / "smoke.yaml").read_text(encoding="utf-8")
     config.write_text(smoke.replace("steps: 3", "steps: 100000"), encoding="utf-8")
     parameters = {"config": str(config), "languages": ["sw"], "workspace": str(workspace)}
-    started = prefect(forked, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
+    started = prefect(forked, "deployment", "run", "align/align-nightly", "--params", json.dumps(parameters))
     assert started.code == 0, started.out + started.err
     with subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"],
