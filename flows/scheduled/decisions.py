@@ -1,6 +1,6 @@
 """Promotion and rollback as flows: a form in Prefect, and an approval that is no unless somebody says yes."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 from flows.config import DEFAULT_WORKSPACE
-from flows.promoting import promote_by_person, propose, roll_back
+from flows.promoting import Proposal, promote_by_person, propose, roll_back
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions
@@ -69,7 +69,7 @@ def promote(
     approval = suspend_flow_run(wait_for_input=asked, timeout=int(APPROVAL_TIME.total_seconds()))
     if not approval.approve:
         return cast(dict[str, Any], Cancelled(message="Not approved: the champion stays what it was."))
-    _require_same_champion(store, proposal.name)
+    _require_same_champion(store, proposal)
     return _told(promote_by_person(store, version, name=name, force=force, reason=reason), reason)
 
 
@@ -107,19 +107,21 @@ def _existing(workspace: str) -> ArtifactStore:
     return ArtifactStore(Path(workspace))
 
 
-def _require_same_champion(store: ArtifactStore, name: str) -> None:
+def _require_same_champion(store: ArtifactStore, proposal: Proposal) -> None:
     """Checks that what was approved is still what would happen: it may have waited for days."""
     with get_client(sync_client=True) as client:
-        asked = client.read_flow_run(UUID(str(flow_run.id))).created
-    since = [
+        began = client.read_flow_run(UUID(str(flow_run.id))).created
+    assert began is not None
+    since = began.astimezone(UTC).isoformat(timespec="seconds")
+    others = [
         entry["version"]
-        for entry in read_promotions(store.workspace / PROMOTIONS_FILE, name)
-        if asked is not None and entry["time"] > asked.isoformat(timespec="seconds")
+        for entry in read_promotions(store.workspace / PROMOTIONS_FILE, proposal.name)
+        if entry["time"] > since and entry["version"] != proposal.version
     ]
-    if since:
+    if others:
         raise UserError(
-            f"The champion of {name!r} changed to version {since[-1]} while this waited for approval: start the "
-            "promotion again, which shows what it would replace now."
+            f"The champion of {proposal.name!r} changed to version {others[-1]} while this waited for approval: start "
+            "the promotion again, which shows what it would replace now."
         )
 
 
