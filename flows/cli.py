@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from flows.commands import (
     compare,
     compare_methods,
+    deploy,
     doctor,
     edit,
     evaluate,
@@ -74,6 +75,7 @@ COMMANDS = (
     power,
     promote,
     rollback,
+    deploy,
     ui,
     look,
     translate,
@@ -92,10 +94,14 @@ HINTS = {
     "language list": "`mlc languages`",
     "output": "--out",
     "pair columns": "--source-column, --target-column, --from and --to",
+    "promotion by force": "--force --reason 'why'",
+    "promotion reason": "--reason",
     "prompt limit": "--limit",
     "references": "--references",
     "signals": "--signals",
     "text column": "--column",
+    "work pool": "--pool, --pool-type",
+    "work pool template": "--template",
     "workspace": "--workspace",
 }
 """What helps on the command line, by what an error is about."""
