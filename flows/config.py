@@ -572,7 +572,7 @@ class PipelineConfig(Settings):
         }
 
     def _gate_in_words(self) -> dict[str, str]:
-        gate = self.serve.plain(self.align.consistency.layer, self.align.consistency.pool)
+        gate = self.serve
         thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
         fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}, {gate.pool}"
         return {"gate on prompts": f"{fitted}, thresholds by {thresholds}"}
