@@ -1,6 +1,6 @@
 import json
 
-from tests.docs import make_methods, make_readme
+from tests.docs import make_methods, make_prefect_yaml, make_readme
 from tests.docs.make_configuration import PAGE, make_page
 
 
@@ -31,3 +31,8 @@ def test_pictures_table_and_sentences_of_the_readme_are_of_one_run() -> None:
         assert make_readme.digest(picture) == digest
         assert picture.stat().st_size <= make_readme.LARGEST
         assert f"(docs/images/{name}.png)" in text
+
+
+def test_prefect_yaml_holds_the_declared_deployments() -> None:
+    stale = "prefect.yaml is stale: run python -m tests.docs.make_prefect_yaml"
+    assert make_prefect_yaml.FILE.read_text(encoding="utf-8") == make_prefect_yaml.make_file(), stale
