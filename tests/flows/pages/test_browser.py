@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.pages.app import Beside
 from flows.pages.serving import served_page
 from flows.terminal.server import HOST, free_port
+from mlc.evaluation.results import Estimate
 from mlc.report import Gate, render
 from mlc.report.data import Texts
 from tests.browser import CHROMIUM, Tab, open_tab
@@ -42,7 +44,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     texts = {("consistency", 0, "arb_Arab", ""): {"prompt 1": Texts(ARABIC, MARKUP)}}
     seeds = {"base": None, "english-only": 0, "consistency": 0}
     results = [make_result(model, seed, code, prompts=4) for model, seed in seeds.items() for code in LANGUAGES]
-    first = {"verdict": "no champion yet", "scope": "mean", "languages": ("eng_Latn", "spa_Latn", "swh_Latn")}
+    first: dict[str, Any] = {
+        "verdict": "no champion yet",
+        "scope": "mean",
+        "languages": ("eng_Latn", "spa_Latn", "swh_Latn"),
+    }
+    first["estimate"] = Estimate(0.0, -0.98, 0.98, 40)
     gate = Gate(False, "strict", [check(), check(**first)])
     render(make_data(LANGUAGES, (0,), results=results, texts=texts, gate=gate), folder)
     return (folder / "report.html").as_uri()
