@@ -153,6 +153,8 @@ def test_a_run_that_cannot_be_planned_again_is_one_sentence(made: Path) -> None:
     answer = Client(made).get("/runs/1/plan")
     assert answer.status_code == 404
     assert "Run 1 cannot be planned again: The configuration lacks 'name'" in unescape(answer.text)
+    foreign = Client(made).get("/runs/1/plan", headers={"sec-fetch-site": "cross-site"})
+    assert "open it from the page of the run" in foreign.text
 
 
 def test_the_files_of_the_report_are_there_and_no_others(made: Path) -> None:

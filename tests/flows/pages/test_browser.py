@@ -112,3 +112,13 @@ def test_the_keyboard_reaches_the_content_first(tab: Tab, site: str) -> None:
         tab.ask("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
     assert tab.value("document.activeElement.innerText") == "Skip to the content"
     assert tab.value("document.activeElement.getBoundingClientRect().left") >= 0
+
+
+def test_the_texts_of_a_report_are_off_until_switched_on_and_run_their_own_way(tab: Tab, report: str) -> None:
+    tab.look(DESK, "light")
+    tab.open(report)
+    cells = "[...document.querySelectorAll('td.texts')].filter(cell => cell.textContent && cell.offsetWidth)"
+    assert tab.value(f"{cells}.length") == 0
+    tab.value("document.getElementById('texts').click()")
+    assert tab.value(f"{cells}.map(cell => getComputedStyle(cell).direction)") == ["rtl", "ltr"]
+    assert tab.complaints == []
