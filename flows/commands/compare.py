@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flows.terminal import completion
 from flows.terminal.options import JsonOption, WorkspaceOption, chosen_run, existing
 from flows.terminal.output import print_json, results
 
@@ -15,8 +16,10 @@ EXAMPLES = (
 
 
 def command(
-    first: Annotated[str, typer.Argument(help="A run: its number, the beginning of its id, or last.")],
-    second: Annotated[str, typer.Argument(help="The run that is held against it.")],
+    first: Annotated[
+        str, typer.Argument(help="A run: its number, the beginning of its id, or last.", autocompletion=completion.runs)
+    ],
+    second: Annotated[str, typer.Argument(help="The run that is held against it.", autocompletion=completion.runs)],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -63,8 +63,9 @@ def shipped_needs(workspace: Path) -> "dict[str, Needs]":
     Args:
         workspace: Folder that a run would use.
     """
-    from flows.config import load_config, shipped_configs
+    from flows.config import load_config
     from flows.needs import limits_of, models_of, needs_of
+    from flows.places import shipped_configs
 
     machine = this_machine(workspace)
     configs = {name: load_config(name) for name in shipped_configs()}
