@@ -1,7 +1,9 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
+import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -12,8 +14,11 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.attempts import Attempts
-from flows.config import PipelineConfig, load_config, validate_config
+from flows.config import PipelineConfig, changed_values, load_config, validate_config
 from flows.licences import require_licences
+from flows.notifying import tell_stopped, tell_summary, telling
+from flows.showing import show_beginning, show_end, show_filter
+from flows.tracked import tracked_run
 from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
@@ -79,11 +84,12 @@ from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
+from tasks.runtime.time_limit import limited
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
@@ -145,6 +151,13 @@ class TrainingData:
     """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
     answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
+
+    @property
+    def sets(self) -> dict[str, Future]:
+        """All of them by what they are called."""
+        found = {"prompts": self.prompts, "training set": self.joined, "prompts of all languages": self.unpaired}
+        found |= {f"training set with {' and '.join(names)} answers": own for names, own in self.answered.items()}
+        return {name: own for name, own in found.items() if own is not None}
 
 
 @dataclass(frozen=True)
@@ -245,10 +258,11 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     for columns in answer_columns(config):
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
+    asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
+    tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
-    told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
-    version = register_model.submit(run, candidate, evaluations.held_out, report, told, config.registry)
+    version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
     decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()
@@ -611,6 +625,7 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     """The training set over all languages, where any method needs translations."""
     if not verdicts:
         return None
+    show_filter(run)
     joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
@@ -845,17 +860,25 @@ def _tidy(store: ArtifactStore) -> None:
             draft.unlink()
 
 
+def _meant(given: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration that the parameters of a flow run mean, of which some may be left out."""
+    return settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
+
+
 def _run_name() -> str:
-    config = _settings(**flow_run.parameters)
+    config = _meant(flow_run.parameters)
     return f"align · {config.name} · {config.languages_label}"
 
 
-def _settings(
-    config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
-) -> PipelineConfig:
+def settings_of(config: str | dict[str, Any], languages: list[str] | None, workspace: str | None) -> PipelineConfig:
+    """The configuration that the parameters of a flow mean; they are those of :func:`align`.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
     if isinstance(config, str):
         return load_config(config, languages=languages, workspace=workspace)
-    return validate_config(config)
+    return validate_config(changed_values(config, languages=languages, workspace=workspace))
 
 
 def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -863,18 +886,34 @@ def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
 
     @wraps(body)
     def confining(
-        config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+        config: str | dict[str, Any] = "quickstart",
+        languages: list[str] | None = None,
+        workspace: str | None = None,
+        hours: float | None = None,
     ) -> dict[str, Any]:
-        place = Path(_settings(config, languages, workspace).workspace)
-        return confined(place, "the flow", lambda: body(config, languages, workspace))
+        place = Path(settings_of(config, languages, workspace).workspace)
+        return confined(place, "the flow", lambda: body(config, languages, workspace, hours))
 
     return confining
 
 
-@flow(name="align", flow_run_name=_run_name)
+_told = [telling(_meant)]
+
+
+@flow(
+    name="align",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 @_without_texts
 def align(
-    config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+    config: str | dict[str, Any] = "quickstart",
+    languages: list[str] | None = None,
+    workspace: str | None = None,
+    hours: float | None = None,
 ) -> dict[str, Any]:
     """Runs the pipeline in its workspace; this is what is deployed and scheduled.
 
@@ -882,13 +921,16 @@ def align(
         config: Name of a shipped configuration, a YAML file, or a whole configuration as a mapping.
         languages: Languages in place of the configuration's, such as ``["es", "fr"]``; ``["+hi"]`` adds one.
         workspace: Workspace in place of the configuration's.
+        hours: Time limit; a run that reaches it stops in order, keeps what it did, and counts as failed.
 
     Returns:
         The fields of :class:`RunSummary`.
     """
+    settings = settings_of(config, languages, workspace)
     try:
-        return _run(_settings(config, languages, workspace))
+        return _run(settings, hours)
     except Stopped:
+        tell_stopped(settings)
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
@@ -926,11 +968,36 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
             for outcome in run.outcomes:
                 shown.record(outcome)
             rebuild_catalog(store)
-            return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+            summary = asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+    tell_summary(settings, summary)
+    return summary
 
 
-def _run(settings: PipelineConfig) -> dict[str, Any]:
-    started = time.perf_counter()
+@contextmanager
+def foreseen(config: PipelineConfig, display: Display | None = None) -> Iterator[Run]:
+    """A planned run, while what it made in its temporary folder is there; see :func:`flows.commands.plan.foresee`."""
+    with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
+        run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
+        pipeline(run, config)
+        yield run
+
+
+def _foresee(config: PipelineConfig) -> list[Outcome]:
+    with foreseen(config) as run:
+        return run.outcomes
+
+
+@contextmanager
+def in_workspace(settings: PipelineConfig, *, record: bool = True) -> Iterator[Run]:
+    """The run of this flow run in its workspace, beside others there, but not beside housekeeping.
+
+    Args:
+        settings: The configuration.
+        record: Whether the workspace keeps a record of it, as of a run of the pipeline.
+
+    Raises:
+        UserError: Housekeeping holds the workspace.
+    """
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
 
@@ -942,11 +1009,28 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
         plain_disk_errors(store.workspace),
         announced(store.workspace, run_id),
         sharing(store.workspace, tidy=tidy, wait_seconds=wait_for_workspace()),
-        recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
-        live(Run(store, using_display(), id=run_id, journal=journal)) as run,
+        recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) if record else nullcontext() as kept,
+        live(Run(store, using_display(), id=run_id, journal=kept)) as run,
     ):
-        where = stages_in(run, settings.runner, settings.resources)
-        with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
+        yield run
+
+
+@contextmanager
+def at_work(run: Run, settings: PipelineConfig, hours: float | None) -> Iterator[None]:
+    """While stages of a run work, in the body of its flow: it can be stopped, and tells what failed first."""
+    where = stages_in(run, settings.runner, settings.resources)
+    with limited(run, hours), cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
+        yield
+
+
+def _run(settings: PipelineConfig, hours: float | None) -> dict[str, Any]:
+    started = time.perf_counter()
+    with in_workspace(settings) as run:
+        assert run.journal is not None
+        show_beginning(settings, run.id, lambda: _foresee(settings))
+        with at_work(run, settings, hours):
             report, decision = pipeline(run, settings)
-        rebuild_catalog(store)
-        return asdict(summarise_run(run, journal.number, started, report, decision))
+        rebuild_catalog(run.store)
+        summary = asdict(summarise_run(run, run.journal.number, started, report, decision))
+        show_end(settings, run.store.workspace, summary)
+        return summary

@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from flows.commands import (
     compare,
     compare_methods,
+    deploy,
     doctor,
     edit,
     evaluate,
@@ -52,6 +53,7 @@ from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
+from mlc.packages import ROOTS, VERSION, to_install
 
 DEFECT = 1
 DETAILED_MISTAKE = 1
@@ -73,6 +75,7 @@ COMMANDS = (
     power,
     promote,
     rollback,
+    deploy,
     ui,
     look,
     translate,
@@ -91,10 +94,14 @@ HINTS = {
     "language list": "`mlc languages`",
     "output": "--out",
     "pair columns": "--source-column, --target-column, --from and --to",
+    "promotion by force": "--force --reason 'why'",
+    "promotion reason": "--reason",
     "prompt limit": "--limit",
     "references": "--references",
     "signals": "--signals",
     "text column": "--column",
+    "work pool": "--pool, --pool-type",
+    "work pool template": "--template",
     "workspace": "--workspace",
 }
 """What helps on the command line, by what an error is about."""
@@ -135,6 +142,11 @@ class Commands(TyperGroup):
                 raise
             print_error("A path cannot be used, because it is too long or its links go in a circle: name another one.")
             raise typer.Exit(USER_MISTAKE) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in ROOTS:
+                raise
+            print_error(f"This needs the package {error.name}, which is not installed: {to_install('pipeline')}.")
+            raise typer.Exit(USER_MISTAKE) from None
 
 
 app = typer.Typer(
@@ -164,9 +176,7 @@ for module in COMMANDS:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"mlc {version('mlc')}")
+        print(f"mlc {VERSION}")
         raise typer.Exit
 
 

@@ -38,6 +38,7 @@ from tasks.runtime.settings import (
     DatasetSettings,
     DirectionStageSettings,
     EditStageSettings,
+    NotifySettings,
     PolicySettings,
     PromptSettings,
     RegistrySettings,
@@ -98,6 +99,7 @@ class PipelineConfig(Settings):
     gate: GateSettings = Field(default_factory=default_policy)
     report: ReportSettings = Field(default_factory=ReportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
 
     @field_validator("gate", mode="before")
     @classmethod
@@ -650,11 +652,28 @@ def load_config(
         _anchor_paths(values, path.parent.resolve())
     for key, value in (overrides or {}).items():
         _set(values, key, value)
+    return validate_config(changed_values(values, languages=languages, workspace=workspace))
+
+
+def changed_values(
+    values: Mapping[str, Any], *, languages: Sequence[str] | None, workspace: str | None
+) -> dict[str, Any]:
+    """The plain values of a configuration with a person's choice of languages and workspace.
+
+    Args:
+        values: The configuration.
+        languages: As for :func:`load_config`.
+        workspace: As for :func:`load_config`.
+
+    Raises:
+        UserError: As of :func:`combine_languages`.
+    """
+    changed = dict(values)
     if languages:
-        values["languages"] = combine_languages(values.get("languages") or (), languages)
+        changed["languages"] = combine_languages(values.get("languages") or (), languages)
     if workspace:
-        values["workspace"] = workspace
-    return validate_config(values)
+        changed["workspace"] = workspace
+    return changed
 
 
 def validate_config(values: Mapping[str, Any]) -> PipelineConfig:

@@ -4,14 +4,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, model_rows, model_table
+from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, model_rows
 from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
@@ -27,7 +27,6 @@ from tasks.runtime.artifacts import (
     HEADLINE_FILE,
     LEFT_OUT_FILE,
     METRICS_FILE,
-    REPORT_FILE,
     SEARCH_FILE,
     SKILLS_FILE,
     TRAINING_LOG_FILE,
@@ -51,8 +50,6 @@ OVERLAP = "overlap"
 METRICS_SCHEMA = "metrics.schema.json"
 METRICS_VERSION = 1
 """Goes up when the meaning of ``metrics.json`` changes."""
-SHOWN: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid", "auroc")
-"""What Prefect's table shows."""
 SPREAD: tuple[Metric, ...] = ("selectivity", "attack_success", "harmful_refused", "harmless_refused", "safety", "auroc")
 """Figures whose worst language, gap to English and variance are told."""
 
@@ -128,6 +125,7 @@ def publish_report(
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         able = _skills(run, skills.values())
+        made_by = _made(run)
         decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
@@ -164,6 +162,7 @@ def publish_report(
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
             inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
+            made=_made_in_words(made_by),
             beside={
                 METRICS_FILE: "every figure, for programs",
                 METRICS_SCHEMA: "what metrics.json holds, as JSON schema",
@@ -188,16 +187,22 @@ def publish_report(
             ]
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        draft.facts |= _made(run)
-        _show(read, facts, parts.key)
+        draft.facts |= made_by
 
     return produce(run, STAGE, parts, write)
 
 
 def _made(run: Run) -> dict[str, Any]:
-    """By what the page is made, for its manifest: on it, the same data would give another page each time."""
+    """By what the page is made, for its manifest and for the page."""
     told = {"run": run.journal.number if run.journal else None, "release": release(), "revision": revision()}
     return {name: value for name, value in told.items() if value}
+
+
+def _made_in_words(made: Mapping[str, Any]) -> dict[str, str]:
+    """When and by what the page is made, as it says it."""
+    names = {"run": "run", "release": "version of mlc", "revision": "commit"}
+    told = {shown: str(made[name]) for name, shown in names.items() if name in made}
+    return {"made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), **told}
 
 
 def _starts(run: Run, models: Sequence[Model]) -> str:
@@ -324,20 +329,3 @@ def _searches(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def _training_log(folder: Path) -> list[dict[str, float]]:
     text = (folder / TRAINING_LOG_FILE).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
-
-
-def _show(results: Sequence[EvaluationResult], facts: ReportFacts, key: str) -> None:
-    rows: list[dict[str, str | int]] = []
-    for row in model_table(results, labels=dict(facts.labels)):
-        for group, members in row.groups.items():
-            told: dict[str, str | int] = {"model": row.model, "languages": group}
-            told.update({metric: _told(members.figures[metric].estimate) for metric in SHOWN})
-            rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
-    create_table_artifact(key="models", table=rows, description="The models, in the anchor language and in the others.")
-    create_markdown_artifact(
-        key="report", markdown=f"The report lies in `artifacts/{STAGE.name}/{key}/{REPORT_FILE}` of the workspace."
-    )
-
-
-def _told(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

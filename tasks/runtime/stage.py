@@ -13,17 +13,18 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed
 
-from mlc.errors import UserError
+from mlc.errors import OutOfReachError, UserError
 from mlc.stopping import Stopped, stop_if
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
+from tasks.runtime.progress import watch
 from tasks.runtime.run import (
     INPUT_IS_NEW,
     Outcome,
@@ -34,15 +35,19 @@ from tasks.runtime.run import (
     open_run,
     waited_time,
     waiting,
+    working_on,
     working_time,
 )
 from tasks.runtime.shards import without_shard
+from tasks.runtime.stopping import under_a_worker
 from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
 NEVER_BEGAN = (PrefectException, CancelledError, asyncio.CancelledError)
 """A task waited for another one, which failed, or the run ended before it began. Prefect raises asyncio's error in
 threads too, which is no Exception."""
+RETRY_SECONDS = (30.0, 120.0)
+"""When a stage is tried again, in runs that nobody waits for."""
 CAUSE_SECONDS = 5.0
 """How long to wait for the failure that ended others; it is known at about the same time."""
 
@@ -237,15 +242,30 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
             given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
             opened = open_run(run)
+            watch(opened)
             try:
                 stop_if(opened.should_stop)
                 return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
             except Stopped:
                 return cast(ArtifactRef, Cancelled(message="Stopped; what it did so far is kept."))
 
-        return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+        return StageTask(
+            opening,
+            name=name,
+            task_run_name=run_name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=len(RETRY_SECONDS),
+            retry_delay_seconds=list(RETRY_SECONDS),
+            retry_condition_fn=_may_pass,
+        )
 
     return make
+
+
+def _may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage that failed is tried again: where something outside did not answer, and no person waits."""
+    return under_a_worker() and isinstance(state.data, OutOfReachError)
 
 
 def shows(body: Callable[P, None]) -> Callable[P, None]:
@@ -337,7 +357,10 @@ def produce(
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
                 try:
-                    return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                    with working_on(job.label), _shown_to_its_end(run, job):
+                        return confined(
+                            run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited)
+                        )
                 except (UserError, Unexpected):
                     # A full disk must not hide what it led to.
                     harmless(run.record_failure)(stage.name, language, subject, working_time() - started)
@@ -368,6 +391,16 @@ def _turn(run: Run, job: _Job) -> Iterator[None]:
         claim = run.store.claiming(stage.name, key, on_wait=told("another machine"), should_stop=run.should_stop)
         with waiting(claim):
             yield
+
+
+@contextmanager
+def _shown_to_its_end(run: Run, job: _Job) -> Iterator[None]:
+    """Shows no longer that a task works, however it ends."""
+    try:
+        yield
+    except BaseException:
+        run.display.failed(job.label)
+        raise
 
 
 def _make(
