@@ -53,6 +53,7 @@ from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
+from mlc.extras import missing_extra
 from mlc.packages import ROOTS, VERSION, to_install
 
 DEFECT = 1
@@ -136,6 +137,11 @@ class Commands(TyperGroup):
         except UserError as error:
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
             print_error(told)
+            raise typer.Exit(USER_MISTAKE) from None
+        except ImportError as error:
+            if (sentence := missing_extra(error)) is None:
+                raise
+            print_error(sentence)
             raise typer.Exit(USER_MISTAKE) from None
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
