@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 
-from mlc.packages import to_install
+from mlc.packages import ROOTS, to_install
 
 EXTRAS = {
     **dict.fromkeys(("accelerate", "datasets", "peft", "trl"), "train"),
@@ -54,25 +54,28 @@ def require_extra(package: str, setting: str) -> None:
         ValueError: It is not.
     """
     if importlib.util.find_spec(package) is None:
-        way = f"run `{to_install(EXTRAS[package])}`" if package in EXTRAS else "install it"
         raise ValueError(
-            f"{setting} needs the package {package.replace('_', '-')}, which is not installed: {way}, or choose "
-            "another value"
+            f"{setting} needs the package {package.replace('_', '-')}, which is not installed: {_way(package)}, or "
+            "choose another value"
         )
 
 
-def missing_extra(error: BaseException) -> str | None:
-    """A sentence for an error that comes of an extra which is not installed; None for any other error.
+def missing_package(error: BaseException) -> str | None:
+    """A sentence for an error that comes of a package of others which is not installed; None for any other error.
 
     Args:
         error: What an import, or what came of it, raised.
     """
     for each in _causes(error):
         package = (each.name or "").partition(".")[0] if isinstance(each, ModuleNotFoundError) else ""
-        if package in EXTRAS:
+        if package and package not in ROOTS:
             told = package.replace("_", "-")
-            return f"The package {told} is needed for this and is not installed: run `{to_install(EXTRAS[package])}`."
+            return f"The package {told} is needed for this and is not installed: {_way(package)}."
     return None
+
+
+def _way(package: str) -> str:
+    return f"run `{to_install(EXTRAS[package])}`" if package in EXTRAS else "install it"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

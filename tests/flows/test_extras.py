@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlc.errors import UserError
-from mlc.extras import EXTRAS, missing_extra, require_extra
+from mlc.extras import EXTRAS, missing_package, require_extra
 from mlc.packages import to_install
 from tasks.runtime.unexpected import confined
 
@@ -87,8 +87,8 @@ def test_a_stage_that_lacks_a_package_says_so(tmp_path: Path) -> None:
 
 
 def test_other_missing_modules_are_defects() -> None:
-    assert missing_extra(ModuleNotFoundError("No module named 'mlc.nowhere'", name="mlc.nowhere")) is None
-    assert missing_extra(ValueError("no")) is None
+    assert missing_package(ModuleNotFoundError("No module named 'mlc.nowhere'", name="mlc.nowhere")) is None
+    assert missing_package(ValueError("no")) is None
 
 
 def test_a_package_without_an_extra_is_named_alone() -> None:
