@@ -95,6 +95,11 @@ def runs(ctx: Any, incomplete: str) -> list[str]:
     return _beginning(incomplete, ("last", *numbers))
 
 
+def runs_or_champion(ctx: Any, incomplete: str) -> list[str]:
+    """The same, and the word for the run whose version is live."""
+    return sorted([*runs(ctx, incomplete), *_beginning(incomplete, ["champion"])])
+
+
 def _shipped(folder: str) -> Iterable[str]:
     return (path.stem for path in shipped_data(folder).glob("*.yaml"))
 

@@ -44,7 +44,7 @@ def test_names_that_ship(line: str, names: list[str]) -> None:
 def test_runs_are_those_of_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         made_run(tmp_path / "place", {}, lambda run: None)
-    assert offered(f"mlc compare -w {tmp_path / 'place'} ") == ["1", "2", "last"]
+    assert offered(f"mlc compare -w {tmp_path / 'place'} ") == ["1", "2", "champion", "last"]
     monkeypatch.chdir(tmp_path)
     assert offered("mlc export ") == ["last"]
 
