@@ -89,9 +89,9 @@ def examine(workspace: Path, console: Console) -> bool:
     findings = [finding for check in CHECKS for finding in check(workspace)]
     for finding in findings:
         mark = "[green]✓[/]" if finding.fine else ("[red]✗[/]" if finding.required else "[yellow]![/]")
-        console.print(f"{mark} {finding.name:<22} {shown(finding.found)}", highlight=False)
+        console.print(f"{mark} {finding.name:<22} {shown(finding.found)}", highlight=False, soft_wrap=True)
         if not finding.fine and finding.remedy:
-            console.print(f"  → {shown(finding.remedy)}", highlight=False)
+            console.print(f"  → {shown(finding.remedy)}", highlight=False, soft_wrap=True)
     return all(finding.fine or not finding.required for finding in findings)
 
 
