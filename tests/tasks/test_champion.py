@@ -144,7 +144,7 @@ def test_better_than_base_and_worse_than_the_champion_is_refused(run: Run, secon
     assert {name: tags[name] for name in tags if name.startswith("gate")} == {
         "gate": "failed",
         "gate.policy": "trial",
-        "gate.failed": "selectivity − champion",
+        "gate.failed": "selectivity − champion (mean of 3 languages)",
         "gate.champion": "1",
     }
     place = mlflow.artifacts.download_artifacts(run_id=registered_as.run_id, artifact_path=REGISTERED_DECISION)
