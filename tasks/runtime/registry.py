@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlc.errors import UserError
+from mlc.errors import OutOfReachError, UserError
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.drafts import draft_file, draft_folder
 from mlc.store.lines import append_line, read_lines
@@ -256,7 +256,7 @@ def registry_errors(settings: RegistrySettings, workspace: Path) -> Iterator[Non
 
 def _unusable(uri: str, error: Exception) -> UserError:
     if "database is locked" in str(error):
-        return UserError(
+        return OutOfReachError(
             f"The MLflow database {redacted(uri)!r} is locked by another program: close it and run again; what is "
             "finished is kept."
         )
@@ -271,7 +271,7 @@ def _unusable(uri: str, error: Exception) -> UserError:
             f"The MLflow server {uri!r} answers and refuses what it was asked ({code}): see its log, and the settings "
             "under registry. What is finished is kept."
         )
-    return UserError(
+    return OutOfReachError(
         f"The MLflow server {redacted(uri)!r} cannot be used ({type(error).__name__}): start it, or change "
         "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."
     )

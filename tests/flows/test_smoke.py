@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -269,6 +270,7 @@ def test_training_set_opens_with_datasets(workspace: Path, second: Ended) -> Non
 
 def test_report_is_complete_and_holds_no_prompt(workspace: Path, second: Ended) -> None:
     page = Path(second.result["report"]).read_text(encoding="utf-8")
+    assert re.search(r"<dt>made</dt><dd>20\d\d-\d\d-\d\d \d\d:\d\d UTC</dd>\s*<dt>run</dt><dd>2</dd>", page)
     for name in ("Spanish", "French", "English-only"):
         assert name in page
     assert "http://" not in page.replace("http://www.w3.org", "")
