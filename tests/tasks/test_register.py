@@ -120,6 +120,7 @@ def test_its_page_tells_what_decides(run: Run, version: Any, served: Any) -> Non
 
 def test_one_parameter_a_value() -> None:
     nested = {"a": {"b": 1, "c": None, "d": []}, "e": [{"f": True}, {"f": 0.5}], "g, h": ["x", "y"], "i": "z" * 300}
+    assert metric_name("auroc/consistency+edit") == "auroc/consistency and edit"
     flat = flattened(nested)
     assert flat == {"a.b": "1", "e.1.f": "true", "e.2.f": "0.5", "g h": "x, y", "i": "z" * 249 + "…"}
 
