@@ -22,7 +22,7 @@ from prefect.utilities.urls import url_for
 from flows.config import PipelineConfig
 from flows.showing import registry_server, version_page
 from mlc.errors import UserError
-from mlc.store.runs import RUNS_FOLDER, run_records
+from mlc.store.runs import RUNS_FOLDER, RunRecord, run_records
 from mlc.urls import expanded
 from tasks.runtime.run import harmless, using_display
 from tasks.runtime.settings import Ending, NotifySettings
@@ -73,9 +73,9 @@ def tell_summary(settings: PipelineConfig, summary: Mapping[str, Any]) -> None:
         settings: The configuration of the run.
         summary: The fields of :class:`flows.align_flow.RunSummary`.
     """
-    ending = _ending(None, summary)
+    ending = _ending(None, summary, None)
     if settings.notify.url and ending in settings.notify.when:
-        _send(settings.notify, _body(settings, ending, summary, reason="", id="", link=None))
+        _send(settings.notify, _body(settings, ending, summary, reason="", record=None, id="", link=None))
 
 
 def _tell(settings: PipelineConfig, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -83,21 +83,23 @@ def _tell(settings: PipelineConfig, flow: Flow[..., Any], flow_run: FlowRun, sta
     summary = result if isinstance(result, dict) else {}
     if gate := summary.get("gate"):
         harmless(_emit)(summary["model_version"], gate, flow_run)
-    ending = _ending(state, summary)
     notify, id = settings.notify, str(flow_run.id)
+    record = next((one for one in reversed(run_records(Path(settings.workspace))) if one.id == id), None)
+    ending = _ending(state, summary, record)
     if not notify.url or ending not in notify.when or not _is_first(Path(settings.workspace), id, ending):
         return
     reason = (state.message or "")[:LONGEST_REASON] if ending in ("failure", "stopped") else ""
-    if problem := _send(notify, _body(settings, ending, summary, reason=reason, id=id, link=url_for(flow_run))):
+    body = _body(settings, ending, summary, reason=reason, record=record, id=id, link=url_for(flow_run))
+    if problem := _send(notify, body):
         flow_run_logger(flow_run, flow).warning(problem)
 
 
-def _ending(state: State[Any] | None, summary: Mapping[str, Any]) -> Ending:
-    if state is not None and (state.is_cancelled() or state.is_cancelling()):
-        return "stopped"
-    if state is not None and not state.is_completed():
-        return "failure"
-    return "success" if summary.get("gate", {"passed": True})["passed"] else "gate"
+def _ending(state: State[Any] | None, summary: Mapping[str, Any], record: RunRecord | None) -> Ending:
+    if state is None or state.is_completed():
+        return "success" if summary.get("gate", {"passed": True})["passed"] else "gate"
+    # A run that a worker cancels is a crash for Prefect's engine, before the worker calls it cancelled.
+    asked_to_stop = record is not None and record.end == "interrupted"
+    return "stopped" if state.is_cancelled() or state.is_cancelling() or asked_to_stop else "failure"
 
 
 def _is_first(workspace: Path, id: str, ending: str) -> bool:
@@ -112,12 +114,18 @@ def _is_first(workspace: Path, id: str, ending: str) -> bool:
 
 
 def _body(
-    settings: PipelineConfig, ending: Ending, summary: Mapping[str, Any], *, reason: str, id: str, link: str | None
+    settings: PipelineConfig,
+    ending: Ending,
+    summary: Mapping[str, Any],
+    *,
+    reason: str,
+    record: RunRecord | None,
+    id: str,
+    link: str | None,
 ) -> dict[str, Any]:
     """What is sent: plain data without texts of prompts and answers; ``text`` is the line that chats show."""
     workspace = Path(settings.workspace).absolute()
-    records = (record.number for record in reversed(run_records(workspace)) if id and record.id == id)
-    number = summary.get("number") or next(records, None)
+    number = summary.get("number") or (record.number if record else None)
     gate, version = summary.get("gate"), summary.get("model_version")
     server = registry_server(settings, workspace) if version else None
     page = version_page(server, version) if server and version else None

@@ -21,7 +21,7 @@ from flows.align_flow import align
 from flows.config import PipelineConfig, load_config
 from flows.terminal.server import Server
 from mlc.errors import UserError
-from mlc.store.runs import run_records
+from mlc.store.runs import recorded, run_records
 from tasks.runtime.run import Notes, shown_on
 from tasks.runtime.settings import NotifySettings
 from tests.flows.runs import Flow
@@ -114,6 +114,15 @@ def test_every_ending_is_told_once(
     (body,) = webhook.bodies
     assert (body["ending"], body["text"], body["workspace"]) == (ending, line, str(tmp_path))
     assert webhook.tokens == [None]
+
+
+def test_a_run_that_a_worker_cancels_is_told_once_as_stopped(webhook: Webhook, tmp_path: Path) -> None:
+    parameters = {"config": given(tmp_path, webhook.url)}
+    with recorded(tmp_path, run_id=str(ID), name="smoke", config={}) as journal:
+        journal.ask_to_stop()
+    told(parameters, Crashed(message="Aborted by a signal."))
+    told(parameters, Cancelled(message="Cancelled."))
+    assert [(body["ending"], body["run"]) for body in webhook.bodies] == [("stopped", 1)]
 
 
 def test_only_what_was_asked_for_is_told(flow: Flow, webhook: Webhook, tmp_path: Path) -> None:
