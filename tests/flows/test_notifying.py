@@ -19,6 +19,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 from flows import notifying
 from flows.align_flow import align
 from flows.config import PipelineConfig, load_config
+from flows.scheduled.add_language import add_language
 from flows.terminal.server import Server
 from mlc.errors import UserError
 from mlc.store.runs import recorded, run_records
@@ -226,3 +227,17 @@ def test_a_run_without_a_flow_run_is_told(webhook: Webhook, tmp_path: Path) -> N
     notifying.tell_summary(settings.model_copy(update={"notify": NotifySettings()}), SUMMARY)
     (body,) = webhook.bodies
     assert (body["flow_run"], body["run"], body["links"]) == (None, 7, {"report": "/reports/report.html"})
+
+
+@pytest.mark.parametrize("made_by", [align, add_language], ids=lambda flow: flow.name)
+def test_every_flow_that_makes_a_model_tells_how_it_ended(made_by: Any, webhook: Webhook, tmp_path: Path) -> None:
+    hooks = (
+        made_by.on_completion_hooks,
+        made_by.on_failure_hooks,
+        made_by.on_crashed_hooks,
+        made_by.on_cancellation_hooks,
+    )
+    ((hook,),) = {tuple(found) for found in hooks}
+    parameters = {"config": given(tmp_path, webhook.url), "language": "hi"}
+    hook(made_by, FlowRun(flow_id=uuid4(), name="killed", parameters=parameters), Crashed(message="Killed."))
+    assert [(body["ending"], body["run"]) for body in webhook.bodies] == [("failure", None)]
