@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import httpx
@@ -20,11 +20,12 @@ from flows import notifying
 from flows.align_flow import align
 from flows.config import PipelineConfig, load_config
 from flows.scheduled.add_language import add_language
+from flows.scheduled.evaluate_champion import evaluate_champion
 from flows.terminal.server import Server
 from mlc.errors import UserError
 from mlc.store.runs import recorded, run_records
 from tasks.runtime.run import Notes, shown_on
-from tasks.runtime.settings import NotifySettings
+from tasks.runtime.settings import Ending, NotifySettings
 from tests.flows.runs import Flow
 from tests.flows.test_stopping import wait_for
 
@@ -62,7 +63,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 
 def given(workspace: Path, url: str, **more: Any) -> dict[str, Any]:
-    when = ["failure", "gate", "stopped", "success"]
+    when = list(get_args(Ending))
     overrides = {"notify.url": url, "notify.when": when, **more}
     return load_config("smoke", workspace=str(workspace), overrides=overrides).model_dump(mode="json")
 
@@ -92,9 +93,15 @@ def told(parameters: dict[str, Any], state: State[Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("state", "ending", "line"),
     [
-        (Failed(message="It broke."), "failure", "mlc · smoke: the run failed: It broke."),
-        (Crashed(message="Exit code -9."), "failure", "mlc · smoke: the run failed: Exit code -9."),
-        (Cancelled(message="Asked."), "stopped", "mlc · smoke: the run was stopped: Asked."),
+        (Failed(message="It broke."), "failure", "mlc · smoke: align failed: It broke."),
+        (Crashed(message="Exit code -9."), "failure", "mlc · smoke: align failed: Exit code -9."),
+        (Cancelled(message="Asked."), "stopped", "mlc · smoke: align was stopped: Asked."),
+        (
+            Completed(name="Drifted", message="Worse: a figure.", data={"version": "3", "worse": ["a"], "below": []}),
+            "drift",
+            "mlc · smoke: align found something: Worse: a figure.",
+        ),
+        (Completed(data={"version": "3", "worse": [], "below": []}), "success", "mlc · smoke: align is done."),
         (
             Completed(data=SUMMARY),
             "gate",
@@ -229,7 +236,7 @@ def test_a_run_without_a_flow_run_is_told(webhook: Webhook, tmp_path: Path) -> N
     assert (body["flow_run"], body["run"], body["links"]) == (None, 7, {"report": "/reports/report.html"})
 
 
-@pytest.mark.parametrize("made_by", [align, add_language], ids=lambda flow: flow.name)
+@pytest.mark.parametrize("made_by", [align, add_language, evaluate_champion], ids=lambda flow: flow.name)
 def test_every_flow_that_makes_a_model_tells_how_it_ended(made_by: Any, webhook: Webhook, tmp_path: Path) -> None:
     hooks = (
         made_by.on_completion_hooks,
