@@ -1,9 +1,7 @@
 """How a run ended is told to a real webhook on loopback, by Prefect's hooks."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
 from uuid import uuid4
@@ -28,38 +26,14 @@ from tasks.runtime.run import Notes, shown_on
 from tasks.runtime.settings import Ending, NotifySettings
 from tests.flows.runs import Flow
 from tests.flows.test_stopping import wait_for
-
-
-class Webhook:
-    """Keeps what it is sent; answers with each of ``answers`` once, and with 200 after them."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.tokens: list[str | None] = []
-        self.answers: list[int] = []
-        here = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                here.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                here.tokens.append(self.headers["Authorization"])
-                self.send_response(here.answers.pop(0) if here.answers else 200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+from tests.flows.webhook import Webhook, listening
 
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     monkeypatch.setattr(notifying, "PAUSES", (0.0, 0.0))
-    there = Webhook()
-    threading.Thread(target=there.server.serve_forever, daemon=True).start()
-    yield there
-    there.server.shutdown()
-    there.server.server_close()
+    with listening() as there:
+        yield there
 
 
 def given(workspace: Path, url: str, **more: Any) -> dict[str, Any]:
