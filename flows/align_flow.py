@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -14,8 +14,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.attempts import Attempts
-from flows.config import PipelineConfig, load_config, validate_config
+from flows.config import PipelineConfig, changed_values, load_config, validate_config
 from flows.licences import require_licences
+from flows.notifying import tell_stopped, tell_summary, telling
 from flows.showing import show_beginning, show_end, show_filter
 from flows.tracked import tracked_run
 from mlc.cache import cache_folder
@@ -88,6 +89,7 @@ from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
+from tasks.runtime.time_limit import limited
 from tasks.runtime.unexpected import confined
 from tasks.signals import measure_signals
 from tasks.steer import steer_model
@@ -256,9 +258,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     for columns in answer_columns(config):
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
-    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
     tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
     version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
@@ -858,17 +860,25 @@ def _tidy(store: ArtifactStore) -> None:
             draft.unlink()
 
 
+def _meant(given: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration that the parameters of a flow run mean, of which some may be left out."""
+    return settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
+
+
 def _run_name() -> str:
-    config = _settings(**flow_run.parameters)
+    config = _meant(flow_run.parameters)
     return f"align · {config.name} · {config.languages_label}"
 
 
-def _settings(
-    config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
-) -> PipelineConfig:
+def settings_of(config: str | dict[str, Any], languages: list[str] | None, workspace: str | None) -> PipelineConfig:
+    """The configuration that the parameters of a flow mean; they are those of :func:`align`.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
     if isinstance(config, str):
         return load_config(config, languages=languages, workspace=workspace)
-    return validate_config(config)
+    return validate_config(changed_values(config, languages=languages, workspace=workspace))
 
 
 def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -876,18 +886,34 @@ def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
 
     @wraps(body)
     def confining(
-        config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+        config: str | dict[str, Any] = "quickstart",
+        languages: list[str] | None = None,
+        workspace: str | None = None,
+        hours: float | None = None,
     ) -> dict[str, Any]:
-        place = Path(_settings(config, languages, workspace).workspace)
-        return confined(place, "the flow", lambda: body(config, languages, workspace))
+        place = Path(settings_of(config, languages, workspace).workspace)
+        return confined(place, "the flow", lambda: body(config, languages, workspace, hours))
 
     return confining
 
 
-@flow(name="align", flow_run_name=_run_name)
+_told = [telling(_meant)]
+
+
+@flow(
+    name="align",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 @_without_texts
 def align(
-    config: str | dict[str, Any] = "quickstart", languages: list[str] | None = None, workspace: str | None = None
+    config: str | dict[str, Any] = "quickstart",
+    languages: list[str] | None = None,
+    workspace: str | None = None,
+    hours: float | None = None,
 ) -> dict[str, Any]:
     """Runs the pipeline in its workspace; this is what is deployed and scheduled.
 
@@ -895,13 +921,16 @@ def align(
         config: Name of a shipped configuration, a YAML file, or a whole configuration as a mapping.
         languages: Languages in place of the configuration's, such as ``["es", "fr"]``; ``["+hi"]`` adds one.
         workspace: Workspace in place of the configuration's.
+        hours: Time limit; a run that reaches it stops in order, keeps what it did, and counts as failed.
 
     Returns:
         The fields of :class:`RunSummary`.
     """
+    settings = settings_of(config, languages, workspace)
     try:
-        return _run(_settings(config, languages, workspace))
+        return _run(settings, hours)
     except Stopped:
+        tell_stopped(settings)
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
@@ -939,7 +968,9 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
             for outcome in run.outcomes:
                 shown.record(outcome)
             rebuild_catalog(store)
-            return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+            summary = asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+    tell_summary(settings, summary)
+    return summary
 
 
 @contextmanager
@@ -956,8 +987,17 @@ def _foresee(config: PipelineConfig) -> list[Outcome]:
         return run.outcomes
 
 
-def _run(settings: PipelineConfig) -> dict[str, Any]:
-    started = time.perf_counter()
+@contextmanager
+def in_workspace(settings: PipelineConfig, *, record: bool = True) -> Iterator[Run]:
+    """The run of this flow run in its workspace, beside others there, but not beside housekeeping.
+
+    Args:
+        settings: The configuration.
+        record: Whether the workspace keeps a record of it, as of a run of the pipeline.
+
+    Raises:
+        UserError: Housekeeping holds the workspace.
+    """
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
 
@@ -969,14 +1009,28 @@ def _run(settings: PipelineConfig) -> dict[str, Any]:
         plain_disk_errors(store.workspace),
         announced(store.workspace, run_id),
         sharing(store.workspace, tidy=tidy, wait_seconds=wait_for_workspace()),
-        recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) as journal,
-        live(Run(store, using_display(), id=run_id, journal=journal)) as run,
+        recorded(store.workspace, run_id=run_id, name=settings.name, config=facts) if record else nullcontext() as kept,
+        live(Run(store, using_display(), id=run_id, journal=kept)) as run,
     ):
-        show_beginning(settings, run_id, lambda: _foresee(settings))
-        where = stages_in(run, settings.runner, settings.resources)
-        with cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
+        yield run
+
+
+@contextmanager
+def at_work(run: Run, settings: PipelineConfig, hours: float | None) -> Iterator[None]:
+    """While stages of a run work, in the body of its flow: it can be stopped, and tells what failed first."""
+    where = stages_in(run, settings.runner, settings.resources)
+    with limited(run, hours), cached_shown(run), settled(run), naming_the_cause(run), where, stopping(run):
+        yield
+
+
+def _run(settings: PipelineConfig, hours: float | None) -> dict[str, Any]:
+    started = time.perf_counter()
+    with in_workspace(settings) as run:
+        assert run.journal is not None
+        show_beginning(settings, run.id, lambda: _foresee(settings))
+        with at_work(run, settings, hours):
             report, decision = pipeline(run, settings)
-        rebuild_catalog(store)
-        summary = asdict(summarise_run(run, journal.number, started, report, decision))
-        show_end(settings, store.workspace, summary)
+        rebuild_catalog(run.store)
+        summary = asdict(summarise_run(run, run.journal.number, started, report, decision))
+        show_end(settings, run.store.workspace, summary)
         return summary

@@ -255,12 +255,22 @@ def _language(code: str) -> str:
     return resolve_language(code).english_name if CODE.fullmatch(code) else code
 
 
+def registry_server(config: PipelineConfig, workspace: Path) -> str | None:
+    """Address of the MLflow server on which models are registered; None where it is a database."""
+    uri = redacted(tracking_uri(config.registry, workspace)).replace(f"{HIDDEN}@", "")
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else None
+
+
+def version_page(server: str, version: Mapping[str, str]) -> str:
+    """Address of a registered version's page on an MLflow server."""
+    return f"{server}/#/models/{quote(version['name'])}/versions/{version['version']}"
+
+
 def report_page(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]) -> str:
     """Where the report, the registered version and the answers are, as Markdown."""
     version, number = summary["model_version"], summary["number"]
-    uri = redacted(tracking_uri(config.registry, workspace)).replace(f"{HIDDEN}@", "")
-    served = uri.startswith(("http://", "https://"))
-    page = f"{uri.rstrip('/') if served else MLFLOW}/#/models/{quote(version['name'])}/versions/{version['version']}"
+    served = registry_server(config, workspace)
+    page = version_page(served or MLFLOW, version)
     own = f"{PAGE}/runs/{number}"
     lines = [
         f"**Run {number}** registered {version['name']} version {version['version']}; "

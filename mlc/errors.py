@@ -15,3 +15,7 @@ class UserError(ValueError):
     def __init__(self, message: str, *, about: str | None = None) -> None:
         super().__init__(message)
         self.about = about
+
+
+class OutOfReachError(UserError):
+    """Something outside, such as a server or a bucket, cannot be used now and may be later: to try again can help."""

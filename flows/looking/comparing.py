@@ -105,8 +105,7 @@ def compare_runs(store: ArtifactStore, first: RunRecord, second: RunRecord) -> C
     notes += [note for code in both for note in _difference(shared[code], code, (before, after))]
     before, after, seeds = _with_seeds_in_common(before, after)
     evaluations = Evaluations([*_named(before, BEFORE, shared), *_named(after, AFTER, shared)])
-    answered = all(len(result.outcomes) for result in (*before, *after))
-    metrics = ANSWERED if answered else UNANSWERED
+    metrics = compared_metrics(before, after)
     return Comparison(
         runs=(first.number, second.number),
         candidates=candidates,
@@ -121,6 +120,25 @@ def compare_runs(store: ArtifactStore, first: RunRecord, second: RunRecord) -> C
             for metric in metrics
         },
     )
+
+
+def compared_metrics(before: Sequence[EvaluationResult], after: Sequence[EvaluationResult]) -> tuple[Metric, ...]:
+    """What two candidates can be compared by: their answers, where both answered."""
+    return ANSWERED if all(len(result.outcomes) for result in (*before, *after)) else UNANSWERED
+
+
+def figures_of_both(
+    before: Sequence[EvaluationResult], after: Sequence[EvaluationResult], shared: Mapping[str, set[str]]
+) -> dict[Metric, dict[str, LanguageFigures]]:
+    """What two models did, on prompts that both have, by metric and language.
+
+    Args:
+        before: Of one model and seed, a result for each language.
+        after: Of the other one.
+        shared: Ids of the prompts that are the same, by language.
+    """
+    evaluations = Evaluations([*_named(before, BEFORE, shared), *_named(after, AFTER, shared)])
+    return {metric: _figures(evaluations, metric) for metric in compared_metrics(before, after)}
 
 
 def candidate_of(record: RunRecord) -> str:

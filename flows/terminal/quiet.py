@@ -35,6 +35,11 @@ def quiet_environment() -> dict[str, str]:
     return {**NO_TELEMETRY, **_SERVERS}
 
 
+def unattended_environment() -> dict[str, str]:
+    """Variables for runs that nobody watches in a terminal; a server that is restarted is waited for."""
+    return {**NO_TELEMETRY, **_MODELS, "OMP_WAIT_POLICY": _SERVERS["OMP_WAIT_POLICY"]}
+
+
 def thread_environment() -> dict[str, str]:
     """Threads to compute with, where a control group grants less than the cores that there are.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from mlc.errors import UserError
+from mlc.errors import OutOfReachError, UserError
 from mlc.stopping import ShouldStop, Stopped, never
 from mlc.urls import expanded, redacted
 
@@ -238,7 +238,7 @@ class ChatClient:
                 )
             wished = _wished_delay(answer)
             delay = min(self._first_delay * 2**attempt if wished is None else wished, LONGEST_DELAY)
-        raise UserError(
+        raise OutOfReachError(
             f"The endpoint {self._shown!r} did not answer after {self._attempts} attempts (last: {problem}): check "
             f"that it runs; {self._kept}."
         )

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mlc.errors import UserError
+from mlc.errors import OutOfReachError, UserError
 from mlc.store.manifests import LONGEST, MANIFEST, parsed_manifest
 from mlc.store.names import KEY
 from mlc.urls import expanded, redacted
@@ -246,6 +246,7 @@ class RemoteArtifacts:
         except UserError:
             raise
         except Exception as error:  # each kind of storage has errors of its own
+            kind: type[UserError] = UserError
             if isinstance(error, FileNotFoundError):
                 told = f"The storage {name!r} is not there: make the bucket, or change storage"
             elif isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
@@ -254,11 +255,12 @@ class RemoteArtifacts:
                     "environment, and that they may read and write there"
                 )
             else:
+                kind = OutOfReachError
                 told = (
                     f"The storage {name!r} cannot be reached ({type(error).__name__}): run again when it can, or unset "
                     "storage"
                 )
-            raise UserError(f"{told}; what is finished is in the workspace.", about="storage") from None
+            raise kind(f"{told}; what is finished is in the workspace.", about="storage") from None
 
 
 def _tells(error: BaseException | None, code: str) -> bool:

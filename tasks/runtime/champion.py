@@ -17,6 +17,8 @@ from tasks.runtime.settings import PolicySettings, RegistrySettings
 
 UNGATED = f"{CHAMPION} without its gate"
 """What it is called where its weights answer and its gate stands aside."""
+_NO_CHECKPOINT = ""
+"""Key that no checkpoint has."""
 _FILES = f"artifacts/{CHECKPOINT_FOLDER}"
 """Where a registered model keeps its checkpoint."""
 
@@ -55,8 +57,28 @@ def find_champion(run: Run, candidate: Model, settings: RegistrySettings) -> Cha
             raise
         run.display.note(f"The champion is not in this plan. {error}")
         return None
-    if version is None:
-        return None
+    return None if version is None else _as_model(run, candidate, settings, version)
+
+
+def live_champion(run: Run, policy: Model, settings: RegistrySettings) -> Champion | None:
+    """The champion of now, whichever checkpoint it is of.
+
+    Args:
+        run: The run.
+        policy: A model that is computed as the champion shall be.
+        settings: The registry.
+
+    Returns:
+        The champion; None where there is none.
+
+    Raises:
+        UserError: The registry cannot be reached.
+    """
+    version = champion_beside(settings, run.workspace, _NO_CHECKPOINT)
+    return None if version is None else _as_model(run, policy, settings, version)
+
+
+def _as_model(run: Run, candidate: Model, settings: RegistrySettings, version: str) -> Champion:
     weights = _weights(run, settings, version)
     if weights is None:
         return Champion(version, None)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlc.errors import UserError
+from mlc.errors import OutOfReachError, UserError
 from mlc.store import ArtifactRef, ArtifactStore
 from mlc.store.drafts import draft_file, draft_folder
 from mlc.store.lines import append_line, read_lines
@@ -57,6 +57,8 @@ _FINISHED_TAG = "mlc.finished"
 """Of an MLflow run: set last, when its version has everything."""
 _PROMOTED_TAG = "mlc.promoted"
 """Of a registered model: the last line of the record whose alias was set."""
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of an experiment, so that MLflow's pages show its runs and their curves, and no traces of conversations."""
 _environment = threading.Lock()
 _LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -180,7 +182,8 @@ def _require_experiment(client: "MlflowClient", name: str, own: Path | None) -> 
     found = client.get_experiment_by_name(name)
     if found is None:
         # Without a location of its own, MLflow writes ./mlruns into the current folder.
-        client.create_experiment(name, artifact_location=None if own is None else _artifacts(own / "mlflow"))
+        place = None if own is None else _artifacts(own / "mlflow")
+        client.create_experiment(name, artifact_location=place, tags=_KIND)
     elif found.lifecycle_stage == "deleted":
         if own is None:
             raise UserError(
@@ -253,7 +256,7 @@ def registry_errors(settings: RegistrySettings, workspace: Path) -> Iterator[Non
 
 def _unusable(uri: str, error: Exception) -> UserError:
     if "database is locked" in str(error):
-        return UserError(
+        return OutOfReachError(
             f"The MLflow database {redacted(uri)!r} is locked by another program: close it and run again; what is "
             "finished is kept."
         )
@@ -268,7 +271,7 @@ def _unusable(uri: str, error: Exception) -> UserError:
             f"The MLflow server {uri!r} answers and refuses what it was asked ({code}): see its log, and the settings "
             "under registry. What is finished is kept."
         )
-    return UserError(
+    return OutOfReachError(
         f"The MLflow server {redacted(uri)!r} cannot be used ({type(error).__name__}): start it, or change "
         "registry.tracking_uri; null keeps a database in the workspace. What is finished is kept."
     )

@@ -13,12 +13,12 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed
 
-from mlc.errors import UserError
+from mlc.errors import OutOfReachError, UserError
 from mlc.stopping import Stopped, stop_if
 from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
@@ -39,12 +39,15 @@ from tasks.runtime.run import (
     working_time,
 )
 from tasks.runtime.shards import without_shard
+from tasks.runtime.stopping import under_a_worker
 from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
 NEVER_BEGAN = (PrefectException, CancelledError, asyncio.CancelledError)
 """A task waited for another one, which failed, or the run ended before it began. Prefect raises asyncio's error in
 threads too, which is no Exception."""
+RETRY_SECONDS = (30.0, 120.0)
+"""When a stage is tried again, in runs that nobody waits for."""
 CAUSE_SECONDS = 5.0
 """How long to wait for the failure that ended others; it is known at about the same time."""
 
@@ -246,9 +249,23 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
             except Stopped:
                 return cast(ArtifactRef, Cancelled(message="Stopped; what it did so far is kept."))
 
-        return StageTask(opening, name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+        return StageTask(
+            opening,
+            name=name,
+            task_run_name=run_name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=len(RETRY_SECONDS),
+            retry_delay_seconds=list(RETRY_SECONDS),
+            retry_condition_fn=_may_pass,
+        )
 
     return make
+
+
+def _may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage that failed is tried again: where something outside did not answer, and no person waits."""
+    return under_a_worker() and isinstance(state.data, OutOfReachError)
 
 
 def shows(body: Callable[P, None]) -> Callable[P, None]:

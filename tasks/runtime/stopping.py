@@ -85,6 +85,11 @@ def _first_signal_only(run: Run) -> Iterator[None]:
                 signal.signal(number, former)
 
 
+def under_a_worker() -> bool:
+    """Whether a Prefect worker started this process for a flow run, so that nobody waits for it in a terminal."""
+    return _UNDER_A_WORKER in os.environ
+
+
 def stopped_by() -> signal.Signals | None:
     """The signal that asked the last run in this process to stop; None if none did."""
     return _stopped_by
@@ -115,7 +120,7 @@ def _tell(run: Run) -> None:
 @contextmanager
 def _watching(run: Run) -> Iterator[None]:
     """Asks the run to stop when it is cancelled in Prefect, where no worker does that."""
-    if _UNDER_A_WORKER in os.environ:
+    if under_a_worker():
         yield
         return
     ended = threading.Event()

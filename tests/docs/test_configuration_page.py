@@ -1,6 +1,6 @@
 import json
 
-from tests.docs import make_methods, make_readme
+from tests.docs import make_methods, make_prefect_yaml, make_readme
 from tests.docs.make_configuration import PAGE, make_page
 
 
@@ -26,3 +26,8 @@ def test_picture_and_table_of_the_readme_are_of_one_run() -> None:
     assert make_readme.digest(make_readme.PICTURE) == figures["picture"]
     text = make_readme.README.read_text(encoding="utf-8")
     assert make_readme.with_table(text, figures) == text
+
+
+def test_prefect_yaml_holds_the_declared_deployments() -> None:
+    stale = "prefect.yaml is stale: run python -m tests.docs.make_prefect_yaml"
+    assert make_prefect_yaml.FILE.read_text(encoding="utf-8") == make_prefect_yaml.make_file(), stale

@@ -13,25 +13,31 @@ from pathlib import Path
 
 import pytest
 
+from flows.scheduled.declared import DEPLOYMENTS
 from flows.terminal.server import Server
 from mlc.store.locks import LOCK_FILE, lock_if_free
 from mlc.store.runs import run_records
 from tests.faults.test_pipeline import children
 from tests.flows.runs import TaskRun
-from tests.flows.smoked import PROJECT, Mlc
-from tests.flows.test_deployment import prefect
+from tests.flows.smoked import PROJECT, RUN_SECONDS, Ended, Mlc
 from tests.flows.test_stopping import checkpoints, flow_state, trains, wait_for
 from tests.forked import Forks
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
 
 POOL = "stopping"
+ENTRYPOINT = DEPLOYMENTS[0].entrypoint
+
+
+def prefect(forked: Forks, *arguments: str) -> Ended:
+    return Ended(*forked.start(*arguments, cwd=PROJECT, command="prefect.cli:app").communicate(RUN_SECONDS))
 
 
 @pytest.fixture(scope="module")
 def deployed(forked: Forks) -> None:
     assert prefect(forked, "work-pool", "create", POOL, "--type", "process").code == 0
-    told = prefect(forked, "--no-prompt", "deploy", "--all", "--pool", POOL)
+    # Of another name than those that other tests have on the same server.
+    told = prefect(forked, "--no-prompt", "deploy", ENTRYPOINT, "--name", POOL, "--pool", POOL)
     assert told.code == 0, told.out + told.err
 
 
@@ -42,7 +48,7 @@ def training(environment: dict[str, str], forked: Forks, workspace: Path) -> Ite
     smoke = (PROJECT / "flows" / "configs" / "smoke.yaml").read_text(encoding="utf-8")
     config.write_text(smoke.replace("steps: 3", "steps: 100000"), encoding="utf-8")
     parameters = {"config": str(config), "languages": ["sw"], "workspace": str(workspace)}
-    started = prefect(forked, "deployment", "run", "align/nightly", "--params", json.dumps(parameters))
+    started = prefect(forked, "deployment", "run", "align/stopping", "--params", json.dumps(parameters))
     assert started.code == 0, started.out + started.err
     with subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"],

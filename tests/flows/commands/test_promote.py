@@ -28,7 +28,7 @@ def test_a_person_makes_a_version_champion(mlc: Mlc, copy: Path) -> None:
     ("arguments", "words"),
     [
         (("99",), "no version '99'"),
-        (("1", "--force"), "needs --reason"),
+        (("1", "--force"), "needs a reason, which is written into the promotion record (--reason)"),
         (("1", "--name", "nobody"), "no version '1' of 'nobody'"),
     ],
 )
@@ -48,7 +48,7 @@ def test_another_champion_needs_a_reason_and_a_rollback_goes_back(mlc: Mlc, copy
     assert first.code == 0, first.err
     again = mlc("promote", "2", "--force", *place)
     assert again.code == 2
-    assert "needs --reason" in again.err
+    assert "needs a reason" in again.err
     assert mlc("promote", "2", "--force", "--reason", "a better one", *place).code == 0
     back = mlc("rollback", "--reason", "complaints", *place)
     assert "Version 1 of multilingual-policy is champion again, in place of version 2." in back.out, back.err
