@@ -253,7 +253,7 @@ def gate_page(gate: Mapping[str, Any], version: str) -> str:
     for check in sorted(gate["checks"], key=lambda check: check["verdict"] != "failed"):
         name, where, value, interval, demand, verdict, asked = check_cells(check)
         rows.append([name, _language(where), f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
-    return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'prompts'), rows)}"
+    return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'n'), rows)}"
 
 
 def _language(code: str) -> str:
