@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.terminal import completion
 from flows.terminal.options import JsonOption, LanguagesOption, WorkspaceOption, load
 from flows.terminal.output import plain_table, print_json, results, shown
 from flows.terminal.quiet import be_quiet
@@ -32,7 +33,13 @@ EXAMPLES = (
 
 def command(
     config: Annotated[
-        str, typer.Option("--config", "-c", help="What every night runs: a shipped name, or a YAML file.")
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            help="What every night runs: a shipped name, or a YAML file.",
+            autocompletion=completion.configurations,
+        ),
     ] = "quickstart",
     languages: LanguagesOption = None,
     workspace: WorkspaceOption = None,
@@ -48,9 +55,9 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Deploy the pipeline to a Prefect server: every night, one more language, the champion every week, promotion.
+    """Deploy the pipeline to a Prefect server.
 
-    Done twice, the same stands there.
+    A run every night, one more language, the champion every week, promotion. Done twice, the same stands there.
     """
     values = load(config, languages=languages, workspace=workspace)
     server = _server()
