@@ -60,6 +60,12 @@ def knowing(planned: Sequence[Mapping[str, Any]]) -> Iterator[None]:
 
 
 @harmless
+def show_tags(config: PipelineConfig, run_id: str) -> None:
+    """Adds to a flow run the tags by which people find it."""
+    _add_tags(run_id, tags_of(config))
+
+
+@harmless
 def show_beginning(config: PipelineConfig, run_id: str, foresee: Callable[[], Iterable[Outcome]]) -> None:
     """Shows what a flow run is about and what it will do.
 
@@ -68,7 +74,7 @@ def show_beginning(config: PipelineConfig, run_id: str, foresee: Callable[[], It
         run_id: Of the flow run, in whose body this is called.
         foresee: Makes the plan, where whoever started the flow had none, such as a deployment.
     """
-    _add_tags(run_id, tags_of(config))
+    show_tags(config, run_id)
     planned = _known_plan.get()
     if planned is None:
         planned = [asdict(outcome) | {"action": outcome.state} for outcome in foresee()]
@@ -247,7 +253,7 @@ def gate_page(gate: Mapping[str, Any], version: str) -> str:
     for check in sorted(gate["checks"], key=lambda check: check["verdict"] != "failed"):
         name, where, value, interval, demand, verdict, asked = check_cells(check)
         rows.append([name, _language(where), f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
-    return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'prompts'), rows)}"
+    return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'n'), rows)}"
 
 
 def _language(code: str) -> str:

@@ -328,7 +328,7 @@ def _translator(run: Run, settings: TranslatorSettings, facts: Mapping[str, Any]
         run.store.making(
             "translator",
             identity_of(facts),
-            on_wait=lambda: run.waits("another translation"),
+            on_wait=lambda: run.waits("its turn"),
             should_stop=run.should_stop,
         ),
         loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,

@@ -21,6 +21,7 @@ from flows.looking.drift import (
     measured_in,
 )
 from flows.notifying import tell_stopped, telling
+from flows.showing import show_tags
 from mlc.errors import UserError
 from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
 from mlc.evaluation.results import EvaluationResult, read_evaluations
@@ -93,6 +94,7 @@ def _check(settings: PipelineConfig, hours: float | None) -> dict[str, Any]:
     try:
         # No run of the pipeline: what `mlc show` and others take for the last one stays that.
         with in_workspace(settings, record=False) as run:
+            show_tags(settings, run.id)
             with at_work(run, settings, hours):
                 champion, measured = _measure(run, settings)
             return _tell(run, settings, champion, measured)

@@ -252,3 +252,5 @@ def test_the_champion_is_measured_again(server: Server, registered: Path) -> Non
     artifacts = Asked(server.api).post("artifacts/filter", artifacts={"key": {"any_": ["drift", "champion-today"]}})
     assert {one["key"] for one in artifacts} == {"drift", "champion-today"}
     assert any("Nothing that decides its figures has changed" in str(one["data"]) for one in artifacts)
+    (last, *_) = Asked(server.api).post("flow_runs/filter", flows={"name": {"any_": ["evaluate-champion"]}})
+    assert {"configuration: smoke", "language: Spanish"} <= set(last["tags"])
