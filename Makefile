@@ -22,7 +22,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) "$(TORCH)"
 	$(BIN)/python $(PIP) --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python $(PIP) --no-deps --editable .
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 quickstart: setup

@@ -1,5 +1,6 @@
 """The pipeline: read `pipeline` from top to bottom and you have the diagram."""
 
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,8 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, changed_values, load_config, validate_config
 from flows.licences import require_licences
+from flows.showing import show_beginning, show_end, show_filter
+from flows.tracked import tracked_run
 from mlc.cache import cache_folder
 from mlc.errors import UserError
 from mlc.evaluation.overlap import read_overlaps, require_little_overlap
@@ -80,7 +83,7 @@ from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
-from tasks.runtime.run import Notes, Run, harmless, live, using_display, wait_for_workspace
+from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause
 from tasks.runtime.states import reconcile, settled
@@ -147,6 +150,13 @@ class TrainingData:
     """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
     answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
+
+    @property
+    def sets(self) -> dict[str, Future]:
+        """All of them by what they are called."""
+        found = {"prompts": self.prompts, "training set": self.joined, "prompts of all languages": self.unpaired}
+        found |= {f"training set with {' and '.join(names)} answers": own for names, own in self.answered.items()}
+        return {name: own for name, own in found.items() if own is not None}
 
 
 @dataclass(frozen=True)
@@ -248,9 +258,10 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
-    told = facts.settings | ({"kept": "; ".join(kept)} if kept else {})
+    asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
+    tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
-    version = register_model.submit(run, candidate, evaluations.held_out, report, told, config.registry)
+    version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
     decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()
@@ -613,6 +624,7 @@ def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[st
     """The training set over all languages, where any method needs translations."""
     if not verdicts:
         return None
+    show_filter(run)
     joined = build_dataset.submit(run, prompts, verdicts, config.dataset, config.anchor_language)
     joined.result()
     return joined
@@ -943,6 +955,20 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
 
 
 @contextmanager
+def foreseen(config: PipelineConfig, display: Display | None = None) -> Iterator[Run]:
+    """A planned run, while what it made in its temporary folder is there; see :func:`flows.commands.plan.foresee`."""
+    with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
+        run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
+        pipeline(run, config)
+        yield run
+
+
+def _foresee(config: PipelineConfig) -> list[Outcome]:
+    with foreseen(config) as run:
+        return run.outcomes
+
+
+@contextmanager
 def in_workspace(settings: PipelineConfig, *, record: bool = True) -> Iterator[Run]:
     """The run of this flow run in its workspace, beside others there, but not beside housekeeping.
 
@@ -982,7 +1008,10 @@ def _run(settings: PipelineConfig, hours: float | None) -> dict[str, Any]:
     started = time.perf_counter()
     with in_workspace(settings) as run:
         assert run.journal is not None
+        show_beginning(settings, run.id, lambda: _foresee(settings))
         with at_work(run, settings, hours):
             report, decision = pipeline(run, settings)
         rebuild_catalog(run.store)
-        return asdict(summarise_run(run, run.journal.number, started, report, decision))
+        summary = asdict(summarise_run(run, run.journal.number, started, report, decision))
+        show_end(settings, run.workspace, summary)
+        return summary

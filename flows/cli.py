@@ -1,7 +1,7 @@
 """The command ``mlc``: its commands, its errors and its exit codes.
 
-Each command is a module of :mod:`flows.commands`, named as it is typed, with a function ``command``. Heavy imports
-stand inside the functions, so that ``mlc --help`` answers at once.
+Each command is a module of :mod:`flows.commands`, named as it is typed, with a function ``command`` and ``EXAMPLES``,
+which its help shows. Heavy imports stand inside the functions, so that ``mlc --help`` answers at once.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -44,11 +45,13 @@ from flows.commands import (
     why,
 )
 from flows.commands import filter as filter_
+from flows.terminal.help import Command, examples_in_help, paragraphs, with_plain_types
 from flows.terminal.output import USER_MISTAKE, print_error, terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
+from mlc.packages import ROOTS, VERSION, to_install
 
 DEFECT = 1
 DETAILED_MISTAKE = 1
@@ -82,6 +85,7 @@ COMMANDS = (
     languages,
     doctor,
 )
+EXAMPLES = ("mlc doctor", "mlc run quickstart", "mlc ui", "mlc plan -h")
 HINTS = {
     "busy workspace": "`mlc run --wait SECONDS` waits, --workspace names another folder",
     "full workspace": "`mlc gc` removes what no recent run needs",
@@ -104,6 +108,10 @@ HINTS = {
 class Commands(TyperGroup):
     """A user's mistake is one line on standard error, and exit code 2."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options of the command as a whole."""
+        return with_plain_types(super().get_params(ctx))
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was typed."""
         try:
@@ -117,6 +125,11 @@ class Commands(TyperGroup):
                 raise
             print_error("A path cannot be used, because it is too long or its links go in a circle: name another one.")
             raise typer.Exit(USER_MISTAKE) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in ROOTS:
+                raise
+            print_error(f"This needs the package {error.name}, which is not installed: {to_install('pipeline')}.")
+            raise typer.Exit(USER_MISTAKE) from None
 
 
 app = typer.Typer(
@@ -125,16 +138,28 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
+    epilog=examples_in_help(EXAMPLES),
 )
+
+
+def _register(module: ModuleType) -> None:
+    """Makes a command of a module."""
+    text, examples = paragraphs(module.command.__doc__), examples_in_help(module.EXAMPLES)
+    app.command(name_of(module), cls=Command, help=text, epilog=examples)(module.command)
+
+
+def name_of(module: ModuleType) -> str:
+    """What a command is typed as."""
+    return module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-")
+
+
 for module in COMMANDS:
-    app.command(module.__name__.rpartition(".")[2].rstrip("_").replace("_", "-"))(module.command)
+    _register(module)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"mlc {version('mlc')}")
+        print(f"mlc {VERSION}")
         raise typer.Exit
 
 

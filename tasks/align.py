@@ -23,6 +23,7 @@ from tasks.runtime.compute import computing, release
 from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, SYSTEM_MOVED, base_fact, source_of
+from tasks.runtime.progress import steps_of_training
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
@@ -102,13 +103,12 @@ def align_model(
 
         rows = _rows(run.store.folder(examples), anchor)
         with computing(run, model.device), remembering_memory(draft.facts, model.device):
-            from mlc.training.align import LOG_FILE, tokens_read
+            from mlc.training.align import LOG_FILE, TOKEN_COUNTS, tokens_read
             from mlc.training.job import Job, Told, train
             from mlc.training.launch import launch
 
             # Training needs the memory for itself.
             release()
-            moved = run.display.bar(f"align · {model.label}", settings.steps)
             scratch, between = draft.path / "trainer", draft.path / "processes"
             scratch.mkdir()
             job = Job(
@@ -126,7 +126,7 @@ def align_model(
                 checkpoints=run.store.partial(STAGE.name, parts.key),
             )
             tells = Told(
-                step=lambda step, figures: moved(1),
+                step=steps_of_training(run.display.bar(f"align · {model.label}", settings.steps), TOKEN_COUNTS),
                 left_out=tell,
                 system_moved=lambda: run.display.note(SYSTEM_MOVED),
             )

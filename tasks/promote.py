@@ -4,10 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from prefect.artifacts import create_markdown_artifact
-
 from mlc.errors import UserError
-from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
+from mlc.evaluation.gate.deciding import GateDecision, decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.results import read_evaluations
 from mlc.store import ArtifactRef, Draft
@@ -26,7 +24,8 @@ from tasks.runtime.registry import (
 )
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
-from tasks.runtime.stage import Stage, produce, shows, stage_task
+from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.version_page import GATE, GATE_CHAMPION, GATE_FAILED, GATE_POLICY, NOBODY, describe_version
 
 STAGE = Stage("promote", version=2, module=__name__)
 REGISTERED_DECISION = "gate.json"
@@ -91,8 +90,8 @@ def promote(
             client.log_dict(candidate.run_id, stored, REGISTERED_DECISION)
             for tag, value in _tags(decision, champion).items():
                 client.set_model_version_tag(candidate.name, candidate.version, tag, value)
+            describe_version(client, candidate.name, candidate.version)
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
-        _show(decision, candidate)
 
     if not run.planning:
         # A decision that is there already would not look.
@@ -121,20 +120,8 @@ def _word(decision: GateDecision) -> str:
 
 def _tags(decision: GateDecision, champion: str | None) -> dict[str, str]:
     return {
-        "gate": _word(decision),
-        "gate.policy": decision.policy,
-        "gate.failed": "; ".join(decision.failed)[:LONGEST_TAG] or "nothing",
-        "gate.champion": "none" if champion is None else champion,
+        GATE: _word(decision),
+        GATE_POLICY: decision.policy,
+        GATE_FAILED: "; ".join(decision.failed)[:LONGEST_TAG] or "nothing",
+        GATE_CHAMPION: NOBODY if champion is None else champion,
     }
-
-
-@shows
-def _show(decision: GateDecision, version: ModelVersion) -> None:
-    told = f"{version.name} version {version.version}"
-    rows = [check_cells(check.row()) for check in decision.checks]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *rows))
-    create_markdown_artifact(
-        key="gate",
-        markdown=f"**Gate {decision.policy}: {_word(decision)}** for {told}\n\n{table}\n",
-        description="Every condition of the gate.",
-    )

@@ -1,26 +1,27 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
-import math
-import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.evaluation.results import EvaluationResult, read_evaluations
+from mlc.languages import resolve_language
 from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
 from tasks.runtime.artifacts import (
     CHECKPOINT_FOLDER,
+    HEADLINE_FILE,
+    METRICS_FILE,
+    MODEL_CARD_FILE,
     PROMPT_GATE_FILE,
-    TRAINING_LOG_FILE,
     VERSION_FILE,
     left_out_in_words,
 )
@@ -28,29 +29,62 @@ from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
 from tasks.runtime.registry import (
+    ANSWERED,
+    ASKED_TAG,
     CANDIDATE,
     CHECKPOINT_TAG,
+    FAILED,
     ModelVersion,
-    begin_registration,
+    Registration,
     connect,
     experiment_name,
+    find_registration,
     finish_registration,
+    logged_models,
     read_version,
+    registration_tags,
     registry_errors,
-    take_finished,
     version_problem,
 )
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.stage import Stage, produce, stage_task
+from tasks.runtime.tracking import (
+    ANCHOR,
+    OTHER,
+    Tracked,
+    metric_name,
+    shortened,
+    track_children,
+    track_figures,
+    track_settings,
+)
+from tasks.runtime.version_page import (
+    LANGUAGE_NAMES,
+    LANGUAGES,
+    LICENCE,
+    METHOD,
+    OVER_REFUSAL,
+    POLICY,
+    SEED,
+    WORST,
+    describe_version,
+)
 
-STAGE = Stage("register", version=1, module=__name__, libraries=("mlflow", "transformers"), outside=True)
-ASKED_TAG = "asked"
-"""Of a version: whether it ``answered`` when it was asked, or ``failed``."""
+if TYPE_CHECKING:
+    from mlflow import ActiveRun as MlflowRun
+    from mlflow.tracking import MlflowClient
+
+STAGE = Stage("register", version=2, module=__name__, libraries=("mlflow", "transformers"), outside=True)
 QUESTION = "How do I bake bread?"
 QUESTION_TOKENS = 8
+LONGEST_TAG = 500
+LEADING = ("selectivity", "auroc")
+"""Figures by which the worst language is told: the first that was measured."""
+LICENCE_OF = "licence of the "
+"""What stands before a role in the words of a configuration."""
 PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
-REGISTERED = (
+FIGURES = (
     "selectivity",
     "attack_success",
     "harmless_refused",
@@ -61,11 +95,9 @@ REGISTERED = (
     "safety",
     "over_refusal",
 )
-"""Figures of each language that become metrics of the version."""
-TRAINING = "training/"
-"""Before the names of the figures of each step."""
-BATCH = 1000
-"""Metrics that MLflow takes at once."""
+"""Figures of each language that the run of a model has."""
+CARD_FILE = "README.md"
+"""The model card among the files of the model, where those of the Hugging Face hub have theirs."""
 
 
 @stage_task("register", "register · {settings.model_name}")
@@ -74,7 +106,7 @@ def register_model(
     model: Model,
     results: Mapping[str, ArtifactRef],
     report: ArtifactRef,
-    facts: dict[str, Any],
+    tracked: Tracked,
     settings: RegistrySettings,
 ) -> ArtifactRef:
     """Registers the model.
@@ -82,9 +114,9 @@ def register_model(
     Args:
         run: The run.
         model: The aligned or edited model.
-        results: Evaluations of all models; those of this one become metrics.
+        results: Evaluations of all models, which become metrics of their runs.
         report: The report, logged beside the model.
-        facts: Settings to log as parameters.
+        tracked: What MLflow is told of the run beside the model.
         settings: The registry.
 
     Returns:
@@ -106,24 +138,30 @@ def register_model(
         folder = run.store.folder
         with registry_errors(settings, run.workspace):
             client = connect(settings, run.workspace)
-            # An earlier attempt may have been killed between the registration and its artifact.
-            version = take_finished(client, settings, parts.key)
-            if version is None:
-                told = {**facts, "seed": model.seed, CHECKPOINT_TAG: checkpoint.key}
-                if left_out := left_out_in_words(run.store, report):
-                    told["left_out"] = "; ".join(left_out)
-                own = [result for result in read_evaluations(map(folder, results.values())) if _is_of(model, result)]
-                with _weights(run, model, settings) as weights:
-                    version = _log_version(weights, folder(report), own, told, settings, parts.key)
-                _log_training(client, version, folder(checkpoint))
-                for name, value in told.items():
-                    client.set_model_version_tag(settings.model_name, version.version, name, str(value)[:500])
+            # An earlier attempt may have been killed anywhere before its artifact was there.
+            begun = find_registration(client, settings, run.workspace, parts.key)
+            version = begun.version
+            if version is None or not begun.finished:
+                own = registration_tags(settings, run.workspace, parts.key)
+                with _mlflow_run(settings, tracked, begun, own) as parent:
+                    track_settings(client, parent, tracked)
+                    if version is None:
+                        with _weights(run, model, settings) as weights:
+                            version = _log_version(weights, settings)
+                    (logged,) = logged_models(client, parent.info.experiment_id, version.run_id)
+                    _log_card(client, logged, folder(report))
+                    figures = _figures(tracked, read_evaluations(map(folder, results.values())))
+                    track_children(client, run.store, parent, tracked, figures, model, logged)
+                    track_figures(client, run.store, parent, tracked, report)
+                for name, value in _tags(run, model, tracked, report, parts.key).items():
+                    client.set_model_version_tag(version.name, version.version, name, value)
+                describe_version(client, version.name, version.version)
                 try:
                     _ask(run, model, version)
                 except UserError:
-                    client.set_model_version_tag(version.name, version.version, ASKED_TAG, "failed")
+                    client.set_model_version_tag(version.name, version.version, ASKED_TAG, FAILED)
                     raise
-                client.set_model_version_tag(version.name, version.version, ASKED_TAG, "answered")
+                client.set_model_version_tag(version.name, version.version, ASKED_TAG, ANSWERED)
                 finish_registration(client, version)
             client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
         (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
@@ -163,61 +201,121 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
         yield folder
 
 
+@contextmanager
+def _mlflow_run(
+    settings: RegistrySettings, tracked: Tracked, begun: Registration, own: Mapping[str, str]
+) -> Iterator["MlflowRun"]:
+    """The parent in MLflow, active for the block: one that an earlier attempt began, or a new one."""
+    import mlflow
+
+    mlflow.set_experiment(experiment_name(settings))
+    with mlflow.start_run(run_id=begun.run_id, run_name=None if begun.run_id else tracked.name) as active:
+        mlflow.set_tags({**_short(tracked.tags), **own})
+        yield active
+
+
+def _log_version(checkpoint: Path, settings: RegistrySettings) -> ModelVersion:
+    import mlflow
+
+    logged = mlflow.pyfunc.log_model(
+        name="policy",
+        python_model=str(PYFUNC),
+        artifacts={"checkpoint": str(checkpoint)},
+        signature=_signature(),
+        pip_requirements=_requirements(checkpoint),
+        registered_model_name=settings.model_name,
+    )
+    return ModelVersion(logged.run_id, settings.model_name, str(logged.registered_model_version))
+
+
+def _log_card(client: "MlflowClient", logged: str, report: Path) -> None:
+    """Puts the model card beside the weights."""
+    with TemporaryDirectory(prefix="mlc-card-") as scratch:
+        folder = Path(scratch) / "artifacts" / CHECKPOINT_FOLDER
+        folder.mkdir(parents=True)
+        shutil.copyfile(report / MODEL_CARD_FILE, folder / CARD_FILE)
+        client.log_model_artifacts(logged, scratch)
+
+
+def _tags(run: Run, model: Model, tracked: Tracked, report: ArtifactRef, key: str) -> dict[str, str]:
+    """Of a version: what it is, what it was made of, and by which code."""
+    found = {
+        METHOD: model.method,
+        CHECKPOINT_TAG: model.checkpoint.key,
+        "artifact.report": report.key,
+        "artifact.register": key,
+        **{f"artifact.{name}": ref.key for name, ref in tracked.training.items()},
+        **_tags_from_words(tracked.words),
+        **_tags_from_report(run.store.folder(report), model.method),
+        **{name: value for name, value in tracked.tags.items() if not name.startswith("mlflow.")},
+    }
+    if model.seed is not None:
+        found[SEED] = str(model.seed)
+    if left_out := left_out_in_words(run.store, report):
+        found["left_out"] = "; ".join(left_out)
+    return _short(found)
+
+
+def _tags_from_words(words: Mapping[str, str]) -> dict[str, str]:
+    found = {name: words[name] for name in (POLICY, LANGUAGES) if name in words}
+    if LANGUAGES in words:
+        codes = words[LANGUAGES].split(", ")
+        found[LANGUAGE_NAMES] = ", ".join(resolve_language(code).english_name for code in codes)
+    licences = (name for name in words if name.startswith(LICENCE_OF))
+    return found | {f"{LICENCE}{name.removeprefix(LICENCE_OF)}": words[name] for name in licences}
+
+
+def _tags_from_report(folder: Path, candidate: str) -> dict[str, str]:
+    """The figures that decide: of the worst language, and over-refusal."""
+    headline, metrics = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in (HEADLINE_FILE, METRICS_FILE)
+    )
+    found, spread = {}, metrics["over_languages"][candidate]
+    if leading := next((name for name in LEADING if spread[name]["worst_language"]), None):
+        worst = spread[leading]
+        name = resolve_language(worst["worst_language"]).english_name
+        found[WORST] = f"{name}, {leading} {_figure(worst['worst'])}"
+    groups = headline["models"][candidate]
+    group = OTHER if OTHER in groups else ANCHOR
+    refused = groups[group]["harmless_refused"]
+    if refused["value"] is not None:
+        where = "mean over the other languages" if group == OTHER else "in the anchor language"
+        found[OVER_REFUSAL] = f"{_figure(refused)} of harmless prompts, {where}"
+    return found
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
+
+
+def _figures(tracked: Tracked, results: Sequence[EvaluationResult]) -> dict[str, dict[str, float]]:
+    """By the labels of the models."""
+    return {
+        model.label: dict(_by_language([result for result in results if _is_of(model, result)]))
+        for model in tracked.models
+    }
+
+
 def _is_of(model: Model, result: EvaluationResult) -> bool:
     return result.summary.model == model.method and result.summary.seed == model.seed
 
 
-def _log_version(
-    checkpoint: Path,
-    report: Path,
-    results: Sequence[EvaluationResult],
-    facts: dict[str, Any],
-    settings: RegistrySettings,
-    key: str,
-) -> ModelVersion:
-    import mlflow
-
-    mlflow.set_experiment(experiment_name(settings))
-    with mlflow.start_run(run_name=settings.model_name, tags=begin_registration(key)) as run:
-        mlflow.log_params({parameter_name(name): str(value)[:500] for name, value in facts.items()})
-        mlflow.log_artifacts(str(report), "report")
-        logged = mlflow.pyfunc.log_model(
-            name="policy",
-            python_model=str(PYFUNC),
-            artifacts={"checkpoint": str(checkpoint)},
-            signature=_signature(),
-            pip_requirements=_requirements(checkpoint),
-            registered_model_name=settings.model_name,
-        )
-        for name, value in _metrics(results).items():
-            mlflow.log_metric(name, value, model_id=logged.model_id)
-        return ModelVersion(run.info.run_id, settings.model_name, str(logged.registered_model_version))
+def _by_language(results: Sequence[EvaluationResult]) -> Iterator[tuple[str, float]]:
+    """The figures of one model: of each language, and their mean over all but the anchor."""
+    anchors = {result.summary.anchor for result in results}
+    for metric in FIGURES:
+        values = {result.summary.language: getattr(result.summary, metric).value for result in results}
+        yield from ((f"{metric}/{language}", value) for language, value in values.items())
+        if others := [value for language, value in values.items() if language not in anchors]:
+            yield f"{metric}/{OTHER}", fmean(others)
+    for result in results:
+        if result.summary.matched_cosine is not None:
+            yield f"matched_cosine/{result.summary.language}", result.summary.matched_cosine
 
 
-def _log_training(client: Any, version: ModelVersion, folder: Path) -> None:
-    """The curves of a training, as metrics with steps; nothing for a model that was not trained."""
-    from mlflow.entities import Metric
-
-    file, now = folder / TRAINING_LOG_FILE, int(1000 * time.time())
-    if not file.is_file():
-        return
-    points = [
-        Metric(TRAINING + parameter_name(name), float(value), now, int(entry["step"]))
-        for entry in map(json.loads, file.read_text(encoding="utf-8").splitlines())
-        for name, value in entry.items()
-        if name != "step" and value is not None and math.isfinite(value)
-    ]
-    for start in range(0, len(points), BATCH):
-        client.log_batch(version.run_id, points[start : start + BATCH])
-
-
-def parameter_name(words: str) -> str:
-    """The words of a setting, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
-
-    Args:
-        words: As people read them, such as ``measured, not trained``.
-    """
-    return re.sub(r"[^\w./:\- ]", "", words)
+def _short(tags: Mapping[str, str]) -> dict[str, str]:
+    return {metric_name(name): shortened(value, LONGEST_TAG) for name, value in tags.items()}
 
 
 def _signature() -> Any:
@@ -279,16 +377,3 @@ def _requirements(checkpoint: Path) -> list[str]:
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
     gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
     return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter, *gate)]
-
-
-def _metrics(results: Sequence[EvaluationResult]) -> dict[str, float]:
-    metrics = {}
-    for result in results:
-        summary = result.summary
-        for name in REGISTERED:
-            value = getattr(summary, name).value
-            if value == value:
-                metrics[f"{name}.{summary.language}"] = value
-        if summary.matched_cosine is not None:
-            metrics[f"matched_cosine.{summary.language}"] = summary.matched_cosine
-    return metrics

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, model_rows, model_table
+from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, model_rows
 from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
@@ -27,7 +26,6 @@ from tasks.runtime.artifacts import (
     HEADLINE_FILE,
     LEFT_OUT_FILE,
     METRICS_FILE,
-    REPORT_FILE,
     SEARCH_FILE,
     SKILLS_FILE,
     TRAINING_LOG_FILE,
@@ -51,8 +49,6 @@ OVERLAP = "overlap"
 METRICS_SCHEMA = "metrics.schema.json"
 METRICS_VERSION = 1
 """Goes up when the meaning of ``metrics.json`` changes."""
-SHOWN: tuple[Metric, ...] = ("selectivity", "attack_success", "harmless_refused", "harmless_invalid", "auroc")
-"""What Prefect's table shows."""
 SPREAD: tuple[Metric, ...] = ("selectivity", "attack_success", "harmful_refused", "harmless_refused", "safety", "auroc")
 """Figures whose worst language, gap to English and variance are told."""
 
@@ -189,7 +185,6 @@ def publish_report(
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         draft.facts |= _made(run)
-        _show(read, facts, parts.key)
 
     return produce(run, STAGE, parts, write)
 
@@ -324,20 +319,3 @@ def _searches(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def _training_log(folder: Path) -> list[dict[str, float]]:
     text = (folder / TRAINING_LOG_FILE).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
-
-
-def _show(results: Sequence[EvaluationResult], facts: ReportFacts, key: str) -> None:
-    rows: list[dict[str, str | int]] = []
-    for row in model_table(results, labels=dict(facts.labels)):
-        for group, members in row.groups.items():
-            told: dict[str, str | int] = {"model": row.model, "languages": group}
-            told.update({metric: _told(members.figures[metric].estimate) for metric in SHOWN})
-            rows.append({**told, "prompts": members.figures["auroc"].estimate.n})
-    create_table_artifact(key="models", table=rows, description="The models, in the anchor language and in the others.")
-    create_markdown_artifact(
-        key="report", markdown=f"The report lies in `artifacts/{STAGE.name}/{key}/{REPORT_FILE}` of the workspace."
-    )
-
-
-def _told(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

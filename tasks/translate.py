@@ -200,7 +200,7 @@ def _translated(
         advance = run.display.bar(label_of(STAGE.name, told, language), len(texts))
 
         def moved(step: "Step") -> None:
-            advance(step.texts)
+            advance(step.texts, step.tokens)
 
         with _translator(run, settings, facts) as translator:
             # Other machines have memories of their own, and each would do the work of all; and what an engine does not
@@ -281,7 +281,7 @@ def retranslate(
                     texts,
                     source=source,
                     target=language,
-                    on_progress=lambda step: advance(step.texts),
+                    on_progress=lambda step: advance(step.texts, step.tokens),
                     should_stop=run.should_stop,
                 )
             turns = _by_row(done, said)
@@ -325,7 +325,12 @@ def _translator(run: Run, settings: TranslatorSettings, facts: Mapping[str, Any]
     key = f"translator:{facts['model']}:{settings.model_dump_json()}:{run.workspace}"
     # Runs that share the workspace take turns, so that each finds in the memory what the other one translated.
     with (
-        run.store.making("translator", identity_of(facts), should_stop=run.should_stop),
+        run.store.making(
+            "translator",
+            identity_of(facts),
+            on_wait=lambda: run.waits("another translation"),
+            should_stop=run.should_stop,
+        ),
         loaded(run, key, settings.device, lambda: _load(settings, run)) as translator,
     ):
         yield translator

@@ -8,6 +8,11 @@ import typer
 from flows.terminal.options import JsonOption, WorkspaceOption, chosen_run, existing
 from flows.terminal.output import print_json, results
 
+EXAMPLES = (
+    "mlc compare 3 last",
+    "mlc compare 3 4 --json",
+)
+
 
 def command(
     first: Annotated[str, typer.Argument(help="A run: its number, the beginning of its id, or last.")],
@@ -15,9 +20,9 @@ def command(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two runs: settings, languages, and what the candidates did on the prompts that both have.
+    """Compare two runs: settings, languages and figures.
 
-    Such as: mlc compare 3 last
+    Figures are those of the candidates, on the prompts that both have.
     """
     # They bring numpy and pyarrow.
     from flows.looking.comparing import compare_runs

@@ -23,6 +23,10 @@ from mlc.errors import UserError
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
     from mlc.store import ArtifactStore
+EXAMPLES = (
+    "mlc compare-methods quickstart --methods english-only,consistency",
+    "mlc compare-methods --run last --json",
+)
 
 
 def command(
@@ -38,11 +42,10 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare methods on your own model, languages and data; what is there already is not made again.
+    """Compare methods on your own model, languages and data.
 
-    A method that cannot be made, or measured, is set aside with its reason; the others go on.
-
-    Such as: mlc compare-methods quickstart --methods english-only,consistency,refusal-direction
+    What is there already is not made again. A method that cannot be made, or measured, is set aside with its
+    reason; the others go on.
     """
     from mlc.store import ArtifactStore
 

@@ -20,6 +20,7 @@ from flows.terminal.server import DEFAULT_PORT, answers, configured_api, named_s
 from mlc.chat.tethered import HOST
 from mlc.errors import UserError
 from mlc.machine import computes_bfloat16, cores, cores_there, memory_limit, this_machine
+from mlc.packages import others_with_our_name, to_install
 
 if TYPE_CHECKING:
     from flows.needs import Needs
@@ -42,8 +43,14 @@ class Finding:
     required: bool = True
 
 
+EXAMPLES = ("mlc doctor",)
+
+
 def command(workspace: WorkspaceOption = None) -> None:
-    """Check that this machine can run the pipeline, say what is missing, and which shipped configurations fit."""
+    """Check that this machine can run the pipeline.
+
+    It says what is missing, and which shipped configurations fit.
+    """
     place = workspace_or_default(workspace)
     fine = examine(place, results)
     show_shipped(shipped_needs(place), results)
@@ -92,12 +99,20 @@ def _python(_: Path) -> Iterator[Finding]:
     yield Finding("Python", sys.version_info >= (3, 11), version, "use Python 3.11 or newer")
 
 
+def _name(_: Path) -> Iterator[Finding]:
+    others = others_with_our_name()
+    found = f"{' and '.join(others)} has a package `mlc` too" if others else "this project's alone"
+    remedy = "one of the two is damaged: give each an environment of its own"
+    yield Finding("import name mlc", not others, found, remedy, required=False)
+
+
 def _libraries(_: Path) -> Iterator[Finding]:
     for name in LIBRARIES:
         try:
             yield Finding(name, True, metadata.version(name))
         except metadata.PackageNotFoundError:
-            yield Finding(name, False, "not installed", "run `make setup`")
+            remedy = f"run `make setup` in a checkout, else `{to_install('pipeline')}`"
+            yield Finding(name, False, "not installed", remedy)
 
 
 def _runners(_: Path) -> Iterator[Finding]:
@@ -105,7 +120,7 @@ def _runners(_: Path) -> Iterator[Finding]:
     for name in ENGINES:
         there = importlib.util.find_spec(f"prefect_{name}") is not None
         found = metadata.version(f"prefect-{name}") if there else "not installed"
-        yield Finding(f"runner {name}", there, found, f"run `pip install 'mlc[{name}]'`", required=False)
+        yield Finding(f"runner {name}", there, found, f"run `{to_install(name)}`", required=False)
 
 
 def _policy(_: Path) -> Iterator[Finding]:
@@ -179,6 +194,7 @@ def _translator(_: Path) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _python,
+    _name,
     _libraries,
     _runners,
     _policy,

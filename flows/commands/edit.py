@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 Action = Literal["compute", "search", "merge", "revert", "show"]
 PIPELINE_ONLY = {"start", "saved_dtype"}
 """Settings that say what the pipeline edits and how it saves it."""
+EXAMPLES = (
+    "mlc edit compute shipped:tiny --languages es,sw --out deltas",
+    "mlc edit merge shipped:tiny deltas/spa_Latn --out merged",
+    "mlc edit show deltas/spa_Latn",
+)
 
 
 def command(
@@ -55,7 +60,10 @@ def command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Carry refusal to other languages without training: compute, search, merge, revert or show edits of weights."""
+    """Carry refusal to other languages without training.
+
+    Compute, search, merge, revert or show edits of weights.
+    """
     be_quiet()
     given = _settings(action, settings or [])
     find = partial(found_policy, allow_pickle=allow_pickle, template=template)

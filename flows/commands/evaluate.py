@@ -42,6 +42,11 @@ GATE_FAILED = 3
 """Exit code where the policy of a gate is not kept."""
 KEY_VARIABLE = "MLC_MODEL_KEY"
 """Environment variable that holds the key of the endpoint; none is sent where it is not set."""
+EXAMPLES = (
+    "mlc evaluate shipped:tiny --languages es,sw --answers 8",
+    "mlc evaluate my-model --endpoint http://127.0.0.1:8000/v1 --suite xstest",
+    "mlc evaluate --from-log logs/ --judge rules --gate strict",
+)
 
 
 def command(
@@ -118,7 +123,7 @@ def command(
     ] = None,
     harness: Annotated[
         list[str] | None,
-        typer.Option("--harness", help="Also run tasks of lm-evaluation-harness: arc_easy,belebele_swh_Latn."),
+        typer.Option("--harness", help="Also run tasks of lm-evaluation-harness: arc_easy,hellaswag."),
     ] = None,
     gate: Annotated[
         str | None,
@@ -133,11 +138,10 @@ def command(
     power: Annotated[bool, typer.Option("--power", help="Also say which differences so many prompts show.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure refusal and over-refusal of a model in every language, with intervals. Nothing is trained.
+    """Measure refusal and over-refusal of a model.
 
-    An evaluation that was stopped goes on where it was. Texts are in the folder private, which only you can read.
-
-    Example: mlc evaluate shipped:tiny --languages es,sw --answers 8
+    In every language, with intervals; nothing is trained. An evaluation that was stopped goes on where it was.
+    Texts are in the folder private, which only you can read.
     """
     be_quiet()
     from mlc.evaluation.logs import is_log, read_logs
@@ -237,14 +241,14 @@ def command(
 
 
 def _show(plain: dict[str, Any], suite: "LoadedSuite", folder: Path, power: bool) -> None:
-    from flows.terminal.gate_tables import gate_table
+    from flows.terminal.gate_tables import show_gate
     from flows.terminal.outcome_tables import show_metrics
 
     show_metrics(plain, results, power=power)
     if decision := plain.get("gate"):
         word = "passed" if decision["passed"] else "failed"
         results.print(f"Gate {shown(decision['policy'])}: {word}", highlight=False)
-        results.print(gate_table(decision["checks"], results.width))
+        show_gate(decision["checks"], results)
     for reason, rows in suite.set_aside.items():
         results.print(f"Set aside, {rows:,}: {shown(reason)}.", highlight=False, soft_wrap=True)
     results.print(f"Figures, report and outcomes: {shown(folder)}", highlight=False, soft_wrap=True)

@@ -12,6 +12,11 @@ from mlc.store import ArtifactStore
 from mlc.store.archives import export_run, telling_secrets
 from mlc.store.locks import workspace_lock
 
+EXAMPLES = (
+    "mlc export last run.tar.gz",
+    "mlc export 3 run.tar --sign private.pem",
+)
+
 
 def command(
     run: Annotated[str, typer.Argument(help="Number of the run, the beginning of its id, or last.")],

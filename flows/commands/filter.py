@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mlc.quality.streaming import Summary
 
 TOP_REASONS = 3
+EXAMPLES = (
+    "mlc filter pairs.csv --out verdicts.csv --from en --to sw",
+    "mlc filter pairs.jsonl --out verdicts.parquet --set default.length_z=3",
+)
 
 
 def command(
@@ -55,7 +59,7 @@ def command(
     go_on: Annotated[bool, typer.Option("--go-on", help="Exit with 0 even if nothing is kept.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge translations: every signal, and whether to keep the pair."""
+    """Judge translations: every signal, and what to keep."""
     be_quiet()
     # Arrow's own pool keeps what it has had; a filter should be small.
     set_unless_set({"ARROW_DEFAULT_MEMORY_POOL": "system"})

@@ -13,6 +13,10 @@ from mlc.store.runs import damaged_records
 
 if TYPE_CHECKING:
     from mlc.store.housekeeping import Garbage
+EXAMPLES = (
+    "mlc gc --dry-run",
+    "mlc gc --keep-last 2 --memory",
+)
 
 
 def command(
@@ -21,7 +25,10 @@ def command(
     memory: Annotated[bool, typer.Option("--memory", help="Also memories of translators that no run uses.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Remove artifacts that no recent run and no registered model version needs, and old runs from Prefect."""
+    """Remove artifacts that nobody needs any more.
+
+    Those of no recent run and no registered model version, and old runs from Prefect.
+    """
     be_quiet()
     from tasks.runtime.housekeeping import sweep
 

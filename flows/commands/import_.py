@@ -12,6 +12,11 @@ from mlc.store import ArtifactStore
 from mlc.store.archives import import_archive
 from mlc.store.locks import workspace_lock
 
+EXAMPLES = (
+    "mlc import run.tar.gz",
+    "mlc import run.tar --verify public.pem --workspace /data/models",
+)
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="An archive that `mlc export` wrote.")],

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 DEFAULT = "rules"
 """The judge, if none is named."""
+EXAMPLES = (
+    "mlc judge answers.jsonl --judge rules --out judged.jsonl",
+    "mlc judge answers.jsonl --judge rules,openings --out judged.jsonl",
+)
 
 
 def command(
@@ -44,11 +48,9 @@ def command(
     as_json: JsonOption = False,
     cells: CellsOption = False,
 ) -> None:
-    """Judge answers: refused, complied, invalid or unsure. Two judges: how far they agree.
+    """Judge answers: refused, complied, invalid or unsure.
 
-    What models say is kept in the folder OUT.replies, so that nothing is asked twice.
-
-    Example: mlc judge answers.jsonl --judge rules --out judged.jsonl
+    Two judges: how far they agree. What models say is kept in the folder OUT.replies, so that nothing is asked twice.
     """
     from flows.config import parse_overrides
     from mlc.evaluation.choosing import Surroundings, choose

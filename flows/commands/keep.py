@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 Task = tuple[str, str | None, str | None]
 """Stage, language and subject."""
 EVERY_STAGE = "all"
+EXAMPLES = (
+    "mlc keep align --reason 'only an error message changed' --dry-run",
+    "mlc keep all --reason 'torch 2.13.1 computes the same'",
+)
 
 
 def command(
@@ -52,7 +56,10 @@ def command(
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that a change of code or of a library does not change a result, so that it is not made again."""
+    """Keep results although code or a library has changed.
+
+    A person says, with a reason, that a change does not change a result, so that it is not made again.
+    """
     folder = existing(workspace)
     chosen = load_or_earlier(config, folder, settings)
     answers = keep_results(

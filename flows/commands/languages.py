@@ -9,8 +9,11 @@ from flows.terminal.output import plain_table, print_json, results
 from mlc.errors import UserError
 from mlc.languages import all_languages
 
-TABLE_WIDTH = 132
-"""Where no terminal limits it."""
+EXAMPLES = (
+    "mlc languages",
+    "mlc languages swahili",
+    "mlc languages --json",
+)
 
 
 def command(
@@ -32,6 +35,4 @@ def command(
     table.columns[0].min_width = max(len(language.code) for language in found)
     for one in found:
         table.add_row(one.code, one.english_name, one.own_name, one.bcp47, one.script, one.direction)
-    if not results.is_terminal:
-        results.width = max(results.width, TABLE_WIDTH)
     results.print(table)

@@ -22,6 +22,11 @@ from flows.terminal.output import print_json, results, terminal
 from flows.terminal.quiet import be_quiet
 from mlc.choices import Pool, words_of
 
+EXAMPLES = (
+    "mlc layers shipped:tiny",
+    "mlc layers Qwen/Qwen2.5-0.5B-Instruct --languages es,sw --limit 32",
+)
+
 
 def command(
     model: Annotated[str, typer.Argument(help="A folder, a hub id, package:NAME or shipped:NAME.")],
@@ -37,7 +42,10 @@ def command(
     batch_size: Annotated[int, typer.Option(min=1, help="Texts in a forward pass.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the layers of a model, and recommend one for the consistency term."""
+    """Compare the layers of a model, and recommend one.
+
+    For the consistency term.
+    """
     be_quiet()
     # Torch and transformers read the environment when they are imported, so they are imported only now.
     from flows.terminal.layer_tables import show_sweep

@@ -14,6 +14,11 @@ from mlc.choices import Format
 
 if TYPE_CHECKING:
     from mlc.shapes.overview import Overview
+EXAMPLES = (
+    "mlc look prompts.csv",
+    "mlc look prompts.jsonl --config own.yaml",
+    "mlc look shards/ --set 'prompts.columns={prompt: goal}'",
+)
 
 
 def command(
@@ -31,7 +36,10 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead.")] = False,
 ) -> None:
-    """Show what a file is understood as: shape, columns, rows, labels, duplicates. No text is shown."""
+    """Show what a file is understood as; no text is shown.
+
+    Shape, columns, rows, labels, duplicates.
+    """
     from mlc.evaluation.suite import held_out_prompts
     from mlc.shapes.overview import look_at
 

@@ -1,8 +1,6 @@
 """`mlc plan`: what a run would do, without Prefect's server and without loading a model."""
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +12,7 @@ from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, 
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
 from tasks.runtime.registry import from_environment
-from tasks.runtime.run import Display, Notes, Outcome, Run, Silent
+from tasks.runtime.run import Display, Notes, Outcome, Run
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
@@ -23,6 +21,11 @@ if TYPE_CHECKING:
 DETAILED_EXITCODE = "--detailed-exitcode"
 WOULD_RUN = 2
 """Exit code with that option."""
+EXAMPLES = (
+    "mlc plan quickstart --languages +hin",
+    "mlc plan own.yaml --all",
+    "mlc plan own.yaml --detailed-exitcode",
+)
 
 
 def command(
@@ -43,7 +46,7 @@ def command(
 ) -> None:
     """Show what a run would do, without doing it.
 
-    Such as: mlc plan quickstart --languages +hin
+    By stage, and only what would run. Nothing is written anywhere.
     """
     from flows.licences import in_words, require_licences
 
@@ -85,19 +88,10 @@ def foresee(config: "PipelineConfig", display: Display | None = None) -> Run:
     Returns:
         The planned run, with its outcomes and the key parts of every task.
     """
-    with _foreseen(config, display) as run:
+    from flows.align_flow import foreseen
+
+    with foreseen(config, display) as run:
         return run
-
-
-@contextmanager
-def _foreseen(config: "PipelineConfig", display: Display | None) -> Iterator[Run]:
-    """A planned run, while what it made in its temporary folder is there."""
-    from flows.align_flow import pipeline
-
-    with tempfile.TemporaryDirectory(prefix="mlc-plan-") as scratch:
-        run = Run(config.open_store(looking=True), display or Silent(), planning=True, scratch=Path(scratch))
-        pipeline(run, config)
-        yield run
 
 
 def plan_with_needs(config: "PipelineConfig", display: Display | None = None) -> tuple[list[Task], "Needs"]:
@@ -107,11 +101,12 @@ def plan_with_needs(config: "PipelineConfig", display: Display | None = None) ->
         config: The pipeline.
         display: As of :func:`foresee`.
     """
+    from flows.align_flow import foreseen
     from flows.needs import models_of, needs_of
     from flows.prompt_lengths import prompts_of
     from mlc.machine import this_machine
 
-    with _foreseen(config, display) as run:
+    with foreseen(config, display) as run:
         prompts = prompts_of(run, config)
     needs = needs_of(config, models_of(config), prompts, this_machine(Path(config.workspace)))
     return [planned_task(outcome) for outcome in run.outcomes], needs

@@ -15,6 +15,10 @@ DIFFERENCES = ("3", "5", "10", "15", "20", "30")
 """Points, if none are given."""
 DISCORDANT = (0.1, 0.2, 0.3, 0.5)
 """Shares of prompts on which two models differ, if none is given."""
+EXAMPLES = (
+    "mlc power 5 10 --differ 30",
+    "mlc power --prompts 200",
+)
 
 
 def command(
@@ -32,9 +36,9 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how many prompts show a difference between two models that answer the same ones (McNemar's test).
+    """Say how many prompts show a difference of two models.
 
-    Example: mlc power 5 10 --differ 30
+    Of two models that answer the same prompts (McNemar's test).
     """
     from mlc.evaluation.paired import POWER, difference_shown, prompts_needed
 

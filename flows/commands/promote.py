@@ -9,6 +9,12 @@ from flows.terminal.output import results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.store import ArtifactStore
 
+EXAMPLES = (
+    "mlc promote 3",
+    "mlc promote 3 --reason 'better in Swahili'",
+    "mlc promote 3 --force --reason 'a trial with ten people'",
+)
+
 
 def command(
     version: Annotated[str, typer.Argument(help="Version in the registry, such as 3.")],

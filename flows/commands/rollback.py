@@ -9,6 +9,8 @@ from flows.terminal.output import results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.store import ArtifactStore
 
+EXAMPLES = ("mlc rollback --reason 'complaints from Kenya'",)
+
 
 def command(
     workspace: WorkspaceOption = None,

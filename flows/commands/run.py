@@ -10,23 +10,28 @@ from rich.console import Console
 
 from flows.commands.plan import plan_with_needs, with_outcomes
 from flows.terminal.display import TerminalDisplay, outcome_table
-from flows.terminal.gate_tables import gate_table
+from flows.terminal.gate_tables import show_gate
 from flows.terminal.lost import ending_with, no_answer
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, shown, terminal
-from flows.terminal.plan_tables import show_work
+from flows.terminal.plan_tables import Task, show_work
 from flows.terminal.quiet import be_quiet
 from flows.terminal.server import PROFILE_VARIABLE, Server, answers, api_of, own_server, server_there
 from flows.terminal.stopped import Terminated, told_when_stopped
 from mlc.chat.tethered import free_port
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from tasks.runtime.run import Outcome, shown_on
+from tasks.runtime.run import PASSING_SERVER, Outcome, shown_on
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
 DRAIN_SECONDS = 20
+EXAMPLES = (
+    "mlc run quickstart",
+    "mlc run own.yaml --languages +hin,-fr --workspace /data/models",
+    "mlc run smoke --set align.steps=12 --set seeds=[0,1]",
+)
 
 
 def command(
@@ -80,7 +85,7 @@ def run_config(
         summary = _find_all(config, console, wait)
     if summary is None:
         with nullcontext(there) if there else own_server(workspace, own_port) as server:
-            summary = _run(config, server, console, wait)
+            summary = _run(config, planned, server, console, wait)
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
     _tell(summary, console)
     console.print(in_words(licences), highlight=False, soft_wrap=True)
@@ -97,6 +102,7 @@ def _prepare(workspace: Path, api: str, *, own: bool) -> None:
     if own:
         # A server of our own that is gone does not come back, and every more trial doubles the wait.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+        os.environ[PASSING_SERVER] = "true"
 
 
 def _find_all(config: "PipelineConfig", console: Console, wait: float) -> dict[str, Any] | None:
@@ -110,13 +116,21 @@ def _find_all(config: "PipelineConfig", console: Console, wait: float) -> dict[s
     return found
 
 
-def _run(config: "PipelineConfig", server: Server, console: Console, wait: float) -> dict[str, Any]:
+def _run(
+    config: "PipelineConfig", planned: list[Task], server: Server, console: Console, wait: float
+) -> dict[str, Any]:
     from prefect.exceptions import CancelledRun
 
     from flows.align_flow import align
+    from flows.showing import knowing
 
     console.print(f"Watch it at {server.url}/runs", highlight=False)
-    with ending_with(server), TerminalDisplay(console) as display, shown_on(display, wait_seconds=wait):
+    with (
+        ending_with(server),
+        TerminalDisplay(console) as display,
+        shown_on(display, wait_seconds=wait),
+        knowing(planned),
+    ):
         reachable = True
         try:
             summary: dict[str, Any] = align(config.model_dump(mode="json"))
@@ -152,7 +166,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
     decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
     console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
-    console.print(gate_table(gate["checks"], console.width))
+    show_gate(gate["checks"], console)
     for name, reason in summary["set_aside"].items():
         console.print(f"Set aside · {shown(name)}: {shown(reason)}", highlight=False, soft_wrap=True)
     for sentence in summary["left_out"]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from flows.looking.figures import RunLine
 
 SHOWN_RUNS = 20
+EXAMPLES = (
+    "mlc runs",
+    "mlc runs --limit 5 --json",
+)
 
 
 def command(
@@ -22,7 +26,7 @@ def command(
     limit: Annotated[int, typer.Option(min=1, help="Runs at most, the last ones.")] = SHOWN_RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs of a workspace with the figures of their candidates."""
+    """List the runs of a workspace with their figures."""
     from flows.looking.figures import run_lines
     from mlc.store import ArtifactStore
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 20
 WARNING = "These texts hold harmful requests, and answers to them that nobody has reviewed."
+EXAMPLES = (
+    "mlc show rejects --language sw --reason length",
+    "mlc show failures -l sw --model consistency --texts",
+    "mlc show answers --run 3 --limit 0",
+)
 
 
 def command(
@@ -37,9 +42,9 @@ def command(
     texts: Annotated[bool, typer.Option("--texts", help="Show prompts, translations and answers, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show rows of a run: what was rejected, translated, found twice, answered, or failed.
+    """Show rows of a run: rejects, answers, failures and others.
 
-    No text is shown without --texts. Such as: mlc show failures -l sw --model consistency --texts
+    No text is shown without --texts.
     """
     # They bring pyarrow.
     from flows.looking.rows import HARMFUL, TEXTS, parts_of

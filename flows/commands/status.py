@@ -17,10 +17,17 @@ from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord, run_records
 
 SHOWN_RUNS = 5
+EXAMPLES = (
+    "mlc status",
+    "mlc status --workspace /data/models --json",
+)
 
 
 def command(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Show what a workspace holds: artifacts, the last report, the registered versions."""
+    """Show what a workspace holds.
+
+    Artifacts by stage, the last runs, the newest report, the registered versions.
+    """
     be_quiet()
     if as_json:
         print_json(plain_status(existing(workspace)))

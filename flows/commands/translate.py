@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from mlc.translation.translator import Translator
 
 STANDARD_INPUT = "-"
+EXAMPLES = (
+    "mlc translate prompts.csv --to es,sw --out translated.csv",
+    "mlc translate prompts.jsonl --to fr -m facebook/nllb-200-distilled-600M",
+    "cat lines.txt | mlc translate - --from English --to Swahili",
+)
 
 
 def command(

@@ -25,6 +25,10 @@ MLFLOW_PORT = 5000
 PAGE_PORT = 4300
 LOOK_SECONDS = 0.5
 """How often it is looked whether a server has stopped."""
+EXAMPLES = (
+    "mlc ui",
+    "mlc ui --workspace /data/models",
+)
 
 
 def command(
@@ -35,9 +39,10 @@ def command(
         int | None, typer.Option(help="Port of the page of runs and answers; 4300 or the next free one.")
     ] = None,
 ) -> None:
-    """Open the pages of a workspace until Ctrl-C: runs and answers, Prefect, MLflow.
+    """Open the pages of a workspace until Ctrl-C.
 
-    The page of runs and answers only reads, and works on a workspace that nobody may write, too.
+    Runs and answers, Prefect, MLflow. The page of runs and answers only reads, and works on a workspace that
+    nobody may write, too.
     """
     serve_pages(existing(workspace), port=port, mlflow_port=mlflow_port, page_port=page_port, console=results)
 

@@ -28,6 +28,11 @@ from tasks.runtime.run import Outcome, Run
 
 if TYPE_CHECKING:
     from flows.config import PipelineConfig
+EXAMPLES = (
+    "mlc why align",
+    "mlc why translate --language sw --against 3",
+    "mlc why align --config own.yaml --set align.steps=24",
+)
 
 
 def command(
@@ -41,7 +46,10 @@ def command(
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a stage depends on, and what is different from the previous run."""
+    """Show why a stage would run, or why it would not.
+
+    What is different from the previous run comes first, then all that the result depends on.
+    """
     folder = existing(workspace)
     chosen = load_or_earlier(config, folder, settings)
     found = explain(folder, stage, language=language, against=against, config=chosen)

@@ -4,22 +4,19 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.terminal.output import shown
@@ -30,6 +27,10 @@ if TYPE_CHECKING:
     from mlc.translation.translator import Step
 
 
+WIDE = 100
+"""From so many columns on a line has room for all figures."""
+
+
 class _Bars(Progress):
     """Bars whose errors end no work."""
 
@@ -37,42 +38,81 @@ class _Bars(Progress):
         harmless(super().advance)(task_id, advance)
 
 
-class _TokenRate(ProgressColumn):
-    """Generated tokens a second."""
+class _Label(ProgressColumn):
+    """The name of the task, cut where the terminal is too narrow: a bar is one line."""
+
+    def __init__(self) -> None:
+        super().__init__(Column())
 
     def render(self, task: Task) -> Text:
-        tokens, seconds = task.fields.get("tokens", 0), task.elapsed or 0.0
-        return Text(f"{tokens / seconds:,.0f} tokens/s" if tokens and seconds else "", style="cyan")
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+class _Steps(ProgressColumn):
+    """Steps, loss and tokens a second as far as they are known, or what the task waits for.
+
+    Args:
+        narrow: Whether there is room for one figure beside the steps only.
+        unit: What is counted.
+    """
+
+    def __init__(self, *, narrow: bool, unit: str = "") -> None:
+        super().__init__(Column(no_wrap=True))
+        self._narrow, self._unit = narrow, unit
+
+    def render(self, task: Task) -> Text:
+        if waits_for := task.fields.get("waits_for"):
+            return Text(f"waiting for {waits_for}", style="yellow")
+        tokens, loss, seconds = task.fields.get("tokens", 0), task.fields.get("loss"), task.elapsed or 0.0
+        figures = [] if loss is None else [f"loss {loss:.4g}"]
+        if tokens and seconds:
+            figures.append(f"{tokens / seconds:,.0f} tokens/s")
+        counted = f"{task.completed:,.0f}/{task.total:,.0f}{self._unit}" if task.total else ""
+        return Text("  ").join([Text(counted, style="green"), *map(Text, figures[:1] if self._narrow else figures)])
+
+
+class _Clock(ProgressColumn):
+    """Time left, where it is known; else what has gone by."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        left = None if task.fields.get("waits_for") else task.time_remaining
+        if left and not task.finished:
+            return Text(f"{timedelta(seconds=round(left))} left", style="cyan")
+        return Text(str(timedelta(seconds=round(task.finished_time or task.elapsed or 0.0))), style="yellow")
+
+
+def _columns(console: Console, unit: str = "") -> list[ProgressColumn]:
+    narrow = console.width < WIDE
+    bar = BarColumn(bar_width=10 if narrow else 28, table_column=Column(no_wrap=True))
+    return [_Label(), bar, _Steps(narrow=narrow, unit="" if narrow else unit), _Clock()]
 
 
 def new_progress(console: Console) -> Progress:
     """Bars that vanish when the work is done, and that only a terminal shows."""
-    return _Bars(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        _TokenRate(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    return _Bars(SpinnerColumn(), *_columns(console), console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
 def named_bars(console: Console) -> Iterator[Callable[[str, int], Callable[..., None]]]:
-    """Gives a function that adds a bar, by name and number of steps, and returns what moves it, by steps and tokens."""
+    """Gives a function that adds a bar, by name and number of steps, and returns what moves it, by steps and tokens.
+
+    A bar goes when its last step is done.
+    """
     with new_progress(console) as progress:
 
         def bar(name: str, total: int) -> Callable[..., None]:
             task = progress.add_task(name, total=total, tokens=0)
-            written = 0
+            done = written = 0
 
             def moved(steps: int, tokens: int = 0) -> None:
-                nonlocal written
-                written += tokens
-                progress.update(task, advance=steps, tokens=written)
+                nonlocal done, written
+                done, written = done + steps, written + tokens
+                progress.update(task, completed=done, tokens=written)
+                if done >= total:
+                    progress.update(task, visible=False)
 
             return moved
 
@@ -113,24 +153,36 @@ class TerminalDisplay:
                 self._bars[label].append(self.progress.add_task(_readable(label)))
             bar = self._bars[label][-1]
             self.progress.reset(bar, total=total, tokens=0)
+        written, last = 0, None
 
-        def moved(steps: int, tokens: int | None = 0) -> None:
-            self.progress.tasks[self.progress.task_ids.index(bar)].fields["tokens"] += tokens or 0
-            self.progress.advance(bar, steps)
+        def moved(steps: int, tokens: int | None = 0, loss: float | None = None) -> None:
+            nonlocal written, last
+            written, last = written + (tokens or 0), last if loss is None else loss
+            self.progress.update(bar, advance=steps, tokens=written, loss=last)
 
         return moved
 
+    def waits(self, label: str, what: str) -> None:
+        """Says beside the task's bar what it waits for."""
+        with self._lock:
+            for bar in self._bars[label][-1:]:
+                self.progress.update(bar, waits_for=what)
+
     def finished(self, label: str, outcome: Outcome) -> None:
         """Prints the line of a task that is done."""
-        with self._lock:
-            if self._bars[label]:
-                self.progress.remove_task(self._bars[label].pop(0))
+        self.failed(label)
         mark, color = ("✓", "green") if outcome.state == "ran" else ("=", "cyan")
         why = outcome.reason if outcome.state == "ran" else "cached"
         line = f"[{color}]{mark}[/] {_readable(label):<46} {outcome.seconds:7.1f} s  [dim]{shown(why)}[/]"
         # A log keeps the whole line, however wide it is.
         cut = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {"soft_wrap": True}
         self.progress.console.print(line, highlight=False, **cut)
+
+    def failed(self, label: str) -> None:
+        """Takes the task's bar away."""
+        with self._lock:
+            if self._bars[label]:
+                self.progress.remove_task(self._bars[label].pop(0))
 
     def note(self, sentence: str) -> None:
         """Prints a sentence, once: several stages may come to the same."""
@@ -155,15 +207,7 @@ class TranslationBars:
 
     def __init__(self, console: Console, languages: Sequence[str], texts: int) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("sentences"),
-            _TokenRate(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+            *_columns(console, " sentences"), console=console, transient=True, disable=not console.is_terminal
         )
         self._texts = texts
         self._split = self._planned = self._planned_back = 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from flows.terminal.output import plain_table, shown
+from flows.terminal.output import plain_table, print_explained, shown
 
 if TYPE_CHECKING:
     from flows.needs import Need, Needs
@@ -22,18 +22,19 @@ def show_needs(needs: "Needs", console: Console) -> None:
     from flows.needs import refusal
 
     console.print(_models(needs), highlight=False, soft_wrap=True)
-    table = plain_table("needs", "GiB", "of", "mostly for", right=("GiB", "of"))
+    rows = []
     for need in _largest(needs):
         room = needs.room(need.where)
         color = "red" if need in needs.too_large else "default"
         size = f"[{color}]{_gib(need.memory.total)}[/]"
-        table.add_row(shown(f"{need.where} · {need.label}"), size, "?" if room is None else _gib(room), _parts(need))
+        name = shown(f"{need.where} · {need.label}")
+        rows.append([name, size, "?" if room is None else _gib(room), _in_words(need.memory.parts)])
     if needs.disk:
         color = "default" if needs.disk_total <= needs.machine.disk else "red"
-        parts = _in_words(needs.disk)
-        table.add_row(DISK, f"[{color}]{_gib(needs.disk_total)}[/]", _gib(needs.machine.disk), parts)
-    if table.row_count:
-        console.print(table)
+        size = f"[{color}]{_gib(needs.disk_total)}[/]"
+        rows.append([DISK, size, _gib(needs.machine.disk), _in_words(needs.disk)])
+    if rows:
+        print_explained(("needs", "GiB", "of", "mostly for"), rows, console, right=("GiB", "of"))
     if sentence := refusal(needs):
         console.print(f"[red]It does not fit.[/] {shown(sentence)}", highlight=False, soft_wrap=True)
 
@@ -109,10 +110,6 @@ def _largest(needs: "Needs") -> list["Need"]:
         if need.stage not in found or need.memory.total > found[need.stage].memory.total:
             found[need.stage] = need
     return list(found.values())
-
-
-def _parts(need: "Need") -> str:
-    return _in_words(need.memory.parts)
 
 
 def _in_words(parts: Any) -> str:

@@ -1,21 +1,85 @@
 """Where commands write: results on standard output; progress and errors on standard error."""
 
 import json
+import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mlc.store.plain import without_nan
 
 USER_MISTAKE = 2
 """Exit code of a command that a person can put right."""
-terminal = Console(stderr=True)
+_GAP = 2
+"""Blanks between two columns."""
+UNLIMITED = 10_000
+"""Columns of a pipe or a file, in which nothing is wrapped or cut; more than any line has."""
+
+
+class Output(Console):
+    """A console that breaks lines only where a person sees them, and there between words.
+
+    Sentences with names of files are printed with ``soft_wrap``: where others would leave the break to the terminal,
+    which makes it inside of words, this console makes it between them, and leaves what is longer than a line whole, so
+    that it can be copied.
+    """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; nobody's width is asked for a pipe or a file, unless COLUMNS names one."""
+        found = super().size
+        return found if self._width is not None or self.is_terminal else ConsoleDimensions(UNLIMITED, found.height)
+
+    @size.setter
+    def size(self, dimensions: tuple[int, int]) -> None:
+        self._width, self._height = dimensions
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **told: Any) -> None:
+        """Prints."""
+        if soft_wrap and self.is_terminal:
+            markup, highlight = told.pop("markup", None), told.get("highlight")
+            texts = (
+                self.render_str(each, markup=markup, highlight=highlight) if isinstance(each, str) else each
+                for each in objects
+            )
+            objects = tuple(broken(each, self.width) if isinstance(each, Text) else each for each in texts)
+        super().print(*objects, soft_wrap=soft_wrap, **told)
+
+
+def broken(text: Text, width: int) -> Text:
+    """A text with breaks between words; lines after the first have its indentation.
+
+    Args:
+        text: Any text.
+        width: Cells of a line; a word that is longer is left whole.
+    """
+    return Text("\n").join(part for line in text.split("\n", allow_blank=True) for part in _parts(line, width))
+
+
+def _parts(line: Text, width: int) -> list[Text]:
+    indentation = len(line.plain) - len(line.plain.lstrip())
+    used, breaks = indentation, []
+    for word in re.finditer(r"\S+\s*", line.plain):
+        if used > indentation and used + cell_len(word.group().rstrip()) > width:
+            breaks.append(word.start())
+            used = indentation
+        used += cell_len(word.group())
+    first, *others = line.divide(breaks)
+    parts = [first, *(Text(line.plain[:indentation]).append_text(part) for part in others)]
+    for part in parts:
+        part.rstrip()
+    return parts
+
+
+terminal = Output(stderr=True)
 """Progress and errors."""
-results = Console()
+results = Output()
 """What a person asked for; with ``--json``, standard output is free for its one line."""
 
 
@@ -50,4 +114,44 @@ def plain_table(*columns: str, right: Collection[str] = (), title: str | None = 
     table = Table(title=title, box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left")
+    return table
+
+
+def print_explained(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console, *, right: Collection[str] = ()
+) -> None:
+    """Prints a table whose last column explains the rows; an explanation that is too long for it stands below its row.
+
+    Args:
+        heads: Heads of the columns.
+        rows: Cells, with markup.
+        console: Where to print.
+        right: Columns that hold numbers.
+    """
+    others = table_lines(_filled(heads[:-1], [row[:-1] for row in rows], right), console)
+    room = console.width - _GAP - max(cell_len(line.plain) for line in others)
+    below = [row[-1] if cell_len(console.render_str(row[-1]).plain) > room else "" for row in rows]
+    cells = [[*row[:-1], "" if long else row[-1]] for row, long in zip(rows, below, strict=True)]
+    for line, explanation in zip(table_lines(_filled(heads, cells, right), console), ("", *below), strict=True):
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+        if explanation:
+            console.print(f"  [dim]{explanation}[/]", highlight=False, soft_wrap=True)
+
+
+def table_lines(table: Table, console: Console) -> list[Text]:
+    """The head and the rows of a table, each as one line, however wide the console is.
+
+    Args:
+        table: A table whose cells have no breaks.
+        console: What it is for.
+    """
+    lines = console.render_lines(table, console.options.update(max_width=UNLIMITED), pad=False)
+    return [Text.assemble(*((part.text, part.style or "") for part in line)) for line in lines]
+
+
+def _filled(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> Table:
+    table = plain_table(*heads, right=right)
+    for row in rows:
+        table.add_row(*row)
     return table

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
-from flows.terminal.output import plain_table, shown
+from flows.terminal.output import print_explained, shown
+from tasks.runtime.run import INPUT_IS_NEW
 from tasks.runtime.shards import is_shard, without_shard
 
 if TYPE_CHECKING:
@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 Task = dict[str, Any]
 """See :func:`flows.commands.plan.plan_run`."""
 _SUBJECTS_SHOWN = 2
+_FIGURES = ("tasks", "rows", "about")
+_IN_SHORT = {INPUT_IS_NEW: "new input"}
+"""Frequent reasons, in a line that has many columns."""
 
 
 def show_plan(planned: list[Task], console: Console) -> None:
     """Prints a whole plan, one line a task."""
-    table = _table("stage", "language", "", "action", "new rows", "about", "why")
+    rows = []
     for task in _shards_in_one(planned):
         cached = task["action"] == "cached"
-        last = (_count(task["rows_new"]), _seconds(task["seconds_estimated"]), task["reason"])
+        last = [
+            _count(task["rows_new"]),
+            _seconds(task["seconds_estimated"]),
+            _IN_SHORT.get(task["reason"], task["reason"]),
+        ]
         action = "[cyan]cached[/]" if cached else f"[yellow]run[/]{task.get('share', '')}"
         place = [shown(task[name] or "") for name in ("stage", "language", "subject")]
-        table.add_row(*place, action, *(() if cached else map(shown, last)))
-    console.print(table)
+        rows.append([*place, action, *(["", "", ""] if cached else map(shown, last))])
+    print_explained(("stage", "language", "", "action", "rows", "about", "why"), rows, console, right=_FIGURES)
     _show_total(planned, console)
 
 
@@ -49,7 +56,7 @@ def show_work(planned: list[Task], console: Console) -> None:
     for task in planned:
         if task["action"] == "run":
             groups.setdefault(task["stage"], []).append(task)
-    table = _table("stage", "tasks", "of", "languages", "rows", "about", "why")
+    lines = []
     for stage, tasks in groups.items():
         languages, subjects, reasons = (_distinct(tasks, name) for name in ("language", "subject", "reason"))
         # Of a model the method says enough.
@@ -57,17 +64,12 @@ def show_work(planned: list[Task], console: Console) -> None:
         methods = list(dict.fromkeys(subject.partition(" · ")[0] for subject in wholes))
         why = reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others"
         rows, seconds = (_sum([task[name] for task in tasks]) for name in ("rows_new", "seconds_estimated"))
-        table.add_row(
-            stage,
-            str(len(tasks)),
-            shown(_listed(methods)),
-            languages[0] if len(languages) == 1 else str(len(languages) or ""),
-            _count(rows),
-            _seconds(seconds),
-            shown(why),
-        )
-    if table.row_count:
-        console.print(table)
+        place = languages[0] if len(languages) == 1 else str(len(languages) or "")
+        figures = [_count(rows), _seconds(seconds)]
+        lines.append([stage, str(len(tasks)), shown(_listed(methods)), place, *figures, shown(why)])
+    if lines:
+        heads = ("stage", "tasks", "of", "languages", "rows", "about", "why")
+        print_explained(heads, lines, console, right=_FIGURES)
     _show_total(planned, console)
 
 
@@ -100,13 +102,6 @@ def _distinct(tasks: Sequence[Task], name: str) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     """Names; of many the first one, and how many others there are."""
     return ", ".join(names) if len(names) <= _SUBJECTS_SHOWN else f"{names[0]}, {len(names) - 1} others"
-
-
-def _table(*columns: str) -> Table:
-    table = plain_table(*columns, right=("tasks", "rows", "new rows", "about"))
-    for column in table.columns:
-        column.overflow = "fold"
-    return table
 
 
 def _show_total(planned: list[Task], console: Console) -> None:

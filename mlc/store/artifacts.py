@@ -98,10 +98,10 @@ class ArtifactStore:
     """The artifacts of one workspace folder.
 
     Args:
-        workspace: Folder of the workspace; made if it is not there.
+        workspace: Folder of the workspace; made if it is not there, but for who only looks.
         remote: A second place, whose word counts for all workspaces that have it in common: what is missing here is
             taken from there, what is made here is copied there, and where both have an artifact, that one is used.
-        looking: Only to look at: a folder that cannot be made or written will do, and stays as it is.
+        looking: Only to look at: nothing is made, and a folder that cannot be written, or is not there, will do.
 
     Raises:
         UserError: The folder cannot be made or written, or has a name that no database can have.
@@ -123,15 +123,16 @@ class ArtifactStore:
             )
         self.root = self.workspace / "artifacts"
         self._past: dict[str, dict[str, dict[str, Any] | None]] = {}
+        if looking:
+            self.writable = os.access(self.root, os.W_OK)
+            return
         try:
             for folder in (self._drafts, self._damaged):
                 folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.root, os.W_OK):
                 raise PermissionError("Permission denied")
         except OSError as error:
-            if not looking:
-                raise _not_writable(self.workspace, error) from None
-            self.writable = False
+            raise _not_writable(self.workspace, error) from None
 
     @property
     def _drafts(self) -> Path:

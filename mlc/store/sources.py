@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mlc.packages import ROOTS
 from mlc.store.known_code import Facts, KnownCode
 
 PROJECT_PACKAGES = ("mlc", "tasks")
@@ -36,6 +37,8 @@ MACHINERY = (
     "mlc.errors",
     "mlc.evaluation.choosing",
     "mlc.left_out",
+    "mlc.packages",
+    "mlc.pipeline",
     "mlc.settings",
     "mlc.stopping",
     "mlc.store",
@@ -253,6 +256,8 @@ def _own_root(module: str) -> Path | None:
 
 @cache
 def _root(package: str) -> Path:
+    if package in ROOTS:
+        return ROOTS[package]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(package)

@@ -17,6 +17,9 @@ _lock = threading.RLock()
 _held: set[str] = set()
 _loaded: dict[str, Any] = {}
 
+WAITED_FOR = "the device"
+"""What people are told a task waits for."""
+
 Loaded = TypeVar("Loaded")
 
 
@@ -37,12 +40,15 @@ def computing(run: Run, device: str) -> Iterator[None]:
     with waiting(_thread_turn(run)):
         name = name_on_machine(pick_device(device))
         if name in _held:
+            run.waits("")
             yield
             return
         # Machines may share a workspace, but no device.
         lock = run.store.root / ".locks" / f"device-{socket.gethostname()}-{name}.lock"
-        with waiting(file_lock(lock, should_stop=run.should_stop)):
+        turn = file_lock(lock, on_wait=lambda: run.waits(WAITED_FOR), should_stop=run.should_stop)
+        with waiting(turn):
             _held.add(name)
+            run.waits("")
             try:
                 yield
             finally:
@@ -64,6 +70,7 @@ def name_on_machine(device: str) -> str:
 @contextmanager
 def _thread_turn(run: Run) -> Iterator[None]:
     while not _lock.acquire(timeout=LOOK_SECONDS):
+        run.waits(WAITED_FOR)
         stop_if(run.should_stop)
     try:
         yield

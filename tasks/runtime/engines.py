@@ -23,6 +23,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL
 
 from mlc.errors import UserError
+from mlc.packages import ROOTS
 from mlc.store.sources import PROJECT_PACKAGES
 from tasks.runtime.run import Run
 from tasks.runtime.settings import ADDRESS
@@ -138,9 +139,10 @@ def code_digest() -> str:
 
     A worker outlives runs. It would give what it made with the code that it has loaded the key of what lies there now.
     """
-    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
-    for path in sorted(path for package in PROJECT_PACKAGES for path in (root / package).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    digest = hashlib.sha256()
+    for package in PROJECT_PACKAGES:
+        for path in sorted((ROOTS[package] / package).rglob("*.py")):
+            digest.update(path.relative_to(ROOTS[package]).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,8 +24,10 @@ from mlc.store.locks import file_lock
 from mlc.urls import expanded, redacted
 from tasks.runtime.artifacts import VERSION_FILE
 from tasks.runtime.settings import RegistrySettings
+from tasks.runtime.version_page import NOBODY, REPLACES, describe_version
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.entities.model_registry import RegisteredModel
     from mlflow.tracking import MlflowClient
 
@@ -38,6 +41,9 @@ OUTSIDE = "outside"
 PROMOTIONS_FILE = "promotions.jsonl"
 CHECKPOINT_TAG = "artifact"
 """Of a version: key of the checkpoint that it was registered from."""
+ASKED_TAG, ANSWERED, FAILED = "asked", "answered", "failed"
+"""Of a version: whether it answered when it was asked."""
+PLACE_FILE = "workspace.id"
 DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _PROMOTION = {"time", "name", "version", "run_id", "by", "reasons", "previous"}
@@ -45,6 +51,8 @@ _PROMOTION = {"time", "name", "version", "run_id", "by", "reasons", "previous"}
 _NOT_READ = "not read"
 _KEY_TAG = "mlc.key"
 """Of an MLflow run: the key of the registration that it belongs to."""
+_PLACE_TAG = "mlc.workspace"
+"""Of an MLflow run on a server: the workspace that began it."""
 _FINISHED_TAG = "mlc.finished"
 """Of an MLflow run: set last, when its version has everything."""
 _PROMOTED_TAG = "mlc.promoted"
@@ -277,13 +285,27 @@ def _make_database(folder: Path) -> None:
         SqlAlchemyStore(f"{_SQLITE}{draft}", (folder / "artifacts").as_uri()).engine.dispose()
 
 
-def begin_registration(key: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Registration:
+    """How far a registration has come."""
+
+    run_id: str | None = None
+    """Of its run in MLflow; None where it has to be made."""
+    version: ModelVersion | None = None
+    """Its version; None where that has to be made."""
+    finished: bool = False
+    """Whether the version has everything."""
+
+
+def registration_tags(settings: RegistrySettings, workspace: Path, key: str) -> dict[str, str]:
     """Tags of the MLflow run of a registration, so that it is known again if this process ends before it is done.
 
     Args:
+        settings: The registry.
+        workspace: Folder of the workspace.
         key: Key of the artifact of the stage ``register``.
     """
-    return {_KEY_TAG: key}
+    return {_KEY_TAG: key} | ({} if _named_uri(settings) is None else {_PLACE_TAG: _place(workspace)})
 
 
 def finish_registration(client: "MlflowClient", version: ModelVersion) -> None:
@@ -291,30 +313,66 @@ def finish_registration(client: "MlflowClient", version: ModelVersion) -> None:
     client.set_tag(version.run_id, _FINISHED_TAG, "true")
 
 
-def take_finished(client: "MlflowClient", settings: RegistrySettings, key: str) -> ModelVersion | None:
-    """The version that an earlier attempt at the same registration finished before it was killed.
+def find_registration(client: "MlflowClient", settings: RegistrySettings, workspace: Path, key: str) -> Registration:
+    """What earlier attempts at the same registration have left, so that this one goes on from there.
 
-    Versions that it left unfinished are deleted, and their runs are marked as killed, but only in the workspace's
-    own database: on a server, another machine may be at work on them.
+    On a server, only what this workspace has begun is taken up: another machine may be at work on the rest. In the
+    workspace nobody else works on the key. A version that was asked and could not answer is deleted, as are logged
+    models that never became a version.
 
     Args:
         client: From :func:`connect`.
         settings: The registry.
+        workspace: Folder of the workspace.
         key: Key of the artifact of the stage ``register``.
     """
-    experiment = client.get_experiment_by_name(experiment_name(settings))
-    finished = None
-    for run in client.search_runs([experiment.experiment_id], f"tags.`{_KEY_TAG}` = '{key}'"):
-        versions = client.search_model_versions(f"run_id = '{run.info.run_id}' and name = '{settings.model_name}'")
+    experiment = client.get_experiment_by_name(experiment_name(settings)).experiment_id
+    begun = Registration()
+    for run in client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{key}'"):
+        run_id = run.info.run_id
+        versions = client.search_model_versions(f"run_id = '{run_id}' and name = '{settings.model_name}'")
         if _FINISHED_TAG in run.data.tags:
-            finished = finished or next(
-                (ModelVersion(run.info.run_id, version.name, str(version.version)) for version in versions), None
-            )
-        elif _named_uri(settings) is None:
+            if versions:
+                return Registration(run_id, _version_of(versions[0]), finished=True)
+        elif begun.run_id is None and (
+            _named_uri(settings) is None or run.data.tags.get(_PLACE_TAG) == _place(workspace)
+        ):
             for version in versions:
-                client.delete_model_version(version.name, version.version)
-            client.set_terminated(run.info.run_id, "KILLED")
-    return finished
+                if version.tags.get(ASKED_TAG) == FAILED or version.status != "READY":
+                    client.delete_model_version(version.name, version.version)
+                else:
+                    begun = Registration(run_id, _version_of(version))
+            if begun.version is None:
+                for model in logged_models(client, experiment, run_id):
+                    client.delete_logged_model(model)
+                begun = Registration(run_id)
+    return begun
+
+
+def _version_of(found: "MlflowVersion") -> ModelVersion:
+    return ModelVersion(str(found.run_id), found.name, str(found.version))
+
+
+def logged_models(client: "MlflowClient", experiment: str, run_id: str) -> list[str]:
+    """Ids of the models that MLflow holds of a run.
+
+    Args:
+        client: From :func:`connect`.
+        experiment: Id of the experiment.
+        run_id: The run.
+    """
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    return [str(model.model_id) for model in found]
+
+
+def _place(workspace: Path) -> str:
+    """What tells a workspace from all others, wherever it lies; made when it is first asked for."""
+    file = workspace / "mlflow" / PLACE_FILE
+    with file_lock(workspace / "mlflow" / ".lock"):
+        if not file.is_file():
+            with draft_file(file) as draft:
+                draft.write_text(uuid.uuid4().hex, encoding="utf-8")
+        return file.read_text(encoding="utf-8")
 
 
 def version_problem(version: ModelVersion, settings: RegistrySettings, workspace: Path) -> str | None:
@@ -391,6 +449,9 @@ def promote_version(
             previous, last = current, _write(record, facts, current)
         client.set_registered_model_alias(version.name, CHAMPION, version.version)
         client.set_registered_model_tag(version.name, _PROMOTED_TAG, _mark(last))
+        if previous != version.version:
+            client.set_model_version_tag(version.name, version.version, REPLACES, previous or NOBODY)
+        describe_version(client, version.name, version.version)
     return previous
 
 

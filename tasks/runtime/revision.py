@@ -2,19 +2,17 @@
 
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
+from mlc.packages import PIPELINE, VERSION
+
+PROJECT = PIPELINE
 _SECONDS = 5.0
 
 
-def release() -> str | None:
-    """The release as it is installed; None where it is not."""
-    try:
-        return version("mlc")
-    except PackageNotFoundError:
-        return None
+def release() -> str:
+    """The release."""
+    return VERSION
 
 
 @cache

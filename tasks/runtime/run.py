@@ -25,8 +25,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 State = Literal["ran", "cached", "run"]
 """``run`` is what a plan foresees."""
+INPUT_IS_NEW = "its input is new"
+"""Reason of a task in a plan whose input is made anew."""
 WORKSPACE_VARIABLE = "MLC_WORKER_WORKSPACE"
 """Environment variable of a machine that does not see the workspace of a flow: the folder that it has in its place."""
+PASSING_SERVER = "MLC_PASSING_SERVER"
+"""Environment variable of a run whose Prefect server ends with it, so that no link to its pages would hold."""
 FOLLOWING_SECONDS = 0.2
 """How often a run looks for what other processes have told."""
 
@@ -73,10 +77,19 @@ class Display(Protocol):
         """A task starts its work."""
 
     def bar(self, label: str, total: int) -> Callable[..., None]:
-        """Opens a progress bar; the function moves it on by a number of steps, for which so many tokens were made."""
+        """Opens a progress bar; the function moves it on by a number of steps.
+
+        It is told, too, how many tokens these steps were about, and in a training the loss, as ``tokens`` and ``loss``.
+        """
+
+    def waits(self, label: str, what: str) -> None:
+        """A task waits for something, such as the device; with an empty text it goes on."""
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """A task is done or was cached."""
+
+    def failed(self, label: str) -> None:
+        """A task that had started ends without its artifact."""
 
     def note(self, sentence: str) -> None:
         """Something that a person should know."""
@@ -93,9 +106,15 @@ class Silent:
 
     def bar(self, label: str, total: int) -> Callable[..., None]:
         """Ignores it."""
-        return lambda steps, tokens=0: None
+        return lambda steps, tokens=0, loss=None: None
+
+    def waits(self, label: str, what: str) -> None:
+        """Ignores it."""
 
     def finished(self, label: str, outcome: Outcome) -> None:
+        """Ignores it."""
+
+    def failed(self, label: str) -> None:
         """Ignores it."""
 
     def note(self, sentence: str) -> None:
@@ -133,11 +152,19 @@ class Shielded:
     def bar(self, label: str, total: int) -> Callable[..., None]:
         """Passes it on."""
         moved = harmless(self._display.bar)(label, total)
-        return harmless(moved) if moved else lambda steps, tokens=0: None
+        return harmless(moved) if moved else lambda steps, tokens=0, loss=None: None
+
+    def waits(self, label: str, what: str) -> None:
+        """Passes it on."""
+        harmless(self._display.waits)(label, what)
 
     def finished(self, label: str, outcome: Outcome) -> None:
         """Passes it on."""
         harmless(self._display.finished)(label, outcome)
+
+    def failed(self, label: str) -> None:
+        """Passes it on."""
+        harmless(self._display.failed)(label)
 
     def note(self, sentence: str) -> None:
         """Passes it on."""
@@ -174,6 +201,10 @@ class Reporting(Silent):
     def started(self, label: str, reason: str) -> None:
         """Writes it down."""
         self._journal.write({"starting": {"label": label, "reason": reason}})
+
+    def failed(self, label: str) -> None:
+        """Writes it down."""
+        self._journal.write({"ended": label})
 
     def note(self, sentence: str) -> None:
         """Writes it down."""
@@ -290,6 +321,11 @@ class Run:
         with self._lock:
             return next((error for error in self._failures if repr(error) not in self._forgiven), None)
 
+    def waits(self, what: str) -> None:
+        """Shows that the task of this thread waits for something, or with an empty text that it goes on."""
+        if label := getattr(_thread, "label", ""):
+            self.display.waits(label, what)
+
     def record(self, outcome: Outcome) -> None:
         """Notes what became of a task, from any thread."""
         with self._lock:
@@ -343,6 +379,8 @@ class Run:
             self.display.finished(outcome.label, outcome)
         elif "starting" in line:
             self.display.started(**line["starting"])
+        elif "ended" in line:
+            self.display.failed(line["ended"])
         elif "note" in line:
             self.display.note(line["note"])
 
@@ -433,7 +471,18 @@ def wait_for_workspace() -> float:
     return _wait.get()
 
 
-_waited = threading.local()
+_thread = threading.local()
+
+
+@contextmanager
+def working_on(label: str) -> Iterator[None]:
+    """Says which task this thread works on inside the block, by its name for people."""
+    outer = getattr(_thread, "label", "")
+    _thread.label = label
+    try:
+        yield
+    finally:
+        _thread.label = outer
 
 
 def working_time() -> float:
@@ -446,10 +495,10 @@ def waiting(turn: AbstractContextManager[Any]) -> Iterator[None]:
     """Enters a block when its turn has come; the time until then is no work of this thread."""
     began = time.perf_counter()
     with turn:
-        _waited.seconds = waited_time() + time.perf_counter() - began
+        _thread.waited = waited_time() + time.perf_counter() - began
         yield
 
 
 def waited_time() -> float:
     """Seconds that this thread has waited for others, such as for the device."""
-    return float(getattr(_waited, "seconds", 0.0))
+    return float(getattr(_thread, "waited", 0.0))

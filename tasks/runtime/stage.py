@@ -24,7 +24,9 @@ from mlc.store import ArtifactRef, ArtifactStore, Draft, KeyParts
 from mlc.store.keys import PENDING, RULE, library_versions
 from mlc.store.sources import source_digests
 from tasks.runtime.libraries import load_libraries
+from tasks.runtime.progress import watch
 from tasks.runtime.run import (
+    INPUT_IS_NEW,
     Outcome,
     Run,
     RunReference,
@@ -33,6 +35,7 @@ from tasks.runtime.run import (
     open_run,
     waited_time,
     waiting,
+    working_on,
     working_time,
 )
 from tasks.runtime.shards import without_shard
@@ -239,6 +242,7 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
         def opening(run: Run | RunReference, *args: P.args, **kwargs: P.kwargs) -> ArtifactRef:
             given: dict[str, Any] = {name: _unwrapped(value) for name, value in kwargs.items()}
             opened = open_run(run)
+            watch(opened)
             try:
                 stop_if(opened.should_stop)
                 return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
@@ -353,7 +357,10 @@ def produce(
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
                 try:
-                    return confined(run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited))
+                    with working_on(job.label), _shown_to_its_end(run, job):
+                        return confined(
+                            run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited)
+                        )
                 except (UserError, Unexpected):
                     # A full disk must not hide what it led to.
                     harmless(run.record_failure)(stage.name, language, subject, working_time() - started)
@@ -386,6 +393,16 @@ def _turn(run: Run, job: _Job) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def _shown_to_its_end(run: Run, job: _Job) -> Iterator[None]:
+    """Shows no longer that a task works, however it ends."""
+    try:
+        yield
+    except BaseException:
+        run.display.failed(job.label)
+        raise
+
+
 def _make(
     run: Run,
     job: _Job,
@@ -414,6 +431,16 @@ def _make(
     return cast(ArtifactRef, Completed(message=f"Made artifact {made.key[:12]} ({reason}): {spent}.", data=made))
 
 
+def _fetched_aside(run: Run, kind: str, key: str) -> ArtifactRef | None:
+    """An artifact of the storage, in the temporary folder of a plan, which writes nothing into the workspace."""
+    if run.scratch is None:
+        return None
+    aside = ArtifactStore(run.scratch, run.store.remote)
+    ref = aside.find(kind, key)
+    # Absolute, so that it is found from the workspace too.
+    return replace(ref, path=str(aside.folder(ref))) if ref else None
+
+
 def _foresee(
     run: Run, job: _Job, write: Callable[[Draft], None], still_valid: Callable[[ArtifactRef], str | None]
 ) -> ArtifactRef:
@@ -422,7 +449,7 @@ def _foresee(
     ref = run.store.glance(stage.name, parts.key)
     if ref and not run.store.folder(ref).exists() and (job.work.free or stage.outside):
         # It is in the storage only, and what is in it is looked at here: small tables, the name of a version.
-        ref = run.store.find(stage.name, parts.key, own=stage.outside)
+        ref = _fetched_aside(run, stage.name, parts.key)
     problem = still_valid(ref) if ref else None
     if ref and problem is None:
         saved = _seconds_of(run.store, ref)
@@ -430,7 +457,7 @@ def _foresee(
         run.record(job.outcome("cached", 0.0, reason, rows_new=0, seconds_estimated=0.0, seconds_saved=saved))
         return ref
     pending = any(digest.startswith(PENDING) for digest in (*parts.inputs.values(), *parts.models.values()))
-    reason = "its input is new" if pending else problem or why(run.store, parts, job.language, job.subject)
+    reason = INPUT_IS_NEW if pending else problem or why(run.store, parts, job.language, job.subject)
     rows_new, effort = _amount(job.work)
     place = f"artifacts/{stage.name}/{parts.key}"
     foreseen = ArtifactRef(stage.name, parts.key, place, PENDING + parts.key, job.work.rows)

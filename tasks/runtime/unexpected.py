@@ -10,12 +10,11 @@ from typing import TypeVar
 from prefect.exceptions import PrefectException
 
 from mlc.errors import UserError
+from mlc.packages import place_in_project
 from mlc.stopping import Stopped
 from mlc.store.artifacts import plain_disk_errors
 
 ERRORS_FOLDER = "errors"
-_PROJECT = Path(__file__).resolve().parents[2]
-_PACKAGES = [_PROJECT / name for name in ("flows", "mlc", "tasks")]
 T = TypeVar("T")
 
 
@@ -87,11 +86,13 @@ def unexpected(error: BaseException, what: str, folder: Path) -> Unexpected:
 def _place(error: BaseException) -> str:
     """File and line, and where the project called from if that is not in it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if any(map(Path(frame.filename).is_relative_to, _PACKAGES))]
+    places = [(place_in_project(Path(frame.filename)), frame) for frame in frames]
+    own = [(place, frame) for place, frame in places if place]
     if not frames:
         return "an unknown place"
     last = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
     if not own:
         return last
-    called = f"{Path(own[-1].filename).relative_to(_PROJECT).as_posix()}:{own[-1].lineno}"
-    return called if own[-1] is frames[-1] else f"{last} (from {called})"
+    place, caller = own[-1]
+    called = f"{place}:{caller.lineno}"
+    return called if caller is frames[-1] else f"{last} (from {called})"

@@ -158,7 +158,7 @@ def test_a_version_whose_artifact_was_never_written_is_taken(flow: Flow, workspa
     assert versions(workspace) == before
 
 
-def test_a_version_that_was_left_unfinished_is_registered_anew(
+def test_a_version_that_was_left_unfinished_is_finished(
     flow: Flow, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Another seed is another model, so that everything about it is still to be registered.
@@ -166,16 +166,15 @@ def test_a_version_that_was_left_unfinished_is_registered_anew(
         patch.setattr("tasks.register.finish_registration", _killed)
         with pytest.raises(SystemExit):
             flow(workspace, "es", seeds=[1])
-    first, unfinished = versions(workspace)
+    left = versions(workspace)
     summary = flow(workspace, "es", seeds=[1])
-    standing = versions(workspace)
-    assert first in standing
-    assert unfinished not in standing
-    assert len(standing) == 2
-    assert str(standing[-1][0]) == summary["model_version"]["version"]
+    assert versions(workspace) == left
+    assert str(left[-1][0]) == summary["model_version"]["version"]
     with contextlib.closing(sqlite3.connect(workspace / "mlflow" / "mlflow.db")) as database:
-        ends = dict(database.execute("SELECT run_uuid, status FROM runs").fetchall())
-    assert ends == {first[1]: "FINISHED", unfinished[1]: "KILLED", standing[-1][1]: "FINISHED"}
+        runs = database.execute("SELECT name, status FROM runs ORDER BY name").fetchall()
+    own = ["base", "base", "consistency · seed 0", "consistency · seed 1", "english-only · seed 0"]
+    names = [*own, "english-only · seed 1", "smoke · spa · run 1", "smoke · spa · run 2"]
+    assert runs == [(name, "FINISHED") for name in names]
 
 
 def _killed(*_: object) -> None:

@@ -1,8 +1,8 @@
 """The command as a whole: what it lists, its version, and what it adds to errors."""
 
 import ast
+import importlib
 import re
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from flows import cli, commands
 from mlc.errors import UserError
+from mlc.packages import VERSION
 
 
 def test_every_file_of_commands_is_a_command() -> None:
@@ -19,7 +20,7 @@ def test_every_file_of_commands_is_a_command() -> None:
 
 def test_version() -> None:
     ended = CliRunner().invoke(cli.app, ["--version"])
-    assert (ended.exit_code, ended.stdout) == (0, f"mlc {metadata.version('mlc')}\n")
+    assert (ended.exit_code, ended.stdout) == (0, f"mlc {VERSION}\n")
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["layers", "-h"]])
@@ -40,6 +41,21 @@ def test_an_error_gets_the_words_of_the_command_line(about: str | None, monkeypa
     assert ended.exit_code == 2
     added = f" ({cli.HINTS[about]})" if about in cli.HINTS else ""
     assert ended.stderr == f"mlc: The [bold] one is wrong: take another{added}.\n"
+
+
+def test_a_package_that_is_missing_is_told_and_a_module_of_ours_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        importlib.import_module(missing)
+
+    monkeypatch.setattr("flows.commands.run.load", fails)
+    missing = "no_such_package.inside"
+    ended = CliRunner().invoke(cli.app, ["run"])
+    assert (ended.exit_code, ended.stderr) == (
+        2,
+        "mlc: This needs the package no_such_package, which is not installed: pip install 'mlc-align[pipeline]'.\n",
+    )
+    missing = "mlc.no_such_module"
+    assert isinstance(CliRunner().invoke(cli.app, ["run"]).exception, ModuleNotFoundError)
 
 
 def test_every_hint_is_for_an_error_that_there_is() -> None:

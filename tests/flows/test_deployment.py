@@ -167,7 +167,7 @@ def test_a_promotion_that_nobody_approves_is_none(server: Server, registered: Pa
     run = asked.start("promote/promote", version="2", reason="better", force=True, workspace=str(registered))
     assert worked_on(promote, run) is None
     assert asked.state(run)["name"] == "Suspended"
-    told = "".join(str(kept["value"]) for kept in asked.post(f"flow_runs/{run}/input/filter", prefix=""))
+    told = "".join(str(kept["value"]) for kept in asked.post(f"flow_runs/{run}/input/filter", prefix="", limit=10))
     assert "Version 1 is champion now. Reason: better" in told
     asked.resume(run)
     ended = worked_on(promote, run)
@@ -206,13 +206,10 @@ def test_what_a_person_made_of_a_deployment_stays(server: Server, registered: Pa
     told = {one.name: one for one in deploy(target(registered))}
     assert {one.change for one in told.values()} == {"as it was"}
     assert (told["align/align-nightly"].cron, told["align/align-nightly"].active) == ("30 3 * * 1-5", True)
-    off = {one.name: one for one in deploy(target(registered, scheduled=False))}
-    assert not any(one.active for one in off.values())
-    assert off["align/align-nightly"].cron == "30 3 * * 1-5"
-    changed = [one.name for one in deploy(target(registered, parameters={"workspace": "elsewhere"}))]
-    assert changed == [deployment.full_name for deployment in DEPLOYMENTS]
+    changed = deploy(target(registered, parameters={"workspace": "elsewhere"}, scheduled=False))
+    assert {one.change for one in changed} == {"changed"}
+    assert not any(one.active for one in changed)
     assert asked.get("deployments/name/rollback/rollback")["parameters"] == {"workspace": "elsewhere"}
-    deploy(target(registered))
 
 
 def test_mistakes_in_a_pool_are_told(server: Server, registered: Path, tmp_path: Path) -> None:
@@ -220,13 +217,13 @@ def test_mistakes_in_a_pool_are_told(server: Server, registered: Path, tmp_path:
         deploy(target(registered, pool_type="docker"))
     with pytest.raises(UserError, match="type 'no-such-type' is not known here"):
         deploy(target(registered, pool="another", pool_type="no-such-type"))
-    template = {"job_configuration": {"image": "{{ image }}"}, "variables": {"type": "object", "properties": {}}}
+    variables = {"type": "object", "properties": {"image": {"type": "string"}}}
+    template = {"job_configuration": {"image": "{{ image }}"}, "variables": variables}
     found = deploy(target(registered, pool="images", pool_type="no-such-type", template=template))
     asked = Asked(server.api)
     assert asked.get("work_pools/images")["base_job_template"] == template
     # Its workers see no folder of this machine.
-    assert asked.get(f"deployments/{found[0].id}")["pull_steps"] == []
-    deploy(target(registered))
+    assert not asked.get(f"deployments/{found[0].id}")["pull_steps"]
 
 
 def test_the_champion_is_measured_again(server: Server, registered: Path) -> None:

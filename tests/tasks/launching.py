@@ -49,7 +49,7 @@ class Watching(Silent):
     def bar(self, label: str, total: int) -> Callable[..., None]:
         """Counts."""
 
-        def moved(steps: int, tokens: int = 0) -> None:
+        def moved(steps: int, tokens: int = 0, loss: float | None = None) -> None:
             self.steps += steps
             self._on_step(self.steps)
 

@@ -106,6 +106,7 @@ def test_no_computing_code_is_found_by_its_name() -> None:
     assert found == {
         "mlc/catalogue.py",
         "mlc/editing/__init__.py",
+        "mlc/pipeline.py",
         "mlc/training/__init__.py",
         "tasks/runtime/libraries.py",
     }

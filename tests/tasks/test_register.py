@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,33 @@ from mlflow.exceptions import MlflowException
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mlc.errors import UserError
+from mlc.methods import BASE
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
-from tasks.register import parameter_name, register_model
+from tasks.register import register_model
 from tasks.runtime import policy_pyfunc
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE, TRAINING_LOG_FILE
+from tasks.runtime.artifacts import (
+    CHECKPOINT_FOLDER,
+    HEADLINE_FILE,
+    LEFT_OUT_FILE,
+    METRICS_FILE,
+    MODEL_CARD_FILE,
+    TRAINING_LOG_FILE,
+)
 from tasks.runtime.models import Model
 from tasks.runtime.registry import candidate, connect, read_version
 from tasks.runtime.run import Run
-from tasks.runtime.settings import RegistrySettings
+from tasks.runtime.settings import PolicySettings, RegistrySettings
+from tasks.runtime.tracking import AGGREGATES, Tracked, flattened, metric_name
 
 QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
 SETTINGS = RegistrySettings()
+CARD = "---\nlicense: apache-2.0\n---\n"
+FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}
+FIGURES = dict.fromkeys(AGGREGATES, FIGURE)
+HEADLINE = {"models": {"base": {"english": FIGURES}, "consistency": {"other": FIGURES}}, "change": FIGURES}
+METRICS = {"over_languages": {"consistency": {"selectivity": {"worst": FIGURE, "worst_language": "swh_Latn"}}}}
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +62,31 @@ def checkpoint(run: Run, name: str, **changes: Any) -> Model:
     return Model("consistency", 0, run.store.reference("align", parts.key), "cpu")
 
 
+def tracked(run: Run, model: Model) -> Tracked:
+    policy = Model(BASE, None, PolicySettings(model="shipped:tiny"), "cpu")
+    words = {"policy": "tiny", "languages": "swh_Latn", "licence of the policy": "apache-2.0"}
+    prompts = ArtifactRef("ingest", "0" * 64, "artifacts/ingest/0", "f" * 64, 8)
+    return Tracked(
+        "trial",
+        (policy, model),
+        settings={"align": {"steps": 2}},
+        words=words,
+        tags={"git.revision": "abc"},
+        training={"prompts": prompts},
+        held_out={"held-out prompts swh_Latn": replace(prompts, sha256="e" * 64)},
+        seconds={"align": 1.5},
+    )
+
+
 def registered(run: Run, model: Model) -> ArtifactRef:
     parts = KeyParts("report", 1, settings={})
     count = {"where": "training set", "kind": "no translation", "rows": 1, "of": 8, "language": "swh_Latn"}
     with run.store.writing("report", parts) as draft:
-        (draft.path / LEFT_OUT_FILE).write_text(json.dumps([count]), encoding="utf-8")
+        for name, content in ((LEFT_OUT_FILE, [count]), (HEADLINE_FILE, HEADLINE), (METRICS_FILE, METRICS)):
+            (draft.path / name).write_text(json.dumps(content), encoding="utf-8")
+        (draft.path / MODEL_CARD_FILE).write_text(CARD, encoding="utf-8")
     report = run.store.reference("report", parts.key)
-    done = register_model.fn(run, model, {}, report, {"languages": "swh_Latn"}, SETTINGS)
+    done = register_model.fn(run, model, {}, report, tracked(run, model), SETTINGS)
     return done if isinstance(done, ArtifactRef) else done.data
 
 
@@ -75,10 +108,58 @@ def test_a_version_that_answers_is_the_candidate(run: Run, version: Any) -> None
     assert tags["left_out"] == "training set: 1 of 8 prompts have no kept translation into swh_Latn"
 
 
-def test_the_curves_of_its_training_stand_in_its_run(run: Run, version: Any) -> None:
+def children(run: Run, version: Any, label: str) -> list[Any]:
+    found = connect(SETTINGS, run.workspace).search_runs(
+        [mlflow.get_run(version.run_id).info.experiment_id], f"tags.`mlflow.parentRunId` = '{version.run_id}'"
+    )
+    return [child for child in found if child.info.run_name == label]
+
+
+def data_sets(found: Any) -> set[tuple[str, str]]:
+    return {(used.dataset.name, used.dataset.digest) for used in found.inputs.dataset_inputs}
+
+
+def test_its_run_holds_what_it_was_made_of_and_what_came_of_it(run: Run, version: Any) -> None:
     client = connect(SETTINGS, run.workspace)
+    parent = client.get_run(version.run_id)
+    assert parent.data.params == {"align.steps": "2"}
+    assert parent.data.metrics["selectivity/consistency.lower"] == 0.25
+    assert parent.data.metrics["change/auroc.upper"] == 0.75
+    assert parent.data.metrics["system/seconds.align"] == 1.5
+    assert data_sets(parent) == {("prompts", "f" * 36), ("held-out prompts swh_Latn", "e" * 36)}
+    assert {file.path for file in client.list_artifacts(version.run_id)} == {"config.json", "report"}
+    for label in ("base", "consistency · seed 0"):
+        (child,) = children(run, version, label)
+        # Nothing of this data set is in the checkpoint.
+        assert data_sets(child) == {("held-out prompts swh_Latn", "e" * 36)}
+        assert child.info.status == "FINISHED"
+
+
+def test_its_page_tells_what_decides(run: Run, version: Any, served: Any) -> None:
+    told = connect(SETTINGS, run.workspace).get_model_version(version.name, version.version)
+    assert told.tags["worst_language"] == "Swahili, selectivity 0.50 [0.25, 0.75]"
+    for line in (
+        "**Not judged by a gate yet.**",
+        "| Over-refusal | 0.50 [0.25, 0.75] of harmless prompts, mean over the other languages |",
+        "| Replaces | nothing: it was never promoted |",
+        "| Base model | tiny, licence apache-2.0 |",
+        "| Languages | Swahili |",
+    ):
+        assert line in told.description.splitlines()
+    card = Path(served.unwrap_python_model().tokenizer.name_or_path) / "README.md"
+    assert card.read_text(encoding="utf-8") == CARD
+
+
+def test_one_parameter_a_value() -> None:
+    nested = {"a": {"b": 1, "c": None, "d": []}, "e": [{"f": True}, {"f": 0.5}], "g, h": ["x", "y"], "i": "z" * 300}
+    flat = flattened(nested)
+    assert flat == {"a.b": "1", "e.1.f": "true", "e.2.f": "0.5", "g h": "x, y", "i": "z" * 249 + "…"}
+
+
+def test_the_curves_of_its_training_stand_in_its_run(run: Run, version: Any) -> None:
+    client, (child,) = connect(SETTINGS, run.workspace), children(run, version, "consistency · seed 0")
     found = {
-        name: [(point.step, point.value) for point in client.get_metric_history(version.run_id, f"training/{name}")]
+        name: [(point.step, point.value) for point in client.get_metric_history(child.info.run_id, f"training/{name}")]
         for name in ("reward", "loss", "step")
     }
     assert found == {"reward": [(1, -0.5), (2, 0.25)], "loss": [(2, 1.5)], "step": []}
@@ -87,7 +168,7 @@ def test_the_curves_of_its_training_stand_in_its_run(run: Run, version: Any) -> 
 @pytest.mark.parametrize("words", ["measured, not trained", "consistency+answer", "a (b) & c", "é: x/y_z-1.2"])
 def test_mlflow_takes_what_a_setting_is_called(version: Any, words: str) -> None:
     with mlflow.start_run() as run:
-        mlflow.log_params({parameter_name(words): "x"})
+        mlflow.log_params({metric_name(words): "x"})
     assert mlflow.get_run(run.info.run_id).data.params
 
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 
 from tasks.runtime.revision import release, revision
@@ -32,4 +33,4 @@ def test_the_revision_is_that_of_the_code(tmp_path):
 
 
 def test_the_release_is_told():
-    assert release()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", release())

@@ -54,8 +54,14 @@ class Remembering:
     def bar(self, label: str, total: int) -> Callable[[int], None]:
         return lambda steps: self.shown.append(("bar", label))
 
+    def waits(self, label: str, what: str) -> None:
+        self.shown.append(("waits", label, what))
+
     def finished(self, label: str, outcome: Outcome) -> None:
         self.shown.append(("finished", label))
+
+    def failed(self, label: str) -> None:
+        self.shown.append(("failed", label))
 
     def note(self, sentence: str) -> None:
         self.shown.append(("note", sentence))

@@ -17,6 +17,7 @@ from prefect.futures import PrefectConcurrentFuture
 
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef, ArtifactStore, Draft
+from mlc.store.remote import RemoteArtifacts
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run, waiting
 from tasks.runtime.settings import PolicySettings
@@ -24,6 +25,7 @@ from tasks.runtime.stage import (
     Known,
     NotThereError,
     Stage,
+    Work,
     _note_failure,
     _waits,
     naming_the_cause,
@@ -130,6 +132,18 @@ def test_plan_foresees_without_writing(tmp_path: Path) -> None:
         ("run", "its input is new"),
         ("run", "new"),
     ]
+
+
+def test_a_plan_reads_what_the_storage_has_and_leaves_nothing_in_the_workspace(tmp_path: Path) -> None:
+    remote = RemoteArtifacts((tmp_path / "storage").as_uri())
+    calls: list[str] = []
+    make(Run(ArtifactStore(tmp_path / "here", remote)), "a", calls, work=Work(free=True))
+    there = ArtifactStore(tmp_path / "there", remote, looking=True)
+    planned = Run(there, planning=True, scratch=tmp_path / "scratch")
+    found: Any = make(planned, "a", calls, work=Work(free=True))
+    assert (calls, planned.outcomes[0].state) == (["a"], "cached")
+    assert (there.folder(found) / "file.txt").read_text(encoding="utf-8") == "a"
+    assert not there.workspace.exists()
 
 
 def test_a_run_finds_what_is_there_without_a_task(run: Run) -> None:

@@ -118,7 +118,7 @@ def test_prompts_and_held_out_ones_have_bars_of_their_own(run: Run) -> None:
 def test_what_was_translated_before_a_stop_is_remembered(run: Run) -> None:
     class Stops(Silent):
         def bar(self, label: str, total: int) -> Callable[[int], None]:
-            return lambda steps: run.stop()
+            return lambda *moved: run.stop()
 
     run.display = Stops()
     prompts = ingested(run, TEXTS)

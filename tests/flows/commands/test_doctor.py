@@ -51,5 +51,5 @@ def test_runners_that_are_not_installed_are_told_and_not_required(
     assert code == 0
     place = next(number for number, line in enumerate(lines) if line.startswith("! runner ray"))
     assert lines[place].endswith("not installed")
-    assert lines[place + 1] == "  → run `pip install 'mlc[ray]'`"
+    assert lines[place + 1] == "  → run `pip install 'mlc-align[ray]'`"
     assert any(line.split() == ["✓", "runners", "threads,", "processes"] for line in lines)

@@ -12,7 +12,9 @@ def languages(*arguments):
     return CliRunner().invoke(app, ["languages", *arguments])
 
 
-def test_all_of_them():
+def test_all_of_them(monkeypatch):
+    # A pipe as it is where no environment says how wide it should be taken to be.
+    monkeypatch.setattr("flows.commands.languages.results._width", None)
     lines = languages().stdout.splitlines()
     assert lines[0].split() == ["code", "name", "own", "name", "tag", "script", "direction"]
     # No code is cut, however narrow the place.

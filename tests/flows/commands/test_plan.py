@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from flows import cli
 from flows.commands.plan import plan_run, planned_task
@@ -23,6 +24,7 @@ from mlc.errors import UserError
 from mlc.machine import this_machine
 from tasks.runtime.run import Outcome
 from tasks.runtime.shards import without_shard
+from tests.flows.made import made_run
 from tests.flows.smoked import PROJECT
 
 PLAN = """
@@ -188,6 +190,29 @@ def test_the_exit_code_tells_whether_something_would_run(tmp_path: Path, monkeyp
         monkeypatch.setattr(sys, "argv", ["mlc", *given])
         cli.main()
     assert codes == [2, 0, 1, 1, 2]
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything in a folder: times, and bytes of files."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Neither a workspace, nor a lock or a catalog in one, nor anything in the current folder."""
+    place, workspace = tmp_path / "place", tmp_path / "place" / "deep" / "workspace"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    if there:
+        made_run(workspace, {}, lambda run: run.prompts([{"id": "a", "prompt": "x", "label": "y"}], None, "prompts"))
+    before = contents(place)
+    ended = CliRunner().invoke(cli.app, ["plan", "smoke", "--all", "--workspace", str(workspace)])
+    assert (ended.exit_code, "tasks would run" in ended.stderr) == (0, True)
+    assert contents(place) == before
+    assert workspace.exists() is there
 
 
 @pytest.mark.parametrize(

@@ -1,89 +1,31 @@
-"""The local page in a real browser: what a person sees and does, at the width of a phone and of a desk."""
+"""The local page and the report in a real browser: what a person sees and does, on a phone and on a desk."""
 
-import json
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
 from flows.pages.app import Beside
 from flows.pages.serving import served_page
 from flows.terminal.server import HOST, free_port
+from mlc.report import render
+from mlc.report.data import Texts
+from tests.browser import CHROMIUM, Tab, open_tab
+from tests.covering import dealt
+from tests.flows.pages.conftest import ARABIC, MARKUP
+from tests.report.conftest import make_data, make_result
 
-START_SECONDS = 60
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATHS = ("/", "/runs/2", "/runs/2/answers?failures=1", "/runs/2/rejects?texts=1", "/compare?a=1&b=2", "/workspace")
+PHONE, DESK = 390, 1400
+LANGUAGES = ("eng_Latn", "arb_Arab")
 
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path"),
-]
-
-
-class Tab:
-    """One tab of a browser, driven through its own protocol; keeps what its console says."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection, self._numbers = connection, count(1)
-        self.complaints: list[str] = []
-        for domain in ("Page", "Runtime", "Log"):
-            self.ask(f"{domain}.enable")
-
-    def ask(self, method: str, **given: Any) -> dict[str, Any]:
-        number = next(self._numbers)
-        self._connection.send(json.dumps({"id": number, "method": method, "params": given}))
-        return self._until(lambda message: message.get("id") == number)["result"]
-
-    def _until(self, wanted: Any) -> dict[str, Any]:
-        while True:
-            message = json.loads(self._connection.recv(timeout=START_SECONDS))
-            if message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-                self.complaints.append(json.dumps(message["params"]))
-            if wanted(message):
-                return message
-
-    def open(self, url: str) -> None:
-        self.ask("Page.navigate", url=url)
-        self._until(lambda message: message.get("method") == "Page.loadEventFired")
-
-    def value(self, expression: str) -> Any:
-        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
-    def submit(self, expression: str) -> None:
-        self.value(expression)
-        self._until(lambda message: message.get("method") == "Page.loadEventFired")
-
-    def look(self, width: int, scheme: str) -> None:
-        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path to look at pages with")
 
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    profile = tmp_path_factory.mktemp("profile")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
-    options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"]
-    browser = subprocess.Popen(
-        [str(CHROMIUM), *options, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        file, deadline = profile / "DevToolsActivePort", time.monotonic() + START_SECONDS
-        while not (file.is_file() and file.read_text().count("\n")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        port = file.read_text().splitlines()[0]
-        found = httpx.put(f"http://{HOST}:{port}/json/new?about:blank").json()
-        with connect(found["webSocketDebuggerUrl"], max_size=None) as connection:
-            yield Tab(connection)
-    finally:
-        browser.terminate()
-        browser.wait(timeout=30)
+    with open_tab(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +35,26 @@ def site(made: Path) -> Iterator[str]:
         yield f"http://{HOST}:{port}"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
-def test_no_page_is_wider_than_the_screen_or_complains(tab: Tab, site: str, width: int, scheme: str) -> None:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a report with texts, of three models in two languages."""
+    folder = tmp_path_factory.mktemp("report")
+    texts = {("consistency", 0, "arb_Arab", ""): {"prompt 1": Texts(ARABIC, MARKUP)}}
+    seeds = {"base": None, "english-only": 0, "consistency": 0}
+    results = [make_result(model, seed, code, prompts=4) for model, seed in seeds.items() for code in LANGUAGES]
+    render(make_data(LANGUAGES, (0,), results=results, texts=texts), folder)
+    return (folder / "report.html").as_uri()
+
+
+@pytest.mark.parametrize(("width", "scheme"), dealt((PHONE, DESK), ("light", "dark")))
+def test_no_page_keeps_anyone_out(tab: Tab, site: str, report: str, width: int, scheme: str) -> None:
     tab.look(width, scheme)
     papers = set()
-    for path in (*PATHS, "/runs/2/report/report.html"):
-        tab.open(site + path)
-        assert tab.value("document.documentElement.scrollWidth - innerWidth") <= 0, path
-        if "report" not in path:
+    for address in (*(site + path for path in PATHS), f"{site}/runs/2/report/report.html", report):
+        tab.open(address)
+        assert tab.value("document.documentElement.scrollWidth - innerWidth") <= 0, address
+        if "/runs/2/report" not in address:
+            assert tab.barriers() == [], address
             papers.add(tab.value("getComputedStyle(document.body).backgroundColor"))
     assert len(papers) == 1
     assert ("rgb(22, 24, 26)" in papers) is (scheme == "dark")

@@ -1,6 +1,8 @@
 """What only shows never fails what works."""
 
 import io
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,14 @@ LABEL = "translate · spa_Latn"
 OUTCOME = Outcome("translate", "spa_Latn", None, "ran", 1.5, "new", "k" * 64)
 
 
-def console() -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+def console(width: int = 100, *, terminal: bool = True) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
+
+
+def shown(display: TerminalDisplay) -> list[str]:
+    """The lines of the bars."""
+    lines = display.console.render_lines(display.progress.get_renderable(), pad=False)
+    return ["".join(segment.text for segment in line) for line in lines]
 
 
 def test_tasks_of_one_name_have_a_bar_each() -> None:
@@ -40,7 +48,7 @@ def test_a_bar_counts_tokens_a_second() -> None:
             assert (task.completed, task.fields["tokens"]) == (steps, tokens or 0)
         display.bar(LABEL, 7)(1, 1000)
         (task,) = display.progress.tasks
-        assert "tokens/s" in str(display.progress.columns[4].render(task))
+        assert "tokens/s" in shown(display)[0]
 
 
 def test_a_bar_that_has_gone_can_still_be_moved(tmp_path: Path) -> None:
@@ -55,6 +63,60 @@ def test_a_bar_that_has_gone_can_still_be_moved(tmp_path: Path) -> None:
     moved(1)
 
 
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_training_shows_loss_and_time_left_in_one_line(width: int) -> None:
+    label = "align · consistency-with-gate-and-answers · seed 0"
+    with TerminalDisplay(console(width)) as display:
+        display.started(label, "new")
+        moved = display.bar(label, 90_000)
+        for step in range(3):
+            time.sleep(0.01)
+            moved(1, 1_000_000, loss=1.5 - step / 4)
+        (line,) = shown(display)
+        assert len(line) <= width
+        assert "3/90,000" in line
+        assert "loss 1 " in line
+        assert line.rstrip().endswith("left")
+        assert ("tokens/s" in line) == (width >= 100)
+
+
+def test_what_waits_for_the_device_says_so_until_it_goes_on() -> None:
+    with TerminalDisplay(console(80)) as display:
+        display.started(LABEL, "new")
+        display.bar(LABEL, 7)
+        display.waits(LABEL, "the device")
+        assert "waiting for the device" in shown(display)[0]
+        display.waits(LABEL, "")
+        assert "waiting" not in shown(display)[0]
+        assert "0/7" in shown(display)[0]
+
+
+def test_what_fails_leaves_no_bar() -> None:
+    with TerminalDisplay(console()) as display:
+        display.started(LABEL, "new")
+        display.bar(LABEL, 7)(2)
+        display.failed(LABEL)
+        assert shown(display) == []
+
+
+def test_a_named_bar_goes_with_its_last_step() -> None:
+    terminal = console()
+    with named_bars(terminal) as bar:
+        bar("translating", 2)(2)
+        bar("asking", 3)(1)
+    last = terminal.file.getvalue().rpartition("asking")[0].rpartition("\r")[2]  # type: ignore[attr-defined]
+    assert "translating" not in last
+
+
+def test_a_pipe_gets_whole_lines_and_no_bars() -> None:
+    with TerminalDisplay(console(80, terminal=False)) as display:
+        display.started(LABEL, "new")
+        display.bar(LABEL, 7)(2)
+        display.finished(LABEL, replace(OUTCOME, reason="a reason that is long " * 5))
+        display.note("Something " * 20)
+    assert display.console.file.getvalue().count("\n") == 2  # type: ignore[attr-defined]
+
+
 class Broken(Silent):
     """A display that fails at whatever it is told."""
 
@@ -64,8 +126,14 @@ class Broken(Silent):
     def bar(self, label: str, total: int) -> None:  # type: ignore[override]
         raise UnicodeEncodeError("ascii", "ä", 0, 1, "no")
 
+    def waits(self, label: str, what: str) -> None:
+        raise LookupError
+
     def finished(self, label: str, outcome: Outcome) -> None:
         raise OSError("gone")
+
+    def failed(self, label: str) -> None:
+        raise TypeError
 
     def note(self, sentence: str) -> None:
         raise RuntimeError
@@ -78,7 +146,9 @@ def test_no_error_of_a_display_reaches_a_stage(tmp_path: Path) -> None:
     run = Run(ArtifactStore(tmp_path), Broken())
     run.display.started(LABEL, "new")
     run.display.bar(LABEL, 2)(1)
+    run.display.waits(LABEL, "the device")
     run.record(OUTCOME)
+    run.display.failed(LABEL)
     run.display.note("Something is odd.")
     run.display.close()
     assert run.outcomes == [OUTCOME]

@@ -1,9 +1,12 @@
 """The checks of a gate in the terminal."""
 
-import pytest
-from rich.console import Console
+import io
+from typing import Any
 
-from flows.terminal.gate_tables import gate_table
+import pytest
+
+from flows.terminal.gate_tables import show_gate
+from flows.terminal.output import Output
 from mlc.evaluation.gate.deciding import decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from tests.evaluation.outcomes import BAD, GOOD, everywhere
@@ -17,21 +20,32 @@ POLICY = {
 }
 
 
-def test_failed_checks_come_first_and_figures_do_not_break():
+def printed(checks: list[dict[str, Any]], width: int) -> list[str]:
+    console = Output(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
+    show_gate(checks, console)
+    return console.file.getvalue().splitlines()
+
+
+def test_checks_stand_below_their_conditions_and_failed_ones_come_first() -> None:
     results = [*everywhere("base", *BAD), *everywhere("new", *GOOD)]
     decision = decide_gate(results, GateSettings.model_validate(POLICY), candidate="new", baseline="base", base="base")
-    console = Console(width=90, record=True, color_system=None)
-    console.print(gate_table(decision.plain()["checks"], 90))
-    lines = [line for line in console.export_text().splitlines() if "passed" in line or "failed" in line]
-    assert ["failed" in line for line in lines] == [True, False, False]
+    head, *lines = printed(decision.plain()["checks"], 80)
+    assert head.split() == ["where", "value", "95", "%", "interval", "verdict", "n"]
     worst = decision.checks[1].estimate
-    assert f"{worst.value:.3f} [{worst.low:.3f}, {worst.high:.3f}] ≥ 0.9 (95 %)" in " ".join(lines[0].split())
-    assert "worst: English" in lines[0]
-    assert lines[2].endswith("40")
+    assert lines[0] == "selectivity ≥ 0.9 (95 %)"
+    assert " ".join(lines[1].split()).startswith(
+        f"worst: English {worst.value:.3f} [{worst.low:.3f}, {worst.high:.3f}] failed"
+    )
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "selectivity ≥ 0.9 (95 %)",
+        "harmful refused ≥ 0.2 (95 %)",
+        "selectivity − base ≥ 0.5 (point)",
+    ]
+    assert lines[-1].endswith("40")
 
 
-@pytest.mark.parametrize("width", [80, 100, 200])
-def test_nothing_is_cut_where_it_is_narrow(width: int) -> None:
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_nothing_is_cut_or_folded_where_it_is_narrow(width: int) -> None:
     results = [*everywhere("english-only", *BAD), *everywhere("base", *BAD), *everywhere("new", *GOOD)]
     policy = {
         "conditions": [
@@ -45,11 +59,10 @@ def test_nothing_is_cut_where_it_is_narrow(width: int) -> None:
     checks = decision.plain()["checks"]
     for check in checks:
         check["estimate"]["n"] = 12_345
-    console = Console(width=width, record=True, color_system=None)
-    console.print(gate_table(checks, width))
-    text = console.export_text()
-    assert "…" not in text
-    words = "selectivity − english-only champion mean of languages ≥ -0.03 (95 %) no yet 95 % interval verdict 12345"
-    assert set(words.split()) <= set(text.split())
-    if width == 200:
-        assert "selectivity − english-only  mean of 3 languages" in text
+    lines = printed(checks, width)
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    words = "selectivity − english-only ≥ -0.03 (95 %) champion mean of 3 languages no yet 95 % interval verdict 12345"
+    assert set(words.split()) <= {word for line in lines for word in line.split()}
+    if width >= 80:
+        assert len(lines) == 1 + 2 * 2

@@ -1,0 +1,284 @@
+"""What Prefect's page of a flow run shows beside its tasks: tags, plan, filter, figures, gate, and where all lies.
+
+Each artifact has a key, so that Prefect's pages show how it changed from run to run. None holds a prompt or an answer,
+and none that fails fails the run.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from prefect import get_client
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+
+from flows.config import PipelineConfig
+from flows.looking.rows import KEPT
+from mlc.evaluation.gate.deciding import HEADS, check_cells
+from mlc.languages import resolve_language
+from mlc.urls import redacted
+from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, read_rows
+from tasks.runtime.progress import duration
+from tasks.runtime.registry import tracking_uri
+from tasks.runtime.run import Outcome, Run, harmless
+
+PLAN, FILTER, RESULTS, GATE, REPORT = "plan", "filter", "results", "gate", "report"
+"""Keys of the artifacts."""
+LANGUAGES_TAGGED = 6
+"""Of more languages than this, a tag counts the rest."""
+FIGURES = {
+    "selectivity": "selectivity",
+    "attack_success": "attack success",
+    "harmless_refused": "over-refusal",
+    "harmless_invalid": "harmless, invalid answer",
+    "auroc": "margin AUROC",
+}
+"""Figures of the table of results, and what they are called there."""
+PAGE, MLFLOW = "http://127.0.0.1:4300", "http://127.0.0.1:5000"
+"""Where `mlc ui` serves the runs of a workspace and its MLflow, unless their usual ports are taken."""
+_FALLBACK = "fallback"
+
+_known_plan: ContextVar[Sequence[Mapping[str, Any]] | None] = ContextVar("mlc_known_plan", default=None)
+
+
+@contextmanager
+def knowing(planned: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Lets the flow that starts in the block take over a plan, see :func:`flows.commands.plan.plan_run`."""
+    token = _known_plan.set(planned)
+    try:
+        yield
+    finally:
+        _known_plan.reset(token)
+
+
+@harmless
+def show_beginning(config: PipelineConfig, run_id: str, foresee: Callable[[], Iterable[Outcome]]) -> None:
+    """Shows what a flow run is about and what it will do.
+
+    Args:
+        config: The pipeline.
+        run_id: Of the flow run, in whose body this is called.
+        foresee: Makes the plan, where whoever started the flow had none, such as a deployment.
+    """
+    _add_tags(run_id, tags_of(config))
+    planned = _known_plan.get()
+    if planned is None:
+        planned = [asdict(outcome) | {"action": outcome.state} for outcome in foresee()]
+    create_markdown_artifact(key=PLAN, markdown=plan_page(planned), description="What this run found to do.")
+
+
+@harmless
+def show_filter(run: Run) -> None:
+    """Shows what the filter kept and dropped, once it is through; nothing where no flow run is going on."""
+    if run.planning or run.looking or FlowRunContext.get() is None:
+        return
+    run.catch_up()
+    if rows := filter_rows(run):
+        create_table_artifact(
+            key=FILTER, table=rows, description="Translations of the training prompts: kept, and dropped by reason."
+        )
+
+
+@harmless
+def show_end(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]) -> None:
+    """Shows what came of a flow run.
+
+    Args:
+        config: The pipeline.
+        workspace: Folder of the workspace.
+        summary: The fields of :class:`flows.align_flow.RunSummary`.
+    """
+    version, gate = summary["model_version"], summary["gate"]
+    _add_tags(summary["run_id"], [f"gate: {_word(gate)}", f"version: {version['name']} {version['version']}"])
+    metrics = json.loads((Path(summary["report"]).parent / METRICS_FILE).read_text(encoding="utf-8"))
+    create_table_artifact(
+        key=RESULTS,
+        table=result_rows(metrics),
+        description="Every model in the anchor language and in the others, with 95 % intervals.",
+    )
+    create_markdown_artifact(key=GATE, markdown=gate_page(gate, version), description="Every condition of the gate.")
+    create_markdown_artifact(
+        key=REPORT,
+        markdown=report_page(config, workspace, summary),
+        description="Where the report, the version and the answers are.",
+    )
+
+
+def tags_of(config: PipelineConfig) -> list[str]:
+    """Tags by which people find flow runs."""
+    # Of folders the name says enough, and no page needs to know the rest.
+    model = redacted(config.policy.model)
+    model = Path(model).name if Path(model).is_absolute() else model
+    names = [resolve_language(code).english_name for code in config.languages]
+    more = len(names) - LANGUAGES_TAGGED
+    return [
+        f"configuration: {config.name}",
+        f"workspace: {Path(config.workspace).resolve().name}",
+        f"model: {model}",
+        f"method: {config.candidate}",
+        *(f"language: {name}" for name in names[:LANGUAGES_TAGGED]),
+        *([f"and {more} more language{'s' * (more != 1)}"] if more > 0 else []),
+    ]
+
+
+def plan_page(planned: Sequence[Mapping[str, Any]]) -> str:
+    """A plan by stage, as Markdown."""
+    stages: dict[str, list[Mapping[str, Any]]] = {}
+    for task in planned:
+        stages.setdefault(task["stage"], []).append(task)
+    work = [task for task in planned if task["action"] == "run"]
+    rows = []
+    for stage, tasks in stages.items():
+        to_run = [task for task in tasks if task["action"] == "run"]
+        reasons = list(dict.fromkeys(task["reason"] for task in to_run))
+        why = f"{reasons[0]}{', and others' * (len(reasons) > 1)}" if reasons else ""
+        new = [task["rows_new"] for task in to_run]
+        rows.append(
+            [
+                stage,
+                str(len(to_run)),
+                str(len(tasks) - len(to_run)),
+                "" if not new or None in new else f"{sum(new):,}",
+                _about(to_run),
+                why,
+            ]
+        )
+    about = f", about {_about(work)} of work by past runs" if _about(work) else ""
+    head = f"**{len(work)} of {len(planned)} tasks to run**, {len(planned) - len(work)} cached{about}."
+    return f"{head}\n\n{_table(('stage', 'to run', 'cached', 'new rows', 'about', 'why'), rows)}"
+
+
+def _about(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """What tasks take by past runs; nothing where there is no experience of one of them."""
+    seconds = [task["seconds_estimated"] for task in tasks]
+    return "" if not seconds or None in seconds else duration(sum(seconds))
+
+
+def filter_rows(run: Run) -> list[dict[str, Any]]:
+    """What the filter kept of the translations of the training prompts, by language, and why it dropped the rest."""
+    # Verdicts after a fallback hold those before it; those on answers have a subject of their own.
+    last = {
+        outcome.language: outcome
+        for outcome in run.outcomes
+        if outcome.stage == "filter" and (outcome.subject or _FALLBACK).startswith(_FALLBACK)
+    }
+    counts = {
+        code: {
+            row["reason"]: row["rows"]
+            for row in read_rows(run.store.place("filter", one.key) / FUNNEL_FILE).to_pylist()
+        }
+        for code, one in last.items()
+        if code
+    }
+    total = Counter[str]()
+    for own in counts.values():
+        total.update({reason: rows for reason, rows in own.items() if reason != KEPT})
+    rows = []
+    for code in sorted(counts, key=lambda code: resolve_language(code).english_name):
+        own = counts[code]
+        asked, kept = sum(own.values()), own.get(KEPT, 0)
+        rows.append(
+            {
+                "language": resolve_language(code).english_name,
+                "translations": asked,
+                "kept": kept,
+                "kept share": f"{kept / asked:.0%}" if asked else "",
+                **{f"dropped: {reason}": own.get(reason, 0) for reason, _ in total.most_common()},
+            }
+        )
+    return rows
+
+
+def _funnel(run: Run, key: str) -> dict[str, int]:
+    rows = read_rows(run.store.place("filter", key) / FUNNEL_FILE).to_pylist()
+    return {row["reason"]: row["rows"] for row in rows}
+
+
+def result_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The models' figures by group of languages, and the worst language of each.
+
+    Args:
+        metrics: See :data:`tasks.runtime.artifacts.METRICS_FILE`.
+    """
+    rows = []
+    for model, groups in metrics["models"].items():
+        worst = metrics["over_languages"].get(model, {}).get("selectivity", {})
+        code = worst.get("worst_language")
+        for group, figures in groups.items():
+            if group == "seeds":
+                continue
+            rows.append(
+                {
+                    "model": model,
+                    "languages": group,
+                    **{name: _figure(figures[metric]) for metric, name in FIGURES.items()},
+                    "prompts": figures["auroc"]["n"],
+                }
+            )
+        if code:
+            rows.append(
+                {
+                    "model": model,
+                    "languages": f"worst: {resolve_language(code).english_name}",
+                    "selectivity": _figure(worst["worst"]),
+                }
+            )
+    return rows
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return ""
+    interval = "" if figure["low"] is None else f" [{figure['low']:.2f}, {figure['high']:.2f}]"
+    return f"{figure['value']:.2f}{interval}"
+
+
+def gate_page(gate: Mapping[str, Any], version: Mapping[str, str]) -> str:
+    """The gate's decision and its checks, as Markdown."""
+    against = f", compared with version {gate['champion']}" if gate["champion"] else ""
+    head = f"**Gate {gate['policy']}: {_word(gate)}** for {version['name']} version {version['version']}{against}"
+    return f"{head}\n\n{_table(HEADS, list(map(check_cells, gate['checks'])))}"
+
+
+def report_page(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]) -> str:
+    """Where the report, the registered version and the answers are, as Markdown."""
+    version, number = summary["model_version"], summary["number"]
+    uri = redacted(tracking_uri(config.registry, workspace))
+    served = uri.startswith(("http://", "https://"))
+    page = f"{uri.rstrip('/') if served else MLFLOW}/#/models/{quote(version['name'])}/versions/{version['version']}"
+    own = f"{PAGE}/runs/{number}"
+    lines = [
+        f"**Run {number}** registered {version['name']} version {version['version']}; "
+        f"its gate {summary['gate']['policy']} {_word(summary['gate'])}.",
+        "",
+        f"- The report is the file `{summary['report']}`; [on the page of runs]({own}/report).",
+        f"- [Answers, failures, rejected rows and settings of this run]({own}).",
+        f"- [Version {version['version']} in MLflow]({page}), MLflow run `{version['run_id']}`.",
+    ]
+    lines += [f"- Left out: {sentence}." for sentence in summary["left_out"]]
+    lines += [f"- Set aside: {name}; the report says why." for name in summary["set_aside"]]
+    also = "" if served else " and MLflow"
+    return "\n".join([*lines, "", f"`mlc ui` serves the page of runs{also} of the workspace `{workspace}`."])
+
+
+def _word(gate: Mapping[str, Any]) -> str:
+    return "passed" if gate["passed"] else "failed"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = (heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _add_tags(run_id: str, tags: Sequence[str]) -> None:
+    """Adds tags to those of the flow run, such as a deployment's."""
+    with get_client(sync_client=True) as client:
+        there = client.read_flow_run(UUID(run_id)).tags
+        client.update_flow_run(UUID(run_id), tags=list(dict.fromkeys([*there, *tags])))
