@@ -85,7 +85,7 @@ from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
-from tasks.runtime.stage import naming_the_cause
+from tasks.runtime.stage import insisting, naming_the_cause
 from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
 from tasks.runtime.time_limit import limited
@@ -768,7 +768,8 @@ def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion 
     if not config.gate.compares_with_champion:
         return None
     weights: Future = candidate.weights
-    return find_champion(run, replace(candidate, weights=weights.result()), config.registry)
+    trained = replace(candidate, weights=weights.result())
+    return insisting(run, lambda: find_champion(run, trained, config.registry))
 
 
 def evaluate_champion(

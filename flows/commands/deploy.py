@@ -48,8 +48,9 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Deploy the pipeline to a Prefect server: every night, one more language, the champion every week, promotion.
+    """Put the nightly run and its forms on a Prefect server.
 
+    A run every night, one more language, the champion measured every week, promotion and rollback, and their work pool.
     Done twice, the same stands there.
     """
     values = load(config, languages=languages, workspace=workspace)
