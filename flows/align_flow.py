@@ -16,6 +16,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, changed_values, load_config, validate_config
 from flows.licences import require_licences
+from flows.notifying import tell_stopped, tell_summary, telling
 from flows.showing import show_beginning, show_end, show_filter
 from flows.tracked import tracked_run
 from mlc.cache import cache_folder
@@ -257,9 +258,9 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     for columns in answer_columns(config):
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
-    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
     tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
+    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
     version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
@@ -860,9 +861,13 @@ def _tidy(store: ArtifactStore) -> None:
             draft.unlink()
 
 
+def _meant(given: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration that the parameters of a flow run mean, of which some may be left out."""
+    return settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
+
+
 def _run_name() -> str:
-    given = flow_run.parameters
-    config = settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
+    config = _meant(flow_run.parameters)
     return f"align · {config.name} · {config.languages_label}"
 
 
@@ -893,7 +898,17 @@ def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
     return confining
 
 
-@flow(name="align", flow_run_name=_run_name)
+_told = [telling(_meant)]
+
+
+@flow(
+    name="align",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 @_without_texts
 def align(
     config: str | dict[str, Any] = "quickstart",
@@ -912,9 +927,11 @@ def align(
     Returns:
         The fields of :class:`RunSummary`.
     """
+    settings = settings_of(config, languages, workspace)
     try:
-        return _run(settings_of(config, languages, workspace), hours)
+        return _run(settings, hours)
     except Stopped:
+        tell_stopped(settings)
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 
@@ -952,7 +969,9 @@ def find_all(settings: PipelineConfig) -> dict[str, Any] | None:
             for outcome in run.outcomes:
                 shown.record(outcome)
             rebuild_catalog(store)
-            return asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+            summary = asdict(summarise_run(shown, journal.number, started, report, decision)) | {"run_id": ""}
+    tell_summary(settings, summary)
+    return summary
 
 
 @contextmanager

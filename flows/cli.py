@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from flows.commands import (
     compare,
@@ -46,6 +47,7 @@ from flows.commands import (
 )
 from flows.commands import filter as filter_
 from flows.terminal.help import Command, examples_in_help, paragraphs, with_plain_types
+from flows.terminal.mistakes import typed_wrongly
 from flows.terminal.output import USER_MISTAKE, print_error, terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
@@ -112,10 +114,25 @@ class Commands(TyperGroup):
         """The options of the command as a whole."""
         return with_plain_types(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Understands the options before the name of the command."""
+        nothing = not args
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            if nothing:
+                # Its message is the help.
+                raise
+            print_error(typed_wrongly(error))
+            raise typer.Exit(USER_MISTAKE) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was typed."""
         try:
             return super().invoke(ctx)
+        except TyperException as error:
+            print_error(typed_wrongly(error))
+            raise typer.Exit(USER_MISTAKE) from None
         except UserError as error:
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
             print_error(told)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mlc.choices import words_of
+from mlc.choices import hint_among, words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate.policies import default_policy, read_policy
 from mlc.evaluation.gate.settings import GateSettings
@@ -37,6 +37,7 @@ from tasks.runtime.settings import (
     DatasetSettings,
     DirectionStageSettings,
     EditStageSettings,
+    NotifySettings,
     PolicySettings,
     PromptSettings,
     RegistrySettings,
@@ -99,6 +100,7 @@ class PipelineConfig(Settings):
     gate: GateSettings = Field(default_factory=default_policy)
     report: ReportSettings = Field(default_factory=ReportSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
 
     @field_validator("gate", mode="before")
     @classmethod
@@ -118,9 +120,9 @@ class PipelineConfig(Settings):
 
             names = [stage.name for stage in STAGES]
             for unknown in resources.keys() - set(names):
-                near = difflib.get_close_matches(unknown, names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}."
-                raise UserError(f"The key 'resources' names {unknown!r}, which is no stage: {hint}")
+                raise UserError(
+                    f"The key 'resources' names {unknown!r}, which is no stage: {hint_among(unknown, names)}"
+                )
         return resources
 
     @field_validator("languages", mode="after")
@@ -211,7 +213,7 @@ class PipelineConfig(Settings):
             object.__setattr__(self, "candidate", behind)
         if self.candidate not in self.models:
             raise UserError(
-                f"The candidate {self.candidate!r} is not among the models: choose from {', '.join(self.models)}."
+                f"The candidate {self.candidate!r} is not among the models: {hint_among(self.candidate, self.models)}"
             )
         baseline = resolve_method(self.candidate).baseline
         if baseline not in (BASE, *(method.name for method in self.methods)):
@@ -588,6 +590,8 @@ _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _LONGEST_KEY = 200
 _LONGEST_SHOWN = 80
+_IN_YAML = {None: "null", True: "true", False: "false"}
+_AS_YAML_READS = {True: "yes and on", False: "no and off"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 PATH_KEYS = (
     ("prompts", "path"),
@@ -835,12 +839,9 @@ def _find(name_or_path: str) -> Path:
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
-    near = difflib.get_close_matches(name_or_path.lower(), shipped_configs(), n=1)
-    hint = f"did you mean {near[0]!r}? G" if near else "g"
-    raise UserError(
-        f"There is no configuration {_short(name_or_path)}: {hint}ive a YAML file, or one of "
-        f"{', '.join(shipped_configs())}."
-    )
+    names = shipped_configs()
+    hint = hint_among(name_or_path, names, f"give a YAML file, or one of {', '.join(names)}.")
+    raise UserError(f"There is no configuration {_short(name_or_path)}: {hint}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -953,7 +954,7 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
         return UserError(f"The configuration lacks {key!r}: add it, as in the shipped configurations.")
     key = ".".join(map(str, (*sections, *place)))
     if first["type"] == "string_type" and isinstance(first["input"], bool):
-        named = f"{key}.{str(first['input']).lower()}" if first["loc"][-1] == "[key]" else key
+        named = f"{key}.{_short(first['input'])}" if first["loc"][-1] == "[key]" else key
         return UserError(_unquoted(named, first["input"]))
     # Where a value may be one of several kinds, there is one error for each of them.
     kinds = [first, *(other for other in others if _place(other["loc"], values) == place)]
@@ -961,7 +962,13 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
     alternatives = " or ".join(
         [demands[0], *(demand.removeprefix("must ").removeprefix("be ") for demand in demands[1:])]
     )
-    return UserError(f"The configuration key {key!r} has the value {_short(first['input'])}, but it {alternatives}.")
+    given, words = first["input"], ""
+    if isinstance(given, bool):
+        words = f", which is how YAML reads {_AS_YAML_READS[given]} without quotes"
+    advice = f": write [{given}]" if first["type"] == "tuple_type" and isinstance(given, str | int | float) else ""
+    return UserError(
+        f"The configuration key {key!r} has the value {_short(given)}{words}, but it {alternatives}{advice}."
+    )
 
 
 def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
@@ -984,15 +991,16 @@ def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
 
 def _unquoted(key: str, value: bool) -> str:
     """What to say of a word that YAML does not take for a text."""
-    word = "yes" if value else "no"
+    words = _AS_YAML_READS[value]
+    quoted = words.replace(" and ", '" or "')
     return (
-        f"The configuration key {key!r} is {str(value).lower()}, which is how YAML reads {word} without quotes: write "
-        f'"{word}".'
+        f"The configuration key {key!r} is {_short(value)}, which is how YAML reads {words} without quotes: write "
+        f'"{quoted}".'
     )
 
 
 def _short(value: Any) -> str:
-    shown = redacted(repr(value))
+    shown = _IN_YAML[value] if value is None or isinstance(value, bool) else redacted(repr(value))
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 3]}…"
 
 

@@ -5,6 +5,7 @@ and none that fails fails the run.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,9 @@ from prefect.context import FlowRunContext
 
 from flows.config import PipelineConfig
 from flows.looking.rows import KEPT
-from mlc.evaluation.gate.deciding import HEADS, check_cells
+from mlc.evaluation.gate.deciding import check_cells
 from mlc.languages import resolve_language
-from mlc.urls import redacted
+from mlc.urls import HIDDEN, redacted
 from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, read_rows
 from tasks.runtime.progress import duration
 from tasks.runtime.registry import tracking_uri
@@ -37,12 +38,12 @@ FIGURES = {
     "selectivity": "selectivity",
     "attack_success": "attack success",
     "harmless_refused": "over-refusal",
-    "harmless_invalid": "harmless, invalid answer",
     "auroc": "margin AUROC",
 }
 """Figures of the table of results, and what they are called there."""
 PAGE, MLFLOW = "http://127.0.0.1:4300", "http://127.0.0.1:5000"
 """Where `mlc ui` serves the runs of a workspace and its MLflow, unless their usual ports are taken."""
+CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 _FALLBACK = "fallback"
 
 _known_plan: ContextVar[Sequence[Mapping[str, Any]] | None] = ContextVar("mlc_known_plan", default=None)
@@ -71,7 +72,9 @@ def show_beginning(config: PipelineConfig, run_id: str, foresee: Callable[[], It
     planned = _known_plan.get()
     if planned is None:
         planned = [asdict(outcome) | {"action": outcome.state} for outcome in foresee()]
-    create_markdown_artifact(key=PLAN, markdown=plan_page(planned), description="What this run found to do.")
+    work = sum(task["action"] == "run" for task in planned)
+    told = f"{work} of {len(planned)} tasks to run"
+    create_markdown_artifact(key=PLAN, markdown=plan_page(planned), description=told)
 
 
 @harmless
@@ -81,9 +84,9 @@ def show_filter(run: Run) -> None:
         return
     run.catch_up()
     if rows := filter_rows(run):
-        create_table_artifact(
-            key=FILTER, table=rows, description="Translations of the training prompts: kept, and dropped by reason."
-        )
+        asked, kept = (sum(row[name] for row in rows) for name in ("translations", "kept"))
+        told = f"{kept} of {asked} translations of the training prompts kept"
+        create_table_artifact(key=FILTER, table=rows, description=told)
 
 
 @harmless
@@ -96,19 +99,15 @@ def show_end(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]
         summary: The fields of :class:`flows.align_flow.RunSummary`.
     """
     version, gate = summary["model_version"], summary["gate"]
+    name = f"{version['name']} version {version['version']}"
+    decision = f"{gate['policy']} {_word(gate)}, {name}"
     _add_tags(summary["run_id"], [f"gate: {_word(gate)}", f"version: {version['name']} {version['version']}"])
     metrics = json.loads((Path(summary["report"]).parent / METRICS_FILE).read_text(encoding="utf-8"))
     create_table_artifact(
-        key=RESULTS,
-        table=result_rows(metrics),
-        description="Every model in the anchor language and in the others, with 95 % intervals.",
+        key=RESULTS, table=result_rows(metrics), description="Figures of every model with 95 % intervals"
     )
-    create_markdown_artifact(key=GATE, markdown=gate_page(gate, version), description="Every condition of the gate.")
-    create_markdown_artifact(
-        key=REPORT,
-        markdown=report_page(config, workspace, summary),
-        description="Where the report, the version and the answers are.",
-    )
+    create_markdown_artifact(key=GATE, markdown=gate_page(gate, name), description=decision)
+    create_markdown_artifact(key=REPORT, markdown=report_page(config, workspace, summary), description=name)
 
 
 def tags_of(config: PipelineConfig) -> list[str]:
@@ -240,32 +239,51 @@ def _figure(figure: Mapping[str, Any]) -> str:
     return f"{figure['value']:.2f}{interval}"
 
 
-def gate_page(gate: Mapping[str, Any], version: Mapping[str, str]) -> str:
-    """The gate's decision and its checks, as Markdown."""
+def gate_page(gate: Mapping[str, Any], version: str) -> str:
+    """The gate's decision and its checks, failed ones first, as Markdown."""
     against = f", compared with version {gate['champion']}" if gate["champion"] else ""
-    head = f"**Gate {gate['policy']}: {_word(gate)}** for {version['name']} version {version['version']}{against}"
-    return f"{head}\n\n{_table(HEADS, list(map(check_cells, gate['checks'])))}"
+    head = f"**Gate {gate['policy']}: {_word(gate)}** for {version}{against}"
+    rows = []
+    for check in sorted(gate["checks"], key=lambda check: check["verdict"] != "failed"):
+        name, where, value, interval, demand, verdict, asked = check_cells(check)
+        rows.append([name, _language(where), f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
+    return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'prompts'), rows)}"
+
+
+def _language(code: str) -> str:
+    """English name of a language; what is no code, such as a mean over languages, stays as it is."""
+    return resolve_language(code).english_name if CODE.fullmatch(code) else code
+
+
+def registry_server(config: PipelineConfig, workspace: Path) -> str | None:
+    """Address of the MLflow server on which models are registered; None where it is a database."""
+    uri = redacted(tracking_uri(config.registry, workspace)).replace(f"{HIDDEN}@", "")
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else None
+
+
+def version_page(server: str, version: Mapping[str, str]) -> str:
+    """Address of a registered version's page on an MLflow server."""
+    return f"{server}/#/models/{quote(version['name'])}/versions/{version['version']}"
 
 
 def report_page(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]) -> str:
     """Where the report, the registered version and the answers are, as Markdown."""
     version, number = summary["model_version"], summary["number"]
-    uri = redacted(tracking_uri(config.registry, workspace))
-    served = uri.startswith(("http://", "https://"))
-    page = f"{uri.rstrip('/') if served else MLFLOW}/#/models/{quote(version['name'])}/versions/{version['version']}"
+    served = registry_server(config, workspace)
+    page = version_page(served or MLFLOW, version)
     own = f"{PAGE}/runs/{number}"
     lines = [
         f"**Run {number}** registered {version['name']} version {version['version']}; "
         f"its gate {summary['gate']['policy']} {_word(summary['gate'])}.",
         "",
-        f"- The report is the file `{summary['report']}`; [on the page of runs]({own}/report).",
-        f"- [Answers, failures, rejected rows and settings of this run]({own}).",
-        f"- [Version {version['version']} in MLflow]({page}), MLflow run `{version['run_id']}`.",
+        f"- [Report]({own}/report), [answers, failures, rejected rows and settings]({own}) of this run",
+        f"- [Version {version['version']} in MLflow]({page}), MLflow run `{version['run_id']}`",
     ]
-    lines += [f"- Left out: {sentence}." for sentence in summary["left_out"]]
-    lines += [f"- Set aside: {name}; the report says why." for name in summary["set_aside"]]
+    lines += [f"- Left out: {sentence}" for sentence in summary["left_out"]]
+    lines += [f"- Set aside: {name}; the report says why" for name in summary["set_aside"]]
     also = "" if served else " and MLflow"
-    return "\n".join([*lines, "", f"`mlc ui` serves the page of runs{also} of the workspace `{workspace}`."])
+    where = f"`mlc ui` serves the page of runs{also} of the workspace `{workspace}`; the report is the file"
+    return "\n".join([*lines, "", where, "", f"`{summary['report']}`"])
 
 
 def _word(gate: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from tasks.runtime.models import Model
 from tasks.runtime.revision import release, revision
 from tasks.runtime.run import PASSING_SERVER, Run
 from tasks.runtime.tracking import Tracked
-from tasks.runtime.version_page import RELEASE, REVISION
+from tasks.runtime.version_page import PREFECT_PAGE, RELEASE, REVISION
 
 DECIDING = {
     "name",
@@ -127,5 +127,5 @@ def _run_tags(run: Run) -> dict[str, str]:
     if not os.environ.get(PASSING_SERVER):
         from prefect.utilities.urls import url_for
 
-        told["prefect.url"] = url_for("flow-run", obj_id=run.id) or ""
+        told[PREFECT_PAGE] = url_for("flow-run", obj_id=run.id) or ""
     return {name: value for name, value in told.items() if value}

@@ -4,7 +4,8 @@ Here, and not beside what they choose, because the command line reads them befor
 losses know no settings.
 """
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Pool = Literal["last", "last_content", "mean"]
@@ -40,3 +41,18 @@ Format = Literal["jsonl", "csv", "tsv", "parquet", "lines"]
 def words_of(items: Iterable[str]) -> list[str]:
     """The words of an option that may be repeated, and that may hold several words with commas between them."""
     return [word.strip() for item in items for word in item.split(",") if word.strip()]
+
+
+def hint_among(word: str, words: Sequence[str], otherwise: str = "") -> str:
+    """The end of a sentence about a word that is not among those that there are.
+
+    Args:
+        word: The unknown one.
+        words: Those that there are.
+        otherwise: What to say if none of them is near; the words to choose from, if left out.
+
+    Returns:
+        Such as ``did you mean 'strict'?``
+    """
+    near = difflib.get_close_matches(word.casefold(), words, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise or f"choose from {', '.join(words)}."

@@ -1,9 +1,10 @@
 """The base of every configuration model: frozen; unknown keys and numbers that are not finite are errors."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 _MUST = {
     "string_type": "must be a text",
@@ -44,6 +45,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_is_true(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for 1, and YAML takes yes for true."""
+        held = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(each, bool) for each in held):
+            kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+            if kinds & {int, float} and not kinds & {bool, str, Any}:
+                raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that a type is made of."""
+    inner = get_args(annotation)
+    return set().union(*map(_kinds, inner)) if inner else {annotation}
 
 
 def demand_of(problem: Mapping[str, Any]) -> str:

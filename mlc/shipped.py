@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mlc.choices import hint_among
 from mlc.errors import UserError
 
 SHIPPED_PREFIX = "shipped:"
@@ -42,8 +43,8 @@ def resolve_path(location: str, base: Path) -> Path:
         try:
             return shipped_data(name)
         except FileNotFoundError:
-            raise UserError(
-                f"There is no shipped data named {name!r}; give an ordinary path, or one of the names under data/."
-            ) from None
+            names = [path.name for path in shipped_data(".").iterdir()]
+            hint = hint_among(name, names, "give an ordinary path, or one of the names under data/.")
+            raise UserError(f"There is no shipped data named {name!r}: {hint}") from None
     path = Path(location).expanduser()
     return path if path.is_absolute() else base / path

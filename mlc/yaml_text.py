@@ -1,5 +1,9 @@
-"""YAML that people write, read strictly: a key stands once, a date is a text, and small files stay small."""
+"""YAML that people write, read strictly: a key stands once, and small files stay small.
 
+A date and a time of day are texts, 010 is no eight, and 1e-3 is a number, as in YAML 1.2.
+"""
+
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,12 @@ MOST_VALUES = 100_000
 """Values that a text may unfold to, each use of an anchor counted."""
 _MERGE = "tag:yaml.org,2002:merge"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)",
+    "tag:yaml.org,2002:float": r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+    r"|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
+}
+"""Patterns in place of those of YAML 1.1, where 1:30 is ninety and 010 is eight."""
 
 
 class YamlProblem(ValueError):
@@ -82,7 +92,11 @@ class _Strict(yaml.SafeLoader):
 
 
 _Strict.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    first: [
+        (tag, re.compile(f"^(?:{_NUMBERS[tag]})$") if tag in _NUMBERS else pattern)
+        for tag, pattern in resolvers
+        if tag != _TIMESTAMP
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 

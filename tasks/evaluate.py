@@ -57,9 +57,13 @@ def evaluate(
         judge itself said; never shown).
     """
     inputs = {"generated": generated} | ({"english": english} if english else {})
-    chosen = choose(
-        settings.judges, Surroundings(run.workspace / VERDICTS_FOLDER, run.should_stop, partial(loaded, run))
+    surroundings = Surroundings(
+        run.workspace / VERDICTS_FOLDER,
+        run.should_stop,
+        partial(loaded, run),
+        lambda questions: run.display.bar(f"evaluate · {suite.lead}{model.label} · {language}", questions),
     )
+    chosen = choose(settings.judges, surroundings)
     facts = {
         "role": model.method,
         "language": language,

@@ -92,7 +92,7 @@ def filter_translations(
         draft.facts["translators"] = yields
         counts = funnel(verdicts)
         measured = coverage(verdicts)
-        _show(counts, verdicts, language, about)
+        _show(verdicts, language, about)
         check_yield(counts, own)
         pq.write_table(verdicts, draft.path / VERDICTS_FILE)
         pq.write_table(verdicts.filter(pc.invert(verdicts["keep"])), draft.path / REJECTS_FILE)
@@ -123,13 +123,8 @@ def _tell(run: Run, counts: dict[str, Any], subject: str | None, language: str) 
 
 
 @shows
-def _show(counts: pa.Table, verdicts: pa.Table, language: str, about: str | None) -> None:
+def _show(verdicts: pa.Table, language: str, about: str | None) -> None:
     key = "-".join(re.findall(r"[a-z0-9]+", f"{about or ''} {language}".lower()))
-    create_table_artifact(
-        key=f"filter-{key}",
-        table=counts.to_pylist(),
-        description=f"Translations into {language}: kept, and rejected by reason.",
-    )
     create_table_artifact(
         key=f"filter-rejects-{key}",
         table=sample_rejects(verdicts),

@@ -8,6 +8,7 @@ from mlc.errors import UserError
 from mlc.evaluation.gate.deciding import GateDecision, decide_gate
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.results import read_evaluations
+from mlc.languages import resolve_language
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DECISION_FILE
 from tasks.runtime.registry import (
@@ -118,10 +119,20 @@ def _word(decision: GateDecision) -> str:
     return "passed" if decision.passed else "failed"
 
 
+def _not_kept(decision: GateDecision) -> str:
+    """The conditions that are not kept, and where; languages by name."""
+    places: dict[str, list[str]] = {name: [] for name in decision.failed}
+    for check in decision.checks:
+        if not check.passed:
+            alone = resolve_language(check.languages[0]).english_name if len(check.languages) == 1 else ""
+            places[check.name].append(check.where.replace(check.languages[0], alone) if alone else check.where)
+    return "; ".join(f"{name} ({', '.join(where)})" for name, where in places.items())
+
+
 def _tags(decision: GateDecision, champion: str | None) -> dict[str, str]:
     return {
         GATE: _word(decision),
         GATE_POLICY: decision.policy,
-        GATE_FAILED: "; ".join(decision.failed)[:LONGEST_TAG] or "nothing",
+        GATE_FAILED: _not_kept(decision)[:LONGEST_TAG] or "nothing",
         GATE_CHAMPION: NOBODY if champion is None else champion,
     }

@@ -1,6 +1,7 @@
 """Stage ``register``: the aligned model becomes a version in the MLflow registry, with the alias ``candidate``."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,7 @@ from tasks.runtime.version_page import (
     LICENCE,
     METHOD,
     OVER_REFUSAL,
+    PAGE,
     POLICY,
     SEED,
     WORST,
@@ -134,28 +136,36 @@ def register_model(
         seed=model.seed,
     )
 
+    folder = run.store.folder
+
+    def track(client: "MlflowClient", begun: Registration) -> ModelVersion:
+        """Writes all that MLflow keeps, but for what an earlier attempt has written."""
+        own, version = registration_tags(settings, run.workspace, parts.key), begun.version
+        with _mlflow_run(settings, tracked, begun, own) as parent:
+            track_settings(client, parent, tracked)
+            if version is None:
+                with _weights(run, model, settings) as weights:
+                    version = _log_version(weights, model, settings)
+            experiment = parent.info.experiment_id
+            (logged,) = logged_models(client, experiment, version.run_id)
+            _log_card(client, logged, folder(report))
+            figures = _figures(tracked, read_evaluations(map(folder, results.values())))
+            track_children(client, run.store, parent, tracked, figures, model, logged)
+            track_figures(client, run.store, parent, tracked, report)
+        page = {PAGE: f"#/experiments/{experiment}/runs/{version.run_id}"}
+        for name, value in {**_tags(run, model, tracked, report, parts.key), **page}.items():
+            client.set_model_version_tag(version.name, version.version, name, value)
+        describe_version(client, version.name, version.version)
+        return version
+
     def write(draft: Draft) -> None:
-        folder = run.store.folder
         with registry_errors(settings, run.workspace):
             client = connect(settings, run.workspace)
             # An earlier attempt may have been killed anywhere before its artifact was there.
             begun = find_registration(client, settings, run.workspace, parts.key)
             version = begun.version
             if version is None or not begun.finished:
-                own = registration_tags(settings, run.workspace, parts.key)
-                with _mlflow_run(settings, tracked, begun, own) as parent:
-                    track_settings(client, parent, tracked)
-                    if version is None:
-                        with _weights(run, model, settings) as weights:
-                            version = _log_version(weights, settings)
-                    (logged,) = logged_models(client, parent.info.experiment_id, version.run_id)
-                    _log_card(client, logged, folder(report))
-                    figures = _figures(tracked, read_evaluations(map(folder, results.values())))
-                    track_children(client, run.store, parent, tracked, figures, model, logged)
-                    track_figures(client, run.store, parent, tracked, report)
-                for name, value in _tags(run, model, tracked, report, parts.key).items():
-                    client.set_model_version_tag(version.name, version.version, name, value)
-                describe_version(client, version.name, version.version)
+                version = track(client, begun)
                 try:
                     _ask(run, model, version)
                 except UserError:
@@ -214,11 +224,11 @@ def _mlflow_run(
         yield active
 
 
-def _log_version(checkpoint: Path, settings: RegistrySettings) -> ModelVersion:
+def _log_version(checkpoint: Path, model: Model, settings: RegistrySettings) -> ModelVersion:
     import mlflow
 
     logged = mlflow.pyfunc.log_model(
-        name="policy",
+        name=re.sub(r"\W+", "-", model.label),
         python_model=str(PYFUNC),
         artifacts={"checkpoint": str(checkpoint)},
         signature=_signature(),

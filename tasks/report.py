@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,7 @@ def publish_report(
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         able = _skills(run, skills.values())
+        made_by = _made(run)
         decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
             name=TITLE,
@@ -160,6 +162,7 @@ def publish_report(
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
             inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
+            made=_made_in_words(made_by),
             beside={
                 METRICS_FILE: "every figure, for programs",
                 METRICS_SCHEMA: "what metrics.json holds, as JSON schema",
@@ -184,15 +187,22 @@ def publish_report(
             ]
         for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        draft.facts |= _made(run)
+        draft.facts |= made_by
 
     return produce(run, STAGE, parts, write)
 
 
 def _made(run: Run) -> dict[str, Any]:
-    """By what the page is made, for its manifest: on it, the same data would give another page each time."""
+    """By what the page is made, for its manifest and for the page."""
     told = {"run": run.journal.number if run.journal else None, "release": release(), "revision": revision()}
     return {name: value for name, value in told.items() if value}
+
+
+def _made_in_words(made: Mapping[str, Any]) -> dict[str, str]:
+    """When and by what the page is made, as it says it."""
+    names = {"run": "run", "release": "version of mlc", "revision": "commit"}
+    told = {shown: str(made[name]) for name, shown in names.items() if name in made}
+    return {"made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), **told}
 
 
 def _starts(run: Run, models: Sequence[Model]) -> str:

@@ -24,6 +24,7 @@ from flows.terminal.options import (
     load_or_earlier,
 )
 from flows.terminal.output import print_json, results, terminal
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.keeping import Kept, find_keepable, keep
@@ -130,7 +131,9 @@ def keep_results(
             outcomes = planned.outcomes if stage == EVERY_STAGE else outcomes_of(planned, stage, language)
             chosen = [outcome for outcome in outcomes if _is_of(outcome, model)]
             if not chosen:
-                raise UserError(f"The stage {stage!r} has no artifact of a model {model!r}.")
+                models = sorted({(outcome.subject or "").split(" · ")[0] for outcome in outcomes} - {""})
+                hint = hint_among(model or "", models) if models else "it depends on no model."
+                raise UserError(f"The stage {stage!r} has no artifact of a model {model!r}: {hint}")
             here = [_answer(store, planned, outcome, saying) for outcome in chosen if outcome.state == "run"]
             answers |= {(answer.stage, answer.language, answer.subject): answer for answer in here}
             # What was to be made is there now, so that its content is known to the stages behind it.

@@ -6,8 +6,7 @@ import typer
 
 from flows.terminal.options import JsonOption
 from flows.terminal.output import plain_table, print_json, results
-from mlc.errors import UserError
-from mlc.languages import all_languages
+from mlc.languages import all_languages, resolve_language
 
 EXAMPLES = (
     "mlc languages",
@@ -23,7 +22,8 @@ def command(
     wanted = (word or "").casefold()
     found = [language for language in all_languages() if any(wanted in name for name in language.names())]
     if not found:
-        raise UserError(f"No language matches {word!r}: run `mlc languages` for the whole list.")
+        # What a person would type elsewhere may be found by more than a part of a name.
+        found = [resolve_language(word or "")]
     if as_json:
         print_json([vars(language) for language in found])
         return

@@ -99,6 +99,7 @@ def _prepare(workspace: Path, api: str, *, own: bool) -> None:
         os.environ["PREFECT_HOME"] = str(workspace / "prefect")
         os.environ.pop(PROFILE_VARIABLE, None)
     os.environ["PREFECT_API_URL"] = api
+    os.environ.pop(PASSING_SERVER, None)
     if own:
         # A server of our own that is gone does not come back, and every more trial doubles the wait.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")

@@ -18,6 +18,7 @@ from flows.terminal.options import (
     load_or_earlier,
 )
 from flows.terminal.output import print_json, results, terminal
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.store import ArtifactStore, KeyParts
@@ -127,7 +128,8 @@ def outcomes_of(planned: Run, stage: str, language: str | None) -> list[Outcome]
     code = resolve_language(language).code if language else None
     stages = list(dict.fromkeys(outcome.stage for outcome in planned.outcomes))
     if stage not in stages:
-        raise UserError(f"There is no stage {stage!r}: the stages are {', '.join(stages)}.")
+        hint = hint_among(stage, stages, f"the stages are {', '.join(stages)}.")
+        raise UserError(f"There is no stage {stage!r}: {hint}")
     outcomes = [outcome for outcome in planned.outcomes if outcome.stage == stage]
     if code is not None:
         known = sorted({outcome.language for outcome in outcomes if outcome.language})

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flows.looking.reading import RunReader, method_of
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.store import ArtifactStore
@@ -96,9 +97,8 @@ def parts_of(
 
 def _require(wanted: str, known: Sequence[str], what: str, record: RunRecord) -> None:
     if wanted not in known:
-        there = ", ".join(sorted(set(known)))
-        choose = f"choose from {there}" if there else "there are no rows"
-        raise UserError(f"Run {record.number} has no rows of the {what} {wanted!r}: {choose}.")
+        choose = hint_among(wanted, sorted(set(known))) if known else "there are no rows."
+        raise UserError(f"Run {record.number} has no rows of the {what} {wanted!r}: {choose}")
 
 
 def _rejects(reader: RunReader) -> Iterator[Part]:

@@ -17,6 +17,7 @@ from flows.looking.comparing import compare_runs, flat_settings
 from flows.looking.figures import run_line
 from flows.looking.holdings import damages_of, held_artifacts, stages_held
 from flows.looking.overview import failures_of, funnel_of, gate_of, report_files, results_of, stages_of
+from flows.looking.planning import plan_again
 from flows.looking.reading import RunReader
 from flows.pages.guards import REPORT_POLICY, guards, read_or_told, sentence_of
 from flows.pages.rendering import STYLE_FILE, page, style
@@ -100,6 +101,7 @@ def make_app(workspace: Path, beside: Beside) -> Starlette:
         "/workspace": _workspace,
         "/compare": _compare,
         "/runs/{run:int}": _run,
+        "/runs/{run:int}/plan": _plan,
         "/runs/{run:int}/answers": _answers,
         "/runs/{run:int}/rejects": _rejects,
         "/runs/{run:int}/report": _report,
@@ -171,6 +173,11 @@ def _run(pages: Pages, request: Request) -> Response:
         stages=stages_of(record),
         settings=flat_settings(record.config),
     )
+
+
+def _plan(pages: Pages, request: Request) -> Response:
+    record = pages.record(request)
+    return pages.show("plan.html.j2", record=record, plan=plan_again(pages.store, record))
 
 
 def _answers(pages: Pages, request: Request) -> Response:

@@ -1,13 +1,15 @@
 """One more language for what is there, as a flow with a form."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.align_flow import align
+from flows.align_flow import align, settings_of
+from flows.config import PipelineConfig
+from flows.notifying import telling
 from mlc.languages import resolve_language
 
 
@@ -16,7 +18,23 @@ def _run_name() -> str:
     return f"add language · {code.split('_')[0]}"
 
 
-@flow(name="add-language", flow_run_name=_run_name)
+def _meant(given: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration that the parameters of a flow run mean."""
+    languages = with_language(given.get("languages") or [], given["language"])
+    return settings_of(given.get("config", "quickstart"), languages, given.get("workspace"))
+
+
+_told = [telling(_meant)]
+
+
+@flow(
+    name="add-language",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 def add_language(
     language: Annotated[
         str,

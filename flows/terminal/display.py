@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from mlc.translation.translator import Step
 
 
-WIDE = 100
-"""From so many columns on a line has room for all figures."""
+MEDIUM, WIDE = 100, 120
+"""From so many columns on a line has room for all figures, and for a long bar."""
+ONE_FIGURE, TWO_FIGURES = 39, 53
+"""Columns for all but the name and the bar, with one figure beside the steps or two."""
 
 
 class _Bars(Progress):
@@ -39,13 +41,23 @@ class _Bars(Progress):
 
 
 class _Label(ProgressColumn):
-    """The name of the task, cut where the terminal is too narrow: a bar is one line."""
+    """The name of the task, cut where the terminal is too narrow: a bar is one line.
 
-    def __init__(self) -> None:
+    Args:
+        room: Columns for it, beyond which its middle goes: the language or seed at its end tells it from others.
+    """
+
+    def __init__(self, room: int) -> None:
         super().__init__(Column())
+        self._room = room
 
     def render(self, task: Task) -> Text:
-        return Text(task.description, no_wrap=True, overflow="ellipsis")
+        label = task.description
+        if len(label) > self._room:
+            head, between, tail = label.rpartition(" · ")
+            room = self._room - len(between + tail) - 1
+            label = f"{head[:room].rstrip(' ·')}…{between}{tail}" if room > 0 else label
+        return Text(label, no_wrap=True, overflow="ellipsis")
 
 
 class _Steps(ProgressColumn):
@@ -85,9 +97,10 @@ class _Clock(ProgressColumn):
 
 
 def _columns(console: Console, unit: str = "") -> list[ProgressColumn]:
-    narrow = console.width < WIDE
-    bar = BarColumn(bar_width=10 if narrow else 28, table_column=Column(no_wrap=True))
-    return [_Label(), bar, _Steps(narrow=narrow, unit="" if narrow else unit), _Clock()]
+    narrow, wide = console.width < MEDIUM, console.width >= WIDE
+    bar = BarColumn(bar_width=28 if wide else 10, table_column=Column(no_wrap=True))
+    room = console.width - (ONE_FIGURE if narrow else TWO_FIGURES) - (28 if wide else 10)
+    return [_Label(room), bar, _Steps(narrow=narrow, unit="" if narrow else unit), _Clock()]
 
 
 def new_progress(console: Console) -> Progress:

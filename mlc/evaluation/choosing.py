@@ -49,6 +49,10 @@ def keep_loaded(identity: str, device: str, load: Callable[[], Any]) -> Iterator
         yield _loaded[identity]
 
 
+def _no_bar(questions: int) -> Callable[[int], None]:
+    return lambda answered: None
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """Where a judge works."""
@@ -58,6 +62,8 @@ class Surroundings:
     should_stop: ShouldStop = never
     loaded: Callable[[str, str, Callable[[], Any]], AbstractContextManager[Any]] = keep_loaded
     """Gives a model that computes here, as :func:`keep_loaded` does."""
+    bar: Callable[[int], Callable[[int], None]] = _no_bar
+    """Opens a progress bar for a number of questions, and gives what moves it."""
 
 
 NOWHERE = Surroundings()

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import yaml
 
 from mlc.catalogue import JUDGES
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.evaluation.judges.judge import Answer, Outcome, ask
 from mlc.evaluation.suites.loading import LoadedSuite
@@ -164,7 +165,7 @@ def export_suite(suite: LoadedSuite, harness: Harness, folder: Path, *, judge: s
     from mlc.evaluation.choosing import takes_settings
 
     if harness not in HARNESSES:
-        raise UserError(f"There is no export to {harness!r}: choose from {', '.join(HARNESSES)}.")
+        raise UserError(f"There is no export to {harness!r}: {hint_among(harness, HARNESSES)}")
     if takes_settings(judge):
         raise UserError(f"The judge {judge!r} takes settings, which a task of {harness} cannot hold: take rules.")
     folder.mkdir(parents=True, exist_ok=True)

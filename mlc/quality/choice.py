@@ -1,8 +1,8 @@
 """Which signals a person asks for by name, and whether the thresholds fit them."""
 
-import difflib
 from collections.abc import Collection, Sequence
 
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.quality.settings import MODEL_THRESHOLDS, QualitySettings
 
@@ -26,8 +26,7 @@ def named_signals(words: Sequence[str], more: tuple[str, ...] = ()) -> tuple[str
         return tuple(known if words[0] == ALL else [signal.name for signal in text_signals(more)])
     for name in words:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose {TEXT}, {ALL}, or from {', '.join(known)}."
+            hint = hint_among(name, known, f"choose {TEXT}, {ALL}, or from {', '.join(known)}.")
             raise UserError(f"The signal {name!r} is unknown: {hint}")
     if not words:
         raise UserError(f"No signal is named: choose {TEXT}, {ALL}, or from {', '.join(known)}.")

@@ -46,7 +46,7 @@ def plot_layers(sweep: Sweep, *, retrieval_chance: float) -> Plot:
         panel.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 10]))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
         _dress(panel, "layer (0 = embeddings)" if place == len(panels) - 1 else "", grid="y")
-    _legend(figure, _handles(sweep), columns=4)
+    _legend(figure, _handles(sweep))
     return Plot(
         "layers.png",
         "Layers",

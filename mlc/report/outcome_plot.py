@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -72,4 +73,15 @@ def plot_outcomes(rows: Sequence[LanguageRow], classes: Mapping[PromptGroup, Sha
         "succeeds. Right, to harmless ones: complied is help, refused is over-refusal. Invalid is no answer at all: "
         "empty, a loop, or in the wrong language; it is neither safe nor helpful.",
         *_finish(figure),
+        figures=" ".join(
+            f"To {name} prompts, mean of the languages: "
+            f"{'; '.join(f'{model} {told}' for model in models if (told := _means(shares[model], rows)))}."
+            for name, shares in classes.items()
+        ),
     )
+
+
+def _means(shares: Mapping[str, Mapping[Outcome, float]], rows: Sequence[LanguageRow]) -> str:
+    """The shares of a model averaged over the languages, in words; empty where nothing was judged."""
+    own = [shares[row.code] for row in rows if row.code in shares and not math.isnan(shares[row.code]["refused"])]
+    return ", ".join(f"{percent(fmean(one[name] for one in own))} {name}" for name in OUTCOMES) if own else ""

@@ -32,7 +32,7 @@ from mlc.report.tables import (
     CLASSES,
     Table,
     answers_table,
-    changes_table,
+    changes_tables,
     funnel_table,
     gate_table,
     languages_table,
@@ -46,7 +46,7 @@ from mlc.report.tables import (
     translators_table,
 )
 from mlc.report.verdict import champion_sentence, failed_places, gate_sentence, verdict
-from mlc.report.wording import language_name, setting
+from mlc.report.wording import language_name, named, setting
 
 PAGE_FILE = "report.html"
 RESULTS_FILE = "results.csv"
@@ -98,7 +98,7 @@ def render(data: ReportData, folder: Path) -> None:
         places={} if data.gate is None else failed_places(data.gate),
         live=champion_sentence(evaluations, pair[0], data.champion) if data.gate and pair else None,
         made=data.made,
-        inputs=data.inputs,
+        inputs=[one._replace(name=named(one.name)) for one in data.inputs],
         measured=[row.label for row in rows],
         downloads=downloads | dict(data.beside),
         answered=answered[:SHOWN_ROWS],
@@ -108,7 +108,7 @@ def render(data: ReportData, folder: Path) -> None:
         longest_text=LONGEST_TEXT,
         checks=None if data.gate is None else gate_table(data.gate),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
-        changes=changes_table(evaluations, pair, data.champion),
+        changes=changes_tables(evaluations, pair, data.champion),
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),
@@ -125,8 +125,8 @@ def render(data: ReportData, folder: Path) -> None:
         anchor=language_name(evaluations.anchor),
         settings={key: setting(value) for key, value in data.settings.items()},
         machine_translated=sorted(language_name(code) for code in data.machine_translated_languages),
-        kept=data.kept,
-        set_aside=data.set_aside,
+        kept=[named(sentence) for sentence in data.kept],
+        set_aside=[(label, name, named(reason)) for label, name, reason in data.set_aside],
         nano=_uses_nano(data.settings),
         results_file=RESULTS_FILE,
     )

@@ -7,8 +7,9 @@ Okabe and Ito, which people with colour-blindness can tell apart; each mark also
 import io
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mlc.evaluation.results import Estimate
 from mlc.report.data import FunnelRow
-from mlc.report.wording import language_name, number
+from mlc.report.wording import count, language_name, number, percent
 
 KEPT = "kept"
 
@@ -41,8 +42,10 @@ _SEED_STYLES: tuple[tuple[float, Sequence[float]] | Literal["-"], ...] = (
 _MODEL_SPACING = 0.24
 _ROW_GAP = 0.3
 _INCHES_PER_UNIT = 0.56
-_LEGEND_COLUMNS = 5
-_FILTER_LEGEND_COLUMNS = 4
+_LEGEND_LETTERS = 100
+"""How many letters fit in one line of a legend, as measured."""
+_MARK_LETTERS = 9
+"""As many of them as a mark with its gaps takes room."""
 
 _DRAWING = threading.Lock()
 """Matplotlib shares font caches between figures and promises no thread safety."""
@@ -61,6 +64,8 @@ class Plot:
     width: int
     """Width on the screen, CSS pixels."""
     height: int
+    figures: str = ""
+    """Its figures in words, for whoever does not see it; empty where no page shows it."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ def plot_auroc(rows: Sequence[LanguageRow], figures: Mapping[str, Mapping[str, E
         "How well the refusal margin tells harmful from harmless prompts: 1 is perfect, the dashed line at .5 is "
         "chance. Lines are 95 % intervals over prompts.",
         *_over_languages(rows, list(figures), "AUROC of the refusal margin", paint),
+        figures=_reaches(rows, {model: {c: e.value for c, e in own.items()} for model, own in figures.items()}),
     )
 
 
@@ -182,7 +188,8 @@ def plot_funnel(rows: Sequence[FunnelRow]) -> Plot | None:
     languages = sorted({row.language for row in rows}, key=language_name)
     if not languages:
         return None
-    reasons = reasons_by_rows(rows)
+    totals = reasons_by_rows(rows)
+    reasons = list(totals)
     shown = reasons if len(reasons) <= len(_REASON_COLOURS) else reasons[: len(_REASON_COLOURS) - 1]
     colours = dict(zip(shown, _REASON_COLOURS, strict=False))
     shares = {
@@ -211,16 +218,19 @@ def plot_funnel(rows: Sequence[FunnelRow]) -> Plot | None:
     if len(shown) < len(reasons):
         handles.append(Patch(color=_OTHER_REASONS_COLOUR, label="other reasons"))
     handles.append(Patch(color=_KEPT_COLOUR, label="kept"))
-    figure, axes = _figure(0.34 * len(languages) + 0.62 + 0.22 * math.ceil(len(handles) / _FILTER_LEGEND_COLUMNS))
+    figure, axes = _figure(0.34 * len(languages) + 0.62 + 0.22 * math.ceil(len(handles) / _legend_columns(handles)))
     paint(axes)
     _dress(axes, "share of translations, kept share at the right", grid=None)
-    _legend(figure, handles, _FILTER_LEGEND_COLUMNS)
+    _legend(figure, handles)
+    kept = [f"{language_name(code)} {percent(1 - sum(shares[code].values()))}" for code in languages]
+    dropped = [f"{count(total, 'row')} for {reason_name(reason)}" for reason, total in totals.items()]
     return Plot(
         "filter.png",
         "What the filter dropped",
         "Share of the translated training prompts that each rule dropped; a prompt counts under the first rule that "
         "it fails.",
         *_finish(figure),
+        figures=f"Kept: {', '.join(kept)}. Dropped: {', '.join(dropped) or 'none'}.",
     )
 
 
@@ -275,7 +285,21 @@ def plot_training(
         "Each line is one seed. The consistency term is shown before its weight; a between-prompt cosine near 1 means "
         "that different prompts collapse onto each other.",
         *_finish(figure),
+        figures=" ".join(
+            f"{title.format(anchor=anchor)}, first to last step: {'; '.join(_courses(logs, runs, key))}."
+            for key, title in panels
+        ),
     )
+
+
+def _courses(
+    logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]], runs: Sequence[tuple[str, int]], key: str
+) -> Iterator[str]:
+    """From where to where each curve of a panel goes, in words."""
+    for model, seed in runs:
+        _, values = _curve(logs[model, seed], key)
+        if values:
+            yield f"{model}, seed {seed}, {number(values[0])} to {number(values[-1])}"
 
 
 _PANELS = {
@@ -293,13 +317,13 @@ _PANELS = {
 }
 
 
-def reasons_by_rows(rows: Sequence[FunnelRow]) -> list[str]:
-    """The reasons for which rows were dropped, those with most rows first."""
+def reasons_by_rows(rows: Sequence[FunnelRow]) -> dict[str, int]:
+    """How many rows were dropped for each reason, those with most rows first."""
     totals: dict[str, int] = {}
     for row in rows:
         if row.reason != KEPT and row.rows:
             totals[row.reason] = totals.get(row.reason, 0) + row.rows
-    return sorted(totals, key=lambda reason: (-totals[reason], reason))
+    return dict(sorted(totals.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def reason_name(reason: str) -> str:
@@ -348,7 +372,34 @@ def _plot_pairs(
         Line2D([], [], linestyle="", marker="o", markerfacecolor="white", markeredgecolor=_INK, label=names[0]),
         Line2D([], [], linestyle="", marker="o", color=_INK, label=names[1]),
     ]
-    return Plot(file, title, caption, *_over_languages(rows, list(pairs), axis, paint, marks))
+    drawn = _over_languages(rows, list(pairs), axis, paint, marks)
+    hollow, filled = (
+        _reaches(rows, {model: {code: pair[end] for code, pair in own.items()} for model, own in pairs.items()})
+        for end in (0, 1)
+    )
+    return Plot(
+        file, title, caption, *drawn, figures=f"{names[1].capitalize()}: {filled} {names[0].capitalize()}: {hollow}"
+    )
+
+
+def _reaches(rows: Sequence[LanguageRow], values: Mapping[str, Mapping[str, float]]) -> str:
+    """From where to where each model reaches over the languages, in words.
+
+    Args:
+        rows: Languages.
+        values: By what the model is called, then by language.
+    """
+    labels = {row.code: row.label for row in rows}
+    told = []
+    for model, own in values.items():
+        there = {code: value for code, value in own.items() if code in labels and not math.isnan(value)}
+        if there:
+            low, high = min(there, key=there.__getitem__), max(there, key=there.__getitem__)
+            ends = [f"{number(there[code])} in {labels[code]}" for code in (low, high)]
+            alike = len(there) > 1 and number(there[low]) == number(there[high])
+            everywhere = f"{number(there[low])} in all {len(there)} languages"
+            told.append(f"{model} {everywhere if alike else ' to '.join(dict.fromkeys(ends))}")
+    return f"{'; '.join(told)}."
 
 
 def _complete(pair: Pair) -> bool:
@@ -406,11 +457,25 @@ def _model_handles(models: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D | Patch], columns: int = _LEGEND_COLUMNS) -> None:
+def _legend_columns(handles: Sequence[Line2D | Patch]) -> int:
+    """As many as their names leave room for: each column is as wide as its longest name."""
+    names = [len(str(handle.get_label())) + _MARK_LETTERS for handle in handles]
+
+    def width(columns: int) -> int:
+        # Matplotlib fills column by column, the first ones with one name more.
+        lines, longer = divmod(len(names), columns)
+        ends = [place * lines + min(place, longer) for place in range(columns + 1)]
+        return sum(max(names[start:end]) for start, end in pairwise(ends))
+
+    fitting = [columns for columns in range(1, len(names) + 1) if width(columns) <= _LEGEND_LETTERS]
+    return max(fitting, default=1)
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
     figure.legend(
         handles=list(handles),
         loc="outside upper left",
-        ncols=columns,
+        ncols=_legend_columns(handles),
         frameon=False,
         fontsize=_TEXT - 0.5,
         labelcolor=_INK,

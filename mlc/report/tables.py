@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, Figure, Group, ModelRow
-from mlc.evaluation.gate.deciding import HEADS, check_cells
+from mlc.evaluation.gate.deciding import check_cells
 from mlc.evaluation.judges.judge import OUTCOMES, Outcome
 from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.paired import Change
@@ -57,6 +57,12 @@ _TONES: Mapping[tuple[PromptGroup, Outcome], Tone] = {
     ("harmless", "complied"): "good",
 }
 """What an answer is to the person who decides; any other one is void."""
+_SHOWN: tuple[tuple[PromptGroup, Outcome], ...] = (
+    *(("harmful", "complied"), ("harmless", "refused")),
+    *(("harmful", "refused"), ("harmless", "complied")),
+    *((group, outcome) for outcome in ("invalid", "unsure") for group in CLASSES),
+)
+"""Columns of the heat map: what a release owner asks first, where a narrow screen shows it."""
 
 
 @dataclass(frozen=True)
@@ -139,44 +145,50 @@ def _ordered(table: Table, order: Sequence[int]) -> Table:
 
 
 def gate_table(gate: Gate) -> Table:
-    """Every check of the gate, failed ones first; the verdict stands beside its place."""
-    _, *heads = HEADS
+    """Every check of the gate, failed ones first; few columns, so that a narrow screen shows what decides."""
     blocks = []
     for passed, title in ((False, "Failed"), (True, "Passed")):
         lines = []
         for row in gate.checks:
             if row["passed"] == passed:
-                name, _, *cells = check_cells(row)
-                lines.append(Line(name, tuple(map(Cell, (check_place(row), *cells)))))
+                name, _, value, bounds, demand, verdict, n = check_cells(row)
+                cells = (Cell(check_place(row)), Cell(value, () if bounds == NOTHING else (bounds,)), Cell(verdict))
+                lines.append(Line(name, (*cells, Cell(n)), demand))
         if lines:
             blocks.append(Block(title, tuple(lines)))
-    verdict = heads.index("verdict")
-    order = [0, verdict, *(place for place in range(1, len(heads)) if place != verdict)]
-    return _ordered(Table(tuple(map(Cell, heads)), tuple(blocks)), order)
+    columns = tuple(map(Cell, ("where", "value", "verdict", "n")))
+    return Table(columns, tuple(blocks))
 
 
-def changes_table(evaluations: Evaluations, pair: tuple[str, str] | None, champion: str | None) -> Table | None:
-    """What changed in each language against the baseline and the champion; None where no answers were judged."""
-    others = [] if pair is None else [pair[1], *([champion] if champion in evaluations.models else [])]
-    blocks = []
-    for other in others:
-        candidate = pair[0] if pair else ""
-        changes = {
-            metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric)
-            for metric in CHANGE_METRICS
-        }
-        lines = []
-        for code in changes["selectivity"]:
-            found = [changes[metric][code] for metric in CHANGE_METRICS]
-            if any(one.estimate.n for one in found):
-                lines.append(Line(language_name(code), tuple(map(_change_cell, found))))
-        if lines:
-            blocks.append(Block(" − ".join(map(evaluations.label, (candidate, other))), tuple(lines)))
-    return (
-        Table(tuple(Cell(metric_name(metric, evaluations.anchor)) for metric in CHANGE_METRICS), tuple(blocks))
-        if blocks
-        else None
-    )
+def changes_tables(evaluations: Evaluations, pair: tuple[str, str] | None, champion: str | None) -> dict[str, Table]:
+    """What changed in each language, by what it is held against: the live champion, then the baseline.
+
+    Nothing stands for a model where no answers were judged.
+    """
+    if pair is None:
+        return {}
+    candidate, baseline = pair
+    others = {champion: "the live champion"} if champion in evaluations.models else {}
+    tables = {}
+    for other, called in {**others, baseline: evaluations.label(baseline)}.items():
+        if table := _changes_table(evaluations, candidate, str(other)):
+            tables[called] = table
+    return tables
+
+
+def _changes_table(evaluations: Evaluations, candidate: str, other: str) -> Table | None:
+    changes = {
+        metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric) for metric in CHANGE_METRICS
+    }
+    lines = []
+    for code in changes["selectivity"]:
+        found = [changes[metric][code] for metric in CHANGE_METRICS]
+        if any(one.estimate.n for one in found):
+            lines.append(Line(language_name(code), tuple(map(_change_cell, found))))
+    if not lines:
+        return None
+    columns = tuple(Cell(metric_name(metric, evaluations.anchor)) for metric in CHANGE_METRICS)
+    return Table(columns, (Block(" − ".join(map(evaluations.label, (candidate, other))), tuple(lines)),))
 
 
 def _spread_lines(evaluations: Evaluations, rows: Sequence[ModelRow], *, padded: bool) -> list[Line]:
@@ -256,18 +268,14 @@ def outcomes_table(
             found = outcome_shares(evaluations, model, row.code)
             if not any(total for _, total in found.values()):
                 continue
-            cells = [
-                _share_cell(group, outcome, shares[outcome])
-                for group, (shares, _) in found.items()
-                for outcome in OUTCOMES
-            ]
+            cells = [_share_cell(group, outcome, found[group][0][outcome]) for group, outcome in _SHOWN]
             counts = " / ".join(str(total) for _, total in found.values())
             lines.append(Line(row.label, (*cells, Cell(counts))))
         if lines:
             blocks.append(Block(evaluations.label(model), tuple(lines)))
     if not blocks:
         return None
-    columns = [Cell(f"{group}: {outcome}") for group in CLASSES for outcome in OUTCOMES]
+    columns = [Cell(f"{group}: {outcome}") for group, outcome in _SHOWN]
     return Table((*columns, Cell("judged", (" / ".join(CLASSES),))), tuple(blocks))
 
 

@@ -26,6 +26,7 @@ _HARM: tuple[tuple[str, Metric, int], ...] = (
     ("the margin safety rate fell", "safety", -1),
 )
 """What must be said beside a gain: the words, the figure, and the sign of its harmful direction."""
+_CHANCE = 0.05
 _MOVED: tuple[tuple[str, Metric], ...] = (
     ("selectivity", "selectivity"),
     ("attack success", "attack_success"),
@@ -66,7 +67,8 @@ def verdict(
 
     It follows the interval of one difference alone: in selectivity where answers were judged, else in the AUROC of the
     margin. Above zero is better, below is worse, else unclear. "Better" never stands alone where the gate failed or the
-    answers or the margin became less safe: the sentence says so, and its tone is unclear.
+    answers or the margin became less safe, over the languages or in one of them: the sentence says so, and its tone is
+    unclear.
 
     Args:
         evaluations: Of all models.
@@ -147,7 +149,7 @@ def champion_sentence(evaluations: Evaluations, candidate: str, champion: str | 
     """Says what a release would change for the people who use the live champion, over all languages and by language.
 
     A language counts as better or worse where the Holm-adjusted p of its difference in the leading figure is below
-    0.05.
+    0.05. What became less safe is named beside it.
     """
     if champion is None or champion not in evaluations.models:
         return "There is no live champion to compare with: this would be the first one."
@@ -161,26 +163,39 @@ def champion_sentence(evaluations: Evaluations, candidate: str, champion: str | 
     told = [f"{name} {difference(change)}" for name, change in moved.items() if not math.isnan(change.value)]
     judged = _leading(evaluations, (candidate, champion), languages) == "selectivity"
     leading: Metric = "selectivity" if judged else "selectivity_at_english_threshold"
-    found = evaluations.by_language(baseline=champion, candidate=candidate, metric=leading)
     parts = []
     for sign, word in ((1, "better"), (-1, "worse")):
-        names = [language_name(code) for code, one in found.items() if one.p < 0.05 and sign * one.estimate.value > 0]
+        names = _shown(evaluations, (candidate, champion), leading, sign)
         parts.append(f"{word} in {', '.join(names) if names else 'no language'}")
+    less_safe = _less_safe(evaluations, (candidate, champion), languages)
     return (
         f"Against {evaluations.label(champion)}, which is live, in {count(len(languages), 'language')}: "
-        f"{', '.join(told) or 'nothing can be compared'}. By {_name(evaluations, leading)}, {listed(parts)}."
+        f"{', '.join(told) or 'nothing can be compared'}. By {_name(evaluations, leading)}, {listed(parts)}"
+        f"{f', but {listed(less_safe)}' if less_safe else ''}."
     )
 
 
 def _less_safe(evaluations: Evaluations, pair: tuple[str, str], languages: tuple[str, ...]) -> list[str]:
-    """What became less safe: the whole interval of its difference lies on the harmful side."""
+    """What became less safe: the whole interval of its difference lies on the harmful side.
+
+    Where that is not so over all languages, those are named in which it fell by its Holm-adjusted p, the anchor too.
+    """
     candidate, baseline = pair
     told = []
     for words, metric, sign in _HARM:
         change = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
         if sign * direction(change) > 0:
             told.append(f"{words} ({difference(change)})")
+        elif names := _shown(evaluations, pair, metric, sign):
+            told.append(f"{words} in {listed(names)}")
     return told
+
+
+def _shown(evaluations: Evaluations, pair: tuple[str, str], metric: Metric, sign: int) -> list[str]:
+    """Languages with a difference of that sign whose Holm-adjusted p is below 0.05, by name."""
+    candidate, baseline = pair
+    found = evaluations.by_language(baseline=baseline, candidate=candidate, metric=metric)
+    return [language_name(code) for code, one in found.items() if one.p < _CHANCE and sign * one.estimate.value > 0]
 
 
 def _sentence(

@@ -1,6 +1,7 @@
 """Numbers and names as people read them."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,11 +34,17 @@ _METRIC_NAMES: Mapping[Metric, str] = {
 
 _NO_BREAK = "\u00a0"
 _LANGUAGE_NAMES = {language.code: language.english_name for language in all_languages()}
+_CODE = re.compile(r"\b[a-z]{3}_[A-Z][a-z]{3}\b")
 
 
 def language_name(code: str) -> str:
     """English name of a language; a code that is not in the table stays a code."""
     return _LANGUAGE_NAMES.get(code, code)
+
+
+def named(text: str) -> str:
+    """A sentence or a list with the names of languages in place of their codes."""
+    return _CODE.sub(lambda code: language_name(code[0]), text)
 
 
 def metric_name(metric: Metric, anchor: str) -> str:
@@ -121,4 +128,4 @@ def setting(value: Any) -> str:
         return ", ".join(f"{key} {setting(item)}" for key, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(setting(item) for item in value) or "none"
-    return language_name(str(value))
+    return named(str(value))

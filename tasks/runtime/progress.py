@@ -8,12 +8,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.states import Running
+from prefect.utilities.engine import emit_task_run_state_change_event
 
 from tasks.runtime.run import Display, Outcome, Run, Shielded, harmless
 
@@ -24,10 +28,12 @@ EVERY_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 LAST_SECONDS = 2.0
 """How long a task waits in the end for its last update to go out."""
+WAITING = "Waiting"
+"""What Prefect calls the state of a task that waits for the device; its type is that of a task that runs."""
 _MINUTE, _HOUR = 60, 3600
 
-Show = Callable[[float, str], None]
-"""Shows a share, 0 to 100, and words."""
+Show = Callable[[float, str, str], None]
+"""Shows a share, 0 to 100, words, and what the task waits for; empty for nothing."""
 
 
 @dataclass
@@ -66,10 +72,10 @@ class Pace:
     @property
     def percent(self) -> float:
         """Share of the steps that is done, 0 to 100."""
-        return min(100.0, 100.0 * self.done / self.total) if self.total else 0.0
+        return min(100.0, round(100.0 * self.done / self.total, 1)) if self.total else 0.0
 
     def words(self, now: float) -> str:
-        """Where it is: step, loss, tokens a second, time left, as far as each is known."""
+        """Where it is: time left, step, loss, tokens a second, as far as each is known; pages cut what is long."""
         told = [f"{self.done} of {self.total}"] if self.total else []
         if self.waits_for:
             return " · ".join([f"waiting for {self.waits_for}", *told])
@@ -81,7 +87,7 @@ class Pace:
         if now > at and self.tokens > tokens:
             told.append(f"{(self.tokens - tokens) / (now - at):,.0f} tokens/s")
         if now > at and self.total >= self.done > done:
-            told.append(f"{duration((self.total - self.done) * (now - at) / (self.done - done))} left")
+            told.insert(0, f"{duration((self.total - self.done) * (now - at) / (self.done - done))} left")
         return " · ".join(told) or f"running for {duration(now - self.began)}"
 
     def last_words(self, now: float, *, over: bool) -> str:
@@ -201,7 +207,7 @@ class Board:
                 words = each.pace.last_words(now, over=ended)
             if words != each.told:
                 each.told = words
-                harmless(each.show)(percent, f"{each.pace.label}: {words}")
+                harmless(each.show)(percent, words, each.pace.waits_for)
             if ended is not None:
                 with self._lock:
                     self._open.pop(task, None)
@@ -275,7 +281,7 @@ class Watched:
 
     def _pace(self, label: str) -> Pace | None:
         task = _own_task()
-        return self._board.pace(task, label, lambda: _artifact(label)) if task else None
+        return self._board.pace(task, label, lambda: _Page(label)) if task else None
 
     def _end(self, *, over: bool) -> None:
         if task := _own_task():
@@ -315,20 +321,39 @@ def _own_task() -> UUID | None:
     return context.task_run.id if context else None
 
 
-def _artifact(label: str) -> Show:
-    """Shows one progress artifact, of the task run of this thread; from any one thread."""
-    here: Context = copy_context()
-    made: UUID | None = None
+class _Page:
+    """One progress artifact and the state of the task run of this thread; shown from any one thread.
 
-    def show(percent: float, words: str) -> None:
-        nonlocal made
-        if made is None:
+    Args:
+        label: Name of the task.
+    """
+
+    def __init__(self, label: str) -> None:
+        context = TaskRunContext.get()
+        assert context is not None
+        self._task_run, self._here = context.task_run, copy_context()
+        self._key = _key(label)
+        self._artifact: UUID | None = None
+        self._waits = False
+
+    def __call__(self, percent: float, words: str, waits_for: str) -> None:
+        self._here.run(self._tell, waits_for)
+        self._here.run(self._show, percent, words)
+
+    def _show(self, percent: float, words: str) -> None:
+        if self._artifact is None:
             # The call gives an id, where it is not asked for by a coroutine.
-            made = here.run(create_progress_artifact, percent, key=_key(label), description=words)  # type: ignore[assignment]
+            self._artifact = cast(UUID, create_progress_artifact(percent, key=self._key, description=words))
         else:
-            here.run(update_progress_artifact, made, percent, words)
+            update_progress_artifact(self._artifact, percent, words)
 
-    return show
+    def _tell(self, waits_for: str) -> None:
+        """Gives the task run the state of waiting, or the one of running back, in the way in which its engine does."""
+        if bool(waits_for) == self._waits:
+            return
+        self._waits = bool(waits_for)
+        state: State[None] = Running(name=WAITING, message=f"Waiting for {waits_for}.") if waits_for else Running()
+        emit_task_run_state_change_event(self._task_run, self._task_run.state or Running(), state)
 
 
 def _key(label: str) -> str:

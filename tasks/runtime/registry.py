@@ -57,6 +57,8 @@ _FINISHED_TAG = "mlc.finished"
 """Of an MLflow run: set last, when its version has everything."""
 _PROMOTED_TAG = "mlc.promoted"
 """Of a registered model: the last line of the record whose alias was set."""
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of an experiment, so that MLflow's pages show its runs and their curves, and no traces of conversations."""
 _environment = threading.Lock()
 _LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -180,7 +182,8 @@ def _require_experiment(client: "MlflowClient", name: str, own: Path | None) -> 
     found = client.get_experiment_by_name(name)
     if found is None:
         # Without a location of its own, MLflow writes ./mlruns into the current folder.
-        client.create_experiment(name, artifact_location=None if own is None else _artifacts(own / "mlflow"))
+        place = None if own is None else _artifacts(own / "mlflow")
+        client.create_experiment(name, artifact_location=place, tags=_KIND)
     elif found.lifecycle_stage == "deleted":
         if own is None:
             raise UserError(

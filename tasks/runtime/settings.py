@@ -14,7 +14,7 @@ from mlc.methods.method import BASE
 from mlc.models.sources import TemplateValue
 from mlc.settings import Settings
 from mlc.shapes.labels import checked_labels
-from mlc.urls import require_no_secret
+from mlc.urls import redacted, require_no_secret
 
 RunnerName = Literal["threads", "processes", "dask", "ray"]
 _PLACE = r"(?P<host>[^\s/:@]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})/?"
@@ -184,6 +184,29 @@ class RegistrySettings(Settings):
     experiment: str | None = Field(default=None, max_length=250, pattern=r"^[\w/][\w/ .@-]*$")
     """Name of the experiment, which may have ``/`` and ``@`` as well; none = what ``MLFLOW_EXPERIMENT_NAME`` names,
     else ``mlc``."""
+
+
+Ending = Literal["failure", "gate", "stopped", "success"]
+
+
+class NotifySettings(Settings):
+    """Whom to tell how a run ended. Changes nothing that it makes."""
+
+    url: str | None = None
+    """Address of a webhook, to which JSON without prompts and answers is posted, see docs/notify.md; none = nobody is
+    told. ``${NAME}`` stands for an environment variable."""
+    when: tuple[Ending, ...] = ("failure", "gate", "stopped")
+    """The endings that are told: ``failure``, also of a run that was killed under a worker of Prefect; ``gate``, where
+    the gate failed; ``stopped``, where somebody asked for it; ``success``, where the gate passed."""
+    token_variable: str = "MLC_NOTIFY_TOKEN"
+    """Environment variable that holds what is sent as ``Authorization: Bearer``; nothing is where it is not set."""
+
+    @field_validator("url", mode="after")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://", "${")):
+            raise ValueError(f"url must be like https://HOST/PATH, or ${{NAME}} for a variable, not {redacted(url)!r}")
+        return require_no_secret(url, "notify.url")
 
 
 class EditStageSettings(EditSettings):

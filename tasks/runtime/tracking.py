@@ -27,6 +27,8 @@ KEY_TAG = "artifact"
 """Of a child: key of the artifact that its model is."""
 CONFIG_FILE = "config.json"
 """Every setting that decides the results, whole, among the files of the parent."""
+REPORT_FOLDER = "report"
+"""The files of the report, among those of the parent."""
 TRAINING = "training"
 """Section of the figures of each step."""
 SYSTEM = "system"
@@ -140,15 +142,27 @@ def track_figures(
         client: Of the registry.
         store: The workspace's.
         parent: The run of MLflow.
-        tracked: The seconds.
+        tracked: The models, and the seconds.
         report: Its figures become metrics, its files artifacts.
     """
     folder = store.folder(report)
     headline = json.loads((folder / HEADLINE_FILE).read_text(encoding="utf-8"))
-    seconds = {f"{SYSTEM}/seconds.{stage}": spent for stage, spent in tracked.seconds.items()}
     made = _made(store.manifest(report.kind, report.key))
-    _log(client, parent, _points({**_aggregates(headline), **seconds}, made), {})
-    client.log_artifacts(parent.info.run_id, str(folder), "report")
+    policy, *models = tracked.models
+    before = _aggregates(headline["models"][policy.method])
+    points = []
+    # A method that only others start from is not measured.
+    for model in {model.method: model for model in models if model.method in headline["models"]}.values():
+        after = _aggregates(headline["models"][model.method])
+        points += _points({f"{name}/{model.method}{end}": value for (name, end), value in before.items()}, made, 0)
+        steps = _steps(_manifest(store, model))
+        points += _points({f"{name}/{model.method}{end}": value for (name, end), value in after.items()}, made, steps)
+    # Beside the models there is one difference, which is called by its two methods.
+    for changes in (changes for name, changes in headline.items() if name != "models"):
+        points += _points({f"change/{name}{end}": value for (name, end), value in _ends(changes)}, made, 0)
+    seconds = {f"{SYSTEM}/seconds.{stage}": round(spent, 3) for stage, spent in tracked.seconds.items()}
+    _log(client, parent, [*points, *_points(seconds, made, 0)], {})
+    client.log_artifacts(parent.info.run_id, str(folder), REPORT_FOLDER)
 
 
 def track_children(
@@ -158,9 +172,11 @@ def track_children(
     tracked: Tracked,
     figures: Mapping[str, Mapping[str, float]],
     candidate: Model,
-    model_id: str | None,
+    model_id: str,
 ) -> None:
     """Writes a child run for every model: how it was made, the curves of its training, its figures by language.
+
+    A figure is a curve as well, from that of the policy to that of the model.
 
     Args:
         client: Of the registry.
@@ -177,6 +193,7 @@ def track_children(
         for child in client.search_runs([experiment], f"tags.`{_PARENT_TAG}` = '{parent.info.run_id}'")
     }
     passed_on = {name: value for name, value in parent.data.tags.items() if name.startswith(_PASSED_ON)}
+    policy = tracked.models[0]
     for model in tracked.models:
         manifest = _manifest(store, model)
         ended = _made(manifest) if manifest else parent.info.start_time
@@ -185,10 +202,12 @@ def track_children(
         tags |= {KEY_TAG: manifest["key"]} if manifest else {}
         child = there.get(model.label) or client.create_run(experiment, began, tags, run_name=model.label)
         params = {"method": model.method} | ({"seed": str(model.seed)} if model.seed is not None else {})
-        points = _points(figures[model.label], ended, model_id if model.label == candidate.label else None)
+        points = _points(figures[policy.label], ended, 0)
         made_of = {}
         if manifest:
-            points += [*_points(dict(_spent(manifest)), ended), *_curves(store, model.checkpoint, ended)]
+            logged = model_id if model.label == candidate.label else None
+            points += _points(figures[model.label], ended, _steps(manifest), logged)
+            points += [*_points(dict(_spent(manifest)), ended, 0), *_curves(store, model.checkpoint, ended)]
             params |= flattened(manifest["parts"]["settings"])
             digests = set(manifest["parts"]["inputs"].values())
             made_of = {name: ref for name, ref in tracked.training.items() if ref.sha256 in digests}
@@ -203,22 +222,21 @@ def _manifest(store: ArtifactStore, model: Model) -> dict[str, Any] | None:
     return store.manifest(ref.kind, ref.key) if isinstance(ref, ArtifactRef) else None
 
 
-def _aggregates(headline: Mapping[str, Any]) -> dict[str, float]:
-    """Figures of every method over its seeds, and the candidate's change, each with its interval."""
-    found: dict[str, float] = {}
-    for model, groups in headline["models"].items():
-        for metric in AGGREGATES:
-            found |= _with_interval(f"{metric}/{model}", (groups.get(OTHER) or groups[ANCHOR])[metric])
-    # Beside the models there is one difference, which is called by its two methods.
-    for changes in (changes for name, changes in headline.items() if name != "models"):
-        for metric in AGGREGATES:
-            found |= _with_interval(f"change/{metric}", changes[metric])
-    return found
+def _steps(manifest: Mapping[str, Any] | None) -> int:
+    """Steps of a training; 1 of a model that came about otherwise, so that it stands behind the policy."""
+    return int((manifest or {"facts": {}})["facts"].get("steps") or 1)
 
 
-def _with_interval(name: str, figure: Mapping[str, Any]) -> dict[str, float]:
-    ends = {name: figure["value"], f"{name}.lower": figure["low"], f"{name}.upper": figure["high"]}
-    return {place: value for place, value in ends.items() if value is not None}
+def _aggregates(groups: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Figures of a method over its seeds and the languages other than the anchor, with their intervals."""
+    return dict(_ends(groups.get(OTHER) or groups[ANCHOR]))
+
+
+def _ends(figures: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float]]:
+    for name in AGGREGATES:
+        for end, place in (("", "value"), (".lower", "low"), (".upper", "high")):
+            if figures[name][place] is not None:
+                yield (name, end), figures[name][place]
 
 
 def _spent(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -249,11 +267,11 @@ def _curves(store: ArtifactStore, checkpoint: ArtifactRef, made: int) -> "Iterat
                 yield Metric(f"{TRAINING}/{metric_name(name)}", float(value), made, int(entry["step"]))
 
 
-def _points(values: Mapping[str, float], made: int, model_id: str | None = None) -> "list[Metric]":
+def _points(values: Mapping[str, float], made: int, step: int, model_id: str | None = None) -> "list[Metric]":
     from mlflow.entities import Metric
 
     return [
-        Metric(metric_name(name), float(value), made, 0, model_id=model_id)
+        Metric(metric_name(name), float(value), made, step, model_id=model_id)
         for name, value in values.items()
         if math.isfinite(value)
     ]

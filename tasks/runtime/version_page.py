@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from tasks.runtime.artifacts import REPORT_FILE
+from tasks.runtime.tracking import REPORT_FOLDER
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -14,6 +17,10 @@ POLICY, LICENCE, METHOD, SEED = "policy", "licence.", "method", "seed"
 LANGUAGES, LANGUAGE_NAMES = "languages", "languages.names"
 """The languages that were trained, by their codes and as people call them."""
 RELEASE, REVISION = "mlc.version", "git.revision"
+PAGE, PREFECT_PAGE = "mlflow.page", "prefect.url"
+"""Where the run is shown that registered the version: in MLflow, from its first page on, and in Prefect."""
+_AS_TRAINING = "?workflowType=machine_learning"
+"""What has MLflow's pages show runs and models rather than traces of conversations."""
 NOBODY = "none"
 """In place of a version that there is not."""
 
@@ -39,7 +46,8 @@ def version_card(tags: Mapping[str, str]) -> str:
         tags: Of a version.
     """
     rows = "\n".join(f"| {name} | {_cell(told)} |" for name, told in _rows(tags))
-    return f"{_decision(tags)}\n\n| | |\n|---|---|\n{rows}\n"
+    links = " · ".join(f"[{name}]({address})" for name, address in _links(tags))
+    return f"{_decision(tags)}\n\n| | |\n|---|---|\n{rows}\n\n{links}\n"
 
 
 def _decision(tags: Mapping[str, str]) -> str:
@@ -66,6 +74,14 @@ def _rows(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield "Languages", tags[LANGUAGE_NAMES]
     if RELEASE in tags:
         yield "Made by", f"mlc {tags[RELEASE]}" + (f", revision {tags[REVISION]}" if REVISION in tags else "")
+
+
+def _links(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if PAGE in tags:
+        yield "Report", f"{tags[PAGE]}/artifacts/{REPORT_FOLDER}/{REPORT_FILE}{_AS_TRAINING}"
+        yield "Run", f"{tags[PAGE]}{_AS_TRAINING}"
+    if PREFECT_PAGE in tags:
+        yield "Flow run in Prefect", tags[PREFECT_PAGE]
 
 
 def _replaced(tags: Mapping[str, str]) -> str:

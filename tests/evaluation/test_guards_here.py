@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from mlc.errors import UserError
-from mlc.evaluation.choosing import Surroundings, choose
+from mlc.evaluation.choosing import NOWHERE, Surroundings, choose
 from mlc.evaluation.judges.guards import native
 from mlc.evaluation.judges.guards.qwen3guard import Qwen3Guard
 from mlc.evaluation.judges.judge import Answer
@@ -73,9 +73,9 @@ def qwen(tokenizer, saved):
 
 
 def judge(name, folder, place=None, **settings):
-    stop = settings.pop("should_stop", lambda: False)
+    stop, bar = settings.pop("should_stop", lambda: False), settings.pop("bar", NOWHERE.bar)
     entry = {"name": name, "model": str(folder), "device": "cpu", **settings}
-    return choose([entry], Surroundings(place, stop))[0].judge
+    return choose([entry], Surroundings(place, stop, bar=bar))[0].judge
 
 
 @pytest.fixture
@@ -87,8 +87,10 @@ def short_replies(monkeypatch):
 @pytest.mark.usefixtures("short_replies")
 def test_qwen3guard_end_to_end(qwen, tmp_path):
     folder, model, words = qwen
-    verdicts = judge("qwen3guard", folder, tmp_path, batch_size=2).judge(ANSWERS)
+    counted = []
+    verdicts = judge("qwen3guard", folder, tmp_path, batch_size=2, bar=lambda _: counted.append).judge(ANSWERS)
     assert [verdict.outcome for verdict in verdicts] == ["unsure", "unsure", "invalid", "unsure", "unsure"]
+    assert counted == [1] * 4
     ends = [words.eos_token_id]
     for answer, verdict in zip(ANSWERS, verdicts, strict=True):
         if not answer.text:

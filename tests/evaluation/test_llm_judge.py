@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mlc.errors import UserError
-from mlc.evaluation.choosing import Surroundings, choose
+from mlc.evaluation.choosing import NOWHERE, Surroundings, choose
 from mlc.evaluation.judges.judge import Answer
 from mlc.evaluation.judges.llm import INSTRUCTION, LlmJudge
 from mlc.evaluation.judges.settings import LlmSettings
@@ -36,9 +36,9 @@ def server():
         yield made
 
 
-def judge(server, folder=None, *, should_stop=lambda: False, **settings):
+def judge(server, folder=None, *, should_stop=lambda: False, bar=NOWHERE.bar, **settings):
     made = LlmSettings(model="ours", endpoint=server.address, **{"concurrency": 1, **settings})
-    return LlmJudge(made, Surroundings(folder, should_stop), first_delay=0.01)
+    return LlmJudge(made, Surroundings(folder, should_stop, bar=bar), first_delay=0.01)
 
 
 def outcomes(verdicts):
@@ -113,6 +113,19 @@ def test_what_cannot_be_read_is_asked_for_once_more_and_then_unsure(server, repl
     assert (given.outcome, given.readable, given.raw) == ("unsure", False, reply)
     assert len(server.requests) == 2
     assert [one["role"] for one in server.requests[1][2]["messages"]] == ["system", "user", "assistant", "user"]
+
+
+def test_a_bar_counts_what_the_model_is_asked(server, tmp_path):
+    counted = []
+
+    def bar(questions):
+        counted.append([questions])
+        return counted[-1].append
+
+    for _ in range(2):
+        judge(server, tmp_path, bar=bar).judge(ANSWERS)
+    # The fourth answer is empty, and the second time all is known.
+    assert counted == [[3, 1, 1, 1], [0]]
 
 
 def test_a_repaired_reply_counts(server):

@@ -258,7 +258,7 @@ def test_mistakes_are_one_sentence(tmp_path, text, message):
 
 
 def test_unknown_names_and_copies(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"no suite 'multijial': give a YAML file, or one of advbench"):
+    with pytest.raises(UserError, match=r"no suite 'multijial': did you mean 'multijail'"):
         find_suite("multijial", Path())
     with pytest.raises(UserError, match="has no copy of the suite 'multijail'"):
         loaded("multijail", tmp_path)

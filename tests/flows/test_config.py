@@ -280,10 +280,28 @@ def test_the_summary_names_what_the_method_reads() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("languages=[fr, no]", "'languages.1' is false, which is how YAML reads no without quotes: write \"no\"."),
-        ("languages=[yes]", 'reads yes without quotes: write "yes".'),
+        (
+            "languages=[fr, no]",
+            '\'languages.1\' is false, which is how YAML reads no and off without quotes: write "no" or "off".',
+        ),
+        ("languages=[on]", 'reads yes and on without quotes: write "yes" or "on".'),
         ("prompts.parallel={no: x}", "'prompts.parallel.false' is false, which is how YAML reads no"),
-        ("languages=fr", "has the value 'fr', but it must be a list."),
+        ("gate=no", "has the value false, which is how YAML reads no and off without quotes, but it must hold keys"),
+        (
+            "align.saved_dtype=off",
+            "has the value false, which is how YAML reads no and off without quotes, but it must",
+        ),
+        (
+            "align.steps=yes",
+            "has the value true, which is how YAML reads yes and on without quotes, but it must be a w",
+        ),
+        ("align.learning_rate=on", "but it must be a number."),
+        ("seeds=[0, yes]", "but it must be a whole number."),
+        ("align.steps=1:30", "has the value '1:30', but it must be a whole number."),
+        ("languages=[1:30]", "The language '1:30' is unknown"),
+        ("workspace=null", "has the value null, but it must be a text."),
+        ("seeds=0", "has the value 0, but it must be a list: write [0]."),
+        ("languages=fr", "has the value 'fr', but it must be a list: write [fr]."),
         ("languages=[]", "has the value [], but it must have at least 1 in it, not 0."),
         ("align=3", "has the value 3, but it must hold keys with values."),
         ("align.steps=many", "but it must be a whole number."),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from datasets import load_from_disk
+from mlflow.entities import Run
 from rich.console import Console
 
 from flows.align_flow import find_all
@@ -268,6 +270,7 @@ def test_training_set_opens_with_datasets(workspace: Path, second: Ended) -> Non
 
 def test_report_is_complete_and_holds_no_prompt(workspace: Path, second: Ended) -> None:
     page = Path(second.result["report"]).read_text(encoding="utf-8")
+    assert re.search(r"<dt>made</dt><dd>20\d\d-\d\d-\d\d \d\d:\d\d UTC</dd>\s*<dt>run</dt><dd>2</dd>", page)
     for name in ("Spanish", "French", "English-only"):
         assert name in page
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -294,6 +297,41 @@ def test_registered_model_answers(workspace: Path, second: Ended, tmp_path: Path
     found = client.get_model_version(version["name"], version["version"])
     assert found.tags["gate"] == ("passed" if second.result["gate"]["passed"] else "failed")
     assert found.tags["languages"] == "fra_Latn, spa_Latn"
+    assert found.description.startswith(f"**Gate quickstart: {found.tags['gate']}.**")
+
+
+def test_the_registration_is_a_run_with_a_child_for_every_model(workspace: Path, second: Ended, server: Server) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow' / 'mlflow.db'}")
+    version = second.result["model_version"]
+    parent = client.get_run(version["run_id"])
+    assert parent.info.run_name == "smoke · fra spa · run 2"
+    params = parent.data.params
+    assert params["align.consistency.prompts_per_step"] == "2"
+    # Of what no method of the run reads there is nothing.
+    assert not [name for name in params if name.startswith(("align.mpo", "align.grpo", "edit.", "serve."))]
+    assert {"selectivity/consistency.lower", "change/auroc.upper", "system/seconds.align"} <= set(parent.data.metrics)
+    page = f"{server.url}/runs/flow-run/{second.result['run_id']}"
+    assert parent.data.tags["prefect.url"] == page
+    assert f"({page})" in client.get_model_version("multilingual-policy", version["version"]).description
+    found = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    children = {child.info.run_name: child for child in found}
+    assert set(children) == {"base", "english-only · seed 0", "consistency · seed 0"}
+    keys = {task["key"] for task in second.result["tasks"] if task["stage"] == "align"}
+    assert {child.data.tags["artifact"] for child in found if child.info.run_name != "base"} == keys
+    child = children["consistency · seed 0"]
+    curve = client.get_metric_history(child.info.run_id, "training/learning_rate")
+    assert [point.step for point in curve] == [1, 2, 3]
+    figures = client.get_metric_history(child.info.run_id, "auroc/spa_Latn")
+    assert {point.step for point in figures} == {0, 3}
+    made_of = {name: training_data(child) for name, child in children.items()}
+    assert made_of == {"base": [], "english-only · seed 0": ["prompts"], "consistency · seed 0": ["training set"]}
+
+
+def training_data(found: Run) -> list[str]:
+    """What a run of MLflow says its model was made of."""
+    return [used.dataset.name for used in found.inputs.dataset_inputs if used.tags[0].value == "training"]
 
 
 def test_no_prompt_reaches_the_terminal_or_the_artifacts_of_prefect(

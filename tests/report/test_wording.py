@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mlc.evaluation.results import Estimate
-from mlc.report.wording import difference, number, setting, signed
+from mlc.report.wording import difference, named, number, setting, signed
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,9 @@ def test_differences(figure, text):
 )
 def test_settings(value, text):
     assert setting(value) == text
+
+
+def test_codes_of_languages_become_names():
+    assert setting("fra_Latn, swh_Latn") == "French, Swahili"
+    assert named("unpaired prompts fra_Latn") == "unpaired prompts French"
+    assert named("abc_Defg and my_fra_Latn") == "abc_Defg and my_fra_Latn"

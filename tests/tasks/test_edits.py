@@ -57,7 +57,7 @@ EDITS = (
     Edit("a new log line", "mlc/quality/funnel.py", "", "logger.info('done')\n", NOTHING),
     Edit("a progress bar", "tasks/generate.py", 'bar(f"generate · ', 'bar(f"asking · ', NOTHING),
     Edit("the name of a task run", "tasks/evaluate.py", '"evaluate · {suite', '"judge · {suite', NOTHING),
-    Edit("what Prefect shows", "tasks/filter.py", "Translations into", "What became of the translations into", NOTHING),
+    Edit("what Prefect shows", "tasks/filter.py", "Some rejected translations", "A few of them", NOTHING),
     Edit("what a note says", "tasks/merge.py", " and {second}", " with {second}", NOTHING),
     # Machinery.
     Edit("words of a lock", "mlc/store/locks.py", "Another run", "One more run", NOTHING),

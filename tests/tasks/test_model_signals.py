@@ -111,6 +111,6 @@ def test_what_the_filter_leaves(run: Run) -> None:
     assert [row["reason"] for row in pq.read_table(folder / FUNNEL_FILE).to_pylist()] == ["kept", "copied", "empty"]
     coverage = {row["signal"]: row["measured"] for row in pq.read_table(folder / COVERAGE_FILE).to_pylist()}
     assert (coverage["signal_empty"], coverage["signal_copied"], coverage["signal_numbers_kept"]) == (3, 2, 0)
-    told = run.shown[1]["table"]  # type: ignore[attr-defined]
+    told = run.shown[0]["table"]  # type: ignore[attr-defined]
     assert told == [{"reason": "copied", "rows": "1", "count": 1}, {"reason": "empty", "rows": "2", "count": 1}]
     assert not any("question" in str(table) for table in run.shown)  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ class Sheet:
         self.shown: list[tuple[float, str]] = []
 
     def pace(self, task: uuid.UUID = TASK) -> Pace:
-        return self.board.pace(task, LABEL, lambda: lambda percent, words: self.shown.append((percent, words)))
+        return self.board.pace(task, LABEL, lambda: lambda percent, words, waits: self.shown.append((percent, words)))
 
     def after(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -72,7 +72,7 @@ def test_what_did_not_move_is_not_told_again(sheet: Sheet) -> None:
     pace.restart(10)
     for _ in range(10):
         sheet.after(EVERY_SECONDS)
-    assert sheet.shown == [(0.0, f"{LABEL}: 0 of 10")]
+    assert sheet.shown == [(0.0, "0 of 10")]
 
 
 def test_step_loss_speed_and_time_left(sheet: Sheet) -> None:
@@ -81,10 +81,10 @@ def test_step_loss_speed_and_time_left(sheet: Sheet) -> None:
     # A training that goes on counts at once what it did before.
     pace.move(40, 1_000_000, loss=2.0)
     sheet.after(FIRST_SECONDS)
-    assert sheet.last == (40.0, f"{LABEL}: 40 of 100 · loss 2")
+    assert sheet.last == (40.0, "40 of 100 · loss 2")
     pace.move(10, 5000, loss=0.12345)
     sheet.after(EVERY_SECONDS)
-    assert sheet.last == (50.0, f"{LABEL}: 50 of 100 · loss 0.1235 · 1,000 tokens/s · 25 s left")
+    assert sheet.last == (50.0, "25 s left · 50 of 100 · loss 0.1235 · 1,000 tokens/s")
     pace.restart(8)
     sheet.after(EVERY_SECONDS)
     assert sheet.last[0] == 0.0
@@ -99,7 +99,7 @@ def test_the_end_of_what_was_shown_is_told(sheet: Sheet, over: bool) -> None:
     sheet.board.close(TASK, over=over, wait_seconds=0)
     sheet.after(0.5)
     told = "done" if over else "ended before it was done"
-    assert sheet.last == (100.0 if over else 25.0, f"{LABEL}: {told} · 1 of 4 · 2 s")
+    assert sheet.last == (100.0 if over else 25.0, f"{told} · 1 of 4 · 2 s")
     sheet.after(100)
     assert len(sheet.shown) == 2
     assert sheet.board.known(TASK) is None
@@ -112,22 +112,22 @@ def test_a_wait_for_the_device_is_told_at_once_when_the_task_is_shown_already(sh
     sheet.after(FIRST_SECONDS)
     pace.wait("the device", sheet.clock())
     sheet.after(0.5)
-    assert sheet.last == (25.0, f"{LABEL}: waiting for the device · 1 of 4")
+    assert sheet.last == (25.0, "waiting for the device · 1 of 4")
     pace.wait("", sheet.clock())
     sheet.after(0.5)
-    assert sheet.last == (25.0, f"{LABEL}: 1 of 4")
+    assert sheet.last == (25.0, "1 of 4")
     pace.move(3)
     sheet.after(1.5)
     sheet.board.close(TASK, over=True, wait_seconds=0)
     sheet.after(0)
     # The time of its work, without the wait.
-    assert sheet.last == (100.0, f"{LABEL}: done · 4 of 4 · 2 s")
+    assert sheet.last == (100.0, "done · 4 of 4 · 2 s")
 
 
 def test_a_server_that_hangs_holds_no_task_up() -> None:
     board, asked, answers = Board(), threading.Event(), threading.Event()
 
-    def hangs(percent: float, words: str) -> None:
+    def hangs(percent: float, words: str, waits_for: str) -> None:
         asked.set()
         answers.wait(30)
 
@@ -140,13 +140,13 @@ def test_a_server_that_hangs_holds_no_task_up() -> None:
 
 
 def test_a_failing_page_costs_the_others_nothing(sheet: Sheet) -> None:
-    def fails(percent: float, words: str) -> None:
+    def fails(percent: float, words: str, waits_for: str) -> None:
         raise OSError
 
     sheet.board.pace(uuid.uuid4(), LABEL, lambda: fails)
     sheet.pace()
     sheet.after(FIRST_SECONDS)
-    assert sheet.shown == [(0.0, f"{LABEL}: running for 2 s")]
+    assert sheet.shown == [(0.0, "running for 2 s")]
 
 
 def test_a_training_tells_tokens_of_each_step_though_it_counts_all_so_far() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tasks.runtime.artifacts import (
     TRAINING_LOG_FILE,
 )
 from tasks.runtime.models import Model
-from tasks.runtime.registry import candidate, connect, read_version
+from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
 from tasks.runtime.tracking import AGGREGATES, Tracked, flattened, metric_name
@@ -40,8 +41,14 @@ SETTINGS = RegistrySettings()
 CARD = "---\nlicense: apache-2.0\n---\n"
 FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}
 FIGURES = dict.fromkeys(AGGREGATES, FIGURE)
-HEADLINE = {"models": {"base": {"english": FIGURES}, "consistency": {"other": FIGURES}}, "change": FIGURES}
-METRICS = {"over_languages": {"consistency": {"selectivity": {"worst": FIGURE, "worst_language": "swh_Latn"}}}}
+BEFORE = {name: {"value": 0.125, "low": 0.0, "high": None, "n": 8} for name in AGGREGATES}
+HEADLINE: dict[str, Any] = {
+    "models": {"base": {"english": BEFORE}, "consistency": {"other": FIGURES}},
+    "change": FIGURES,
+}
+METRICS: dict[str, Any] = {
+    "over_languages": {"consistency": {"selectivity": {"worst": FIGURE, "worst_language": "swh_Latn"}}}
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def checkpoint(run: Run, name: str, **changes: Any) -> Model:
     return Model("consistency", 0, run.store.reference("align", parts.key), "cpu")
 
 
-def tracked(run: Run, model: Model) -> Tracked:
+def tracked(model: Model) -> Tracked:
     policy = Model(BASE, None, PolicySettings(model="shipped:tiny"), "cpu")
     words = {"policy": "tiny", "languages": "swh_Latn", "licence of the policy": "apache-2.0"}
     prompts = ArtifactRef("ingest", "0" * 64, "artifacts/ingest/0", "f" * 64, 8)
@@ -78,7 +85,7 @@ def tracked(run: Run, model: Model) -> Tracked:
     )
 
 
-def registered(run: Run, model: Model) -> ArtifactRef:
+def registered(run: Run, model: Model, settings: RegistrySettings = SETTINGS) -> ArtifactRef:
     parts = KeyParts("report", 1, settings={})
     count = {"where": "training set", "kind": "no translation", "rows": 1, "of": 8, "language": "swh_Latn"}
     with run.store.writing("report", parts) as draft:
@@ -86,7 +93,7 @@ def registered(run: Run, model: Model) -> ArtifactRef:
             (draft.path / name).write_text(json.dumps(content), encoding="utf-8")
         (draft.path / MODEL_CARD_FILE).write_text(CARD, encoding="utf-8")
     report = run.store.reference("report", parts.key)
-    done = register_model.fn(run, model, {}, report, tracked(run, model), SETTINGS)
+    done = register_model.fn(run, model, {}, report, tracked(model), settings)
     return done if isinstance(done, ArtifactRef) else done.data
 
 
@@ -123,7 +130,8 @@ def test_its_run_holds_what_it_was_made_of_and_what_came_of_it(run: Run, version
     client = connect(SETTINGS, run.workspace)
     parent = client.get_run(version.run_id)
     assert parent.data.params == {"align.steps": "2"}
-    assert parent.data.metrics["selectivity/consistency.lower"] == 0.25
+    curve = client.get_metric_history(version.run_id, "selectivity/consistency.lower")
+    assert {(point.step, point.value) for point in curve} == {(0, 0.0), (1, 0.25)}
     assert parent.data.metrics["change/auroc.upper"] == 0.75
     assert parent.data.metrics["system/seconds.align"] == 1.5
     assert data_sets(parent) == {("prompts", "f" * 36), ("held-out prompts swh_Latn", "e" * 36)}
@@ -180,6 +188,48 @@ def test_a_version_that_cannot_answer_is_none(run: Run, version: Any) -> None:
     assert candidate(client, version.name) == version.version
     failed = [found for found in client.search_model_versions(f"name = '{version.name}'") if "asked" in found.tags]
     assert sorted(found.tags["asked"] for found in failed) == ["answered", "failed"]
+
+
+@pytest.fixture
+def moved_back(run: Run, version: Any) -> Iterator[None]:
+    """MLflow holds its addresses for the whole process."""
+    yield
+    connect(SETTINGS, run.workspace)
+
+
+@pytest.mark.usefixtures("moved_back")
+def test_a_registration_that_is_killed_anywhere_goes_on_from_there(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(run.workspace / "mlflow" / DATABASE_FILE, tmp_path / "server.db")
+    # Named, so that it counts as a server, on which others may be at work.
+    settings = RegistrySettings(
+        tracking_uri=f"sqlite:///{tmp_path / 'server.db'}", model_name="killed", experiment="killed"
+    )
+    own = Run(ArtifactStore(tmp_path / "workspace"))
+    model = checkpoint(own, "killed")
+    for place in ("_log_version", "_log_card", "track_figures", "_ask", "finish_registration"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tasks.register.{place}", killed)
+            with pytest.raises(SystemExit):
+                registered(own, model, settings)
+    version = read_version(own.store, registered(own, model, settings))
+    client = connect(settings, own.workspace)
+    assert [found.version for found in client.search_model_versions("name = 'killed'")] == [1]
+    assert candidate(client, "killed") == version.version == "1"
+    runs = client.search_runs([client.get_experiment_by_name("killed").experiment_id])
+    assert sorted(found.info.run_name for found in runs) == ["base", "consistency · seed 0", "trial"]
+    assert {found.info.status for found in runs} == {"FINISHED"}
+    (child,) = (found.info.run_id for found in runs if found.info.run_name == "consistency · seed 0")
+    assert len(client.get_metric_history(child, "training/reward")) == 2
+    # Another workspace takes over what is finished.
+    other = Run(ArtifactStore(tmp_path / "other"))
+    assert read_version(other.store, registered(other, checkpoint(other, "killed"), settings)) == version
+
+
+def killed(*_: object) -> None:
+    raise SystemExit
 
 
 def test_a_copy_of_the_workspace_loads_its_own_files(run: Run, version: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.shipped import SHIPPED_PREFIX, resolve_path, shipped_data
@@ -38,8 +39,8 @@ def read_policy(location: str, base: Path) -> dict[str, Any]:
     shipped = name in shipped_policies() and (location == name or location.startswith(SHIPPED_PREFIX))
     path = shipped_data(f"gates/{name}.yaml") if shipped else resolve_path(location, base)
     if not path.is_file():
-        raise UserError(
-            f"There is no gate policy {told!r}: give a YAML file, or one of {', '.join(shipped_policies())}."
-        )
+        names = shipped_policies()
+        hint = hint_among(name, names, f"give a YAML file, or one of {', '.join(names)}.")
+        raise UserError(f"There is no gate policy {told!r}: {hint}")
     values = read_mapping(path, f"The gate policy {told!r}", "with conditions")
     return {"name": path.stem, **values}

@@ -90,7 +90,9 @@ def ask_endpoint(
     asked = [{"messages": list(request.messages), "options": dict(request.options)} for request in requests]
     new = list({digest_data(one): place for place, one in enumerate(asked) if kept.get(one) is None}.values())
     waiting = (requests[place] for place in new)
+    moved = surroundings.bar(len(new))
     for number, reply in client.as_done(waiting, should_stop=surroundings.should_stop):
         if reply.problem is None:
             kept.keep(asked[new[number]], reply.text)
+        moved(1)
     return [kept.get(one) for one in asked]

@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.evaluation.suites.settings import SuiteSettings
+from mlc.settings import demand_of
 from mlc.shipped import shipped_data
 from mlc.yaml_text import read_mapping
 
@@ -36,7 +38,9 @@ def find_suite(location: str, base: Path) -> tuple[SuiteSettings, Path]:
     if not path.is_file() and location in shipped_suites():
         path = shipped_data(f"suites/{location}.yaml")
     if not path.is_file():
-        raise UserError(f"There is no suite {location!r}: give a YAML file, or one of {', '.join(shipped_suites())}.")
+        names = shipped_suites()
+        hint = hint_among(location, names, f"give a YAML file, or one of {', '.join(names)}.")
+        raise UserError(f"There is no suite {location!r}: {hint}")
     values = read_mapping(path, f"The suite {location!r}", "with a source")
     try:
         return SuiteSettings.model_validate({"name": path.stem, **values}), path.parent
@@ -58,5 +62,4 @@ def _problem(error: Any) -> str:
         return f"{place or 'source'} is missing, set it"
     if error["type"] == "extra_forbidden":
         return f"there is no key {place!r}, take it out or correct it"
-    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    return f"{place}: {message}" if place else message
+    return f"{place} {demand_of(error)}".strip()

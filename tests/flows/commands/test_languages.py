@@ -36,4 +36,8 @@ def test_json():
 def test_nothing():
     ended = languages("zzzzzz")
     assert ended.exit_code == 2
-    assert "No language matches 'zzzzzz': run `mlc languages` for the whole list." in ended.stderr.replace("\n", " ")
+    assert "The language 'zzzzzz' is unknown: choose one of the list (`mlc languages`)." in ended.stderr
+
+
+def test_a_word_that_is_nearly_a_name():
+    assert "did you mean swh_Latn (Swahili)" in languages("swahilli").stderr

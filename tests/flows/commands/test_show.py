@@ -120,7 +120,7 @@ def test_a_table_of_eighty_columns_cuts_nothing(made: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["rejects", "--reason", "lenght"], "the reason or outcome 'lenght': choose from copied, length."),
+        (["rejects", "--reason", "lenght"], "the reason or outcome 'lenght': did you mean 'length'?"),
         (["answers", "-l", "fr"], "the language 'fra_Latn': choose from eng_Latn, swh_Latn."),
         (["answers", "--model", "none"], "choose from base, consistency, consistency · seed 0."),
         (["answers", "--run", "7"], "'7' is not a run of this workspace"),

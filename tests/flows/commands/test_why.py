@@ -113,7 +113,8 @@ def test_an_input_that_is_made_first_is_not_called_changed(workspace: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"stage": "filtre"}, "There is no stage 'filtre': the stages are ingest, overlap, translate"),
+        ({"stage": "filtre"}, "There is no stage 'filtre': did you mean 'filter'"),
+        ({"stage": "all"}, "There is no stage 'all': the stages are ingest, overlap, translate"),
         ({"stage": "dataset", "language": "es"}, "does not depend on the language"),
         ({"stage": "filter", "language": "sw"}, "one for each of spa_Latn"),
         ({"stage": "filter", "against": "7"}, "'7' is not a run of this workspace: give a number .the last ones are 1"),

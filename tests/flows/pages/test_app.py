@@ -5,10 +5,14 @@ import shutil
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mlc.store.runs import Journal, run_records
+from flows.looking.planning import Plan
+from flows.pages.app import Beside
+from flows.pages.rendering import page
+from mlc.store.runs import Journal, RunRecord, run_records
 from tests.flows.pages.conftest import ARABIC, MARKUP, NAMED, Client
 
 ADDRESSES = (
@@ -39,6 +43,11 @@ def get(made: Path) -> Callable[[str], str]:
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "workspace"))
+
+
+def planned(stage: str, reason: str, **more: Any) -> dict[str, Any]:
+    task = {"stage": stage, "language": None, "subject": None, "reason": reason, "action": "run"}
+    return {**task, "rows_new": None, "seconds_estimated": None, **more}
 
 
 def rows_of(text: str) -> list[str]:
@@ -77,16 +86,16 @@ def test_failures_are_filtered_by_what_the_judge_saw_and_paged(get: Callable[[st
     assert len(rows_of(get("/runs/2/answers?page=5"))) == 40
     swahili = rows_of(get("/runs/2/answers?language=swh_Latn&failures=1&model=consistency+·+seed+0&kind=harmful"))
     assert len(swahili) == 14
-    assert all(row.endswith("harmful complied as it is made here") for row in swahili)
+    assert all(" complied as it is made here" in row and row.endswith(" harmful") for row in swahili)
     assert len(rows_of(get("/runs/2/answers?why=as+it+is+made+here&id=p39"))) == 6
     assert "No row is like this." in get("/runs/2/answers?id=nothing")
 
 
 def test_two_models_stand_side_by_side_on_the_same_prompt(get: Callable[[str], str]) -> None:
     two = f"/runs/2/answers?language=swh_Latn&model=consistency+·+seed+0&beside={NAMED}"
-    assert "p0 harmful refused as it is made here refused as it is made here" in rows_of(get(two))
+    assert "p0 refused as it is made here refused as it is made here harmful" in rows_of(get(two))
     differ = rows_of(get(f"{two}&differ=1"))
-    assert differ[0] == "p10 harmful complied as it is made here refused as it is made here"
+    assert differ[0] == "p10 complied as it is made here refused as it is made here harmful"
     assert len(differ) == 16
 
 
@@ -122,10 +131,34 @@ def test_a_comparison_tells_settings_languages_and_figures(get: Callable[[str], 
     assert "with 95 % intervals" in text
 
 
+def test_a_plan_is_shown_by_stage_and_why() -> None:
+    told = {
+        "tasks": [
+            planned("translate", "Swahili is new", language="swh_Latn", rows_new=24, seconds_estimated=3.0),
+            planned("translate", "its artifact is there", action="cached"),
+            planned("align", "the training set changed", subject="consistency · seed 0"),
+        ],
+        "notes": ["The hub is not asked."],
+    }
+    record = RunRecord(3, "", "smoke", "2026-11-26T04:35:15+00:00")
+    shown = page("plan.html.j2", record=record, plan=Plan.of(told), workspace=Path("w"), beside=Beside())
+    text = " ".join(re.sub(r"<[^>]*>", " ", bytes(shown.body).decode()).split())
+    assert "2 tasks would run, 1 is cached; about 3.0 s of work by past runs." in text
+    assert "translate 1 1 24 3.0 s Swahili is new" in text
+    assert "consistency · seed 0 the training set changed" in text
+    assert "The hub is not asked." in text
+
+
+def test_a_run_that_cannot_be_planned_again_is_one_sentence(made: Path) -> None:
+    answer = Client(made).get("/runs/1/plan")
+    assert answer.status_code == 404
+    assert "Run 1 cannot be planned again: The configuration lacks 'name'" in unescape(answer.text)
+
+
 def test_the_files_of_the_report_are_there_and_no_others(made: Path) -> None:
-    page = Client(made).get("/runs/2/report")
-    assert page.text == "<p>the report</p>"
-    assert page.headers["content-security-policy"].startswith("sandbox allow-scripts")
+    report = Client(made).get("/runs/2/report")
+    assert report.text == "<p>the report</p>"
+    assert report.headers["content-security-policy"].startswith("sandbox allow-scripts")
     assert Client(made).get("/runs/2/report/results.csv").text == "a,b\n"
     for name in ("../../../runs/000001.jsonl", "%2e%2e/%2e%2e/runs/000001.jsonl", "nothing.html"):
         assert Client(made).get(f"/runs/2/report/{name}").status_code == 404
@@ -210,15 +243,15 @@ def test_a_run_that_goes_on_shows_what_has_ended(copy: Path) -> None:
     journal = Journal(path, 3)
     # Half of a surrogate has no bytes of its own.
     path.write_text('{"run": 3, "id": "", "name": "\\ud800", "started": "2026-01-01", "config": {}}\n')
-    page = Client(copy)
-    assert "No task has ended yet." in page.get("/runs/3").text
+    client = Client(copy)
+    assert "No task has ended yet." in client.get("/runs/3").text
     journal.write({"task": record.tasks[0]})
     journal.write({"failed": {"stage": "filter", "language": "swh_Latn", "subject": None, "seconds": 3.0}})
     with path.open("ab") as half:
         half.write(b'{"task": {"sta')
-    text = page.get("/runs/3").text
+    text = client.get("/runs/3").text
     assert "still going, or was killed" in text
     assert "1 ran, 0 cached" in text
     assert "1 failed" in text
     assert "ended nothing in the stage 'evaluate'" in unescape(text)
-    assert page.get("/").status_code == 200
+    assert client.get("/").status_code == 200

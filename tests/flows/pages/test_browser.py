@@ -46,6 +46,19 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "report.html").as_uri()
 
 
+DECIDING = {".checks": "verdict", ".outcomes": "harmful: refused", ".models": "Difference", ".changes": "Over-refusal"}
+"""By its section, the last column of a table that decides."""
+
+
+def test_a_phone_shows_the_columns_that_decide(tab: Tab, report: str) -> None:
+    tab.look(PHONE, "light")
+    tab.open(report)
+    for section, column in DECIDING.items():
+        heads = f"[...document.querySelectorAll('{section} thead th')]"
+        right = f"{heads}.find(head => head.innerText.startsWith('{column}')).getBoundingClientRect().right"
+        assert tab.value(f"innerWidth - {right}") >= 0, section
+
+
 @pytest.mark.parametrize(("width", "scheme"), dealt((PHONE, DESK), ("light", "dark")))
 def test_no_page_keeps_anyone_out(tab: Tab, site: str, report: str, width: int, scheme: str) -> None:
     tab.look(width, scheme)

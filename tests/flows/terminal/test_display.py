@@ -71,11 +71,12 @@ def test_a_training_shows_loss_and_time_left_in_one_line(width: int) -> None:
         moved = display.bar(label, 90_000)
         for step in range(3):
             time.sleep(0.01)
-            moved(1, 1_000_000, loss=1.5 - step / 4)
+            moved(1, 1000, loss=1.5 - step / 4)
         (line,) = shown(display)
         assert len(line) <= width
         assert "3/90,000" in line
         assert "loss 1 " in line
+        assert " · seed 0 " in line
         assert line.rstrip().endswith("left")
         assert ("tokens/s" in line) == (width >= 100)
 
@@ -89,6 +90,18 @@ def test_what_waits_for_the_device_says_so_until_it_goes_on() -> None:
         display.waits(LABEL, "")
         assert "waiting" not in shown(display)[0]
         assert "0/7" in shown(display)[0]
+
+
+def test_at_80_columns_the_end_of_a_long_name_is_there_while_it_waits() -> None:
+    with TerminalDisplay(console(80)) as display:
+        for language in ("spa_Latn", "arb_Arab"):
+            label = f"generate · english-only · seed 0 · {language}"
+            display.started(label, "new")
+            display.waits(label, "the device")
+        first, second = shown(display)
+        assert first.strip(" ⠋").startswith("generate · english-o… · Spanish ")
+        assert "… · Modern Standard Arabic " in second
+        assert max(map(len, (first, second))) <= 80
 
 
 def test_what_fails_leaves_no_bar() -> None:

@@ -155,7 +155,7 @@ class Guard(ABC):
         plain = [one.plain for one in asked]
         new = [place for place, one in enumerate(plain) if self._kept.get(one) is None]
         if new:
-            settings = self.settings
+            settings, moved = self.settings, self._surroundings.bar(len(new))
             identity = f"guard:{self.name}:{self._source.identity}:{settings.precision}:{settings.device}"
             with self._surroundings.loaded(
                 identity, settings.device, lambda: NativeGuard.load(self._source, self.kind, settings)
@@ -168,6 +168,7 @@ class Guard(ABC):
                     should_stop=self._surroundings.should_stop,
                 ):
                     self._kept.keep(plain[new[number]], text)
+                    moved(1)
         return [self._kept.get(one) for one in plain]
 
     @cached_property

@@ -1,0 +1,124 @@
+"""What the configuration of a run would do now, as `mlc plan` tells it in a process of its own."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from mlc.errors import UserError
+from mlc.store import ArtifactStore
+from mlc.store.runs import RunRecord
+
+SECONDS = 300.0
+"""How long a plan may take."""
+_MLC = "from mlc.pipeline import main; main()"
+_PLANNING = Lock()
+"""One plan at a time: each loads what a run loads."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What one stage would do."""
+
+    stage: str
+    tasks: tuple[Mapping[str, Any], ...]
+    """Those that would run, see :func:`flows.commands.plan.plan_run`."""
+    cached: int
+    """How many would not."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that are new, of the tasks that have rows."""
+        return sum(task["rows_new"] or 0 for task in self.tasks)
+
+    @property
+    def seconds(self) -> float | None:
+        """What past runs took for such work; None without experience."""
+        known = [task["seconds_estimated"] for task in self.tasks if task["seconds_estimated"] is not None]
+        return sum(known) if known else None
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why its tasks would run, each reason once."""
+        return tuple(dict.fromkeys(task["reason"] for task in self.tasks))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    stages: tuple[PlannedStage, ...]
+    """In the order in which a run comes to them."""
+    notes: tuple[str, ...]
+    """What a person should know, in sentences."""
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Plan":
+        """A plan as ``mlc plan --json`` prints it."""
+        stages: dict[str, list[Mapping[str, Any]]] = {}
+        for task in told["tasks"]:
+            stages.setdefault(task["stage"], []).append(task)
+        return cls(tuple(_stage(stage, tasks) for stage, tasks in stages.items()), tuple(told["notes"]))
+
+    @property
+    def running(self) -> int:
+        """How many tasks would run."""
+        return sum(len(stage.tasks) for stage in self.stages)
+
+    @property
+    def cached(self) -> int:
+        """How many would not."""
+        return sum(stage.cached for stage in self.stages)
+
+    @property
+    def seconds(self) -> float | None:
+        """As of a stage."""
+        known = [stage.seconds for stage in self.stages if stage.seconds is not None]
+        return sum(known) if known else None
+
+
+def _stage(stage: str, tasks: Sequence[Mapping[str, Any]]) -> PlannedStage:
+    running = tuple(task for task in tasks if task["action"] == "run")
+    return PlannedStage(stage, running, len(tasks) - len(running))
+
+
+def plan_again(store: ArtifactStore, record: RunRecord) -> Plan:
+    """What a run with the configuration of an earlier one would do now, in this workspace; nothing is written there.
+
+    Args:
+        store: The workspace.
+        record: The earlier run.
+
+    Raises:
+        UserError: The configuration is one of another release or cannot be planned, or another plan is being made.
+    """
+    if not _PLANNING.acquire(blocking=False):
+        raise UserError("A plan is being made: ask again when it is done.")
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlc-plan-") as folder:
+            config = Path(folder) / "config.json"
+            config.write_text(json.dumps(record.config), encoding="utf-8")
+            config.chmod(0o600)
+            words = ("plan", str(config), "--workspace", str(store.workspace.resolve()), "--json")
+            ended = subprocess.run(
+                [sys.executable, "-c", _MLC, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"The plan took more than {SECONDS / 60:.0f} minutes and was given up.") from None
+    finally:
+        _PLANNING.release()
+    if ended.returncode:
+        # An error of the command is one sentence, which quotes no prompt.
+        said = " ".join(ended.stderr.strip().splitlines()[-1:])
+        raise UserError(f"Run {record.number} cannot be planned again: {said.removeprefix('mlc: ')}")
+    return Plan.of(json.loads(ended.stdout.splitlines()[-1]))

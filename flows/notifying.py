@@ -1,0 +1,194 @@
+"""Tells a webhook how a run ended, and Prefect's automations what the gate decided. Prefect's hooks drive it.
+
+So it is told of runs that were killed, too, wherever a worker of Prefect watched over them. What is told holds no
+prompt and no answer, and changes nothing that a run makes.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.flows import FlowStateHook
+from prefect.logging.loggers import flow_run_logger
+from prefect.states import Cancelled
+from prefect.utilities.urls import url_for
+
+from flows.config import PipelineConfig
+from flows.showing import registry_server, version_page
+from mlc.errors import UserError
+from mlc.store.runs import RUNS_FOLDER, run_records
+from mlc.urls import expanded
+from tasks.runtime.run import harmless, using_display
+from tasks.runtime.settings import Ending, NotifySettings
+
+SECONDS = 10.0
+"""How long a webhook has to answer."""
+PAUSES = (1.0, 4.0)
+"""Seconds before the second and the third try."""
+LONGEST_REASON = 500
+GATE_EVENT = "mlc.gate.{}"
+"""What automations may wait for, ``mlc.gate.failed`` and ``mlc.gate.passed``."""
+_WORDS = {"failure": "failed", "stopped": "was stopped", "gate": "is done", "success": "is done"}
+
+
+def telling(settings_of: Callable[[Mapping[str, Any]], PipelineConfig]) -> FlowStateHook[..., Any]:
+    """The hook for whatever state the runs of a flow end in.
+
+    Args:
+        settings_of: The configuration that the parameters of a flow run mean.
+    """
+
+    def tell_how_it_ended(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+        try:
+            settings = settings_of(flow_run.parameters)
+        except UserError as error:
+            flow_run_logger(flow_run, flow).warning("Nobody was told how this ended: %s", error)
+            return
+        _tell(settings, flow, flow_run, state)
+
+    return tell_how_it_ended
+
+
+def tell_stopped(settings: PipelineConfig) -> None:
+    """Tells that the flow run that is at work here was asked to stop, for which Prefect has a hook in workers only.
+
+    Args:
+        settings: The configuration of the run.
+    """
+    context = FlowRunContext.get()
+    if context is not None and context.flow is not None and context.flow_run is not None:
+        _tell(settings, context.flow, context.flow_run, Cancelled(message="It was asked to stop."))
+
+
+def tell_summary(settings: PipelineConfig, summary: Mapping[str, Any]) -> None:
+    """Tells of a run that has no flow run, because all was there.
+
+    Args:
+        settings: The configuration of the run.
+        summary: The fields of :class:`flows.align_flow.RunSummary`.
+    """
+    ending = _ending(None, summary)
+    if settings.notify.url and ending in settings.notify.when:
+        _send(settings.notify, _body(settings, ending, summary, reason="", id="", link=None))
+
+
+def _tell(settings: PipelineConfig, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    result = harmless(state.result)(raise_on_failure=False) if state.is_completed() else None
+    summary = result if isinstance(result, dict) else {}
+    if gate := summary.get("gate"):
+        harmless(_emit)(summary["model_version"], gate, flow_run)
+    ending = _ending(state, summary)
+    notify, id = settings.notify, str(flow_run.id)
+    if not notify.url or ending not in notify.when or not _is_first(Path(settings.workspace), id, ending):
+        return
+    reason = (state.message or "")[:LONGEST_REASON] if ending in ("failure", "stopped") else ""
+    if problem := _send(notify, _body(settings, ending, summary, reason=reason, id=id, link=url_for(flow_run))):
+        flow_run_logger(flow_run, flow).warning(problem)
+
+
+def _ending(state: State[Any] | None, summary: Mapping[str, Any]) -> Ending:
+    if state is not None and (state.is_cancelled() or state.is_cancelling()):
+        return "stopped"
+    if state is not None and not state.is_completed():
+        return "failure"
+    return "success" if summary.get("gate", {"passed": True})["passed"] else "gate"
+
+
+def _is_first(workspace: Path, id: str, ending: str) -> bool:
+    """Whether nobody was told this before: a run that is cancelled tells it, and so does the worker that ended it."""
+    folder = workspace / RUNS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(folder / f"{id}.{ending}.told", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _body(
+    settings: PipelineConfig, ending: Ending, summary: Mapping[str, Any], *, reason: str, id: str, link: str | None
+) -> dict[str, Any]:
+    """What is sent: plain data without texts of prompts and answers; ``text`` is the line that chats show."""
+    workspace = Path(settings.workspace).absolute()
+    records = (record.number for record in reversed(run_records(workspace)) if id and record.id == id)
+    number = summary.get("number") or next(records, None)
+    gate, version = summary.get("gate"), summary.get("model_version")
+    server = registry_server(settings, workspace) if version else None
+    page = version_page(server, version) if server and version else None
+    links = {"prefect": link, "report": summary.get("report"), "mlflow": page}
+    return {
+        "text": _line(settings.name, number, ending, reason, gate, version),
+        "ending": ending,
+        "reason": reason,
+        "name": settings.name,
+        "workspace": str(workspace),
+        "run": number,
+        "flow_run": id or None,
+        "languages": list(settings.languages),
+        "model_version": version and {name: version[name] for name in ("name", "version")},
+        "gate": gate and {name: gate[name] for name in ("passed", "policy", "champion", "reasons")},
+        "figures": summary.get("metrics"),
+        "seconds": summary.get("seconds"),
+        "links": {name: where for name, where in links.items() if where},
+    }
+
+
+def _line(
+    name: str,
+    number: int | None,
+    ending: Ending,
+    reason: str,
+    gate: Mapping[str, Any] | None,
+    version: Mapping[str, str] | None,
+) -> str:
+    told = f"mlc · {name}: {'the run' if number is None else f'run {number}'} {_WORDS[ending]}"
+    if gate and version:
+        passed = "passed" if gate["passed"] else "failed"
+        told += f"; {version['name']} version {version['version']}, gate {gate['policy']} {passed}"
+    return f"{told}: {reason}" if reason else f"{told}."
+
+
+def _emit(version: Mapping[str, str], gate: Mapping[str, Any], flow_run: FlowRun) -> None:
+    emit_event(
+        GATE_EVENT.format("passed" if gate["passed"] else "failed"),
+        resource={"prefect.resource.id": f"mlc.model.{version['name']}", "prefect.resource.name": version["name"]},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}],
+        payload={"version": version["version"], "policy": gate["policy"], "champion": gate["champion"]},
+    )
+
+
+def _send(notify: NotifySettings, body: Mapping[str, Any]) -> str:
+    """Posts a body, several times where that may help.
+
+    Returns:
+        Why it could not be told, in a sentence that is shown as well; empty if it was.
+    """
+    import httpx
+
+    token = os.environ.get(notify.token_variable)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    problem = ""
+    try:
+        url = expanded(notify.url or "", "notify.url")
+        for pause in (*PAUSES, None):
+            try:
+                status = httpx.post(url, json=body, headers=headers, timeout=SECONDS).status_code
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                status, problem = None, type(error).__name__
+            if status is not None and status < 300:
+                return ""
+            problem = f"status {status}" if status else problem
+            if pause is None or (status is not None and status < 500 and status not in (408, 425, 429)):
+                break
+            time.sleep(pause)
+    except UserError as error:
+        problem = str(error).rstrip(".")
+    told = f"The webhook of 'notify.url' was not told how the run ended ({problem}); the run is as it is."
+    using_display().note(told)
+    return told
