@@ -82,6 +82,7 @@ from tasks.runtime.cached import cached_shown
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
+from tasks.runtime.outliving import outlive_the_worker
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
@@ -999,6 +1000,7 @@ def in_workspace(settings: PipelineConfig, *, record: bool = True) -> Iterator[R
     Raises:
         UserError: Housekeeping holds the workspace.
     """
+    outlive_the_worker()
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
 

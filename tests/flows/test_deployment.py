@@ -87,6 +87,7 @@ def test_a_team_runs_it_from_prefect_alone(
         added = asked.start("add-language/add-language", language="French")
         until(lambda: asked.state(night)["type"] == "RUNNING")
         killed.kill()
+        killed.wait()
     with working(POOL, environment):
         # One at a time in a workspace: the second one waits in the queue, and holds no process.
         assert asked.ended(night)["name"] == "Completed"
