@@ -13,8 +13,8 @@ STREAMS = (1, 2)
 def outlive_the_worker() -> None:
     """Lets this process go on when the worker that reads its output is killed; nothing where no worker does.
 
-    Whoever writes into a pipe that nobody reads any more gets an error. Prefect's log gets over that; a bar or a warning
-    of a library would end the run.
+    Whoever writes into a pipe that nobody reads any more gets an error. Prefect's log gets over that; a bar or a
+    warning of a library would end the run.
     """
     if under_a_worker():
         for stream in STREAMS:
