@@ -54,6 +54,8 @@ def command(
     Done twice, the same stands there.
     """
     values = load(config, languages=languages, workspace=workspace)
+    if hours is not None and not hours > 0:
+        raise UserError(f"The time limit is {hours:g} hours: give a number above 0.")
     server = _server()
     be_quiet()
     os.environ[API_VARIABLE] = server.api
