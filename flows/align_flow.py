@@ -414,8 +414,7 @@ def gate_all(
     held_out: Mapping[str, HeldOut],
 ) -> list[Model]:
     """The models that a method puts a gate before: one of each start, whose weights stay as they are."""
-    term = config.align.consistency
-    plan = GatePlan(config.serve.plain(term.layer, term.pool), config.anchor_language, method.permuted)
+    plan = GatePlan(config.serve.plain(), config.anchor_language, method.permuted)
     models = [replace(start, method=method.name, ungated=start) for start in starts]
     return [
         replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, data.verdicts, plan))

@@ -53,7 +53,8 @@ from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
 from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
-from mlc.packages import ROOTS, VERSION, to_install
+from mlc.extras import missing_package
+from mlc.packages import VERSION
 
 DEFECT = 1
 DETAILED_MISTAKE = 1
@@ -137,15 +138,15 @@ class Commands(TyperGroup):
             told = f"{str(error).removesuffix('.')} ({HINTS[error.about]})." if error.about in HINTS else str(error)
             print_error(told)
             raise typer.Exit(USER_MISTAKE) from None
+        except ImportError as error:
+            if (sentence := missing_package(error)) is None:
+                raise
+            print_error(sentence)
+            raise typer.Exit(USER_MISTAKE) from None
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
                 raise
             print_error("A path cannot be used, because it is too long or its links go in a circle: name another one.")
-            raise typer.Exit(USER_MISTAKE) from None
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] in ROOTS:
-                raise
-            print_error(f"This needs the package {error.name}, which is not installed: {to_install('pipeline')}.")
             raise typer.Exit(USER_MISTAKE) from None
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from flows.places import DEFAULT_WORKSPACE, SHIPPED_CONFIGS, shipped_configs
 from mlc.choices import hint_among, words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate.policies import default_policy, read_policy
@@ -46,8 +47,6 @@ from tasks.runtime.settings import (
     RunnerSettings,
 )
 
-SHIPPED_CONFIGS = Path(__file__).with_name("configs")
-DEFAULT_WORKSPACE = "workspace"
 OPENINGS = ("refusal_openings", "compliance_openings")
 """Settings, of the evaluation and of terms, that are texts in the anchor language."""
 
@@ -572,7 +571,7 @@ class PipelineConfig(Settings):
         }
 
     def _gate_in_words(self) -> dict[str, str]:
-        gate = self.serve.plain(self.align.consistency.layer, self.align.consistency.pool)
+        gate = self.serve
         thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
         fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}, {gate.pool}"
         return {"gate on prompts": f"{fitted}, thresholds by {thresholds}"}
@@ -824,11 +823,6 @@ def parse_policy(model: str, variables: Iterable[str] = (), *, allow_pickle: boo
         return _PolicyAlone.model_validate(values).policy
     except ValidationError as error:
         raise _explained(error, values) from None
-
-
-def shipped_configs() -> list[str]:
-    """Names of the shipped configurations."""
-    return sorted(path.stem for path in SHIPPED_CONFIGS.glob("*.yaml"))
 
 
 def _find(name_or_path: str) -> Path:

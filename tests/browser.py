@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 HOST = "127.0.0.1"
 START_SECONDS = 60
+_SETTLED_SECONDS = 4.0
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _OPTIONS = (
     *(
@@ -75,6 +76,20 @@ class Tab:
         """Goes to an address, and waits until it is loaded."""
         self.ask("Page.navigate", url=url)
         self._loaded()
+
+    def settle(self, seconds: float) -> None:
+        """Waits until what the page says has been the same for a while: of pages that fill themselves by script.
+
+        Raises:
+            RuntimeError: It goes on changing, or says nothing.
+        """
+        said, since, deadline = "", time.monotonic(), time.monotonic() + seconds
+        while not said or time.monotonic() - since < _SETTLED_SECONDS:
+            if time.monotonic() > deadline:
+                raise RuntimeError("The page did not settle.")
+            time.sleep(0.2)
+            if said != (now := str(self.value("document.body.innerText")).strip()):
+                said, since = now, time.monotonic()
 
     def value(self, expression: str) -> Any:
         """What an expression of JavaScript, or a promise of it, comes to.

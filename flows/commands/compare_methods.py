@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.terminal import completion
 from flows.terminal.options import (
     ConfigArgument,
     JsonOption,
@@ -35,10 +36,16 @@ def command(
     workspace: WorkspaceOption = None,
     settings: SetOption = None,
     methods: Annotated[
-        str | None, typer.Option(help="Methods to compare: answer,edit,mpo; all that apply if left out.")
+        str | None,
+        typer.Option(
+            help="Methods to compare: answer,edit,mpo; all that apply if left out.", autocompletion=completion.methods
+        ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Compare what this run has, and run nothing: a number, or last.")
+        str | None,
+        typer.Option(
+            help="Compare what this run has, and run nothing: a number, or last.", autocompletion=completion.runs
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

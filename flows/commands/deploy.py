@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.terminal import completion
 from flows.terminal.options import JsonOption, LanguagesOption, WorkspaceOption, load
 from flows.terminal.output import plain_table, print_json, results, shown
 from flows.terminal.quiet import be_quiet
@@ -32,7 +33,13 @@ EXAMPLES = (
 
 def command(
     config: Annotated[
-        str, typer.Option("--config", "-c", help="What every night runs: a shipped name, or a YAML file.")
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            help="What every night runs: a shipped name, or a YAML file.",
+            autocompletion=completion.configurations,
+        ),
     ] = "quickstart",
     languages: LanguagesOption = None,
     workspace: WorkspaceOption = None,
@@ -48,10 +55,10 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the nightly run and its forms on a Prefect server.
+    """Deploy the pipeline to a Prefect server.
 
-    A run every night, one more language, the champion measured every week, promotion and rollback, and their work pool.
-    Done twice, the same stands there.
+    A run every night, one more language, the champion every week, promotion and rollback. Done twice, the same
+    stands there.
     """
     values = load(config, languages=languages, workspace=workspace)
     if hours is not None and not hours > 0:

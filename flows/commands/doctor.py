@@ -64,8 +64,9 @@ def shipped_needs(workspace: Path) -> "dict[str, Needs]":
     Args:
         workspace: Folder that a run would use.
     """
-    from flows.config import load_config, shipped_configs
+    from flows.config import load_config
     from flows.needs import limits_of, models_of, needs_of
+    from flows.places import shipped_configs
 
     machine = this_machine(workspace)
     configs = {name: load_config(name) for name in shipped_configs()}
@@ -88,9 +89,9 @@ def examine(workspace: Path, console: Console) -> bool:
     findings = [finding for check in CHECKS for finding in check(workspace)]
     for finding in findings:
         mark = "[green]✓[/]" if finding.fine else ("[red]✗[/]" if finding.required else "[yellow]![/]")
-        console.print(f"{mark} {finding.name:<22} {shown(finding.found)}", highlight=False)
+        console.print(f"{mark} {finding.name:<22} {shown(finding.found)}", highlight=False, soft_wrap=True)
         if not finding.fine and finding.remedy:
-            console.print(f"  → {shown(finding.remedy)}", highlight=False)
+            console.print(f"  → {shown(finding.remedy)}", highlight=False, soft_wrap=True)
     return all(finding.fine or not finding.required for finding in findings)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from flows.terminal import completion
 from flows.terminal.display import named_bars
 from flows.terminal.options import (
     DeviceOption,
@@ -60,15 +61,25 @@ def command(
     suites: Annotated[
         list[str] | None,
         typer.Option(
-            "--suite", help="A shipped suite or a YAML file; several: xstest,multijail. quickstart if left out."
+            "--suite",
+            help="A shipped suite or a YAML file; several: xstest,multijail. quickstart if left out.",
+            autocompletion=completion.suites,
         ),
     ] = None,
     languages: Annotated[
         list[str] | None,
-        typer.Option("--languages", "-l", help="Languages to ask in: es,sw; all that the suite has if left out."),
+        typer.Option(
+            "--languages",
+            "-l",
+            help="Languages to ask in: es,sw; all that the suite has if left out.",
+            autocompletion=completion.languages,
+        ),
     ] = None,
     judges: Annotated[
-        list[str] | None, typer.Option("--judge", "-j", help="As in `mlc judge`; the first one decides. rules.")
+        list[str] | None,
+        typer.Option(
+            "--judge", "-j", help="As in `mlc judge`; the first one decides. rules.", autocompletion=completion.judges
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="A setting of the judge, such as strict=false; repeatable.")
@@ -129,7 +140,8 @@ def command(
         str | None,
         typer.Option(
             help="Also decide by the policy of a gate, such as strict or own.yaml; exit code 3 if it fails. The model "
-            "of --against is base, baseline and champion."
+            "of --against is base, baseline and champion.",
+            autocompletion=completion.gates,
         ),
     ] = None,
     texts: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flows.terminal import completion
 from flows.terminal.options import WorkspaceOption, chosen_run, existing
 from flows.terminal.output import results, shown
 from mlc.store import ArtifactStore
@@ -19,7 +20,9 @@ EXAMPLES = (
 
 
 def command(
-    run: Annotated[str, typer.Argument(help="Number of the run, the beginning of its id, or last.")],
+    run: Annotated[
+        str, typer.Argument(help="Number of the run, the beginning of its id, or last.", autocompletion=completion.runs)
+    ],
     file: Annotated[Path, typer.Argument(help="The archive to write: .tar, or .tar.gz.")],
     workspace: WorkspaceOption = None,
     sign: Annotated[

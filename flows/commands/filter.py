@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from flows.terminal import completion
 from flows.terminal.display import new_progress
 from flows.terminal.options import JsonOption, PickleOption
 from flows.terminal.output import plain_table, print_json, results, terminal
@@ -39,8 +40,13 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the verdicts; the ending names the format.")],
     source_column: Annotated[str | None, typer.Option(help="Column of the sources.")] = None,
     target_column: Annotated[str | None, typer.Option(help="Column of the translations.")] = None,
-    source: Annotated[str | None, typer.Option("--from", "-f", help="Language of all sources.")] = None,
-    target: Annotated[str | None, typer.Option("--to", "-t", help="Language of all translations.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", "-f", help="Language of all sources.", autocompletion=completion.languages)
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--to", "-t", help="Language of all translations.", autocompletion=completion.languages),
+    ] = None,
     signals: Annotated[
         str, typer.Option(help="text, all, or names of signals: length,copied. All needs a translator.")
     ] = "text",

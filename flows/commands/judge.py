@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from flows.terminal import completion
 from flows.terminal.display import new_progress
 from flows.terminal.options import CellsOption, JsonOption, judge_entries
 from flows.terminal.output import plain_table, print_json, results, terminal
@@ -36,6 +37,7 @@ def command(
             "--judge",
             "-j",
             help="rules, openings, llm, a guard, or your own as module:object; several: rules,openings.",
+            autocompletion=completion.judges,
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model of a judge that asks one.")] = None,

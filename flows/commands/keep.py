@@ -14,6 +14,7 @@ from rich.markup import escape
 from flows.commands.plan import foresee
 from flows.commands.why import last_config, outcomes_of
 from flows.looking.holdings import SHOWN_DIGITS
+from flows.terminal import completion
 from flows.terminal.options import (
     EarlierConfigOption,
     JsonOption,
@@ -46,7 +47,9 @@ EXAMPLES = (
 
 
 def command(
-    stage: Annotated[str, typer.Argument(help="A stage, such as align; or all.")],
+    stage: Annotated[
+        str, typer.Argument(help="A stage, such as align; or all.", autocompletion=completion.stages_or_all)
+    ],
     reason: Annotated[str, typer.Option(help="Why the result is the same; written down.")],
     language: OneLanguageOption = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, such as consistency.")] = None,

@@ -27,7 +27,7 @@ def command(
     if as_json:
         print_json([vars(language) for language in found])
         return
-    table = plain_table("code", "name", "own name", "tag", "script", "direction")
+    table = plain_table("code", "name", "own name", "tag", "script", "dir")
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
         # Names may be cut, codes may not.

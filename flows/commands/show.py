@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from flows.terminal import completion
 from flows.terminal.options import JsonOption, WorkspaceOption, chosen_run, existing
 from flows.terminal.output import print_json, results, terminal
 from mlc.choices import words_of
@@ -29,7 +30,10 @@ def command(
     ],
     workspace: WorkspaceOption = None,
     languages: Annotated[
-        list[str] | None, typer.Option("--language", "-l", help="Only these languages, such as sw or es,fr.")
+        list[str] | None,
+        typer.Option(
+            "--language", "-l", help="Only these languages, such as sw or es,fr.", autocompletion=completion.languages
+        ),
     ] = None,
     reason: Annotated[
         str | None, typer.Option(help="Only rows with this reason or outcome, such as length or complied.")
@@ -37,7 +41,9 @@ def command(
     model: Annotated[
         str | None, typer.Option(help="Only this model, such as consistency, or 'consistency · seed 0'.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="Number of the run, or the beginning of its id.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Number of the run, or the beginning of its id.", autocompletion=completion.runs)
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Rows at most; 0 for the counts alone.")] = SHOWN_ROWS,
     texts: Annotated[bool, typer.Option("--texts", help="Show prompts, translations and answers, too.")] = False,
     as_json: JsonOption = False,

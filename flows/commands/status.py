@@ -17,6 +17,8 @@ from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord, run_records
 
 SHOWN_RUNS = 5
+SCHEMA = 1
+"""Of what programs get, see docs/workspace.md; raised where a field goes or changes its meaning, not for a new one."""
 EXAMPLES = (
     "mlc status",
     "mlc status --workspace /data/models --json",
@@ -42,11 +44,13 @@ def plain_status(workspace: Path) -> dict[str, Any]:
         workspace: Folder of the workspace.
 
     Returns:
-        ``artifacts`` by stage, every one of the ``runs``, the newest ``report``, the registered ``model``, and the
-        ``damages`` in sentences. A registry that does not answer leaves ``model`` with its ``problem`` alone.
+        The ``schema``, ``artifacts`` by stage, every one of the ``runs``, the newest ``report``, the registered
+        ``model``, and the ``damages`` in sentences. A registry that does not answer leaves ``model`` with its
+        ``problem`` alone.
     """
     store = ArtifactStore(workspace, looking=True)
     return {
+        "schema": SCHEMA,
         "workspace": str(store.workspace),
         "artifacts": {stage: asdict(held) for stage, held in _held(store).items()},
         "runs": [asdict(run) for run in map(_run, run_records(store.workspace))],

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from flows.terminal import completion
 from flows.terminal.display import TranslationBars
 from flows.terminal.options import CellsOption, JsonOption, SetOption, load
 from flows.terminal.output import plain_table, print_json, terminal
@@ -37,8 +38,13 @@ EXAMPLES = (
 
 def command(
     file: Annotated[str, typer.Argument(help="A table, plain lines (.txt), hf:owner/name or a URL; - for input.")],
-    to: Annotated[list[str], typer.Option("--to", "-t", help="Languages to translate into: es,sw.")],
-    source: Annotated[str, typer.Option("--from", "-f", help="Language of the texts.")] = ENGLISH,
+    to: Annotated[
+        list[str],
+        typer.Option("--to", "-t", help="Languages to translate into: es,sw.", autocompletion=completion.languages),
+    ],
+    source: Annotated[
+        str, typer.Option("--from", "-f", help="Language of the texts.", autocompletion=completion.languages)
+    ] = ENGLISH,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; standard output if left out.")] = None,
     column: Annotated[
         str | None, typer.Option(help="Column of the texts; source, prompt, text or sentence if left out.")

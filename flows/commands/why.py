@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands.plan import foresee
+from flows.terminal import completion
 from flows.terminal.explanations import show_explanations
 from flows.terminal.options import (
     EarlierConfigOption,
@@ -37,10 +38,15 @@ EXAMPLES = (
 
 
 def command(
-    stage: Annotated[str, typer.Argument(help="A stage, such as translate, filter or align.")],
+    stage: Annotated[
+        str, typer.Argument(help="A stage, such as translate, filter or align.", autocompletion=completion.stages)
+    ],
     language: OneLanguageOption = None,
     against: Annotated[
-        str | None, typer.Option(help="Run to compare with: its number, or the beginning of its id.")
+        str | None,
+        typer.Option(
+            help="Run to compare with: its number, or the beginning of its id.", autocompletion=completion.runs
+        ),
     ] = None,
     config: EarlierConfigOption = None,
     workspace: WorkspaceOption = None,

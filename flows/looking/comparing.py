@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.looking.figures import run_line
 from flows.looking.reading import RunReader
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
@@ -63,6 +64,10 @@ class Comparison:
 
     runs: tuple[int, int]
     candidates: tuple[str, str]
+    gates: tuple[str | None, str | None]
+    """``passed`` or ``failed``; None where a run came to no decision."""
+    versions: tuple[str | None, str | None]
+    """Registered versions."""
     settings: tuple[SettingChange, ...]
     gained: tuple[str, ...]
     """NLLB codes that only the second candidate was evaluated in."""
@@ -92,7 +97,7 @@ def compare_runs(store: ArtifactStore, first: RunRecord, second: RunRecord) -> C
     if first.number == second.number:
         raise UserError(f"Both are run {first.number}: name two runs.")
     readers = RunReader(store, first), RunReader(store, second)
-    candidates = candidate_of(first), candidate_of(second)
+    candidates, lines = (candidate_of(first), candidate_of(second)), (run_line(store, first), run_line(store, second))
     before, after = (reader.evaluations(name) for reader, name in zip(readers, candidates, strict=True))
     languages = [{result.summary.language for result in results} for results in (before, after)]
     both = sorted(languages[0] & languages[1])
@@ -109,6 +114,8 @@ def compare_runs(store: ArtifactStore, first: RunRecord, second: RunRecord) -> C
     return Comparison(
         runs=(first.number, second.number),
         candidates=candidates,
+        gates=(lines[0].gate, lines[1].gate),
+        versions=(lines[0].version, lines[1].version),
         settings=changed_settings(first.config, second.config),
         gained=tuple(sorted(languages[1] - languages[0])),
         lost=tuple(sorted(languages[0] - languages[1])),

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from flows.looking.reading import method_of
+from mlc.errors import UserError
 from mlc.evaluation.results import SUMMARY_FILE
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord, run_records
@@ -48,6 +49,29 @@ def run_lines(store: ArtifactStore, limit: int) -> list[RunLine]:
         limit: How many at most.
     """
     return [run_line(store, record) for record in run_records(store.workspace)[-limit:]]
+
+
+def run_of_champion(store: ArtifactStore) -> RunRecord:
+    """The run whose version is champion, as far as this workspace has heard.
+
+    Raises:
+        UserError: There is no champion, or it was registered by a run that is not recorded here.
+    """
+    from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions, registry_of
+
+    name = registry_of(store).model_name
+    promotions = read_promotions(store.workspace / PROMOTIONS_FILE, name)
+    version = promotions[-1]["version"] if promotions else None
+    if not version:
+        raise UserError(f"There is no champion of {name!r} yet: name another run, or promote a version first.")
+    for record in reversed(run_records(store.workspace)):
+        registered = _content(store, record, "register", VERSION_FILE)
+        if (registered.get("name"), registered.get("version")) == (name, version):
+            return record
+    raise UserError(
+        f"The champion, version {version} of {name!r}, was registered by no run that is recorded in this workspace: "
+        "name another run."
+    )
 
 
 def run_line(store: ArtifactStore, record: RunRecord) -> RunLine:

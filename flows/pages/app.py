@@ -177,6 +177,9 @@ def _run(pages: Pages, request: Request) -> Response:
 
 def _plan(pages: Pages, request: Request) -> Response:
     record = pages.record(request)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        # It is the one page that costs something.
+        raise UserError("A plan is made for this page alone: open it from the page of the run.")
     return pages.show("plan.html.j2", record=record, plan=plan_again(pages.store, record))
 
 

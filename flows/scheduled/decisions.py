@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
-from flows.config import DEFAULT_WORKSPACE
+from flows.places import DEFAULT_WORKSPACE
 from flows.promoting import Proposal, promote_by_person, propose, roll_back
 from mlc.errors import UserError
 from mlc.store import ArtifactStore

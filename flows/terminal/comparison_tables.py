@@ -1,5 +1,6 @@
 """Two runs beside each other, in the terminal."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,16 +22,18 @@ def show_comparison(found: "Comparison", console: Console) -> None:
     from mlc.report.wording import difference, language_name, metric_name
 
     first, second = found.runs
-    both = zip(found.runs, found.candidates, strict=True)
-    told = " with ".join(f"run {number} ({candidate})" for number, candidate in both)
-    console.print(f"[bold]{shown(told[0].upper() + told[1:])}[/]", highlight=False)
+    both = zip(found.runs, found.candidates, found.gates, found.versions, strict=True)
+    told = " with ".join(
+        f"run {number} ({_in_words(candidate, gate, version)})" for number, candidate, gate, version in both
+    )
+    console.print(f"[bold]{shown(told[0].upper() + told[1:])}[/]", highlight=False, soft_wrap=True)
     _show_settings(found.settings, found.runs, console)
     for words, codes in (("gained", found.gained), ("lost", found.lost)):
         if codes:
             names = ", ".join(map(language_name, codes))
             console.print(f"\nLanguages {words} in run {second}: {shown(names)}.", highlight=False)
     for note in found.notes:
-        console.print(f"\n[yellow]![/] {shown(note)}", highlight=False)
+        console.print(f"\n[yellow]![/] {shown(note)}", highlight=False, soft_wrap=True)
     for metric, figures in found.figures.items():
         console.print()
         console.print(f"[bold]{metric_name(metric, found.anchor)}[/], {_better(metric)}", highlight=False)
@@ -47,18 +50,23 @@ def _show_settings(changes: "Sequence[SettingChange]", runs: tuple[int, int], co
     if not changes:
         console.print("\nThe settings are the same.")
         return
-    table = plain_table("setting", *(f"run {number}" for number in runs))
-    for column in table.columns:
-        column.overflow = "fold"
+    console.print(f"\nSettings, run {runs[0]} → run {runs[1]}:", highlight=False)
     for change in changes:
-        table.add_row(shown(change.key), *(shown(_short(value)) for value in (change.before, change.after)))
-    console.print()
-    console.print(table)
+        values = " → ".join(_short(value) for value in (change.before, change.after))
+        console.print(f"  [bold]{shown(change.key)}[/]  {shown(values)}", highlight=False, soft_wrap=True)
+
+
+def _in_words(candidate: str, gate: str | None, version: str | None) -> str:
+    told = (candidate, f"gate {gate}" if gate else None, f"version {version}" if version else None)
+    return ", ".join(filter(None, told))
 
 
 def _short(value: str | None) -> str:
     if value is None:
         return "–"
+    held = json.loads(value)
+    if isinstance(held, list) and len(value) > SHOWN_LETTERS:
+        return f"{len(held)} entries"
     return value if len(value) <= SHOWN_LETTERS else f"{value[: SHOWN_LETTERS - 1]}…"
 
 

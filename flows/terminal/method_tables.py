@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flows.terminal.output import plain_table, shown
+from flows.terminal.output import plain_table, print_explained, shown
 
 if TYPE_CHECKING:
     from flows.looking.methods import MethodComparison, MethodLine
@@ -98,16 +98,16 @@ def _show_costs(methods: "Sequence[MethodLine]", console: Console) -> None:
     from mlc.report.wording import NOTHING, number
 
     titles = ("seconds", "own", "tokens", "GiB", "variance", "seeds")
-    table = plain_table("method", *titles, "data beside the policy", right=titles)
-    table.columns[-1].overflow = "fold"
+    rows = []
     for line in methods:
         cost = line.cost
-        table.add_row(
+        row = [
             shown(line.method),
             *(NOTHING if value is None else f"{value:,.0f}" for value in (cost.seconds, cost.own_seconds, cost.tokens)),
             NOTHING if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / GIB:.1f}",
             number(line.variance),
             str(len([seed for seed in line.seeds if seed is not None]) or NOTHING),
             shown(", ".join(line.needs) or "nothing"),
-        )
-    console.print(table)
+        ]
+        rows.append(row)
+    print_explained(("method", *titles, "data beside the policy"), rows, console, right=titles)

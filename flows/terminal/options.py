@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.places import DEFAULT_WORKSPACE
+from flows.terminal import completion
 from mlc.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,22 +17,45 @@ if TYPE_CHECKING:
     from mlc.store.runs import RunRecord
 
 ConfigArgument = Annotated[
-    str, typer.Argument(help="A YAML file, or a shipped name, such as quickstart; `mlc doctor` lists them.")
+    str,
+    typer.Argument(
+        help="A YAML file, or a shipped name, such as quickstart; `mlc doctor` lists them.",
+        autocompletion=completion.configurations,
+    ),
 ]
 LanguagesOption = Annotated[
     list[str] | None,
-    typer.Option("--languages", "-l", help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr."),
+    typer.Option(
+        "--languages",
+        "-l",
+        help="Languages in place of the configured ones: es,fr; or changes: +hin,-fr.",
+        autocompletion=completion.languages,
+    ),
 ]
 SomeLanguagesOption = Annotated[
     list[str] | None,
-    typer.Option("--languages", "-l", help="Languages to take: es,sw; all that the prompts have if left out."),
+    typer.Option(
+        "--languages",
+        "-l",
+        help="Languages to take: es,sw; all that the prompts have if left out.",
+        autocompletion=completion.languages,
+    ),
 ]
 WorkspaceOption = Annotated[
     Path | None, typer.Option("--workspace", "-w", help="Folder for everything that the run makes.")
 ]
-OneLanguageOption = Annotated[str | None, typer.Option("--language", "-l", help="Only this language.")]
+OneLanguageOption = Annotated[
+    str | None,
+    typer.Option("--language", "-l", help="Only this language.", autocompletion=completion.languages),
+]
 EarlierConfigOption = Annotated[
-    str | None, typer.Option("--config", "-c", help="A configuration; that of the last run if left out.")
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="A configuration; that of the last run if left out.",
+        autocompletion=completion.configurations,
+    ),
 ]
 ModelNameOption = Annotated[
     str, typer.Option("--name", help="Name of the registered model; that of the last run if left out.")
@@ -115,8 +140,6 @@ def load_or_earlier(config: str | None, workspace: Path, settings: list[str] | N
 
 def workspace_or_default(workspace: Path | None) -> Path:
     """The workspace that a person named, else the one that configurations name."""
-    from flows.config import DEFAULT_WORKSPACE
-
     return workspace or Path(DEFAULT_WORKSPACE)
 
 

@@ -131,6 +131,9 @@ def print_explained(
     others = table_lines(_filled(heads[:-1], [row[:-1] for row in rows], right), console)
     room = console.width - _GAP - max(cell_len(line.plain) for line in others)
     below = [row[-1] if cell_len(console.render_str(row[-1]).plain) > room else "" for row in rows]
+    if cell_len(heads[-1]) > room:
+        below = [f"{heads[-1]}: {row[-1]}" if row[-1] else "" for row in rows]
+        heads = [*heads[:-1], ""]
     cells = [[*row[:-1], "" if long else row[-1]] for row, long in zip(rows, below, strict=True)]
     for line, explanation in zip(table_lines(_filled(heads, cells, right), console), ("", *below), strict=True):
         line.rstrip()

@@ -29,10 +29,6 @@ GATE_FILE = "prompt_gate.json"
 """Beside the weights of a checkpoint; plain data, so that a served model needs nothing of this project."""
 ENGLISH_THRESHOLD = 0.0
 """Even odds: the classifier weighs both classes alike."""
-MIDDLE = 0.5
-"""Layer where none is set."""
-CONTENT: Pool = "last_content"
-"""Pooling where none is set."""
 BATCH_SIZE = 16
 """Prompts in a forward pass; changes nothing but time and memory."""
 
@@ -137,15 +133,14 @@ def fit_gate(
         raise UserError("A gate reads the states of decoders, and this is an encoder-decoder: leave the gate out.")
     try:
         depth = policy.model.config.get_text_config().num_hidden_layers
-        layer = layer_index(MIDDLE if settings.layer is None else settings.layer, depth)
+        layer = layer_index(settings.layer, depth)
     except ValueError as problem:
         raise UserError(f"The gate cannot be fitted: {problem} Change serve.layer.") from None
-    pool = settings.pool or CONTENT
     rows = [row for row, label in enumerate(labels) if label is not None]
     harmful = torch.tensor([labels[row] == "harmful" for row in rows], dtype=torch.bool)
 
     def read(asked: Sequence[Prompt]) -> Tensor:
-        return states_of(policy, asked, layer, pool, on_prompts=on_prompts, should_stop=should_stop)
+        return states_of(policy, asked, layer, settings.pool, on_prompts=on_prompts, should_stop=should_stop)
 
     if not rows:
         raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
@@ -169,7 +164,7 @@ def fit_gate(
     others = [value for code, value in thresholds.items() if code != anchor]
     return PromptGate(
         layer=layer,
-        pool=pool,
+        pool=settings.pool,
         direction=tuple(score.direction_H.tolist()),
         bias=score.bias,
         thresholds=thresholds,

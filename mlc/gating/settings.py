@@ -9,11 +9,11 @@ from mlc.settings import Settings
 class PromptGateSettings(Settings):
     """How a gate is fitted and where its thresholds come from."""
 
-    layer: int | float | None = None
-    """Hidden state that is read: its index (0 = embeddings, negative from the end), or a fraction of the depth; none =
-    that of the consistency term in a run, the middle elsewhere."""
-    pool: Pool | None = None
-    """Which tokens stand for a prompt; none = those of the consistency term in a run, ``last_content`` elsewhere."""
+    layer: int | float = -1
+    """Hidden state that is read: its index (0 = embeddings, negative from the end), or a fraction of the depth. After
+    the last layer, what was learnt in English tells most about other languages (docs/log.md)."""
+    pool: Pool = "last"
+    """Which tokens stand for a prompt."""
     rank: int = Field(default=10, ge=1)
     """Directions in which the prompts in the anchor language differ most, in which the classifier lives."""
     ridge: float = Field(default=0.01, gt=0)
@@ -33,15 +33,6 @@ class ServeSettings(PromptGateSettings):
     """Whether the candidate stands behind a gate: it is made, measured, judged and registered as ``X+gate``. The
     registered model then refuses prompts itself, in their language. The other settings are those of every gate."""
 
-    def plain(self, layer: int | float, pool: Pool) -> PromptGateSettings:
-        """The gate alone.
-
-        Args:
-            layer: Where none is set.
-            pool: Where none is set.
-        """
-        given = self.model_dump(include=set(PromptGateSettings.model_fields))
-        unset = {"layer": layer, "pool": pool}
-        return PromptGateSettings.model_validate(
-            {name: unset.get(name) if value is None else value for name, value in given.items()}
-        )
+    def plain(self) -> PromptGateSettings:
+        """The gate alone."""
+        return PromptGateSettings.model_validate(self.model_dump(include=set(PromptGateSettings.model_fields)))

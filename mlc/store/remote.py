@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import OutOfReachError, UserError
+from mlc.packages import to_install
 from mlc.store.manifests import LONGEST, MANIFEST, parsed_manifest
 from mlc.store.names import KEY
 from mlc.urls import expanded, redacted
@@ -52,9 +53,10 @@ class RemoteArtifacts:
         except UserError:
             raise
         except Exception as error:  # each kind of storage has errors of its own
+            lacks_s3 = url.startswith("s3:") and isinstance(error, ImportError)
+            way = f"run `{to_install('s3')}`" if lacks_s3 else "install the package that it needs"
             raise UserError(
-                f"The storage {redacted(url)!r} cannot be used ({type(error).__name__}): install the package that "
-                "it needs, or change the URL."
+                f"The storage {redacted(url)!r} cannot be used ({type(error).__name__}): {way}, or change the URL."
             ) from None
         self._root = root.rstrip("/")
         kinds = self._files.protocol

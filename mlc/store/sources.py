@@ -36,6 +36,7 @@ MACHINERY = (
     "mlc.choices",
     "mlc.errors",
     "mlc.evaluation.choosing",
+    "mlc.extras",
     "mlc.left_out",
     "mlc.packages",
     "mlc.pipeline",

@@ -10,6 +10,7 @@ from typing import TypeVar
 from prefect.exceptions import PrefectException
 
 from mlc.errors import UserError
+from mlc.extras import missing_package
 from mlc.packages import place_in_project
 from mlc.stopping import Stopped
 from mlc.store.artifacts import plain_disk_errors
@@ -56,7 +57,8 @@ def confined(workspace: Path, what: str, body: Callable[[], T]) -> T:
     except (Unexpected, Stopped, PrefectException):
         raise
     except Exception as error:
-        told = unexpected(error, what, workspace / ERRORS_FOLDER)
+        sentence = missing_package(error)
+        told = UserError(sentence) if sentence else unexpected(error, what, workspace / ERRORS_FOLDER)
     # Here it does not get the other one as its context.
     raise told
 

@@ -21,11 +21,16 @@ def test_the_table_of_methods_is_that_of_the_code() -> None:
     assert make_methods.page(text) == text
 
 
-def test_picture_and_table_of_the_readme_are_of_one_run() -> None:
+def test_pictures_table_and_sentences_of_the_readme_are_of_one_run() -> None:
     figures = json.loads(make_readme.FIGURES.read_text(encoding="utf-8"))
-    assert make_readme.digest(make_readme.PICTURE) == figures["picture"]
     text = make_readme.README.read_text(encoding="utf-8")
-    assert make_readme.with_table(text, figures) == text
+    assert make_readme.with_figures(text, figures) == text
+    assert list(figures["pictures"]) == list(make_readme.PICTURES)
+    for name, digest in figures["pictures"].items():
+        picture = make_readme.IMAGES / f"{name}.png"
+        assert make_readme.digest(picture) == digest
+        assert picture.stat().st_size <= make_readme.LARGEST
+        assert f"(docs/images/{name}.png)" in text
 
 
 def test_prefect_yaml_holds_the_declared_deployments() -> None:

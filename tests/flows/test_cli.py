@@ -52,7 +52,7 @@ def test_a_package_that_is_missing_is_told_and_a_module_of_ours_is_a_defect(monk
     ended = CliRunner().invoke(cli.app, ["run"])
     assert (ended.exit_code, ended.stderr) == (
         2,
-        "mlc: This needs the package no_such_package, which is not installed: pip install 'mlc-align[pipeline]'.\n",
+        "mlc: The package no-such-package is needed for this and is not installed: install it.\n",
     )
     missing = "mlc.no_such_module"
     assert isinstance(CliRunner().invoke(cli.app, ["run"]).exception, ModuleNotFoundError)

@@ -18,7 +18,9 @@ from rich.console import Console
 from flows.align_flow import find_all
 from flows.commands.run import run_config
 from flows.config import load_config
+from flows.looking.planning import plan_again
 from flows.terminal.server import Server
+from mlc.store import ArtifactStore
 from mlc.store.locks import lock_if_free
 from mlc.store.runs import run_records
 from tasks.runtime.prefect_database import forget_runs, old_runs
@@ -168,6 +170,13 @@ def test_plan_foresees_the_addition_of_a_language(mlc: Mlc, workspace: Path, sec
     assert ("translate", "deu_Latn") in would_run
     assert ("translate", "spa_Latn") not in would_run
     assert ("filter", "fra_Latn") not in would_run
+
+
+@pytest.mark.full
+def test_the_page_plans_a_run_again(workspace: Path, second: Ended) -> None:
+    plan = plan_again(ArtifactStore(workspace, looking=True), run_records(workspace)[-1])
+    assert plan.running == 0
+    assert plan.cached == len(second.result["tasks"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """`mlc compare` and `mlc runs`: the figures of runs beside each other, on the prompts that both have."""
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mlc.store import ArtifactStore
+from mlc.store import ArtifactStore, KeyParts
+from mlc.store.lines import append_line
 from tasks.runtime.artifacts import DECISION_FILE, VERSION_FILE
+from tasks.runtime.registry import PROMOTIONS_FILE
+from tasks.runtime.run import Outcome
+from tasks.runtime.settings import RegistrySettings
 from tests.evaluation.outcomes import BAD, EN, FR, GOOD, SW
 from tests.flows.made import Answers, Made, made_run
 
@@ -88,8 +94,37 @@ def test_runs_without_a_common_seed_are_paired_in_order(made: Path) -> None:
     assert found["figures"]["selectivity"][SW]["change"]["estimate"]["value"] == pytest.approx(0.8 - -0.0)
 
 
+def test_the_champion_stands_for_the_run_that_registered_it(tmp_path: Path) -> None:
+    def registering(version: str, letters: tuple[str, str]) -> Callable[[Made], None]:
+        def make(run: Made) -> None:
+            run.answers(answers_of("answer", 0, (EN, SW), letters), lambda name, language: f"{name} {language}")
+            registry = RegistrySettings(model_name="policy").model_dump(mode="json")
+            parts = KeyParts("register", 1, {"registry": registry, "version": version})
+            with run.store.writing("register", parts) as draft:
+                told = json.dumps({"name": "policy", "version": version})
+                (draft.path / VERSION_FILE).write_text(told, encoding="utf-8")
+            run.journal.write({"task": asdict(Outcome("register", None, None, "ran", 1.0, "new", parts.key))})
+
+        return make
+
+    def told_of_champion() -> Any:
+        return CliRunner().invoke(app, ["compare", "champion", "last", "--json", "--workspace", str(tmp_path)])
+
+    for version, letters in (("1", BAD), ("2", GOOD)):
+        made_run(tmp_path, {"candidate": "answer"}, registering(version, letters))
+    assert "There is no champion of 'policy' yet" in told_of_champion().stderr
+    record = tmp_path / PROMOTIONS_FILE
+    common = {"name": "policy", "run_id": "r", "previous": None, "time": "t", "by": "gate", "reasons": []}
+    append_line(record, {**common, "version": "1"})
+    found = json.loads(told_of_champion().stdout)
+    assert (found["runs"], found["versions"], found["gates"]) == ([1, 2], ["1", "2"], [None, None])
+    append_line(record, {**common, "version": "9"})
+    assert "version 9 of 'policy', was registered by no run" in told_of_champion().stderr
+
+
 def test_a_comparison_fits_into_eighty_columns(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.commands.compare.results._width", 80)
+    monkeypatch.setattr("flows.commands.compare.results._force_terminal", True)
     ended = CliRunner().invoke(app, ["compare", "1", "2", "--workspace", str(made)])
     assert ended.exit_code == 0, ended.stderr
     lines = ended.stdout.splitlines()

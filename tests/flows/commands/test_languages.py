@@ -16,7 +16,7 @@ def test_all_of_them(monkeypatch):
     # A pipe as it is where no environment says how wide it should be taken to be.
     monkeypatch.setattr("flows.commands.languages.results._width", None)
     lines = languages().stdout.splitlines()
-    assert lines[0].split() == ["code", "name", "own", "name", "tag", "script", "direction"]
+    assert lines[0].split() == ["code", "name", "own", "name", "tag", "script", "dir"]
     # No code is cut, however narrow the place.
     assert [line.split()[0] for line in lines[1:]] == [language.code for language in all_languages()]
 

@@ -144,7 +144,7 @@ def test_a_plan_is_shown_by_stage_and_why() -> None:
     shown = page("plan.html.j2", record=record, plan=Plan.of(told), workspace=Path("w"), beside=Beside())
     text = " ".join(re.sub(r"<[^>]*>", " ", bytes(shown.body).decode()).split())
     assert "2 tasks would run, 1 is cached; about 3.0 s of work by past runs." in text
-    assert "translate 1 1 24 3.0 s Swahili is new" in text
+    assert "translate 1 Swahili is new 1 24 3.0 s" in text
     assert "consistency · seed 0 the training set changed" in text
     assert "The hub is not asked." in text
 
@@ -153,6 +153,8 @@ def test_a_run_that_cannot_be_planned_again_is_one_sentence(made: Path) -> None:
     answer = Client(made).get("/runs/1/plan")
     assert answer.status_code == 404
     assert "Run 1 cannot be planned again: The configuration lacks 'name'" in unescape(answer.text)
+    foreign = Client(made).get("/runs/1/plan", headers={"sec-fetch-site": "cross-site"})
+    assert "open it from the page of the run" in foreign.text
 
 
 def test_the_files_of_the_report_are_there_and_no_others(made: Path) -> None:

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.pages.app import Beside
 from flows.pages.serving import served_page
 from flows.terminal.server import HOST, free_port
-from mlc.report import render
+from mlc.evaluation.results import Estimate
+from mlc.report import Gate, render
 from mlc.report.data import Texts
 from tests.browser import CHROMIUM, Tab, open_tab
 from tests.covering import dealt
 from tests.flows.pages.conftest import ARABIC, MARKUP
-from tests.report.conftest import make_data, make_result
+from tests.report.conftest import check, make_data, make_result
 
 PATHS = ("/", "/runs/2", "/runs/2/answers?failures=1", "/runs/2/rejects?texts=1", "/compare?a=1&b=2", "/workspace")
 PHONE, DESK = 390, 1400
@@ -42,7 +44,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     texts = {("consistency", 0, "arb_Arab", ""): {"prompt 1": Texts(ARABIC, MARKUP)}}
     seeds = {"base": None, "english-only": 0, "consistency": 0}
     results = [make_result(model, seed, code, prompts=4) for model, seed in seeds.items() for code in LANGUAGES]
-    render(make_data(LANGUAGES, (0,), results=results, texts=texts), folder)
+    first: dict[str, Any] = {
+        "verdict": "no champion yet",
+        "scope": "mean",
+        "languages": ("eng_Latn", "spa_Latn", "swh_Latn"),
+    }
+    first["estimate"] = Estimate(0.0, -0.98, 0.98, 40)
+    gate = Gate(False, "strict", [check(), check(**first)])
+    render(make_data(LANGUAGES, (0,), results=results, texts=texts, gate=gate), folder)
     return (folder / "report.html").as_uri()
 
 
@@ -103,3 +112,13 @@ def test_the_keyboard_reaches_the_content_first(tab: Tab, site: str) -> None:
         tab.ask("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
     assert tab.value("document.activeElement.innerText") == "Skip to the content"
     assert tab.value("document.activeElement.getBoundingClientRect().left") >= 0
+
+
+def test_the_texts_of_a_report_are_off_until_switched_on_and_run_their_own_way(tab: Tab, report: str) -> None:
+    tab.look(DESK, "light")
+    tab.open(report)
+    cells = "[...document.querySelectorAll('td.texts')].filter(cell => cell.textContent && cell.offsetWidth)"
+    assert tab.value(f"{cells}.length") == 0
+    tab.value("document.getElementById('texts').click()")
+    assert tab.value(f"{cells}.map(cell => getComputedStyle(cell).direction)") == ["rtl", "ltr"]
+    assert tab.complaints == []

@@ -57,6 +57,12 @@ def test_cells_are_counted_and_breaks_are_kept(text: str, lines: list[str]) -> N
     assert broken(Text(text), 8).plain.split("\n") == lines
 
 
+def test_a_head_that_is_too_long_stands_before_each_explanation() -> None:
+    console = output(terminal=True, width=20)
+    print_explained(("stage", "rows", "a long head"), [["align", "12", "x"], ["merge", "3", ""]], console)
+    assert lines_of(console) == ["stage  rows", "align  12", "  a long head: x", "merge  3"]
+
+
 def test_an_explanation_that_is_too_long_stands_below_its_row() -> None:
     console = output(terminal=True, width=30)
     rows = [["align", "12", "new"], ["translate", "3", "configuration translator.num_beams 1 → 4"]]
