@@ -7,6 +7,7 @@ prompt and no answer, and changes nothing that a run makes.
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from prefect.utilities.urls import url_for
 from flows.config import PipelineConfig
 from flows.showing import registry_server, version_page
 from mlc.errors import UserError
-from mlc.store.runs import RUNS_FOLDER, run_records
+from mlc.store.runs import RUNS_FOLDER, RunRecord, run_records
 from mlc.urls import expanded
 from tasks.runtime.run import harmless, using_display
 from tasks.runtime.settings import Ending, NotifySettings
@@ -34,7 +35,16 @@ PAUSES = (1.0, 4.0)
 LONGEST_REASON = 500
 GATE_EVENT = "mlc.gate.{}"
 """What automations may wait for, ``mlc.gate.failed`` and ``mlc.gate.passed``."""
-_WORDS = {"failure": "failed", "stopped": "was stopped", "gate": "is done", "success": "is done"}
+DRIFT_FACTS = ("worse", "below")
+"""What :func:`flows.scheduled.evaluate_champion.evaluate_champion` found, if it found anything."""
+_WORDS = {
+    "drift": "found something",
+    "failure": "failed",
+    "gate": "is done",
+    "stopped": "was stopped",
+    "success": "is done",
+}
+_WITH_REASON = ("drift", "failure", "stopped")
 
 
 def telling(settings_of: Callable[[Mapping[str, Any]], PipelineConfig]) -> FlowStateHook[..., Any]:
@@ -63,7 +73,7 @@ def tell_stopped(settings: PipelineConfig) -> None:
     """
     context = FlowRunContext.get()
     if context is not None and context.flow is not None and context.flow_run is not None:
-        _tell(settings, context.flow, context.flow_run, Cancelled(message="It was asked to stop."))
+        harmless(_tell)(settings, context.flow, context.flow_run, Cancelled(message="It was asked to stop."))
 
 
 def tell_summary(settings: PipelineConfig, summary: Mapping[str, Any]) -> None:
@@ -73,9 +83,28 @@ def tell_summary(settings: PipelineConfig, summary: Mapping[str, Any]) -> None:
         settings: The configuration of the run.
         summary: The fields of :class:`flows.align_flow.RunSummary`.
     """
-    ending = _ending(None, summary)
-    if settings.notify.url and ending in settings.notify.when:
-        _send(settings.notify, _body(settings, ending, summary, reason="", id="", link=None))
+    end = _End(_ending(None, summary, None), "align", summary)
+    if settings.notify.url and end.ending in settings.notify.when:
+        harmless(_send)(settings.notify, _body(settings, end))
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a flow run ended."""
+
+    ending: Ending
+    flow: str
+    summary: Mapping[str, Any]
+    """What the flow gave back; empty where it gave nothing."""
+    reason: str = ""
+    record: RunRecord | None = None
+    id: str | None = None
+    link: str | None = None
+
+    @property
+    def number(self) -> int | None:
+        """Of the run in its workspace; None for a flow that makes no run, or where it did not come so far."""
+        return self.summary.get("number") or (self.record.number if self.record else None)
 
 
 def _tell(settings: PipelineConfig, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -83,21 +112,25 @@ def _tell(settings: PipelineConfig, flow: Flow[..., Any], flow_run: FlowRun, sta
     summary = result if isinstance(result, dict) else {}
     if gate := summary.get("gate"):
         harmless(_emit)(summary["model_version"], gate, flow_run)
-    ending = _ending(state, summary)
-    notify, id = settings.notify, str(flow_run.id)
-    if not notify.url or ending not in notify.when or not _is_first(Path(settings.workspace), id, ending):
+    notify, workspace, id = settings.notify, Path(settings.workspace), str(flow_run.id)
+    record = next((one for one in reversed(run_records(workspace)) if one.id == id), None)
+    ending = _ending(state, summary, record)
+    if not notify.url or ending not in notify.when or not _is_first(workspace, id, ending):
         return
-    reason = (state.message or "")[:LONGEST_REASON] if ending in ("failure", "stopped") else ""
-    if problem := _send(notify, _body(settings, ending, summary, reason=reason, id=id, link=url_for(flow_run))):
+    reason = (state.message or "")[:LONGEST_REASON] if ending in _WITH_REASON else ""
+    end = _End(ending, flow.name, summary, reason, record, id, url_for(flow_run))
+    if problem := _send(notify, _body(settings, end)):
         flow_run_logger(flow_run, flow).warning(problem)
 
 
-def _ending(state: State[Any] | None, summary: Mapping[str, Any]) -> Ending:
-    if state is not None and (state.is_cancelled() or state.is_cancelling()):
-        return "stopped"
-    if state is not None and not state.is_completed():
-        return "failure"
-    return "success" if summary.get("gate", {"passed": True})["passed"] else "gate"
+def _ending(state: State[Any] | None, summary: Mapping[str, Any], record: RunRecord | None) -> Ending:
+    if state is None or state.is_completed():
+        if any(summary.get(name) for name in DRIFT_FACTS):
+            return "drift"
+        return "success" if summary.get("gate", {"passed": True})["passed"] else "gate"
+    # A run that a worker cancels is a crash for Prefect's engine, before the worker calls it cancelled.
+    asked_to_stop = record is not None and record.end == "interrupted"
+    return "stopped" if state.is_cancelled() or state.is_cancelling() or asked_to_stop else "failure"
 
 
 def _is_first(workspace: Path, id: str, ending: str) -> bool:
@@ -111,25 +144,22 @@ def _is_first(workspace: Path, id: str, ending: str) -> bool:
     return True
 
 
-def _body(
-    settings: PipelineConfig, ending: Ending, summary: Mapping[str, Any], *, reason: str, id: str, link: str | None
-) -> dict[str, Any]:
+def _body(settings: PipelineConfig, end: _End) -> dict[str, Any]:
     """What is sent: plain data without texts of prompts and answers; ``text`` is the line that chats show."""
-    workspace = Path(settings.workspace).absolute()
-    records = (record.number for record in reversed(run_records(workspace)) if id and record.id == id)
-    number = summary.get("number") or next(records, None)
+    workspace, summary = Path(settings.workspace).absolute(), end.summary
     gate, version = summary.get("gate"), summary.get("model_version")
     server = registry_server(settings, workspace) if version else None
     page = version_page(server, version) if server and version else None
-    links = {"prefect": link, "report": summary.get("report"), "mlflow": page}
+    links = {"prefect": end.link, "report": summary.get("report"), "mlflow": page}
     return {
-        "text": _line(settings.name, number, ending, reason, gate, version),
-        "ending": ending,
-        "reason": reason,
+        "text": _line(settings.name, end),
+        "ending": end.ending,
+        "reason": end.reason,
+        "flow": end.flow,
         "name": settings.name,
         "workspace": str(workspace),
-        "run": number,
-        "flow_run": id or None,
+        "run": end.number,
+        "flow_run": end.id,
         "languages": list(settings.languages),
         "model_version": version and {name: version[name] for name in ("name", "version")},
         "gate": gate and {name: gate[name] for name in ("passed", "policy", "champion", "reasons")},
@@ -139,19 +169,12 @@ def _body(
     }
 
 
-def _line(
-    name: str,
-    number: int | None,
-    ending: Ending,
-    reason: str,
-    gate: Mapping[str, Any] | None,
-    version: Mapping[str, str] | None,
-) -> str:
-    told = f"mlc · {name}: {'the run' if number is None else f'run {number}'} {_WORDS[ending]}"
-    if gate and version:
-        passed = "passed" if gate["passed"] else "failed"
+def _line(name: str, end: _End) -> str:
+    told = f"mlc · {name}: {end.flow if end.number is None else f'run {end.number}'} {_WORDS[end.ending]}"
+    if gate := end.summary.get("gate"):
+        version, passed = end.summary["model_version"], "passed" if gate["passed"] else "failed"
         told += f"; {version['name']} version {version['version']}, gate {gate['policy']} {passed}"
-    return f"{told}: {reason}" if reason else f"{told}."
+    return f"{told}: {end.reason}" if end.reason else f"{told}."
 
 
 def _emit(version: Mapping[str, str], gate: Mapping[str, Any], flow_run: FlowRun) -> None:

@@ -22,6 +22,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 import mlc
 from flows.scheduled.declared import DEPLOYMENTS
+from flows.scheduled.registering import environment_of_runs
 from mlc import packages, pipeline
 from mlc.languages import all_languages
 from mlc.store.sources import source_digests
@@ -152,7 +153,10 @@ def test_the_citation_is_of_this_release() -> None:
     assert all({"name", "family-names"} & author.keys() for author in cited["authors"])
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "examples/README.md", "docs/install.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["CONTRIBUTING.md", "SECURITY.md", "deploy/README.md", "docs/install.md", "docs/notify.md", "examples/README.md"],
+)
 def test_what_a_page_names_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
@@ -170,6 +174,11 @@ def test_the_flows_have_a_door() -> None:
         assert load_flow_from_entrypoint(deployment.entrypoint) is deployment.flow
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         _ = pipeline.other
+
+
+def test_processes_of_workers_find_the_flows_and_images_have_them() -> None:
+    assert environment_of_runs("process")["PYTHONPATH"] == str(ROOT)
+    assert "PYTHONPATH" not in environment_of_runs("docker")
 
 
 def test_places_are_those_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The live champion by today's prompts and judges, beside what it was registered with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from flows.looking.drift import (
     measured_at_registration,
     measured_in,
 )
+from flows.notifying import tell_stopped, telling
 from mlc.errors import UserError
 from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
 from mlc.evaluation.results import EvaluationResult, read_evaluations
@@ -38,13 +39,27 @@ DRIFTED = "Drifted"
 """Name of the state of a flow run that shows the champion to be worse than it was; for automations to listen to."""
 
 
+def _meant(given: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration that the parameters of a flow run mean."""
+    return settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
+
+
 def _run_name() -> str:
-    given = flow_run.parameters
-    settings = settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
+    settings = _meant(flow_run.parameters)
     return f"champion · {settings.name} · {settings.languages_label}"
 
 
-@flow(name="evaluate-champion", flow_run_name=_run_name)
+_told = [telling(_meant)]
+
+
+@flow(
+    name="evaluate-champion",
+    flow_run_name=_run_name,
+    on_completion=_told,
+    on_failure=_told,
+    on_crashed=_told,
+    on_cancellation=_told,
+)
 def evaluate_champion(
     config: str | dict[str, Any] = "quickstart",
     languages: list[str] | None = None,
@@ -83,6 +98,7 @@ def _check(settings: PipelineConfig, hours: float | None) -> dict[str, Any]:
                 champion, measured = _measure(run, settings)
             return _tell(run, settings, champion, measured)
     except Stopped:
+        tell_stopped(settings)
         return cast(dict[str, Any], Cancelled(message="Stopped; what is finished is kept."))
 
 

@@ -22,6 +22,7 @@ from prefect.workers.base import BaseWorker
 from flows.scheduled.declared import DEPLOYMENTS, TAG, Deployment
 from flows.terminal.quiet import unattended_environment
 from mlc.errors import UserError
+from mlc.packages import PIPELINE
 
 PROCESS = "process"
 """Type of the pools whose workers run flows on their own machine, and see its folders."""
@@ -154,7 +155,7 @@ def _deploy(client: SyncPrefectClient, deployment: Deployment, target: Target, q
         work_pool_name=target.pool,
         work_queue_name=queue.name if deployment.computes else None,
         pull_steps=_pull_steps(target),
-        job_variables={"env": unattended_environment() | {HEARTBEAT_VARIABLE: str(HEARTBEAT_SECONDS)}},
+        job_variables={"env": environment_of_runs(target.pool_type)},
     )
     after = client.read_deployment(id)
     return Standing(
@@ -167,6 +168,17 @@ def _deploy(client: SyncPrefectClient, deployment: Deployment, target: Target, q
         change="new" if before is None else "as it was" if _facts(before) == _facts(after) else "changed",
         parameters=after.parameters,
     )
+
+
+def environment_of_runs(pool_type: str) -> dict[str, str]:
+    """Variables of the processes that Prefect starts for flow runs.
+
+    Args:
+        pool_type: Of the work pool. Images bring their own paths.
+    """
+    # Where the project is installed as a wheel, a process that knows the entrypoint alone finds no `flows`.
+    paths = {"PYTHONPATH": str(PIPELINE)} if pool_type == PROCESS else {}
+    return unattended_environment() | {HEARTBEAT_VARIABLE: str(HEARTBEAT_SECONDS)} | paths
 
 
 def _standing(client: SyncPrefectClient, deployment: Deployment) -> DeploymentResponse | None:

@@ -186,7 +186,7 @@ class RegistrySettings(Settings):
     else ``mlc``."""
 
 
-Ending = Literal["failure", "gate", "stopped", "success"]
+Ending = Literal["drift", "failure", "gate", "stopped", "success"]
 
 
 class NotifySettings(Settings):
@@ -195,9 +195,10 @@ class NotifySettings(Settings):
     url: str | None = None
     """Address of a webhook, to which JSON without prompts and answers is posted, see docs/notify.md; none = nobody is
     told. ``${NAME}`` stands for an environment variable."""
-    when: tuple[Ending, ...] = ("failure", "gate", "stopped")
+    when: tuple[Ending, ...] = ("failure", "gate", "drift", "stopped")
     """The endings that are told: ``failure``, also of a run that was killed under a worker of Prefect; ``gate``, where
-    the gate failed; ``stopped``, where somebody asked for it; ``success``, where the gate passed."""
+    the gate failed; ``drift``, where the champion is worse than it was; ``stopped``, where somebody asked for it;
+    ``success``, where all is well."""
     token_variable: str = "MLC_NOTIFY_TOKEN"
     """Environment variable that holds what is sent as ``Authorization: Bearer``; nothing is where it is not set."""
 

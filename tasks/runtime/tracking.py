@@ -77,10 +77,12 @@ class Tracked:
 def metric_name(words: str) -> str:
     """The words of a setting or a figure, as MLflow takes names: of letters, digits, spaces and ``_ - . : /``.
 
+    A plus becomes "and", so that ``consistency+edit`` can be read.
+
     Args:
         words: As people read them, such as ``measured, not trained``.
     """
-    return re.sub(r"[^\w./:\- ]", "", words)
+    return re.sub(r"[^\w./:\- ]", "", words.replace("+", " and "))
 
 
 def flattened(settings: Mapping[str, Any], lead: str = "") -> dict[str, str]:

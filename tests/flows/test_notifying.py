@@ -1,11 +1,9 @@
 """How a run ended is told to a real webhook on loopback, by Prefect's hooks."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import httpx
@@ -20,49 +18,26 @@ from flows import notifying
 from flows.align_flow import align
 from flows.config import PipelineConfig, load_config
 from flows.scheduled.add_language import add_language
+from flows.scheduled.evaluate_champion import evaluate_champion
 from flows.terminal.server import Server
 from mlc.errors import UserError
-from mlc.store.runs import run_records
+from mlc.store.runs import recorded, run_records
 from tasks.runtime.run import Notes, shown_on
-from tasks.runtime.settings import NotifySettings
+from tasks.runtime.settings import Ending, NotifySettings
 from tests.flows.runs import Flow
 from tests.flows.test_stopping import wait_for
-
-
-class Webhook:
-    """Keeps what it is sent; answers with each of ``answers`` once, and with 200 after them."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.tokens: list[str | None] = []
-        self.answers: list[int] = []
-        here = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                here.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                here.tokens.append(self.headers["Authorization"])
-                self.send_response(here.answers.pop(0) if here.answers else 200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+from tests.flows.webhook import Webhook, listening
 
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     monkeypatch.setattr(notifying, "PAUSES", (0.0, 0.0))
-    there = Webhook()
-    threading.Thread(target=there.server.serve_forever, daemon=True).start()
-    yield there
-    there.server.shutdown()
-    there.server.server_close()
+    with listening() as there:
+        yield there
 
 
 def given(workspace: Path, url: str, **more: Any) -> dict[str, Any]:
-    when = ["failure", "gate", "stopped", "success"]
+    when = list(get_args(Ending))
     overrides = {"notify.url": url, "notify.when": when, **more}
     return load_config("smoke", workspace=str(workspace), overrides=overrides).model_dump(mode="json")
 
@@ -92,9 +67,15 @@ def told(parameters: dict[str, Any], state: State[Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("state", "ending", "line"),
     [
-        (Failed(message="It broke."), "failure", "mlc · smoke: the run failed: It broke."),
-        (Crashed(message="Exit code -9."), "failure", "mlc · smoke: the run failed: Exit code -9."),
-        (Cancelled(message="Asked."), "stopped", "mlc · smoke: the run was stopped: Asked."),
+        (Failed(message="It broke."), "failure", "mlc · smoke: align failed: It broke."),
+        (Crashed(message="Exit code -9."), "failure", "mlc · smoke: align failed: Exit code -9."),
+        (Cancelled(message="Asked."), "stopped", "mlc · smoke: align was stopped: Asked."),
+        (
+            Completed(name="Drifted", message="Worse: a figure.", data={"version": "3", "worse": ["a"], "below": []}),
+            "drift",
+            "mlc · smoke: align found something: Worse: a figure.",
+        ),
+        (Completed(data={"version": "3", "worse": [], "below": []}), "success", "mlc · smoke: align is done."),
         (
             Completed(data=SUMMARY),
             "gate",
@@ -115,6 +96,15 @@ def test_every_ending_is_told_once(
     (body,) = webhook.bodies
     assert (body["ending"], body["text"], body["workspace"]) == (ending, line, str(tmp_path))
     assert webhook.tokens == [None]
+
+
+def test_a_run_that_a_worker_cancels_is_told_once_as_stopped(webhook: Webhook, tmp_path: Path) -> None:
+    parameters = {"config": given(tmp_path, webhook.url)}
+    with recorded(tmp_path, run_id=str(ID), name="smoke", config={}) as journal:
+        journal.ask_to_stop()
+    told(parameters, Crashed(message="Aborted by a signal."))
+    told(parameters, Cancelled(message="Cancelled."))
+    assert [(body["ending"], body["run"]) for body in webhook.bodies] == [("stopped", 1)]
 
 
 def test_only_what_was_asked_for_is_told(flow: Flow, webhook: Webhook, tmp_path: Path) -> None:
@@ -220,7 +210,7 @@ def test_a_run_without_a_flow_run_is_told(webhook: Webhook, tmp_path: Path) -> N
     assert (body["flow_run"], body["run"], body["links"]) == (None, 7, {"report": "/reports/report.html"})
 
 
-@pytest.mark.parametrize("made_by", [align, add_language], ids=lambda flow: flow.name)
+@pytest.mark.parametrize("made_by", [align, add_language, evaluate_champion], ids=lambda flow: flow.name)
 def test_every_flow_that_makes_a_model_tells_how_it_ended(made_by: Any, webhook: Webhook, tmp_path: Path) -> None:
     hooks = (
         made_by.on_completion_hooks,

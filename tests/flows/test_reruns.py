@@ -233,4 +233,4 @@ def test_what_is_kept_is_not_trained_again_and_is_told(
         version = registered["model_version"]
         client = MlflowClient(f"sqlite:///{workspace / 'mlflow' / DATABASE_FILE}")
         assert client.get_model_version(version["name"], version["version"]).tags["kept"] == told
-        assert client.get_run(version["run_id"]).data.params["kept"] == told
+        assert client.get_run(version["run_id"]).data.tags["kept"] == told

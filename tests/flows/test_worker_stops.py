@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from flows.scheduled.declared import DEPLOYMENTS
 from flows.terminal.server import Server
@@ -21,6 +23,7 @@ from tests.faults.test_pipeline import children
 from tests.flows.runs import TaskRun
 from tests.flows.smoked import PROJECT, RUN_SECONDS, Ended, Mlc
 from tests.flows.test_stopping import checkpoints, flow_state, trains, wait_for
+from tests.flows.webhook import listening
 from tests.forked import Forks
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
@@ -42,11 +45,13 @@ def deployed(forked: Forks) -> None:
 
 
 @contextmanager
-def training(environment: dict[str, str], forked: Forks, workspace: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def training(
+    environment: dict[str, str], forked: Forks, workspace: Path, **more: Any
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker whose run trains; in the end it is killed, with all processes below it."""
     config = workspace.parent / "long.yaml"
     smoke = (PROJECT / "flows" / "configs" / "smoke.yaml").read_text(encoding="utf-8")
-    config.write_text(smoke.replace("steps: 3", "steps: 100000"), encoding="utf-8")
+    config.write_text(smoke.replace("steps: 3", "steps: 100000") + yaml.safe_dump(more), encoding="utf-8")
     parameters = {"config": str(config), "languages": ["sw"], "workspace": str(workspace)}
     started = prefect(forked, "deployment", "run", "align/stopping", "--params", json.dumps(parameters))
     assert started.code == 0, started.out + started.err
@@ -79,12 +84,14 @@ def test_a_cancelled_run_of_a_worker_stops_in_order(
     tmp_path: Path,
 ) -> None:
     workspace = tmp_path / "workspace"
-    with training(environment, forked, workspace):
+    with listening() as webhook, training(environment, forked, workspace, notify={"url": webhook.url}):
         run_id = run_records(workspace)[0].id
         time.sleep(1)
         assert prefect(forked, "flow-run", "cancel", run_id).code == 0
         wait_for(lambda: run_records(workspace)[0].end)
         wait_for(lambda: flow_state(server, run_id) == "CANCELLED")
+        time.sleep(1)
+    assert [(body["ending"], body["run"]) for body in webhook.bodies] == [("stopped", 1)]
     assert run_records(workspace)[0].end == "interrupted"
     assert checkpoints(workspace)
     states = {run.state for run in task_runs(run_id)}
@@ -111,6 +118,21 @@ def test_a_run_that_was_killed_with_its_worker_is_marked_by_the_next_one(
     assert [record.end for record in run_records(workspace)] == ["killed", "completed"]
     assert flow_state(server, run_id) == "CRASHED"
     assert {run.state for run in task_runs(run_id)} <= {"Completed", "Crashed"}
+
+
+def test_a_run_that_was_killed_alone_is_told_by_its_worker(
+    deployed: None, environment: dict[str, str], forked: Forks, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    with listening() as webhook, training(environment, forked, workspace, notify={"url": webhook.url}) as worker:
+        for process in children(worker.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        wait_for(lambda: webhook.bodies)
+    assert [(body["ending"], body["flow_run"]) for body in webhook.bodies] == [
+        ("failure", run_records(workspace)[0].id),
+    ]
+    assert "SIGKILL" in webhook.bodies[0]["reason"]
 
 
 def _held(workspace: Path) -> bool:

@@ -20,13 +20,14 @@ from mlc.store import ArtifactStore, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
 from tasks.register import register_model
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, LEFT_OUT_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER
 from tasks.runtime.champion import find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.registry import connect, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
+from tests.tasks.registering import tracked, written_report
 from tests.training.runs import make_rows, same
 
 POLICY = Model("base", None, PolicySettings(model="shipped:tiny"), "cpu")
@@ -66,12 +67,8 @@ def model(run: Run) -> Model:
 
 
 def registered(run: Run, model: Model, **changes: Any) -> Any:
-    parts = KeyParts("report", 1, settings={})
-    if run.store.glance("report", parts.key) is None:
-        with run.store.writing("report", parts) as draft:
-            (draft.path / LEFT_OUT_FILE).write_text("[]", encoding="utf-8")
-    report = run.store.reference("report", parts.key)
-    done: Any = register_model.fn(run, model, {}, report, {}, RegistrySettings(**changes))
+    report = written_report(run, model.method, [])
+    done: Any = register_model.fn(run, model, {}, report, tracked(model), RegistrySettings(**changes))
     return read_version(run.store, done.data)
 
 

@@ -19,7 +19,7 @@ from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.promote import REGISTERED_DECISION, promote
 from tasks.register import register_model
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, LEFT_OUT_FILE, read_decision
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, read_decision
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -27,6 +27,7 @@ from tasks.runtime.registry import CHAMPION, PROMOTIONS_FILE, champion, connect,
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings, Roles
 from tests.evaluation.outcomes import BAD, GOOD, everywhere
+from tests.tasks.registering import tracked, written_report
 
 pytestmark = pytest.mark.slow
 
@@ -71,12 +72,8 @@ def trained(run: Run, name: str) -> Model:
 
 
 def registered(run: Run, model: Model) -> ArtifactRef:
-    parts = KeyParts("report", 1, settings={})
-    if run.store.find("report", parts.key) is None:
-        with run.store.writing("report", parts) as draft:
-            (draft.path / LEFT_OUT_FILE).write_text("[]", encoding="utf-8")
-    report = run.store.reference("report", parts.key)
-    return reference(register_model.fn(run, model, {}, report, {}, SETTINGS))
+    report = written_report(run, model.method, [])
+    return reference(register_model.fn(run, model, {}, report, tracked(model), SETTINGS))
 
 
 def stored(run: Run, results: list[EvaluationResult]) -> dict[str, ArtifactRef]:
@@ -147,7 +144,7 @@ def test_better_than_base_and_worse_than_the_champion_is_refused(run: Run, secon
     assert {name: tags[name] for name in tags if name.startswith("gate")} == {
         "gate": "failed",
         "gate.policy": "trial",
-        "gate.failed": "selectivity − champion",
+        "gate.failed": "selectivity − champion (mean of 3 languages)",
         "gate.champion": "1",
     }
     place = mlflow.artifacts.download_artifacts(run_id=registered_as.run_id, artifact_path=REGISTERED_DECISION)

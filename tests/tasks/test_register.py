@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,21 @@ from mlflow.exceptions import MlflowException
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mlc.errors import UserError
-from mlc.methods import BASE
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.register import register_model
 from tasks.runtime import policy_pyfunc
-from tasks.runtime.artifacts import (
-    CHECKPOINT_FOLDER,
-    HEADLINE_FILE,
-    LEFT_OUT_FILE,
-    METRICS_FILE,
-    MODEL_CARD_FILE,
-    TRAINING_LOG_FILE,
-)
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, TRAINING_LOG_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_version
 from tasks.runtime.run import Run
-from tasks.runtime.settings import PolicySettings, RegistrySettings
-from tasks.runtime.tracking import AGGREGATES, Tracked, flattened, metric_name
+from tasks.runtime.settings import RegistrySettings
+from tasks.runtime.tracking import flattened, metric_name
+from tests.tasks.registering import CARD, tracked, written_report
 
 QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
 SETTINGS = RegistrySettings()
-CARD = "---\nlicense: apache-2.0\n---\n"
-FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}
-FIGURES = dict.fromkeys(AGGREGATES, FIGURE)
-BEFORE = {name: {"value": 0.125, "low": 0.0, "high": None, "n": 8} for name in AGGREGATES}
-HEADLINE: dict[str, Any] = {
-    "models": {"base": {"english": BEFORE}, "consistency": {"other": FIGURES}},
-    "change": FIGURES,
-}
-METRICS: dict[str, Any] = {
-    "over_languages": {"consistency": {"selectivity": {"worst": FIGURE, "worst_language": "swh_Latn"}}}
-}
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +50,9 @@ def checkpoint(run: Run, name: str, **changes: Any) -> Model:
     return Model("consistency", 0, run.store.reference("align", parts.key), "cpu")
 
 
-def tracked(model: Model) -> Tracked:
-    policy = Model(BASE, None, PolicySettings(model="shipped:tiny"), "cpu")
-    words = {"policy": "tiny", "languages": "swh_Latn", "licence of the policy": "apache-2.0"}
-    prompts = ArtifactRef("ingest", "0" * 64, "artifacts/ingest/0", "f" * 64, 8)
-    return Tracked(
-        "trial",
-        (policy, model),
-        settings={"align": {"steps": 2}},
-        words=words,
-        tags={"git.revision": "abc"},
-        training={"prompts": prompts},
-        held_out={"held-out prompts swh_Latn": replace(prompts, sha256="e" * 64)},
-        seconds={"align": 1.5},
-    )
-
-
 def registered(run: Run, model: Model, settings: RegistrySettings = SETTINGS) -> ArtifactRef:
-    parts = KeyParts("report", 1, settings={})
     count = {"where": "training set", "kind": "no translation", "rows": 1, "of": 8, "language": "swh_Latn"}
-    with run.store.writing("report", parts) as draft:
-        for name, content in ((LEFT_OUT_FILE, [count]), (HEADLINE_FILE, HEADLINE), (METRICS_FILE, METRICS)):
-            (draft.path / name).write_text(json.dumps(content), encoding="utf-8")
-        (draft.path / MODEL_CARD_FILE).write_text(CARD, encoding="utf-8")
-    report = run.store.reference("report", parts.key)
+    report = written_report(run, model.method, [count])
     done = register_model.fn(run, model, {}, report, tracked(model), settings)
     return done if isinstance(done, ArtifactRef) else done.data
 
@@ -160,6 +120,7 @@ def test_its_page_tells_what_decides(run: Run, version: Any, served: Any) -> Non
 
 def test_one_parameter_a_value() -> None:
     nested = {"a": {"b": 1, "c": None, "d": []}, "e": [{"f": True}, {"f": 0.5}], "g, h": ["x", "y"], "i": "z" * 300}
+    assert metric_name("auroc/consistency+edit") == "auroc/consistency and edit"
     flat = flattened(nested)
     assert flat == {"a.b": "1", "e.1.f": "true", "e.2.f": "0.5", "g h": "x, y", "i": "z" * 249 + "…"}
 

@@ -25,6 +25,7 @@ from tasks.runtime.registry import (
     tracking_uri,
 )
 from tasks.runtime.settings import RegistrySettings
+from tasks.runtime.version_page import REPLACES
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,9 @@ def test_the_champion_before(client, name, versions, record):
     promote_version(client, record, second, ["better"], by="gate")
     promote_version(client, record, second, ["looked at"], by="person")
     assert previous_champion(record, name, "2") == "1"
+    assert "| Replaces | version 1, the champion before |" in client.get_model_version(name, "2").description
     promote_version(client, record, first, ["rollback from version 2"], by="person")
+    assert client.get_model_version(name, "1").tags[REPLACES] == "2"
     assert previous_champion(record, name, "1") == "2"
 
 
