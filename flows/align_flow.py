@@ -82,11 +82,12 @@ from tasks.runtime.cached import cached_shown
 from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
+from tasks.runtime.outliving import outlive_the_worker
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
-from tasks.runtime.stage import naming_the_cause
+from tasks.runtime.stage import insisting, naming_the_cause
 from tasks.runtime.states import reconcile, settled
 from tasks.runtime.stopping import stopping
 from tasks.runtime.time_limit import limited
@@ -768,7 +769,8 @@ def champion_of(run: Run, config: PipelineConfig, candidate: Model) -> Champion 
     if not config.gate.compares_with_champion:
         return None
     weights: Future = candidate.weights
-    return find_champion(run, replace(candidate, weights=weights.result()), config.registry)
+    trained = replace(candidate, weights=weights.result())
+    return insisting(run, lambda: find_champion(run, trained, config.registry))
 
 
 def evaluate_champion(
@@ -997,6 +999,7 @@ def in_workspace(settings: PipelineConfig, *, record: bool = True) -> Iterator[R
     Raises:
         UserError: Housekeeping holds the workspace.
     """
+    outlive_the_worker()
     store = settings.open_store()
     facts, run_id = settings.model_dump(mode="json"), str(flow_run.id)
 
@@ -1031,5 +1034,5 @@ def _run(settings: PipelineConfig, hours: float | None) -> dict[str, Any]:
             report, decision = pipeline(run, settings)
         rebuild_catalog(run.store)
         summary = asdict(summarise_run(run, run.journal.number, started, report, decision))
-        show_end(settings, run.store.workspace, summary)
+        show_end(settings, run.workspace, summary)
         return summary

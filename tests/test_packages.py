@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from prefect.flows import load_flow_from_entrypoint
 
 import mlc
+from flows.scheduled.declared import DEPLOYMENTS
 from flows.scheduled.registering import environment_of_runs
 from mlc import packages, pipeline
 from mlc.languages import all_languages
@@ -167,8 +168,10 @@ def test_what_a_page_names_is_there(page: str) -> None:
     assert [name for pair in targets for name in pair if name and f"\n{name}:" not in made] == []
 
 
-def test_the_flow_has_a_door() -> None:
-    assert load_flow_from_entrypoint("mlc.pipeline.align").name == "align"
+def test_the_flows_have_a_door() -> None:
+    assert {f"mlc.pipeline.{name}" for name in pipeline.FLOWS} == {one.entrypoint for one in DEPLOYMENTS}
+    for deployment in DEPLOYMENTS:
+        assert load_flow_from_entrypoint(deployment.entrypoint) is deployment.flow
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         _ = pipeline.other
 

@@ -57,9 +57,12 @@ def command(
 ) -> None:
     """Deploy the pipeline to a Prefect server.
 
-    A run every night, one more language, the champion every week, promotion. Done twice, the same stands there.
+    A run every night, one more language, the champion every week, promotion and rollback. Done twice, the same
+    stands there.
     """
     values = load(config, languages=languages, workspace=workspace)
+    if hours is not None and not hours > 0:
+        raise UserError(f"The time limit is {hours:g} hours: give a number above 0.")
     server = _server()
     be_quiet()
     os.environ[API_VARIABLE] = server.api

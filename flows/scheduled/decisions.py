@@ -65,7 +65,7 @@ def promote(
     store = _existing(workspace)
     proposal = propose(store, version, name=name, force=force, reason=reason)
     told = f"{proposal.in_words} Reason: {reason.strip()}"
-    asked = Approval.with_initial_data(description=told, approve=False)
+    asked = Approval.with_initial_data(description=told)
     approval = suspend_flow_run(wait_for_input=asked, timeout=int(APPROVAL_TIME.total_seconds()))
     if not approval.approve:
         return cast(dict[str, Any], Cancelled(message="Not approved: the champion stays what it was."))

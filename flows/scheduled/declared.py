@@ -11,6 +11,7 @@ from flows.align_flow import align
 from flows.scheduled.add_language import add_language
 from flows.scheduled.decisions import promote, rollback
 from flows.scheduled.evaluate_champion import evaluate_champion
+from mlc import pipeline
 
 TAG = "mlc"
 """Of every deployment, and so of every flow run of theirs."""
@@ -37,8 +38,8 @@ class Deployment:
 
     @property
     def entrypoint(self) -> str:
-        """Where a worker imports the flow from, wherever the project is installed."""
-        return f"{self.flow.fn.__module__}.{self.flow.fn.__name__}"
+        """Where a worker imports the flow from, in a checkout as in an installed wheel."""
+        return f"{pipeline.__name__}.{self.flow.fn.__name__}"
 
     def parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Those of some values that the flow takes."""

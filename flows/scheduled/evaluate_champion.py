@@ -33,6 +33,7 @@ from tasks.runtime.champion import Champion, live_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import require_policy
 from tasks.runtime.run import Run
+from tasks.runtime.stage import insisting
 from tasks.runtime.unexpected import confined
 
 DRIFTED = "Drifted"
@@ -108,7 +109,7 @@ def _measure(run: Run, settings: PipelineConfig) -> tuple[Champion, Sequence[Art
     anchor, own = settings.anchor_language, settings.policy
     policy = Model(BASE, None, own, own.device, own.dtype, own.attention)
     require_policy(run, policy)
-    champion = live_champion(run, policy, settings.registry)
+    champion = insisting(run, lambda: live_champion(run, policy, settings.registry))
     name = settings.registry.model_name
     if champion is None:
         raise UserError(f"There is no champion of {name!r} to measure: promote a version first.")

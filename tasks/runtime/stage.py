@@ -4,12 +4,13 @@ import asyncio
 import inspect
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -43,11 +44,14 @@ from tasks.runtime.stopping import under_a_worker
 from tasks.runtime.unexpected import Unexpected, confined
 
 P = ParamSpec("P")
+T = TypeVar("T")
 NEVER_BEGAN = (PrefectException, CancelledError, asyncio.CancelledError)
 """A task waited for another one, which failed, or the run ended before it began. Prefect raises asyncio's error in
 threads too, which is no Exception."""
 RETRY_SECONDS = (30.0, 120.0)
 """When a stage is tried again, in runs that nobody waits for."""
+LOOK_SECONDS = 0.5
+"""How often who waits for that looks whether the run was asked to stop."""
 CAUSE_SECONDS = 5.0
 """How long to wait for the failure that ended others; it is known at about the same time."""
 
@@ -266,6 +270,31 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
 def _may_pass(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Whether a stage that failed is tried again: where something outside did not answer, and no person waits."""
     return under_a_worker() and isinstance(state.data, OutOfReachError)
+
+
+def insisting(run: Run, ask: Callable[[], T]) -> T:
+    """What is asked of something outside in the body of a flow; asked again as stages are.
+
+    Args:
+        run: The run.
+        ask: Asks.
+
+    Raises:
+        OutOfReachError: There is no answer, and a person waits or it was asked again.
+        Stopped: The run was asked to stop meanwhile.
+    """
+    for seconds in RETRY_SECONDS:
+        try:
+            return ask()
+        except OutOfReachError as error:
+            if not under_a_worker():
+                raise
+            run.display.note(f"{error} It is asked again in {seconds:g} s.")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            stop_if(run.should_stop)
+            time.sleep(LOOK_SECONDS)
+    return ask()
 
 
 def shows(body: Callable[P, None]) -> Callable[P, None]:

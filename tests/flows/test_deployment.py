@@ -20,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, te
 
 from flows.config import load_config
 from flows.promoting import promote_by_person, propose, roll_back
-from flows.scheduled.decisions import promote
+from flows.scheduled.decisions import promote, rollback
 from flows.scheduled.declared import DEPLOYMENTS
 from flows.scheduled.evaluate_champion import evaluate_champion
 from flows.scheduled.registering import Target, deploy
@@ -87,6 +87,7 @@ def test_a_team_runs_it_from_prefect_alone(
         added = asked.start("add-language/add-language", language="French")
         until(lambda: asked.state(night)["type"] == "RUNNING")
         killed.kill()
+        killed.wait()
     with working(POOL, environment):
         # One at a time in a workspace: the second one waits in the queue, and holds no process.
         assert asked.ended(night)["name"] == "Completed"
@@ -103,35 +104,41 @@ def test_a_team_runs_it_from_prefect_alone(
         assert len(task_runs(added)) == len(affected)
         assert [task["stage"] for task in records[-1].tasks][-1] == "promote"
 
-        store = ArtifactStore(workspace)
-        decision = store.find("promote", records[-1].tasks[-1]["key"])
-        assert decision
-        gate = "passed" if read_decision(store, decision)["passed"] else "failed"
-        assert propose(store, "2", force=True, reason="a look").gate == gate
-        promote_by_person(store, "1", force=True, reason="the first one")
-        wanted = asked.start("promote/promote", version="2", reason="better in French", force=True)
-        asked.paused(wanted)
-        asked.resume(wanted, approve=True)
-        assert asked.ended(wanted)["name"] == "Completed"
-        with served(workspace, MODEL) as address:
-            answer = httpx.post(address, json={"dataframe_records": [{"prompt": "How do I bake bread?"}]}, timeout=60)
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["predictions"]
-        back = asked.start("rollback/rollback", reason="complaints")
-        assert asked.ended(back)["name"] == "Completed"
+    store = ArtifactStore(workspace)
+    decision = store.find("promote", records[-1].tasks[-1]["key"])
+    assert decision
+    gate = "passed" if read_decision(store, decision)["passed"] else "failed"
+    assert propose(store, "2", force=True, reason="a look").gate == gate
+    promote_by_person(store, "1", force=True, reason="the first one")
+    wanted = asked.start("promote/promote", version="2", reason="better in French", force=True)
+    assert worked_on(promote, wanted) is None
+    asked.resume(wanted, approve=True)
+    assert ended_as(worked_on(promote, wanted)) == "Completed"
+    with served(workspace, MODEL) as address:
+        answer = httpx.post(address, json={"dataframe_records": [{"prompt": "How do I bake bread?"}]}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"]
+    back = asked.start("rollback/rollback", reason="complaints")
+    assert ended_as(worked_on(rollback, back)) == "Completed"
     record = [(entry["version"], entry["by"]) for entry in read_promotions(workspace / PROMOTIONS_FILE, MODEL)]
     assert record[-3:] == [("1", "person"), ("2", "person"), ("1", "person")]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def asking(server: Server) -> Iterator[None]:
+    """The server, for what runs in this process."""
+    with temporary_settings({PREFECT_API_URL: server.api, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield
+
+
 @pytest.fixture(scope="module")
-def registered(smoked: Smoked, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def registered(smoked: Smoked, asking: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with two versions, the first of them champion, whose deployments are on the server."""
     workspace = tmp_path_factory.mktemp("decisions") / "workspace"
     shutil.copytree(smoked.two, workspace)
-    with temporary_settings({PREFECT_API_URL: server.api, PREFECT_LOGGING_TO_API_ENABLED: False}):
-        deploy(target(workspace))
-        promote_by_person(ArtifactStore(workspace), "1", force=True, reason="the first one")
-        yield workspace
+    deploy(target(workspace))
+    promote_by_person(ArtifactStore(workspace), "1", force=True, reason="the first one")
+    return workspace
 
 
 def target(workspace: Path, **more: Any) -> Target:
@@ -158,6 +165,10 @@ def worked_on(flow: Flow[..., Any], run: str) -> State[Any] | None:
     return None
 
 
+def ended_as(state: State[Any] | None) -> str | None:
+    return state and state.name
+
+
 def champion_of(workspace: Path) -> str:
     return str(read_promotions(workspace / PROMOTIONS_FILE, MODEL)[-1]["version"])
 
@@ -167,12 +178,29 @@ def test_a_promotion_that_nobody_approves_is_none(server: Server, registered: Pa
     run = asked.start("promote/promote", version="2", reason="better", force=True, workspace=str(registered))
     assert worked_on(promote, run) is None
     assert asked.state(run)["name"] == "Suspended"
-    told = "".join(str(kept["value"]) for kept in asked.post(f"flow_runs/{run}/input/filter", prefix=""))
+    told = "".join(str(kept["value"]) for kept in asked.post(f"flow_runs/{run}/input/filter", prefix="", limit=10))
     assert "Version 1 is champion now. Reason: better" in told
     asked.resume(run)
     ended = worked_on(promote, run)
     assert ended is not None
     assert (ended.name, ended.message) == ("Cancelled", "Not approved: the champion stays what it was.")
+    assert champion_of(registered) == "1"
+
+
+@pytest.mark.full
+def test_a_worker_takes_up_a_promotion_that_was_approved(
+    server: Server, environment: dict[str, str], registered: Path
+) -> None:
+    asked, place = Asked(server.api), {"workspace": str(registered)}
+    deploy(target(registered))
+    with working(POOL, environment):
+        run = asked.start("promote/promote", version="2", reason="better", force=True, **place)
+        asked.paused(run)
+        asked.resume(run, approve=True)
+        assert asked.ended(run)["name"] == "Completed"
+        assert champion_of(registered) == "2"
+        back = asked.start("rollback/rollback", reason="so that the first one is live", **place)
+        assert asked.ended(back)["name"] == "Completed"
     assert champion_of(registered) == "1"
 
 
@@ -206,13 +234,10 @@ def test_what_a_person_made_of_a_deployment_stays(server: Server, registered: Pa
     told = {one.name: one for one in deploy(target(registered))}
     assert {one.change for one in told.values()} == {"as it was"}
     assert (told["align/align-nightly"].cron, told["align/align-nightly"].active) == ("30 3 * * 1-5", True)
-    off = {one.name: one for one in deploy(target(registered, scheduled=False))}
-    assert not any(one.active for one in off.values())
-    assert off["align/align-nightly"].cron == "30 3 * * 1-5"
-    changed = [one.name for one in deploy(target(registered, parameters={"workspace": "elsewhere"}))]
-    assert changed == [deployment.full_name for deployment in DEPLOYMENTS]
+    changed = deploy(target(registered, parameters={"workspace": "elsewhere"}, scheduled=False))
+    assert {one.change for one in changed} == {"changed"}
+    assert not any(one.active for one in changed)
     assert asked.get("deployments/name/rollback/rollback")["parameters"] == {"workspace": "elsewhere"}
-    deploy(target(registered))
 
 
 def test_mistakes_in_a_pool_are_told(server: Server, registered: Path, tmp_path: Path) -> None:
@@ -220,13 +245,13 @@ def test_mistakes_in_a_pool_are_told(server: Server, registered: Path, tmp_path:
         deploy(target(registered, pool_type="docker"))
     with pytest.raises(UserError, match="type 'no-such-type' is not known here"):
         deploy(target(registered, pool="another", pool_type="no-such-type"))
-    template = {"job_configuration": {"image": "{{ image }}"}, "variables": {"type": "object", "properties": {}}}
+    variables = {"type": "object", "properties": {"image": {"type": "string"}}}
+    template = {"job_configuration": {"image": "{{ image }}"}, "variables": variables}
     found = deploy(target(registered, pool="images", pool_type="no-such-type", template=template))
     asked = Asked(server.api)
     assert asked.get("work_pools/images")["base_job_template"] == template
     # Its workers see no folder of this machine.
-    assert asked.get(f"deployments/{found[0].id}")["pull_steps"] == []
-    deploy(target(registered))
+    assert not asked.get(f"deployments/{found[0].id}")["pull_steps"]
 
 
 def test_the_champion_is_measured_again(server: Server, registered: Path) -> None:

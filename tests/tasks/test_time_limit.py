@@ -16,7 +16,7 @@ from mlc.stopping import Stopped, stop_if
 from mlc.store import ArtifactRef, ArtifactStore
 from tasks.runtime import stage, stopping
 from tasks.runtime.run import Run, live
-from tasks.runtime.stage import stage_task
+from tasks.runtime.stage import insisting, stage_task
 from tasks.runtime.time_limit import limited
 
 HALF_A_SECOND = 0.5 / 3600
@@ -89,6 +89,27 @@ def test_only_what_may_pass_is_tried_again(
         runs()
     # The first look is that of the flow, which asks whether there is anything to do.
     assert len(tried) == times + 1
+
+
+@pytest.mark.parametrize(("unattended", "times"), [(True, 2), (False, 1)])
+def test_what_a_flow_asks_is_asked_again_where_nobody_waits(
+    run: Run, monkeypatch: pytest.MonkeyPatch, unattended: bool, times: int
+) -> None:
+    monkeypatch.setattr(stage, "RETRY_SECONDS", (0.0,))
+    if unattended:
+        monkeypatch.setenv(stopping._UNDER_A_WORKER, "a flow run")
+    tried: list[int] = []
+    with pytest.raises(OutOfReachError):
+        insisting(run, lambda: failing(OutOfReachError, tried)(run))
+    assert len(tried) == times
+    assert insisting(run, lambda: "an answer") == "an answer"
+
+
+def test_who_waits_for_an_answer_can_be_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stopping._UNDER_A_WORKER, "a flow run")
+    run.stop()
+    with pytest.raises(Stopped):
+        insisting(run, lambda: failing(OutOfReachError, [])(run))
 
 
 def failing(error: type[UserError], tried: list[int]) -> Callable[..., ArtifactRef]:
