@@ -129,6 +129,7 @@ def test_a_comparison_tells_settings_languages_and_figures(get: Callable[[str], 
     assert "Languages gained in run 2: Modern Standard Arabic." in text
     assert re.search(r"align\.steps</th><td[^>]*>12</td><td[^>]*>24</td>", text)
     assert "with 95 % intervals" in text
+    assert re.search(r"Run 2</a> \(<span[^>]*>consistency</span>, version 4, gate failed\)", text)
 
 
 def test_a_plan_is_shown_by_stage_and_why() -> None:
