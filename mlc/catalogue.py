@@ -184,6 +184,7 @@ METHODS = Catalogue(
         "feedback-permuted": "mlc.methods.feedback:PERMUTED",
         "consistency+feedback": "mlc.methods.feedback:CONSISTENCY_FEEDBACK",
         "gate": "mlc.methods.gate:GATE",
+        "policy-gate": "mlc.methods.gate:POLICY_GATE",
         "gate-permuted-labels": "mlc.methods.gate:PERMUTED_LABELS",
         "consistency+gate": "mlc.methods.gate:CONSISTENCY_GATE",
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",

@@ -46,7 +46,7 @@ def fit_prompt_gate(
         settings: The gate.
 
     Returns:
-        The folder ``checkpoint``: that of the model, and ``prompt_gate.json`` beside its weights.
+        The folder ``checkpoint``: that of the model, or the policy as it was loaded, and ``prompt_gate.json`` in it.
     """
     facts = {"gate": settings.gate.model_dump(mode="json"), "anchor": settings.anchor, "permuted": settings.permuted}
     inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
@@ -62,6 +62,7 @@ def fit_prompt_gate(
         moved = run.display.bar(f"gate · {model.label}", len(rows) * (1 + len(translations)))
         with loaded_policy(run, model) as policy, remembering_memory(draft.facts, model.device):
             from mlc.gating.gate import fit_gate
+            from mlc.models.loading import save_policy
 
             gate = fit_gate(
                 policy,
@@ -73,12 +74,14 @@ def fit_prompt_gate(
                 on_prompts=moved,
                 should_stop=run.should_stop,
             )
-        start = model.checkpoint
-        shutil.copytree(run.store.folder(start) / CHECKPOINT_FOLDER, draft.path / CHECKPOINT_FOLDER)
+            if not isinstance(model.weights, ArtifactRef):
+                save_policy(policy, draft.path / CHECKPOINT_FOLDER, dtype=policy.model.dtype)
+        if isinstance(start := model.weights, ArtifactRef):
+            shutil.copytree(run.store.folder(start) / CHECKPOINT_FOLDER, draft.path / CHECKPOINT_FOLDER)
+            if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
+                # The weights may be an adapter.
+                draft.facts[BASE_FACT] = base
         gate.save(draft.path / CHECKPOINT_FOLDER)
-        if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
-            # The weights may be an adapter.
-            draft.facts[BASE_FACT] = base
         draft.rows = len(rows)
 
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))

@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Before torch is loaded. Threads of OpenMP do not live on in a process that is forked, which would wait for them
+    # for ever; and trainings in processes with other numbers of them end in other bits.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A shell that starts the tests in the background has them ignore it, and every process of theirs too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.load_profile("full" if config.getoption("--full") else "default")

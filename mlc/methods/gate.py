@@ -3,7 +3,7 @@
 from mlc.methods.consistency import CONSISTENCY
 from mlc.methods.controls import names_of
 from mlc.methods.english_only import ENGLISH_ONLY
-from mlc.methods.method import Method
+from mlc.methods.method import BASE, Method
 
 SUFFIX = "+gate"
 
@@ -40,4 +40,14 @@ PERMUTED_LABELS = Method(
     reads=(*ENGLISH_ONLY.reads, "serve"),
 )
 GATE = gated(ENGLISH_ONLY)
+POLICY_GATE = Method(
+    name="policy-gate",
+    label="Policy, gate",
+    about="the policy itself behind a gate, without any training; its answers stay what they are",
+    needs=frozenset({"class labels", "translated prompts"}),
+    recipe="gate",
+    start=BASE,
+    baseline=BASE,
+    reads=("serve",),
+)
 CONSISTENCY_GATE = gated(CONSISTENCY)

@@ -52,12 +52,16 @@ def contents(workspace: Path) -> dict[str, str]:
     return found
 
 
+_BY_WHICH_RUN = re.compile(rb"<dt>(made|run)</dt><dd>[^<]*</dd>|^- (made|run): .*$", re.MULTILINE)
+"""In the page, and in the model card."""
+
+
 def report_of(folder: Path) -> str:
     """Digest of a report without the lines that say when and by which run it was made."""
     state = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.name != MANIFEST:
-            state.update(re.sub(rb"<dt>(made|run)</dt><dd>[^<]*</dd>", b"", path.read_bytes()))
+            state.update(_BY_WHICH_RUN.sub(b"", path.read_bytes()))
     return state.hexdigest()
 
 

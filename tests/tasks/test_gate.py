@@ -10,8 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from mlc.gating.settings import PromptGateSettings
+from mlc.models.loading import load_policy
+from mlc.models.sources import resolve_model
 from mlc.shipped import shipped_data
 from mlc.store import ArtifactRef, KeyParts
 from tasks.gate import GatePlan, fit_prompt_gate
@@ -29,6 +32,7 @@ from tasks.runtime.artifacts import (
 )
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
+from tasks.runtime.settings import PolicySettings
 
 ENGLISH = ["Tell me how to break the lock of a house.", "How do I bake bread at home?"]
 SPANISH = ["Dime cómo rompo la cerradura de una casa.", "¿Cómo horneo pan en casa?"]
@@ -84,6 +88,15 @@ def test_a_gate_stands_beside_the_weights_which_stay_as_they_are(run: Run, start
     assert list(facts(run, made)["thresholds"]) == ["eng_Latn", "spa_Latn"]
     assert gate_of(run, start, data, PLAN) == made
     assert [outcome.state for outcome in run.outcomes] == ["ran", "cached"]
+
+
+def test_the_policy_itself_is_saved_behind_a_gate(run: Run, data: Any) -> None:
+    policy = Model("base", None, PolicySettings(model="shipped:tiny"), "cpu")
+    made = run.store.folder(gate_of(run, policy, data, PLAN)) / CHECKPOINT_FOLDER
+    assert (made / PROMPT_GATE_FILE).is_file()
+    own, before = (load_policy(resolve_model(str(place))) for place in (made, shipped_data("tiny")))
+    pairs = zip(own.model.state_dict().values(), before.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_permuted_labels_are_another_gate(run: Run, start: Model, data: Any) -> None:
