@@ -227,15 +227,28 @@ def _mlflow_run(
 def _log_version(checkpoint: Path, model: Model, settings: RegistrySettings) -> ModelVersion:
     import mlflow
 
-    logged = mlflow.pyfunc.log_model(
-        name=re.sub(r"\W+", "-", model.label),
-        python_model=str(PYFUNC),
-        artifacts={"checkpoint": str(checkpoint)},
-        signature=_signature(),
-        pip_requirements=_requirements(checkpoint),
-        registered_model_name=settings.model_name,
-    )
+    with _without_its_words():
+        logged = mlflow.pyfunc.log_model(
+            name=re.sub(r"\W+", "-", model.label),
+            python_model=str(PYFUNC),
+            artifacts={"checkpoint": str(checkpoint)},
+            signature=_signature(),
+            pip_requirements=_requirements(checkpoint),
+            registered_model_name=settings.model_name,
+        )
     return ModelVersion(logged.run_id, settings.model_name, str(logged.registered_model_version))
+
+
+@contextmanager
+def _without_its_words() -> Iterator[None]:
+    """MLflow prints what it registered, whatever its level of logging, and would break through the bars."""
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM as STREAM
+
+    before, STREAM.enabled = STREAM.enabled, False
+    try:
+        yield
+    finally:
+        STREAM.enabled = before
 
 
 def _log_card(client: "MlflowClient", logged: str, report: Path) -> None:

@@ -343,6 +343,11 @@ def training_data(found: Run) -> list[str]:
     return [used.dataset.name for used in found.inputs.dataset_inputs if used.tags[0].value == "training"]
 
 
+def test_libraries_do_not_break_through_what_a_run_prints(first: Ended, second: Ended) -> None:
+    assert "Successfully registered" not in first.err + first.out
+    assert "Created version" not in first.err + second.err
+
+
 def test_no_prompt_reaches_the_terminal_or_the_artifacts_of_prefect(
     workspace: Path, first: Ended, second: Ended, server: Server
 ) -> None:
