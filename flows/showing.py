@@ -174,14 +174,7 @@ def filter_rows(run: Run) -> list[dict[str, Any]]:
         for outcome in run.outcomes
         if outcome.stage == "filter" and (outcome.subject or _FALLBACK).startswith(_FALLBACK)
     }
-    counts = {
-        code: {
-            row["reason"]: row["rows"]
-            for row in read_rows(run.store.place("filter", one.key) / FUNNEL_FILE).to_pylist()
-        }
-        for code, one in last.items()
-        if code
-    }
+    counts = {code: _funnel(run, one.key) for code, one in last.items() if code}
     total = Counter[str]()
     for own in counts.values():
         total.update({reason: rows for reason, rows in own.items() if reason != KEPT})
