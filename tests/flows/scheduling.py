@@ -28,6 +28,17 @@ def until(found: Callable[[], Any], seconds: float = SECONDS) -> Any:
     return value
 
 
+def insisting(method: str, url: str, **body: Any) -> httpx.Response:
+    """The answer to a request, asked again while the server's database is locked, as Prefect's own client does."""
+
+    def answer() -> httpx.Response | None:
+        reply = httpx.request(method, url, timeout=30, **body)
+        return None if reply.status_code == httpx.codes.SERVICE_UNAVAILABLE else reply
+
+    reply: httpx.Response = until(lambda: [found] if (found := answer()) is not None else None, 60)[0]
+    return reply.raise_for_status()
+
+
 class Asked:
     """What is asked of a Prefect server, by its API alone."""
 
@@ -36,15 +47,11 @@ class Asked:
 
     def post(self, path: str, **body: Any) -> Any:
         """The answer to a request."""
-        reply = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
-        reply.raise_for_status()
-        return reply.json()
+        return insisting("POST", f"{self.api}/{path}", json=body).json()
 
     def get(self, path: str) -> Any:
         """What stands at an address."""
-        reply = httpx.get(f"{self.api}/{path}", timeout=30)
-        reply.raise_for_status()
-        return reply.json()
+        return insisting("GET", f"{self.api}/{path}").json()
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Starts a deployment, named as Prefect does, and gives the id of the flow run."""

@@ -31,7 +31,7 @@ from mlc.store.runs import run_records
 from tasks.runtime.artifacts import read_decision
 from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions
 from tests.flows.runs import TaskRun, made, task_name
-from tests.flows.scheduling import Asked, until, working
+from tests.flows.scheduling import Asked, insisting, until, working
 from tests.flows.smoked import Mlc, Smoked
 
 pytestmark = pytest.mark.slow
@@ -230,7 +230,7 @@ def test_what_a_person_made_of_a_deployment_stays(server: Server, registered: Pa
     night = asked.get("deployments/name/align/align-nightly")
     own = {"schedule": {"cron": "30 3 * * 1-5", "timezone": "Europe/Madrid"}, "active": True}
     (schedule,) = night["schedules"]
-    httpx.patch(f"{asked.api}/deployments/{night['id']}/schedules/{schedule['id']}", json=own).raise_for_status()
+    insisting("PATCH", f"{asked.api}/deployments/{night['id']}/schedules/{schedule['id']}", json=own)
     told = {one.name: one for one in deploy(target(registered))}
     assert {one.change for one in told.values()} == {"as it was"}
     assert (told["align/align-nightly"].cron, told["align/align-nightly"].active) == ("30 3 * * 1-5", True)
