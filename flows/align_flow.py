@@ -16,7 +16,7 @@ from prefect.states import Cancelled
 from flows.attempts import Attempts
 from flows.config import PipelineConfig, changed_values, load_config, validate_config
 from flows.licences import require_licences
-from flows.notifying import tell_stopped, tell_summary, telling
+from flows.notifying import tell_stopped, tell_summary, telling_every_end
 from flows.showing import show_beginning, show_end, show_filter
 from flows.tracked import tracked_run
 from mlc.cache import cache_folder
@@ -861,13 +861,13 @@ def _tidy(store: ArtifactStore) -> None:
             draft.unlink()
 
 
-def _meant(given: Mapping[str, Any]) -> PipelineConfig:
-    """The configuration that the parameters of a flow run mean, of which some may be left out."""
+def settings_meant(given: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration that the parameters of a flow run mean, of which some may be left out; see :func:`align`."""
     return settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
 
 
 def _run_name() -> str:
-    config = _meant(flow_run.parameters)
+    config = settings_meant(flow_run.parameters)
     return f"align · {config.name} · {config.languages_label}"
 
 
@@ -898,17 +898,7 @@ def _without_texts(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
     return confining
 
 
-_told = [telling(_meant)]
-
-
-@flow(
-    name="align",
-    flow_run_name=_run_name,
-    on_completion=_told,
-    on_failure=_told,
-    on_crashed=_told,
-    on_cancellation=_told,
-)
+@flow(name="align", flow_run_name=_run_name, **telling_every_end(settings_meant))
 @_without_texts
 def align(
     config: str | dict[str, Any] = "quickstart",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
@@ -47,8 +47,27 @@ _WORDS = {
 _WITH_REASON = ("drift", "failure", "stopped")
 
 
+class EndHooks(TypedDict):
+    """The hooks of a flow for every state that it may end in."""
+
+    on_completion: list[FlowStateHook[..., Any]]
+    on_failure: list[FlowStateHook[..., Any]]
+    on_crashed: list[FlowStateHook[..., Any]]
+    on_cancellation: list[FlowStateHook[..., Any]]
+
+
+def telling_every_end(settings_of: Callable[[Mapping[str, Any]], PipelineConfig]) -> EndHooks:
+    """The hook of :func:`telling` for whatever state the runs of a flow end in, as its decorator takes them.
+
+    Args:
+        settings_of: As for :func:`telling`.
+    """
+    told = [telling(settings_of)]
+    return EndHooks(on_completion=told, on_failure=told, on_crashed=told, on_cancellation=told)
+
+
 def telling(settings_of: Callable[[Mapping[str, Any]], PipelineConfig]) -> FlowStateHook[..., Any]:
-    """The hook for whatever state the runs of a flow end in.
+    """The hook that tells how a run of a flow ended.
 
     Args:
         settings_of: The configuration that the parameters of a flow run mean.

@@ -156,6 +156,7 @@ def _proposed(
     client: "MlflowClient", settings: RegistrySettings, workspace: Path, version: str
 ) -> "tuple[Proposal, ModelVersion]":
     from tasks.runtime.registry import PROMOTIONS_FILE, note_champion
+    from tasks.runtime.version_page import GATE, GATE_FAILED
 
     found = _version(client, settings, version)
     if found is None:
@@ -164,8 +165,8 @@ def _proposed(
         )
     target, tags = found
     current = note_champion(client, workspace / PROMOTIONS_FILE, settings.model_name)
-    gate = tags.get("gate", "not judged")
-    return Proposal(settings.model_name, version, gate, tags.get("gate.failed", ""), current), target
+    gate = tags.get(GATE, "not judged")
+    return Proposal(settings.model_name, version, gate, tags.get(GATE_FAILED, ""), current), target
 
 
 def _require_reason(proposal: Proposal, *, force: bool, reason: str) -> None:

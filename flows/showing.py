@@ -5,7 +5,6 @@ and none that fails fails the run.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,11 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from flows.config import PipelineConfig
+from flows.looking.planning import planned_stages
 from flows.looking.rows import KEPT
 from mlc.evaluation.gate.deciding import check_cells
 from mlc.languages import resolve_language
+from mlc.report.wording import named
 from mlc.urls import HIDDEN, redacted
 from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, read_rows
 from tasks.runtime.progress import duration
@@ -43,7 +44,6 @@ FIGURES = {
 """Figures of the table of results, and what they are called there."""
 PAGE, MLFLOW = "http://127.0.0.1:4300", "http://127.0.0.1:5000"
 """Where `mlc ui` serves the runs of a workspace and its MLflow, unless their usual ports are taken."""
-CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 _FALLBACK = "fallback"
 
 _known_plan: ContextVar[Sequence[Mapping[str, Any]] | None] = ContextVar("mlc_known_plan", default=None)
@@ -135,23 +135,19 @@ def tags_of(config: PipelineConfig) -> list[str]:
 
 def plan_page(planned: Sequence[Mapping[str, Any]]) -> str:
     """A plan by stage, as Markdown."""
-    stages: dict[str, list[Mapping[str, Any]]] = {}
-    for task in planned:
-        stages.setdefault(task["stage"], []).append(task)
-    work = [task for task in planned if task["action"] == "run"]
+    stages = planned_stages(planned)
+    work = [task for stage in stages for task in stage.tasks]
     rows = []
-    for stage, tasks in stages.items():
-        to_run = [task for task in tasks if task["action"] == "run"]
-        reasons = list(dict.fromkeys(task["reason"] for task in to_run))
-        why = f"{reasons[0]}{', and others' * (len(reasons) > 1)}" if reasons else ""
-        new = [task["rows_new"] for task in to_run]
+    for stage in stages:
+        why = f"{stage.reasons[0]}{', and others' * (len(stage.reasons) > 1)}" if stage.reasons else ""
+        new = [task["rows_new"] for task in stage.tasks]
         rows.append(
             [
-                stage,
-                str(len(to_run)),
-                str(len(tasks) - len(to_run)),
+                stage.stage,
+                str(len(stage.tasks)),
+                str(stage.cached),
                 "" if not new or None in new else f"{sum(new):,}",
-                _about(to_run),
+                _about(stage.tasks),
                 why,
             ]
         )
@@ -245,13 +241,8 @@ def gate_page(gate: Mapping[str, Any], version: str) -> str:
     rows = []
     for check in sorted(gate["checks"], key=lambda check: check["verdict"] != "failed"):
         name, where, value, interval, demand, verdict, asked = check_cells(check)
-        rows.append([name, _language(where), f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
+        rows.append([name, named(where), f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
     return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'n'), rows)}"
-
-
-def _language(code: str) -> str:
-    """English name of a language; what is no code, such as a mean over languages, stays as it is."""
-    return resolve_language(code).english_name if CODE.fullmatch(code) else code
 
 
 def registry_server(config: PipelineConfig, workspace: Path) -> str | None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from flows.terminal import completion
-from flows.terminal.options import JsonOption, LanguagesOption, WorkspaceOption, load
+from flows.terminal.options import JsonOption, LanguagesOption, WorkspaceOption, load, why_not_writable
 from flows.terminal.output import plain_table, print_json, results, shown
 from flows.terminal.quiet import be_quiet
 from flows.terminal.server import API_VARIABLE, DEFAULT_PORT, Server, configured_api, server_there
@@ -135,12 +135,7 @@ def _server() -> Server:
 
 
 def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = None if os.access(folder, os.W_OK) else "no permission"
-    except OSError as error:
-        reason = error.strerror
-    if reason:
+    if reason := why_not_writable(folder):
         raise UserError(
             f"The workspace {str(folder)!r} cannot be written ({reason}): name another folder.", about="workspace"
         )

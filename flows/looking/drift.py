@@ -215,7 +215,7 @@ def _differences(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
 def _made_of(store: ArtifactStore, manifest: Mapping[str, Any], role: str) -> ArtifactRef | None:
     """The artifact that another one was made from; None where it is gone."""
     wanted = manifest["parts"]["inputs"].get(role)
-    for each in store.manifests("generate"):
+    for each in store.past("generate"):
         if each["sha256"] == wanted:
             return store.glance("generate", each["key"])
     return None

@@ -60,10 +60,7 @@ class Plan:
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Plan":
         """A plan as ``mlc plan --json`` prints it."""
-        stages: dict[str, list[Mapping[str, Any]]] = {}
-        for task in told["tasks"]:
-            stages.setdefault(task["stage"], []).append(task)
-        return cls(tuple(_stage(stage, tasks) for stage, tasks in stages.items()), tuple(told["notes"]))
+        return cls(planned_stages(told["tasks"]), tuple(told["notes"]))
 
     @property
     def running(self) -> int:
@@ -80,6 +77,18 @@ class Plan:
         """As of a stage."""
         known = [stage.seconds for stage in self.stages if stage.seconds is not None]
         return sum(known) if known else None
+
+
+def planned_stages(planned: Sequence[Mapping[str, Any]]) -> tuple[PlannedStage, ...]:
+    """The tasks of a plan by stage, in the order in which a run comes to them.
+
+    Args:
+        planned: See :func:`flows.commands.plan.plan_run`.
+    """
+    stages: dict[str, list[Mapping[str, Any]]] = {}
+    for task in planned:
+        stages.setdefault(task["stage"], []).append(task)
+    return tuple(_stage(stage, tasks) for stage, tasks in stages.items())
 
 
 def _stage(stage: str, tasks: Sequence[Mapping[str, Any]]) -> PlannedStage:

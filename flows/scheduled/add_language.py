@@ -7,9 +7,9 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.align_flow import align, settings_of
+from flows.align_flow import align, settings_meant
 from flows.config import PipelineConfig
-from flows.notifying import telling
+from flows.notifying import telling_every_end
 from mlc.languages import resolve_language
 
 
@@ -20,21 +20,10 @@ def _run_name() -> str:
 
 def _meant(given: Mapping[str, Any]) -> PipelineConfig:
     """The configuration that the parameters of a flow run mean."""
-    languages = with_language(given.get("languages") or [], given["language"])
-    return settings_of(given.get("config", "quickstart"), languages, given.get("workspace"))
+    return settings_meant({**given, "languages": with_language(given.get("languages") or [], given["language"])})
 
 
-_told = [telling(_meant)]
-
-
-@flow(
-    name="add-language",
-    flow_run_name=_run_name,
-    on_completion=_told,
-    on_failure=_told,
-    on_crashed=_told,
-    on_cancellation=_told,
-)
+@flow(name="add-language", flow_run_name=_run_name, **telling_every_end(_meant))
 def add_language(
     language: Annotated[
         str,

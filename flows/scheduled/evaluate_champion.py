@@ -1,6 +1,6 @@
 """The live champion by today's prompts and judges, beside what it was registered with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed
 
 from flows import align_flow
-from flows.align_flow import at_work, in_workspace, settings_of
+from flows.align_flow import at_work, in_workspace, settings_meant, settings_of
 from flows.config import PipelineConfig
 from flows.looking.drift import (
     Drift,
@@ -20,7 +20,7 @@ from flows.looking.drift import (
     measured_at_registration,
     measured_in,
 )
-from flows.notifying import tell_stopped, telling
+from flows.notifying import tell_stopped, telling_every_end
 from flows.showing import show_tags
 from mlc.errors import UserError
 from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
@@ -40,27 +40,12 @@ DRIFTED = "Drifted"
 """Name of the state of a flow run that shows the champion to be worse than it was; for automations to listen to."""
 
 
-def _meant(given: Mapping[str, Any]) -> PipelineConfig:
-    """The configuration that the parameters of a flow run mean."""
-    return settings_of(given.get("config", "quickstart"), given.get("languages"), given.get("workspace"))
-
-
 def _run_name() -> str:
-    settings = _meant(flow_run.parameters)
+    settings = settings_meant(flow_run.parameters)
     return f"champion · {settings.name} · {settings.languages_label}"
 
 
-_told = [telling(_meant)]
-
-
-@flow(
-    name="evaluate-champion",
-    flow_run_name=_run_name,
-    on_completion=_told,
-    on_failure=_told,
-    on_crashed=_told,
-    on_cancellation=_told,
-)
+@flow(name="evaluate-champion", flow_run_name=_run_name, **telling_every_end(settings_meant))
 def evaluate_champion(
     config: str | dict[str, Any] = "quickstart",
     languages: list[str] | None = None,

@@ -200,11 +200,15 @@ def writable(folder: Path) -> Path:
     Raises:
         UserError: It cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = None if os.access(folder, os.W_OK) else "no permission"
-    except OSError as error:
-        reason = error.strerror
-    if reason:
+    if reason := why_not_writable(folder):
         raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
     return folder
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why a folder cannot be written, in a word or two; None if it can. It is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror
+    return None if os.access(folder, os.W_OK) else "no permission"

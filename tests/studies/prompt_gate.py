@@ -16,6 +16,7 @@ from datasets import load_from_disk
 from torch import Tensor
 
 from mlc.choices import Pool
+from mlc.evaluation.metrics import auroc
 from mlc.gating.fitting import LinearScore, fit_score, matched_threshold
 from mlc.languages import resolve_language
 from mlc.models.loading import Policy, load_policy
@@ -47,10 +48,10 @@ def all_states(policy: Policy, texts: Sequence[str], layers: Sequence[int]) -> d
 def figures(score: LinearScore, states: Tensor, harmful: Tensor, threshold: float) -> tuple[float, float]:
     """AUROC, and harmful minus harmless prompts above the threshold."""
     scores = score.of(states)
-    pairs = scores[harmful, None] - scores[None, ~harmful]
-    ranked = float(((pairs > 0).double() + 0.5 * (pairs == 0).double()).mean())
     above = (scores > threshold).double()
-    return ranked, float(above[harmful].mean() - above[~harmful].mean())
+    return auroc(scores[harmful].numpy(), scores[~harmful].numpy()), float(
+        above[harmful].mean() - above[~harmful].mean()
+    )
 
 
 def rows_of(dataset: Path) -> list[dict[str, Any]]:
