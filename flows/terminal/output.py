@@ -34,7 +34,9 @@ class Output(Console):
     def size(self) -> ConsoleDimensions:
         """Columns and lines; nobody's width is asked for a pipe or a file, unless COLUMNS names one."""
         found = super().size
-        return found if self._width is not None or self.is_terminal else ConsoleDimensions(UNLIMITED, found.height)
+        # Looked at anew, as the size of a terminal is: consoles are made when their module is loaded.
+        named = self._width is not None or self._environ.get("COLUMNS", "").isdigit()
+        return found if named or self.is_terminal else ConsoleDimensions(UNLIMITED, found.height)
 
     @size.setter
     def size(self, dimensions: tuple[int, int]) -> None:
