@@ -30,11 +30,15 @@ class Output(Console):
     that it can be copied.
     """
 
+    def __init__(self, *, width: int | None = None, **settings: Any) -> None:
+        super().__init__(width=width, **settings)
+        # Consoles are made when their module is loaded: what COLUMNS says then may not be what it says later.
+        self._width = width
+
     @property
     def size(self) -> ConsoleDimensions:
         """Columns and lines; nobody's width is asked for a pipe or a file, unless COLUMNS names one."""
         found = super().size
-        # Looked at anew, as the size of a terminal is: consoles are made when their module is loaded.
         named = self._width is not None or self._environ.get("COLUMNS", "").isdigit()
         return found if named or self.is_terminal else ConsoleDimensions(UNLIMITED, found.height)
 

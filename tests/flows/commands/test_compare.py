@@ -123,7 +123,7 @@ def test_the_champion_stands_for_the_run_that_registered_it(tmp_path: Path) -> N
 
 
 def test_a_comparison_fits_into_eighty_columns(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.commands.compare.results._width", 80)
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("flows.commands.compare.results._force_terminal", True)
     ended = CliRunner().invoke(app, ["compare", "1", "2", "--workspace", str(made)])
     assert ended.exit_code == 0, ended.stderr
@@ -154,7 +154,7 @@ def test_runs_are_a_table_of_figures(made: Path) -> None:
 
 
 def test_the_table_of_runs_fits_into_eighty_columns(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.commands.runs.results._width", 80)
+    monkeypatch.setenv("COLUMNS", "80")
     ended = CliRunner().invoke(app, ["runs", "--workspace", str(made)])
     lines = ended.stdout.splitlines()
     assert all(len(line) <= 80 for line in lines)

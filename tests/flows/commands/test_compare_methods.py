@@ -85,7 +85,7 @@ def test_costs_hold_those_of_the_start_and_what_nobody_counted_is_missing(made: 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_tables_name_all_of_it(made: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    monkeypatch.setattr("flows.commands.compare_methods.results._width", width)
+    monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("flows.commands.compare_methods.results._force_terminal", True)
     ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--workspace", str(made)])
     assert ended.exit_code == 0

@@ -13,8 +13,8 @@ def languages(*arguments):
 
 
 def test_all_of_them(monkeypatch):
-    # A pipe as it is where no environment says how wide it should be taken to be.
-    monkeypatch.setattr("flows.commands.languages.results._width", None)
+    # A pipe whose environment doesn't say how wide it should be taken to be.
+    monkeypatch.delenv("COLUMNS", raising=False)
     lines = languages().stdout.splitlines()
     assert lines[0].split() == ["code", "name", "own", "name", "tag", "script", "dir"]
     # No code is cut, however narrow the place.

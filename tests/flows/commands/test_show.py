@@ -110,7 +110,7 @@ def test_texts_come_after_a_warning_and_can_do_nothing(made: Path) -> None:
 
 
 def test_a_table_of_eighty_columns_cuts_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.commands.show.results._width", 80)
+    monkeypatch.setenv("COLUMNS", "80")
     lines = show(made, "failures").stdout.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert "…" not in "".join(lines)
