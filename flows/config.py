@@ -573,8 +573,11 @@ class PipelineConfig(Settings):
     def _gate_in_words(self) -> dict[str, str]:
         gate = self.serve
         thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
-        fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {gate.layer:g}, {gate.pool}"
-        return {"gate on prompts": f"{fitted}, thresholds by {thresholds}"}
+        layer = gate.layer if isinstance(gate.layer, str) else f"{gate.layer:g}"
+        fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {layer}, pool {gate.pool}"
+        bound = gate.false_refusals
+        bounded = "" if bound is None else f", false refusals at most {bound:g}"
+        return {"gate on prompts": f"{fitted}, thresholds by {thresholds}{bounded}"}
 
     def _direction_in_words(self) -> dict[str, str]:
         direction = self.direction

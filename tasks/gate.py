@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
+from mlc.gating.refusals import refusals_in
 from mlc.gating.settings import PromptGateSettings
-from mlc.languages import ENGLISH
+from mlc.languages import ENGLISH, resolve_language
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, VERDICTS_FILE
@@ -17,6 +18,9 @@ from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, loaded_policy, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
+
+WEAK = 0.6
+"""A score with a lower AUROC hardly tells harmful from harmless prompts; .5 is chance."""
 
 STAGE = Stage("gate", version=1, module=__name__, libraries=("torch", "transformers"))
 
@@ -48,7 +52,12 @@ def fit_prompt_gate(
     Returns:
         The folder ``checkpoint``: that of the model, or the policy as it was loaded, and ``prompt_gate.json`` in it.
     """
-    facts = {"gate": settings.gate.model_dump(mode="json"), "anchor": settings.anchor, "permuted": settings.permuted}
+    facts = {
+        "gate": settings.gate.model_dump(mode="json", exclude={"refusals"}),
+        "refusals": refusals_in((settings.anchor, *sorted(verdicts)), settings.gate.refusals),
+        "anchor": settings.anchor,
+        "permuted": settings.permuted,
+    }
     inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
     parts = STAGE.parts(facts, inputs, {"model": source_of(run, model).identity}, model.seed)
 
@@ -82,6 +91,14 @@ def fit_prompt_gate(
                 # The weights may be an adapter.
                 draft.facts[BASE_FACT] = base
         gate.save(draft.path / CHECKPOINT_FOLDER)
+        draft.facts |= {"layer": gate.layer, "pool": gate.pool, "separation": gate.separation}
+        for language, value in gate.separation.items():
+            if value is not None and value < WEAK:
+                name = resolve_language(language).english_name
+                run.display.note(
+                    f"{model.label}: its gate hardly tells harmful from harmless prompts in {name}: AUROC "
+                    f"{value:.2f} on prompts that it was not fitted on, and .5 is chance."
+                )
         draft.rows = len(rows)
 
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))

@@ -9,11 +9,10 @@ N prompts, L languages with English first, D layers, H hidden size, T tokens, P 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mlc.choices import Pool
 from mlc.errors import UserError
@@ -23,10 +22,9 @@ from mlc.evaluation.representation import pair_figures
 from mlc.evaluation.results import MISSING, Estimate
 from mlc.evaluation.settings import RESAMPLES
 from mlc.losses import consistency_loss
+from mlc.models.layers import pooled_layers
 from mlc.models.loading import Policy
-from mlc.models.prefix import split_shared
-from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
-from mlc.models.states import DECODERS
+from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 DEFAULT_BATCH_SIZE = 16
@@ -80,7 +78,7 @@ def layer_states(
         # On the right, every prompt begins at position 0, whatever the model makes of positions.
         batch = pad_prompts([encoded[index] for index in members], policy.pad_token, side="right")
         batch = batch.to(policy.model.device)
-        pooled = _pooled_layers(policy.model, batch, pools).float().cpu().numpy()
+        pooled = pooled_layers(policy.model, batch, pools).cpu().numpy()
         if states is None:
             shape = (*pooled.shape[:2], *prompts.mask.shape, pooled.shape[-1])
             states = np.zeros(shape, dtype=np.float32)
@@ -107,37 +105,6 @@ def _check_content(
             f"The chat template of {policy.source.location!r} leaves nothing of the prompt {prompts.ids[lost[0]]!r} in "
             f"{prompts.languages[lost[1]]}, so its own tokens are not known: choose the pooling last."
         )
-
-
-def _pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool]) -> Tensor:
-    """[D + 1, pools, n, H], the states of one batch, padded on the right, at every layer."""
-    body = model.get_decoder()
-    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    shared = 0
-    if body.config.model_type in DECODERS:
-        content = None if set(pools) == {"last"} else batch.content_mask
-        split = split_shared(body, batch.input_ids, batch.attention_mask, content)
-        inputs, shared = split.inputs(body), split.length
-    states = body(**inputs, output_hidden_states=True, return_dict=True).hidden_states
-    # No pooling asks for the shared tokens.
-    weights = torch.stack([_pool_weights(batch, pool) for pool in pools])[:, :, shared:]
-    return torch.stack([_pool(hidden, weights) for hidden in states])
-
-
-def _pool_weights(batch: PromptBatch, pool: Pool) -> Tensor:
-    """[n, T] share of each token in the state of its prompt."""
-    mask = batch.attention_mask.bool() if pool == "last" else batch.content_mask
-    if pool != "mean":
-        # Nothing follows the last one.
-        mask = mask & (mask.long().cumsum(dim=1) == mask.long().sum(dim=1, keepdim=True))
-    weights = mask.float()
-    return weights / weights.sum(dim=1, keepdim=True)
-
-
-def _pool(hidden: Tensor, weights: Tensor) -> Tensor:
-    # States of padding may be anything, NaN too.
-    used = (weights > 0).any(dim=0).unsqueeze(-1)
-    return torch.einsum("pnt,nth->pnh", weights, torch.where(used, hidden, 0.0).float())
 
 
 # Figures.

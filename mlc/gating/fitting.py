@@ -1,4 +1,4 @@
-r"""A logistic classifier of low rank, and thresholds for languages that it was not fitted in.
+r"""A logistic classifier of low rank.
 
 N prompts, H hidden size, r rank.
 """
@@ -106,46 +106,3 @@ def _newton(inputs_Nr: Tensor, harmful_N: Tensor, ridge: float) -> tuple[Tensor,
             length /= 2
         point = point - length * step
     return point[:-1], point[-1]
-
-
-def matched_threshold(scores: Tensor, english_scores: Tensor, english_threshold: float = 0.0) -> float:
-    """The threshold that needs no label: as large a share lies above it as of the parallel English prompts.
-
-    Of k English scores of N above the English threshold, it is half-way between the k-th and the next of the sorted
-    scores; beyond the last by 1 where none or all are to be refused.
-
-    Args:
-        scores: [N] in the language.
-        english_scores: [N] of the same prompts in English.
-        english_threshold: In English.
-
-    Raises:
-        UserError: There are no scores, or not one for each English one.
-    """
-    if scores.ndim != 1 or scores.shape != english_scores.shape or not len(scores):
-        raise UserError(
-            f"A threshold without labels needs parallel prompts, and there are {len(scores)} beside "
-            f"{len(english_scores)} English ones: translate some, or label a few."
-        )
-    above = int((english_scores > english_threshold).sum())
-    ranked = scores.double().sort(descending=True).values
-    higher = float(ranked[above - 1]) if above else float(ranked[0]) + 2.0
-    lower = float(ranked[above]) if above < len(ranked) else float(ranked[-1]) - 2.0
-    return (higher + lower) / 2
-
-
-def labelled_threshold(scores: Tensor, harmful: Tensor) -> float:
-    """The threshold of a few labelled prompts, one a class at least: half-way between the means of the classes.
-
-    Args:
-        scores: [N] in the language.
-        harmful: [N] bool.
-
-    Raises:
-        UserError: A class has no prompt.
-    """
-    harmful = harmful.bool()
-    if not bool(harmful.any()) or bool(harmful.all()):
-        raise UserError("A threshold by labels needs a harmful and a harmless prompt in each language: label both.")
-    scores = scores.double()
-    return float((scores[harmful].mean() + scores[~harmful].mean()) / 2)

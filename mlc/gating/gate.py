@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,23 +14,24 @@ from torch import Tensor
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.gating.fitting import LinearScore, fit_score, labelled_threshold, matched_threshold
+from mlc.gating.crossing import Place, Read, best_place, cross_scores, joined, sample_of, separations
+from mlc.gating.fitting import LinearScore, fit_score
+from mlc.gating.reading import places_of, states_at
 from mlc.gating.refusals import refusals_in
 from mlc.gating.settings import PromptGateSettings
+from mlc.gating.thresholds import thresholds_of
 from mlc.languages import ENGLISH
 from mlc.models.loading import Policy
-from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.states import layer_index, prompt_states
 from mlc.shapes.history import Prompt, last_text
-from mlc.stopping import ShouldStop, never, stop_if
+from mlc.stopping import ShouldStop, never
 from mlc.text.identification import accepted_labels, identify, label_of
 
 GATE_FILE = "prompt_gate.json"
 """Beside the weights of a checkpoint; plain data, so that a served model needs nothing of this project."""
-ENGLISH_THRESHOLD = 0.0
-"""Even odds: the classifier weighs both classes alike."""
-BATCH_SIZE = 16
-"""Prompts in a forward pass; changes nothing but time and memory."""
+SAMPLE = 4096
+"""Texts by which a place is chosen, all languages together; more say little more and take memory."""
+LEAST = 64
+"""Prompts by which a place is chosen at least, however many languages there are."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class PromptGate:
     """NLLB code by label of py3langid, which tells the language of a prompt."""
     refusals: Mapping[str, str]
     """What is said in place of an answer, by NLLB code."""
+    separation: Mapping[str, float | None] = field(default_factory=dict)
+    """AUROC by NLLB code of scores of prompts, and of their translations, that were not fitted on; None where a class
+    has no prompt. It says what a gate can know of a language."""
 
     @property
     def anchor(self) -> str:
@@ -78,7 +82,8 @@ class PromptGate:
         if not prompts:
             return []
         score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
-        scores = score.of(states_of(policy, prompts, self.layer, self.pool, should_stop=should_stop)).tolist()
+        place = (self.layer, self.pool)
+        scores = score.of(states_at(policy, prompts, [place], should_stop=should_stop)[place]).tolist()
         codes = self.languages_of(prompts)
         return [
             value - (self.others if code is None else self.thresholds[code])
@@ -131,91 +136,92 @@ def fit_gate(
     """
     if getattr(policy.model.config, "is_encoder_decoder", False):
         raise UserError("A gate reads the states of decoders, and this is an encoder-decoder: leave the gate out.")
-    try:
-        depth = policy.model.config.get_text_config().num_hidden_layers
-        layer = layer_index(settings.layer, depth)
-    except ValueError as problem:
-        raise UserError(f"The gate cannot be fitted: {problem} Change serve.layer.") from None
-    rows = [row for row, label in enumerate(labels) if label is not None]
-    harmful = torch.tensor([labels[row] == "harmful" for row in rows], dtype=torch.bool)
+    asked = _labelled(prompts, labels, {anchor: prompts, **translations})
 
-    def read(asked: Sequence[Prompt]) -> Tensor:
-        return states_of(policy, asked, layer, settings.pool, on_prompts=on_prompts, should_stop=should_stop)
-
-    if not rows:
-        raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
-    states = read([prompts[row] for row in rows])
-    score = fit_score(states, harmful, rank=settings.rank, ridge=settings.ridge)
-    english = score.of(states)
-    thresholds = {anchor: ENGLISH_THRESHOLD}
-    for code, texts in translations.items():
-        there = [(place, text) for place, row in enumerate(rows) if (text := texts[row]) is not None]
-        if settings.labels:
-            there = _few(there, harmful, settings.labels, code)
-        if not there:
-            raise UserError(f"No prompt has a translation into {code}, and the gate needs some: take the language out.")
-        places = torch.tensor([place for place, _ in there])
-        own = score.of(read([text for _, text in there]))
-        thresholds[code] = (
-            labelled_threshold(own, harmful[places])
-            if settings.labels
-            else matched_threshold(own, english[places], ENGLISH_THRESHOLD)
+    def read(rows: Sequence[int], places: Sequence[Place]) -> dict[Place, dict[str, Read]]:
+        return _read(
+            asked, rows, lambda texts: states_at(policy, texts, places, on_prompts=on_prompts, should_stop=should_stop)
         )
-    others = [value for code, value in thresholds.items() if code != anchor]
+
+    score_settings: dict[str, Any] = {"rank": settings.rank, "ridge": settings.ridge}
+    (layer, pool), states = _placed(asked, places_of(policy, settings), read, **score_settings)
+    score = fit_score(states[anchor].states_MH, asked.harmful_N, **score_settings)
+    tried = cross_scores(states, asked.harmful_N, **score_settings)
+    thresholds = thresholds_of(score, states, tried, asked.harmful_N, settings)
+    _, *carried = thresholds.values()
     return PromptGate(
         layer=layer,
-        pool=settings.pool,
+        pool=pool,
         direction=tuple(score.direction_H.tolist()),
         bias=score.bias,
         thresholds=thresholds,
-        others=fmean(others) if others else ENGLISH_THRESHOLD,
+        others=fmean(carried) if carried else thresholds[anchor],
         labels=labels_of(tuple(thresholds)),
         refusals=refusals_in(tuple(thresholds), settings.refusals),
+        separation=separations(tried, states, asked.harmful_N),
     )
 
 
-def _few(there: list[tuple[int, Prompt]], harmful: Tensor, count: int, code: str) -> list[tuple[int, Prompt]]:
-    """The first prompts of each class."""
-    found = [
-        [(place, text) for place, text in there if bool(harmful[place]) is wanted][:count] for wanted in (True, False)
-    ]
-    if min(map(len, found)) < count:
-        raise UserError(
-            f"The language {code} has {min(map(len, found))} labelled prompts of a class, and serve.labels asks for "
-            f"{count}: lower it, or add some."
-        )
-    return found[0] + found[1]
+@dataclass(frozen=True)
+class _Labelled:
+    """N prompts with a label."""
+
+    harmful_N: Tensor
+    texts: Mapping[str, Mapping[int, Prompt]]
+    """By NLLB code, the anchor language first and complete: the texts that there are by number of their prompt."""
 
 
-@torch.no_grad()
-def states_of(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    layer: int,
-    pool: Pool,
+def _labelled(
+    prompts: Sequence[Prompt], labels: Sequence[str | None], texts: Mapping[str, Sequence[Prompt | None]]
+) -> _Labelled:
+    rows = [row for row, label in enumerate(labels) if label is not None]
+    if not rows:
+        raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
+    there = {
+        code: {number: text for number, row in enumerate(rows) if (text := own[row]) is not None}
+        for code, own in texts.items()
+    }
+    for code, own in there.items():
+        if not own:
+            raise UserError(f"No prompt has a translation into {code}, and the gate needs some: take the language out.")
+    return _Labelled(torch.tensor([labels[row] == "harmful" for row in rows]), there)
+
+
+def _read(
+    asked: _Labelled, rows: Sequence[int], states_of: Callable[[Sequence[Prompt]], dict[Place, Tensor]]
+) -> dict[Place, dict[str, Read]]:
+    """States of some prompts in all their languages, by place."""
+    found: dict[Place, dict[str, Read]] = {}
+    for code, own in asked.texts.items():
+        if there := [row for row in rows if row in own]:
+            for place, states in states_of([own[row] for row in there]).items():
+                found.setdefault(place, {})[code] = Read(torch.tensor(there), states)
+    return found
+
+
+def _placed(
+    asked: _Labelled,
+    places: Sequence[Place],
+    read: Callable[[Sequence[int], Sequence[Place]], dict[Place, dict[str, Read]]],
     *,
-    on_prompts: Callable[[int], None] = lambda count: None,
-    should_stop: ShouldStop = never,
-) -> Tensor:
-    """[N, H] states of prompts, on the CPU."""
-    found = []
-    for start in range(0, len(prompts), BATCH_SIZE):
-        stop_if(should_stop)
-        encoded = [
-            _with_content(encode_prompt(policy.tokenizer, asked)) for asked in prompts[start : start + BATCH_SIZE]
-        ]
-        batch = pad_prompts(encoded, policy.pad_token).to(policy.model.device)
-        given: dict[str, Any] = {"layer": layer, "pool": pool, "content_mask": batch.content_mask}
-        found.append(prompt_states(policy.model, batch.input_ids, batch.attention_mask, **given).cpu())
-        on_prompts(len(encoded))
-    return torch.cat(found)
-
-
-def _with_content(prompt: EncodedPrompt) -> EncodedPrompt:
-    """A prompt of which at least the last token counts as the person's own text."""
-    if any(prompt.content):
-        return prompt
-    return replace(prompt, content=(*prompt.content[:-1], True))
+    rank: int,
+    ridge: float,
+) -> tuple[Place, dict[str, Read]]:
+    """The place, chosen by some prompts where there are several, and the states of all prompts there."""
+    count = len(asked.harmful_N)
+    if len(places) == 1:
+        return places[0], read(range(count), places)[places[0]]
+    shown = sample_of(asked.harmful_N, max(SAMPLE // len(asked.texts), LEAST))
+    found = read(shown, places)
+    place = best_place(
+        {place: {code: own.among(shown) for code, own in by_code.items()} for place, by_code in found.items()},
+        asked.harmful_N[shown],
+        rank=rank,
+        ridge=ridge,
+    )
+    rest = read(sorted(set(range(count)) - set(shown)), [place]).get(place, {})
+    parts = {code: [part[code] for part in (found[place], rest) if code in part] for code in asked.texts}
+    return place, {code: joined(own) for code, own in parts.items()}
 
 
 def labels_of(languages: Sequence[str]) -> dict[str, str]:

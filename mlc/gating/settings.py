@@ -1,19 +1,24 @@
 """Configuration of a gate on prompts."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from mlc.choices import Pool
 from mlc.settings import Settings
 
+Auto = Literal["auto"]
+
 
 class PromptGateSettings(Settings):
     """How a gate is fitted and where its thresholds come from."""
 
-    layer: int | float = -1
-    """Hidden state that is read: its index (0 = embeddings, negative from the end), or a fraction of the depth. After
-    the last layer, what was learnt in English tells most about other languages (docs/log.md)."""
-    pool: Pool = "last"
-    """Which tokens stand for a prompt."""
+    layer: int | float | Auto = "auto"
+    """Hidden state that is read: its index (0 = embeddings, negative from the end), or a fraction of the depth.
+    ``auto``: the one in which a score fitted on four fifths of the prompts best tells apart the translations of the
+    others."""
+    pool: Pool | Auto = "auto"
+    """Which tokens stand for a prompt; ``auto`` as for the layer."""
     rank: int = Field(default=10, ge=1)
     """Directions in which the prompts in the anchor language differ most, in which the classifier lives."""
     ridge: float = Field(default=0.01, gt=0)
@@ -21,6 +26,9 @@ class PromptGateSettings(Settings):
     labels: int = Field(default=0, ge=0)
     """Labelled prompts of each class in each language that set its threshold; 0 = none, and as large a share of the
     translations lies above it as of their English prompts."""
+    false_refusals: float | None = Field(default=0.2, ge=0, le=1)
+    """Share of the harmless prompts that may lie above the threshold of a language; where more do, the threshold is
+    raised. It is counted on translations of prompts that the score was not fitted on. Empty = no bound."""
     refusals: dict[str, str] = Field(default_factory=dict)
     """What is said in place of an answer, by language, such as ``{sw: Samahani, siwezi kusaidia na hilo.}``; for others
     the shipped sentence, in English where none is shipped."""

@@ -41,6 +41,7 @@ MACHINERY = (
     "mlc.packages",
     "mlc.pipeline",
     "mlc.settings",
+    "mlc.shipped",
     "mlc.stopping",
     "mlc.store",
     "mlc.training.launch",

@@ -1,4 +1,4 @@
-"""The classifier of a gate and its thresholds, against values by hand."""
+"""The classifier of a gate, against values by hand."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlc.errors import UserError
-from mlc.gating.fitting import fit_score, labelled_threshold, matched_threshold
+from mlc.gating.fitting import fit_score
 
 SIGMOID_MINUS_ONE = 1 / (1 + math.e)
 
@@ -84,40 +84,3 @@ def test_states_that_tell_nothing_are_refused(states: torch.Tensor, harmful: tor
 def test_a_wrong_setting_is_refused(given: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="rank must be"):
         fit_score(torch.eye(2), torch.tensor([True, False]), **{"rank": 1, "ridge": 0.1, **given})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("english", "threshold"),
-    [
-        # Two of four lie above 0 in English, so that two do in the language: half-way between 3 and 2.
-        ([5.0, 1.0, -1.0, -5.0], 2.5),
-        ([5.0, -1.0, -1.0, -5.0], 6.5),
-        ([-1.0, -1.0, -1.0, -5.0], 11.0),
-        ([1.0, 1.0, 1.0, 5.0], 0.0),
-    ],
-)
-def test_the_threshold_without_labels_lets_as_many_through(english: list[float], threshold: float) -> None:
-    scores = torch.tensor([1.0, 10.0, 2.0, 3.0])
-    found = matched_threshold(scores, torch.tensor(english))
-    assert found == threshold
-    assert int((scores > found).sum()) == sum(value > 0 for value in english)
-
-
-def test_a_language_that_is_English_shifted_gets_the_shift() -> None:
-    english = torch.tensor([-3.0, -1.0, 1.0, 3.0])
-    assert matched_threshold(english - 7, english) == -7.0
-
-
-def test_the_threshold_of_one_label_a_class() -> None:
-    assert labelled_threshold(torch.tensor([4.0, -1.0]), torch.tensor([True, False])) == 1.5
-    four = torch.tensor([4.0, 6.0, -1.0, 1.0])
-    assert labelled_threshold(four, torch.tensor([True, True, False, False])) == 2.5
-
-
-def test_thresholds_of_nothing_are_refused() -> None:
-    with pytest.raises(UserError, match="needs a harmful and a harmless prompt"):
-        labelled_threshold(torch.tensor([1.0]), torch.tensor([True]))
-    with pytest.raises(UserError, match="0 beside 0"):
-        matched_threshold(torch.zeros(0), torch.zeros(0))
-    with pytest.raises(UserError, match="2 beside 1"):
-        matched_threshold(torch.zeros(2), torch.zeros(1))

@@ -7,7 +7,8 @@ import torch
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.gating.gate import GATE_FILE, PromptGate, fit_gate, labels_of, states_of
+from mlc.gating.gate import GATE_FILE, PromptGate, fit_gate, labels_of
+from mlc.gating.reading import places_of, states_at
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.loading import Policy, load_policy
 from mlc.models.prompts import encode_prompt
@@ -18,6 +19,7 @@ HARMLESS = ["How do I bake bread in an oven?", "Tell me what to plant in the gar
 PROMPTS = HARMFUL + HARMLESS
 LABELS = ["harmful", "harmful", "harmless", "harmless"]
 JAPANESE = "これは何ですか。教えてください。"
+PLAIN = PromptGateSettings(layer=-1, pool="last", false_refusals=None)
 SPANISH = ["¿Cómo entro en la casa vieja?", "Dime cómo rompo la cerradura de una casa.", *["¿Cómo horneo pan?"] * 2]
 
 
@@ -28,7 +30,7 @@ def policy() -> Policy:
 
 @pytest.fixture(scope="module")
 def gate(policy: Policy) -> PromptGate:
-    return fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings())
+    return fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PLAIN)
 
 
 def test_it_tells_apart_what_it_was_fitted_on(policy: Policy, gate: PromptGate) -> None:
@@ -47,7 +49,7 @@ def test_states_are_those_of_the_tokens_that_stand_for_a_prompt(policy: Policy, 
         whole = policy.model(torch.tensor([encoded.input_ids]), output_hidden_states=True).hidden_states[2][0]
     own = whole[torch.tensor(encoded.content)]
     wanted = {"last": whole[-1], "last_content": own[-1], "mean": own.mean(dim=0)}[pool]
-    torch.testing.assert_close(states_of(policy, PROMPTS, 2, pool)[2], wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states_at(policy, PROMPTS, [(2, pool)])[2, pool][2], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_it_refuses_in_the_language_of_the_prompt(gate: PromptGate) -> None:
@@ -72,11 +74,56 @@ def test_it_is_read_as_it_was_written(policy: Policy, gate: PromptGate, tmp_path
 
 
 def test_a_label_or_two_set_a_threshold(policy: Policy) -> None:
-    found = fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings(labels=1))
+    found = fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PLAIN.model_copy(update={"labels": 1}))
     scores = [value + found.thresholds["spa_Latn"] for value in found.margins(policy, [SPANISH[0], SPANISH[2]])]
     assert found.thresholds["spa_Latn"] == pytest.approx(sum(scores) / 2)
     with pytest.raises(UserError, match=r"2 labelled prompts of a class, and serve\.labels asks for 3"):
         fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings(labels=3))
+
+
+def test_where_it_reads_is_found_among_places(policy: Policy) -> None:
+    places = places_of(policy, PromptGateSettings())
+    assert places[:3] == [(4, "last"), (4, "last_content"), (4, "mean")]
+    assert {layer for layer, _ in places} == {4, 3, 2, 1}
+    assert places_of(policy, PromptGateSettings(layer=0.5)) == [(2, "last"), (2, "last_content"), (2, "mean")]
+    assert {pool for _, pool in places_of(policy, PromptGateSettings(pool="mean"))} == {"mean"}
+    found = fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PromptGateSettings())
+    assert (found.layer, found.pool) in places
+    assert found.separation.keys() == {"eng_Latn", "spa_Latn"}
+    # At that place it is the gate that is asked for there.
+    settings = PromptGateSettings(layer=found.layer, pool=found.pool)
+    again = fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, settings)
+    torch.testing.assert_close(torch.tensor(again.direction), torch.tensor(found.direction), rtol=1e-3, atol=1e-5)
+
+
+def test_a_sample_of_the_prompts_finds_the_place_and_all_are_fitted_on(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, labels = [*PROMPTS, *(f"{text} Please." for text in PROMPTS)], LABELS * 2
+    spanish = [None, *SPANISH[1:], SPANISH[0], *[None] * 3]
+    read: list[int] = []
+    whole = fit_gate(policy, prompts, labels, {"spa_Latn": spanish}, PromptGateSettings(), on_prompts=read.append)
+    assert sum(read) == 8 + 4
+    monkeypatch.setattr("mlc.gating.gate.SAMPLE", 0)
+    monkeypatch.setattr("mlc.gating.gate.LEAST", 4)
+    settings = PromptGateSettings(layer=whole.layer, pool=whole.pool)
+    monkeypatch.setattr("mlc.gating.gate.places_of", lambda policy, given: [(whole.layer, whole.pool)] * 2)
+    read.clear()
+    sampled = fit_gate(policy, prompts, labels, {"spa_Latn": spanish}, settings, on_prompts=read.append)
+    assert sum(read) == 8 + 4
+    torch.testing.assert_close(torch.tensor(sampled.direction), torch.tensor(whole.direction), rtol=1e-3, atol=1e-5)
+    assert sampled.thresholds == pytest.approx(whole.thresholds, rel=1e-3)
+
+
+def test_false_refusals_are_bounded(policy: Policy) -> None:
+    def thresholds(bound: float | None) -> dict[str, float]:
+        settings = PLAIN.model_copy(update={"false_refusals": bound})
+        return dict(fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, settings).thresholds)
+
+    # All may be refused: the bound raises nothing. None may: it raises both.
+    assert thresholds(1.0) == thresholds(None)
+    assert all(thresholds(0.0)[code] >= value for code, value in thresholds(None).items())
+    assert thresholds(0.0) != thresholds(None)
 
 
 def test_what_cannot_be_fitted_is_told(policy: Policy) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mlc.gating.refusals import shipped_refusals
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.loading import load_policy
 from mlc.models.sources import resolve_model
@@ -88,6 +89,27 @@ def test_a_gate_stands_beside_the_weights_which_stay_as_they_are(run: Run, start
     assert list(facts(run, made)["thresholds"]) == ["eng_Latn", "spa_Latn"]
     assert gate_of(run, start, data, PLAN) == made
     assert [outcome.state for outcome in run.outcomes] == ["ran", "cached"]
+
+
+def test_what_is_said_in_place_of_answers_is_in_the_key(
+    run: Run, start: Model, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = gate_of(run, start, data, PLAN)
+    own = {"spa_Latn": "No puedo."}
+    # The shipped sentence, written out, is no other gate; that of a language without a threshold is none either.
+    same = {"spa_Latn": shipped_refusals()["spa_Latn"], "deu_Latn": "Nein."}
+    assert gate_of(run, start, data, GatePlan(PromptGateSettings(refusals=same))) == made
+    assert gate_of(run, start, data, GatePlan(PromptGateSettings(refusals=own))) != made
+    monkeypatch.setattr("mlc.gating.refusals.shipped_refusals", lambda: {**shipped_refusals(), **own})
+    assert gate_of(run, start, data, PLAN) != made
+
+
+def test_a_gate_says_where_it_reads_and_what_it_can_tell(run: Run, start: Model, data: Any) -> None:
+    made = gate_of(run, start, data, PLAN)
+    found = run.store.manifest(made.kind, made.key)["facts"]
+    own = facts(run, made)
+    assert (found["layer"], found["pool"], found["separation"]) == (own["layer"], own["pool"], own["separation"])
+    assert found["separation"].keys() == {"eng_Latn", "spa_Latn"}
 
 
 def test_the_policy_itself_is_saved_behind_a_gate(run: Run, data: Any) -> None:

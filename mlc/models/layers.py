@@ -1,0 +1,55 @@
+"""States of prompts at all layers at once.
+
+N prompts, T tokens, D layers, H hidden size.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlc.choices import Pool
+from mlc.models.prefix import split_shared
+from mlc.models.prompts import PromptBatch
+from mlc.models.states import DECODERS, without_wrappers
+
+
+def pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool]) -> Tensor:
+    """What :func:`mlc.models.states.prompt_states` gives for every layer and pooling, from one forward pass.
+
+    Args:
+        model: A causal language model.
+        batch: Prompts, padded on the right, each with content where a pooling asks for it.
+        pools: Which tokens stand for a prompt.
+
+    Returns:
+        [D + 1, pools, N, H] float32.
+    """
+    body = without_wrappers(model).get_decoder()
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    shared = 0
+    if body.config.model_type in DECODERS:
+        content = None if set(pools) == {"last"} else batch.content_mask
+        split = split_shared(body, batch.input_ids, batch.attention_mask, content)
+        inputs, shared = split.inputs(body), split.length
+    states = body(**inputs, output_hidden_states=True, return_dict=True).hidden_states
+    # No pooling asks for the shared tokens.
+    weights = torch.stack([_pool_weights(batch, pool) for pool in pools])[:, :, shared:]
+    return torch.stack([_pool(hidden, weights) for hidden in states])
+
+
+def _pool_weights(batch: PromptBatch, pool: Pool) -> Tensor:
+    """[N, T] share of each token in the state of its prompt."""
+    mask = batch.attention_mask.bool() if pool == "last" else batch.content_mask
+    if pool != "mean":
+        # Nothing follows the last one.
+        mask = mask & (mask.long().cumsum(dim=1) == mask.long().sum(dim=1, keepdim=True))
+    weights = mask.float()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _pool(hidden: Tensor, weights: Tensor) -> Tensor:
+    # States of padding may be anything, NaN too.
+    used = (weights > 0).any(dim=0).unsqueeze(-1)
+    return torch.einsum("pnt,nth->pnh", weights, torch.where(used, hidden, 0.0).float())

@@ -1,0 +1,60 @@
+"""Thresholds of a gate, against values by hand."""
+
+import pytest
+import torch
+
+from mlc.errors import UserError
+from mlc.gating.thresholds import bounding_threshold, labelled_threshold, matched_threshold
+
+
+@pytest.mark.parametrize(
+    ("english", "threshold"),
+    [
+        # Two of four lie above 0 in English, so that two do in the language: half-way between 3 and 2.
+        ([5.0, 1.0, -1.0, -5.0], 2.5),
+        ([5.0, -1.0, -1.0, -5.0], 6.5),
+        ([-1.0, -1.0, -1.0, -5.0], 11.0),
+        ([1.0, 1.0, 1.0, 5.0], 0.0),
+    ],
+)
+def test_the_threshold_without_labels_lets_as_many_through(english: list[float], threshold: float) -> None:
+    scores = torch.tensor([1.0, 10.0, 2.0, 3.0])
+    found = matched_threshold(scores, torch.tensor(english))
+    assert found == threshold
+    assert int((scores > found).sum()) == sum(value > 0 for value in english)
+
+
+def test_a_language_that_is_English_shifted_gets_the_shift() -> None:
+    english = torch.tensor([-3.0, -1.0, 1.0, 3.0])
+    assert matched_threshold(english - 7, english) == -7.0
+
+
+def test_the_threshold_of_one_label_a_class() -> None:
+    assert labelled_threshold(torch.tensor([4.0, -1.0]), torch.tensor([True, False])) == 1.5
+    four = torch.tensor([4.0, 6.0, -1.0, 1.0])
+    assert labelled_threshold(four, torch.tensor([True, True, False, False])) == 2.5
+
+
+@pytest.mark.parametrize(("share", "threshold", "above"), [(0.0, 5.0, 0), (0.3, 3.0, 1), (0.5, 1.5, 2), (1.0, 0.0, 4)])
+def test_the_threshold_above_which_lies_no_more_than_a_share(share: float, threshold: float, above: int) -> None:
+    scores = torch.tensor([1.0, 4.0, 2.0, 1.0])
+    found = bounding_threshold(scores, share)
+    assert found == threshold
+    assert int((scores > found).sum()) == above
+
+
+def test_a_share_is_not_lost_to_rounding() -> None:
+    # .29 times 100 is 28.999999999999996.
+    assert bounding_threshold(torch.arange(100.0), 0.29) == 70.5
+
+
+def test_thresholds_of_nothing_are_refused() -> None:
+    for scores, share in ((torch.zeros(0), 0.5), (torch.zeros(2), 1.5), (torch.zeros(2), -0.1)):
+        with pytest.raises(ValueError, match="the share in"):
+            bounding_threshold(scores, share)
+    with pytest.raises(UserError, match="needs a harmful and a harmless prompt"):
+        labelled_threshold(torch.tensor([1.0]), torch.tensor([True]))
+    with pytest.raises(UserError, match="0 beside 0"):
+        matched_threshold(torch.zeros(0), torch.zeros(0))
+    with pytest.raises(UserError, match="2 beside 1"):
+        matched_threshold(torch.zeros(2), torch.zeros(1))
