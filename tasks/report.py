@@ -19,6 +19,7 @@ from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, read_evaluations
 from mlc.evaluation.skills import Skill, plain_skills, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
+from mlc.languages import resolve_language
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
 from mlc.store.plain import without_nan
@@ -132,6 +133,7 @@ def publish_report(
             settings={
                 **facts.settings,
                 "training starts from": _starts(run, models),
+                **_gates(run, models),
                 "prompts that are there twice": _overlaps(run, given),
             },
             results=read,
@@ -216,6 +218,20 @@ def _starts(run: Run, models: Sequence[Model]) -> str:
                 f"{facts['steps']} steps"
             )
     return "; ".join([*warm, "all others: the policy"]) if warm else "the policy"
+
+
+def _gates(run: Run, models: Sequence[Model]) -> dict[str, str]:
+    """Where gates on prompts read and what they can tell, in words; nothing where there is none."""
+    told = []
+    for model in models:
+        facts = facts_of(run.store, model.checkpoint)
+        if separation := facts.get("separation"):
+            figures = ", ".join(
+                f"{resolve_language(code).english_name} {'–' if value is None else f'{value:.2f}'}"
+                for code, value in separation.items()
+            )
+            told.append(f"{model.label}: layer {facts['layer']}, pool {facts['pool']}; {figures}")
+    return {"gates read, and AUROC on prompts not fitted on": " · ".join(told)} if told else {}
 
 
 def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:

@@ -1,49 +1,23 @@
-"""What a gate is worth in a language whose labels it has not: scores of prompts that it was not fitted on.
+"""What a gate is worth in a language whose labels it has not: margins of prompts that it was not fitted on.
 
 N prompts in the anchor language, M of their translations into another one, H hidden size.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.evaluation.metrics import auroc
 from mlc.gating.fitting import fit_score
+from mlc.gating.reading import Place, Read
+from mlc.gating.thresholds import ENGLISH_THRESHOLD, matched_threshold
 
-Place = tuple[int, Pool]
-"""Where a prompt is read: the index of the hidden state, and which tokens stand for the prompt."""
 FOLDS = 5
 """Parts of the prompts, each scored by what was fitted on the others; fewer where a class has fewer prompts."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """States of prompts in one language."""
-
-    rows_M: Tensor
-    """int64: which of the N prompts each one is."""
-    states_MH: Tensor
-
-    def among(self, shown: Sequence[int]) -> "Read":
-        """The same, if only these of the N prompts are counted, in this order; all of its own are among them."""
-        return Read(torch.searchsorted(torch.tensor(shown), self.rows_M), self.states_MH)
-
-
-def joined(parts: Sequence[Read]) -> Read:
-    """Different prompts in one language, in the order of the N prompts.
-
-    Args:
-        parts: At least one.
-    """
-    rows = torch.cat([part.rows_M for part in parts])
-    order = rows.argsort()
-    return Read(rows[order], torch.cat([part.states_MH for part in parts])[order])
 
 
 def _places_in_class(harmful_N: Tensor) -> Tensor:
@@ -63,11 +37,12 @@ def sample_of(harmful_N: Tensor, count: int) -> list[int]:
     return sorted(order[:count].tolist())
 
 
-def cross_scores(states: Mapping[str, Read], harmful_N: Tensor, *, rank: int, ridge: float) -> dict[str, Tensor]:
-    """Scores of prompts and of their translations by classifiers that were fitted on neither.
+def cross_margins(states: Mapping[str, Read], harmful_N: Tensor, *, rank: int, ridge: float) -> dict[str, Tensor]:
+    """How far prompts and their translations lie above thresholds by shares, by classifiers fitted on neither.
 
-    The prompts of a class go to the folds one after another, so that nothing is drawn. Where a class has one prompt
-    only, none can be left out, and the scores are those of a classifier of all.
+    A score has no zero of its own in a language that it was not fitted in: each of the classifiers has its own threshold
+    there, set as that of the gate will be. The prompts of a class go to the folds one after another, so that nothing is
+    drawn. Where a class has one prompt only, none can be left out, and all are fitted on.
 
     Args:
         states: By NLLB code; the first language, with all N prompts in order, is the one that it is fitted in.
@@ -84,29 +59,35 @@ def cross_scores(states: Mapping[str, Read], harmful_N: Tensor, *, rank: int, ri
     own = next(iter(states.values())).states_MH
     count = min(FOLDS, int(harmful_N.sum()), int((~harmful_N).sum()))
     folds_N = _places_in_class(harmful_N) % max(count, 1)
-    scores = {code: torch.zeros(len(read.rows_M), dtype=torch.float64) for code, read in states.items()}
+    margins = {code: torch.zeros(len(read.rows_M), dtype=torch.float64) for code, read in states.items()}
     for fold in range(count):
         aside_N = folds_N == fold
         fitted_N = ~aside_N if count > 1 else aside_N
         score = fit_score(own[fitted_N], harmful_N[fitted_N], rank=rank, ridge=ridge)
-        for code, read in states.items():
-            aside_M = aside_N[read.rows_M]
-            scores[code][aside_M] = score.of(read.states_MH[aside_M])
-    return scores
+        english_N = score.of(own)
+        for number, (code, read) in enumerate(states.items()):
+            scores_M, aside_M, fitted_M = score.of(read.states_MH), aside_N[read.rows_M], fitted_N[read.rows_M]
+            threshold = ENGLISH_THRESHOLD
+            if number and bool(fitted_M.any()):
+                threshold = matched_threshold(scores_M[fitted_M], english_N[read.rows_M[fitted_M]])
+            margins[code][aside_M] = scores_M[aside_M] - threshold
+    return margins
 
 
-def separations(scores: Mapping[str, Tensor], states: Mapping[str, Read], harmful_N: Tensor) -> dict[str, float | None]:
-    """AUROC of scores by language, None where a class has none.
+def separations(
+    margins: Mapping[str, Tensor], states: Mapping[str, Read], harmful_N: Tensor
+) -> dict[str, float | None]:
+    """AUROC of margins, or of scores, by language, None where a class has none.
 
     Args:
-        scores: [M] by NLLB code.
+        margins: [M] by NLLB code.
         states: What they are of.
         harmful_N: bool.
     """
     found: dict[str, float | None] = {}
     for code, read in states.items():
         harmful_M = harmful_N[read.rows_M]
-        value = auroc(scores[code][harmful_M].numpy(), scores[code][~harmful_M].numpy())
+        value = auroc(margins[code][harmful_M].numpy(), margins[code][~harmful_M].numpy())
         found[code] = None if math.isnan(value) else value
     return found
 
@@ -115,9 +96,9 @@ def best_place(states: Mapping[Place, Mapping[str, Read]], harmful_N: Tensor, *,
     """The place at which the labels tell most about translations of prompts that were not fitted on.
 
     Args:
-        states: By place what :func:`cross_scores` is given; the first of equally good ones counts.
+        states: By place what :func:`cross_margins` is given; the first of equally good ones counts.
         harmful_N: bool.
-        rank: As in :func:`cross_scores`, as is the following.
+        rank: As in :func:`cross_margins`, as is the following.
         ridge: Above 0.
 
     Returns:
@@ -131,7 +112,7 @@ def best_place(states: Mapping[Place, Mapping[str, Read]], harmful_N: Tensor, *,
     problems = []
     for place, by_code in states.items():
         try:
-            found = separations(cross_scores(by_code, harmful_N, rank=rank, ridge=ridge), by_code, harmful_N)
+            found = separations(cross_margins(by_code, harmful_N, rank=rank, ridge=ridge), by_code, harmful_N)
         except UserError as problem:
             problems.append(problem)
             continue

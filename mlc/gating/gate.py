@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.gating.crossing import Place, Read, best_place, cross_scores, joined, sample_of, separations
+from mlc.gating.crossing import best_place, cross_margins, sample_of, separations
 from mlc.gating.fitting import LinearScore, fit_score
-from mlc.gating.reading import places_of, states_at
+from mlc.gating.reading import Place, Read, joined, places_of, states_at
 from mlc.gating.refusals import refusals_in
 from mlc.gating.settings import PromptGateSettings
 from mlc.gating.thresholds import thresholds_of
@@ -146,7 +146,7 @@ def fit_gate(
     score_settings: dict[str, Any] = {"rank": settings.rank, "ridge": settings.ridge}
     (layer, pool), states = _placed(asked, places_of(policy, settings), read, **score_settings)
     score = fit_score(states[anchor].states_MH, asked.harmful_N, **score_settings)
-    tried = cross_scores(states, asked.harmful_N, **score_settings)
+    tried = cross_margins(states, asked.harmful_N, **score_settings)
     thresholds = thresholds_of(score, states, tried, asked.harmful_N, settings)
     _, *carried = thresholds.values()
     return PromptGate(

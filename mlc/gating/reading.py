@@ -1,7 +1,10 @@
-"""States of prompts for a gate."""
+"""States of prompts for a gate.
+
+N prompts in the anchor language, M of their translations into another one, H hidden size.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -9,7 +12,6 @@ from torch import Tensor
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.gating.crossing import Place
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.layers import pooled_layers
 from mlc.models.loading import Policy
@@ -18,10 +20,36 @@ from mlc.models.states import layer_index, prompt_states
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if
 
+Place = tuple[int, Pool]
+"""Where a prompt is read: the index of the hidden state, and which tokens stand for the prompt."""
 BATCH_SIZE = 16
 """Prompts in a forward pass; changes nothing but time and memory."""
 SHARES = tuple(eighth / 8 for eighth in (8, 7, 6, 5, 4, 3, 2))
 """Depths that are tried where the layer is to be found; below, states tell languages apart before anything else."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """States of prompts in one language."""
+
+    rows_M: Tensor
+    """int64: which of the N prompts each one is."""
+    states_MH: Tensor
+
+    def among(self, shown: Sequence[int]) -> "Read":
+        """The same, if only these of the N prompts are counted, in this order; all of its own are among them."""
+        return Read(torch.searchsorted(torch.tensor(shown), self.rows_M), self.states_MH)
+
+
+def joined(parts: Sequence[Read]) -> Read:
+    """Different prompts in one language, in the order of the N prompts.
+
+    Args:
+        parts: At least one.
+    """
+    rows = torch.cat([part.rows_M for part in parts])
+    order = rows.argsort()
+    return Read(rows[order], torch.cat([part.states_MH for part in parts])[order])
 
 
 def places_of(policy: Policy, settings: PromptGateSettings) -> list[Place]:

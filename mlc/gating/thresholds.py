@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mlc.errors import UserError
-from mlc.gating.crossing import Read
 from mlc.gating.fitting import LinearScore
+from mlc.gating.reading import Read
 from mlc.gating.settings import PromptGateSettings
 
 ENGLISH_THRESHOLD = 0.0
@@ -30,7 +30,7 @@ def thresholds_of(
     Args:
         score: The score.
         states: By NLLB code; the first language is the one that it was fitted in.
-        tried: By NLLB code what :func:`mlc.gating.crossing.cross_scores` gives.
+        tried: By NLLB code what :func:`mlc.gating.crossing.cross_margins` gives.
         harmful_N: bool.
         settings: The gate.
 
@@ -41,20 +41,23 @@ def thresholds_of(
         UserError: A language has too few labelled prompts of a class.
     """
     anchor, *others = states
-    thresholds = {anchor: ENGLISH_THRESHOLD}
     english = score.of(states[anchor].states_MH)
-    for code in others:
-        own, rows = score.of(states[code].states_MH), states[code].rows_M
-        if settings.labels:
-            thresholds[code] = labelled_threshold(*_few(own, harmful_N[rows], settings.labels, code))
-        else:
-            thresholds[code] = matched_threshold(own, english[rows])
+    own = {code: score.of(states[code].states_MH) for code in others}
+    matched = {anchor: ENGLISH_THRESHOLD} | {
+        code: matched_threshold(own[code], english[states[code].rows_M]) for code in others
+    }
+    thresholds = dict(matched)
+    if settings.labels:
+        for code in others:
+            harmful_M = harmful_N[states[code].rows_M]
+            thresholds[code] = labelled_threshold(*_few(own[code], harmful_M, settings.labels, code))
     if settings.false_refusals is None:
         return thresholds
     for code, read in states.items():
         harmless = tried[code][~harmful_N[read.rows_M]]
         if len(harmless):
-            thresholds[code] = max(thresholds[code], bounding_threshold(harmless, settings.false_refusals))
+            bound = bounding_threshold(harmless, settings.false_refusals)
+            thresholds[code] = max(thresholds[code], matched[code] + bound)
     return thresholds
 
 
@@ -96,7 +99,7 @@ def bounding_threshold(harmless_scores: Tensor, share: float) -> float:
     """The lowest threshold above which lie no more than a share of harmless prompts.
 
     Args:
-        harmless_scores: [N] of harmless prompts, at least one; by a score that was not fitted on them.
+        harmless_scores: [N] of harmless prompts, at least one; scores, or margins, that were not fitted on them.
         share: In [0, 1].
     """
     if harmless_scores.ndim != 1 or not len(harmless_scores) or not 0 <= share <= 1:

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from mlc.errors import UserError
-from mlc.gating.thresholds import bounding_threshold, labelled_threshold, matched_threshold
+from mlc.gating.fitting import LinearScore
+from mlc.gating.reading import Read
+from mlc.gating.settings import PromptGateSettings
+from mlc.gating.thresholds import bounding_threshold, labelled_threshold, matched_threshold, thresholds_of
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,28 @@ def test_the_threshold_of_one_label_a_class() -> None:
     assert labelled_threshold(torch.tensor([4.0, -1.0]), torch.tensor([True, False])) == 1.5
     four = torch.tensor([4.0, 6.0, -1.0, 1.0])
     assert labelled_threshold(four, torch.tensor([True, True, False, False])) == 2.5
+
+
+def test_a_bound_is_counted_from_the_threshold_by_shares() -> None:
+    harmful = torch.tensor([True, True, False, False])
+    score = LinearScore(torch.ones(1, dtype=torch.float64), 0.0)
+    states = {
+        "eng_Latn": Read(torch.arange(4), torch.tensor([[2.0], [1.0], [-1.0], [-2.0]])),
+        "spa_Latn": Read(torch.arange(4), torch.tensor([[9.0], [8.0], [6.0], [5.0]])),
+    }
+    tried = {"eng_Latn": torch.tensor([1.0, 1.0, -3.0, -4.0]), "spa_Latn": torch.tensor([1.0, -1.0, 2.0, -2.0])}
+
+    def found(bound: float | None, labels: int = 0) -> list[float]:
+        settings = PromptGateSettings(false_refusals=bound, labels=labels)
+        return list(thresholds_of(score, states, tried, harmful, settings).values())
+
+    assert found(None) == [0.0, 7.0]
+    # One of two may be refused, and is: nothing to raise. None may: above 2 by 1 in Spanish, and English stays.
+    assert found(0.5) == [0.0, 7.0]
+    assert found(0.0) == [0.0, 7.0 + 3.0]
+    # By one label a class the threshold is 7.5, which is counted from 0 itself.
+    assert found(None, labels=1) == [0.0, 7.5]
+    assert found(0.0, labels=1) == [0.0, 10.0]
 
 
 @pytest.mark.parametrize(("share", "threshold", "above"), [(0.0, 5.0, 0), (0.3, 3.0, 1), (0.5, 1.5, 2), (1.0, 0.0, 4)])

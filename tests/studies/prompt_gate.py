@@ -17,9 +17,9 @@ import torch
 from datasets import load_from_disk
 from torch import Tensor
 
-from mlc.gating.crossing import Place, Read, best_place, cross_scores, separations
+from mlc.gating.crossing import best_place, cross_margins, separations
 from mlc.gating.fitting import fit_score
-from mlc.gating.reading import places_of, states_at
+from mlc.gating.reading import Place, Read, places_of, states_at
 from mlc.gating.settings import PromptGateSettings
 from mlc.gating.thresholds import thresholds_of
 from mlc.languages import resolve_language
@@ -78,7 +78,7 @@ def tables(policy: Policy, trained: Asked, held: Asked, given: Mapping[str, Any]
     yield "| layer | pooling | English, crossed | others, crossed | English, held out | others, held out |"
     yield "|---" * 6 + "|"
     for place in places:
-        own, *others = separations(cross_scores(at[place], harmful, **given), at[place], harmful).values()
+        own, *others = separations(cross_margins(at[place], harmful, **given), at[place], harmful).values()
         score = fit_score(next(iter(at[place].values())).states_MH, harmful, **given)
         held_scores = {code: score.of(read.states_MH) for code, read in held_at[place].items()}
         held_own, *held_others = separations(held_scores, held_at[place], held_harmful).values()
@@ -91,7 +91,7 @@ def tables(policy: Policy, trained: Asked, held: Asked, given: Mapping[str, Any]
     yield f"| bound | {' | '.join(resolve_language(code).english_name for code in languages)} | mean of the others |"
     yield "|---" * (len(languages) + 2) + "|"
     score = fit_score(at[chosen][languages[0]].states_MH, harmful, **given)
-    crossed = cross_scores(at[chosen], harmful, **given)
+    crossed = cross_margins(at[chosen], harmful, **given)
     for bound in BOUNDS:
         settings = PromptGateSettings(false_refusals=bound)
         thresholds = thresholds_of(score, at[chosen], crossed, harmful, settings)
