@@ -40,9 +40,9 @@ def sample_of(harmful_N: Tensor, count: int) -> list[int]:
 def cross_margins(states: Mapping[str, Read], harmful_N: Tensor, *, rank: int, ridge: float) -> dict[str, Tensor]:
     """How far prompts and their translations lie above thresholds by shares, by classifiers fitted on neither.
 
-    A score has no zero of its own in a language that it was not fitted in: each of the classifiers has its own threshold
-    there, set as that of the gate will be. The prompts of a class go to the folds one after another, so that nothing is
-    drawn. Where a class has one prompt only, none can be left out, and all are fitted on.
+    A score has no zero of its own in a language that it was not fitted in: each classifier has its own threshold there,
+    set as that of the gate will be. The prompts of a class go to the folds one after another, so that nothing is drawn.
+    Where a class has one prompt only, none can be left out, and all are fitted on.
 
     Args:
         states: By NLLB code; the first language, with all N prompts in order, is the one that it is fitted in.
