@@ -55,7 +55,8 @@ class PromptGate:
     """What is said in place of an answer, by NLLB code."""
     separation: Mapping[str, float | None] = field(default_factory=dict)
     """AUROC by NLLB code of scores of prompts, and of their translations, that were not fitted on; None where a class
-    has no prompt. It says what a gate can know of a language, and flatters a little where the place was chosen by it."""
+    has no prompt. It says what a gate can know of a language, and flatters a little where the place was chosen by
+    it."""
 
     @property
     def anchor(self) -> str:
