@@ -25,6 +25,8 @@ FIGURES: dict[Metric, str] = {
     "harmless_invalid": "harmless invalid",
     "selectivity": "selectivity",
 }
+OF_MARGINS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_refusal")
+"""Figures that need no answers."""
 DIFFERENCES: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "over_refusal", "selectivity")
 
 
@@ -34,7 +36,7 @@ def tables(results: Sequence[EvaluationResult], trained: Sequence[str], order: S
     Args:
         results: One of each model, seed and language.
         trained: Languages with translations in the training.
-        order: Models, as they are listed; those that are not there are left out.
+        order: Models, as they are listed; those that are not there are left out, others follow.
     """
     found = Evaluations(results)
     others = [code for code in found.languages() if code != found.anchor]
@@ -43,21 +45,25 @@ def tables(results: Sequence[EvaluationResult], trained: Sequence[str], order: S
         "trained languages": [code for code in others if code in trained],
         "languages never trained": [code for code in others if code not in trained],
     }
-    models = [name for name in order if name in found.models]
+    groups = {title: languages for title, languages in groups.items() if languages}
+    models = [name for name in (*order, *sorted(set(found.models) - set(order))) if name in found.models]
+    judged = any(result.summary.harmful_refused.n for result in results)
+    measured = [metric for metric in FIGURES if judged or metric in OF_MARGINS]
     for title, languages in groups.items():
         yield f"\n**{title}** ({', '.join(languages)}); mean over seeds, smallest and largest seed\n"
-        yield f"| model | seeds | {' | '.join(FIGURES.values())} |"
-        yield "|---" * (len(FIGURES) + 2) + "|"
+        yield f"| model | seeds | {' | '.join(FIGURES[metric] for metric in measured)} |"
+        yield "|---" * (len(measured) + 2) + "|"
         for model in models:
-            cells = [_cell(found, model, languages, metric) for metric in FIGURES]
+            cells = [_cell(found, model, languages, metric) for metric in measured]
             yield f"| {model} | {len(found.seeds(model))} | {' | '.join(cells)} |"
-    for title in ("trained languages", "languages never trained"):
+    differing = [metric for metric in DIFFERENCES if metric in measured]
+    for title in (title for title in groups if title != "English"):
         yield f"\n**Minus English-only, {title}**; 95 % intervals over prompts and seeds\n"
-        yield f"| model | {' | '.join(FIGURES[metric] for metric in DIFFERENCES)} |"
-        yield "|---" * (len(DIFFERENCES) + 1) + "|"
+        yield f"| model | {' | '.join(FIGURES[metric] for metric in differing)} |"
+        yield "|---" * (len(differing) + 1) + "|"
         for model in models:
             if model not in (ENGLISH_ONLY, "base"):
-                yield f"| {model} | {' | '.join(_change(found, model, groups[title], one) for one in DIFFERENCES)} |"
+                yield f"| {model} | {' | '.join(_change(found, model, groups[title], one) for one in differing)} |"
 
 
 def _cell(found: Evaluations, model: str, languages: Sequence[str], metric: Metric) -> str:
