@@ -17,6 +17,7 @@ from flows.attempts import Attempts
 from flows.config import PipelineConfig, changed_values, load_config, validate_config
 from flows.licences import require_licences
 from flows.notifying import tell_stopped, tell_summary, telling_every_end
+from flows.promoting import was_promoted
 from flows.showing import show_beginning, show_end, show_filter
 from flows.tracked import tracked_run
 from mlc.cache import cache_folder
@@ -128,7 +129,8 @@ class RunSummary:
     """Name, version and MLflow run of the registered model."""
     gate: dict[str, Any]
     """``passed``, ``policy``, ``reasons`` (the checks in sentences, failed ones first), ``checks`` (the same as rows,
-    see :meth:`mlc.evaluation.gate.deciding.Check.row`) and ``champion``, the version that it was compared with."""
+    see :meth:`mlc.evaluation.gate.deciding.Check.row`), ``champion``, the version that it was compared with, and
+    ``waits``, whether the version is for a person to promote and nobody has yet."""
     report: str
     """Path of the report."""
     set_aside: dict[str, str]
@@ -844,7 +846,10 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
         seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
         metrics=read_headline(run.store, report),
         model_version={name: gate[name] for name in ("name", "version", "run_id")},
-        gate={name: gate[name] for name in ("passed", "policy", "reasons", "checks", "champion")},
+        gate={
+            **{name: gate[name] for name in ("passed", "policy", "reasons", "checks", "champion")},
+            "waits": bool(gate.get("waits")) and not was_promoted(run.workspace, gate),
+        },
         report=str(report_page(run.store, report)),
         set_aside=read_set_aside(run.store, report),
         left_out=left_out_in_words(run.store, report),

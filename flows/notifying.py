@@ -38,6 +38,7 @@ GATE_EVENT = "mlc.gate.{}"
 DRIFT_FACTS = ("worse", "below")
 """What :func:`flows.scheduled.evaluate_champion.evaluate_champion` found, if it found anything."""
 _WORDS = {
+    "approval": "is done",
     "drift": "found something",
     "failure": "failed",
     "gate": "is done",
@@ -146,7 +147,10 @@ def _ending(state: State[Any] | None, summary: Mapping[str, Any], record: RunRec
     if state is None or state.is_completed():
         if any(summary.get(name) for name in DRIFT_FACTS):
             return "drift"
-        return "success" if summary.get("gate", {"passed": True})["passed"] else "gate"
+        gate = summary.get("gate", {"passed": True})
+        if not gate["passed"]:
+            return "gate"
+        return "approval" if gate.get("waits") else "success"
     # A run that a worker cancels is a crash for Prefect's engine, before the worker calls it cancelled.
     asked_to_stop = record is not None and record.end == "interrupted"
     return "stopped" if state.is_cancelled() or state.is_cancelling() or asked_to_stop else "failure"
@@ -181,7 +185,7 @@ def _body(settings: PipelineConfig, end: _End) -> dict[str, Any]:
         "flow_run": end.id,
         "languages": list(settings.languages),
         "model_version": version and {name: version[name] for name in ("name", "version")},
-        "gate": gate and {name: gate[name] for name in ("passed", "policy", "champion", "reasons")},
+        "gate": gate and {name: gate[name] for name in ("passed", "policy", "champion", "reasons", "waits")},
         "figures": summary.get("metrics"),
         "seconds": summary.get("seconds"),
         "links": {name: where for name, where in links.items() if where},
@@ -193,6 +197,8 @@ def _line(name: str, end: _End) -> str:
     if gate := end.summary.get("gate"):
         version, passed = end.summary["model_version"], "passed" if gate["passed"] else "failed"
         told += f"; {version['name']} version {version['version']}, gate {gate['policy']} {passed}"
+        if gate.get("waits"):
+            told += " and waits for a person"
     return f"{told}: {end.reason}" if end.reason else f"{told}."
 
 

@@ -1,10 +1,11 @@
 """Promotion and rollback by a person, from whatever place: the command line, or a form in Prefect."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
@@ -38,6 +39,29 @@ class Proposal:
             replaced = "It is champion already"
         failed = f" ({self.failed})" if self.failed and self.gate != "passed" else ""
         return f"Version {self.version} of {self.name!r}: gate {self.gate}{failed}. {replaced}."
+
+
+def was_promoted(workspace: Path, version: Mapping[str, Any]) -> bool:
+    """Whether a version ever became champion.
+
+    Args:
+        workspace: Folder of the workspace.
+        version: Its ``name`` and ``version``.
+    """
+    from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions
+
+    entries = read_promotions(workspace / PROMOTIONS_FILE, version["name"])
+    return version["version"] in {entry["version"] for entry in entries}
+
+
+def promotion_of(version: Mapping[str, Any], workspace: str) -> str:
+    """The command that makes a version champion.
+
+    Args:
+        version: Its ``name`` and ``version``.
+        workspace: Folder of the workspace, as it is written in the configuration.
+    """
+    return f"{shlex.join(['mlc', 'promote', version['version'], '--workspace', workspace])} --reason '…'"
 
 
 def propose(store: ArtifactStore, version: str, *, name: str = "", force: bool = False, reason: str = "") -> Proposal:

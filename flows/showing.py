@@ -264,7 +264,7 @@ def report_page(config: PipelineConfig, workspace: Path, summary: Mapping[str, A
     own = f"{PAGE}/runs/{number}"
     lines = [
         f"**Run {number}** registered {version['name']} version {version['version']}; "
-        f"its gate {summary['gate']['policy']} {_word(summary['gate'])}.",
+        f"its gate {summary['gate']['policy']} {_word(summary['gate'])}{_waiting(summary['gate'])}.",
         "",
         f"- [Report]({own}/report), [answers, failures, rejected rows and settings]({own}) of this run",
         f"- [Version {version['version']} in MLflow]({page}), MLflow run `{version['run_id']}`",
@@ -278,6 +278,10 @@ def report_page(config: PipelineConfig, workspace: Path, summary: Mapping[str, A
 
 def _word(gate: Mapping[str, Any]) -> str:
     return "passed" if gate["passed"] else "failed"
+
+
+def _waiting(gate: Mapping[str, Any]) -> str:
+    return "; it waits for a person, by the deployment `promote` or `mlc promote`" if gate.get("waits") else ""
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

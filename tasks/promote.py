@@ -26,7 +26,7 @@ from tasks.runtime.registry import (
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
 from tasks.runtime.stage import Stage, produce, stage_task
-from tasks.runtime.version_page import GATE, GATE_CHAMPION, GATE_FAILED, GATE_POLICY, NOBODY, describe_version
+from tasks.runtime.version_page import GATE, GATE_CHAMPION, GATE_FAILED, GATE_POLICY, NOBODY, WAITS, describe_version
 
 STAGE = Stage("promote", version=2, module=__name__)
 REGISTERED_DECISION = "gate.json"
@@ -44,9 +44,9 @@ def promote(
     roles: Roles,
     champion: str | None,
 ) -> ArtifactRef:
-    """Judges the candidate and, if it passes, gives it the alias ``champion``.
+    """Judges the candidate and, if it passes and no person has to approve, gives it the alias ``champion``.
 
-    A candidate that fails keeps its alias ``candidate``; the champion stays what it was.
+    One that fails or waits keeps its alias ``candidate``; the champion stays what it was.
 
     Args:
         run: The run.
@@ -59,7 +59,8 @@ def promote(
 
     Returns:
         ``decision.json``: passed, the policy, every check as a row and in words, the version, the champion that it was
-        compared with, the previous champion. The same stands beside the version in the registry, as ``gate.json``.
+        compared with, the previous champion, whether it waits for a person. The same stands beside the version in the
+        registry, as ``gate.json``.
 
     Raises:
         UserError: It is passed, and meanwhile another version has become champion.
@@ -78,18 +79,20 @@ def promote(
         read = read_evaluations(map(run.store.folder, results.values()))
         decision = decide_gate(read, settings, **asdict(roles))
         candidate = read_version(run.store, version)
+        waits = decision.passed and registry.promoted_by == "person"
         record, previous = run.workspace / PROMOTIONS_FILE, None
         with registry_errors(registry, run.workspace):
             client = connect(registry, run.workspace)
-            if decision.passed:
+            if decision.passed and not waits:
                 if settings.compares_with_champion:
                     _require_same_champion(run, registry, candidate, champion)
                 previous = promote_version(client, record, candidate, decision.reasons, by="gate")
             else:
                 note_champion(client, record, candidate.name)
             stored = {**decision.plain(), **candidate.as_dict(), "champion": champion, "previous": previous}
+            stored["waits"] = waits
             client.log_dict(candidate.run_id, stored, REGISTERED_DECISION)
-            for tag, value in _tags(decision, champion).items():
+            for tag, value in _tags(decision, champion, waits).items():
                 client.set_model_version_tag(candidate.name, candidate.version, tag, value)
             describe_version(client, candidate.name, candidate.version)
         (draft.path / DECISION_FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
@@ -129,10 +132,11 @@ def _not_kept(decision: GateDecision) -> str:
     return "; ".join(f"{name} ({', '.join(where)})" for name, where in places.items())
 
 
-def _tags(decision: GateDecision, champion: str | None) -> dict[str, str]:
+def _tags(decision: GateDecision, champion: str | None, waits: bool) -> dict[str, str]:
     return {
         GATE: _word(decision),
         GATE_POLICY: decision.policy,
         GATE_FAILED: _not_kept(decision)[:LONGEST_TAG] or "nothing",
         GATE_CHAMPION: NOBODY if champion is None else champion,
+        WAITS: str(waits).lower(),
     }

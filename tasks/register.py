@@ -127,7 +127,7 @@ def register_model(
     # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
     checkpoint = model.checkpoint
     parts = STAGE.parts(
-        {"registry": settings.model_dump(mode="json"), "role": model.method},
+        {"registry": settings.model_dump(mode="json", exclude={"promoted_by"}), "role": model.method},
         {
             "model": checkpoint,
             "pyfunc": code_digest(PYFUNC.read_text(encoding="utf-8")),

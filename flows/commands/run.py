@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.plan import plan_with_needs, with_outcomes
+from flows.promoting import promotion_of
 from flows.terminal.display import TerminalDisplay, outcome_table
 from flows.terminal.gate_tables import show_gate
 from flows.terminal.lost import ending_with, no_answer
@@ -87,7 +88,7 @@ def run_config(
         with nullcontext(there) if there else own_server(workspace, own_port) as server:
             summary = _run(config, planned, server, console, wait)
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
-    _tell(summary, console)
+    _tell(summary, config.workspace, console)
     console.print(in_words(licences), highlight=False, soft_wrap=True)
     return {**summary, "licences": licences}
 
@@ -159,7 +160,7 @@ def _hand_over() -> None:
         worker.drain_all(timeout=DRAIN_SECONDS)
 
 
-def _tell(summary: dict[str, Any], console: Console) -> None:
+def _tell(summary: dict[str, Any], workspace: str, console: Console) -> None:
     console.print()
     console.print(outcome_table(summary["tasks"]))
     console.print()
@@ -167,6 +168,9 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
     mark, color = ("passed", "green") if gate["passed"] else ("failed", "red")
     decided = f"gate {shown(gate['policy'])} [{color}]{mark}[/]"
     console.print(f"Registered {shown(version['name'])} version {version['version']}; {decided}.", highlight=False)
+    if gate.get("waits"):
+        command = promotion_of(version, workspace)
+        console.print(f"It waits for a person: {shown(command)}", highlight=False, soft_wrap=True)
     show_gate(gate["checks"], console)
     for name, reason in summary["set_aside"].items():
         console.print(f"Set aside · {shown(name)}: {shown(reason)}", highlight=False, soft_wrap=True)

@@ -181,12 +181,15 @@ class RegistrySettings(Settings):
     weights: Weights = "merged"
     """What a version holds of a model that was trained with ``align.adapter``: the whole model with the adapter
     ``merged`` into it, or the ``adapter`` alone, in megabytes, which names the policy by its hub id or its folder."""
+    promoted_by: Literal["gate", "person"] = "gate"
+    """Who makes a version that passed the gate the champion: the ``gate`` at once, or a ``person``, with ``mlc
+    promote`` or the deployment of that name; until then it stays the candidate."""
     experiment: str | None = Field(default=None, max_length=250, pattern=r"^[\w/][\w/ .@-]*$")
     """Name of the experiment, which may have ``/`` and ``@`` as well; none = what ``MLFLOW_EXPERIMENT_NAME`` names,
     else ``mlc``."""
 
 
-Ending = Literal["drift", "failure", "gate", "stopped", "success"]
+Ending = Literal["approval", "drift", "failure", "gate", "stopped", "success"]
 
 
 class NotifySettings(Settings):
@@ -195,10 +198,10 @@ class NotifySettings(Settings):
     url: str | None = None
     """Address of a webhook, to which JSON without prompts and answers is posted, see docs/notify.md; none = nobody is
     told. ``${NAME}`` stands for an environment variable."""
-    when: tuple[Ending, ...] = ("failure", "gate", "drift", "stopped")
+    when: tuple[Ending, ...] = ("failure", "gate", "approval", "drift", "stopped")
     """The endings that are told: ``failure``, also of a run that was killed under a worker of Prefect; ``gate``, where
-    the gate failed; ``drift``, where the champion is worse than it was; ``stopped``, where somebody asked for it;
-    ``success``, where all is well."""
+    the gate failed; ``approval``, where it passed and the version waits for a person; ``drift``, where the champion is
+    worse than it was; ``stopped``, where somebody asked for it; ``success``, where all is well."""
     token_variable: str = "MLC_NOTIFY_TOKEN"
     """Environment variable that holds what is sent as ``Authorization: Bearer``; nothing is where it is not set."""
 

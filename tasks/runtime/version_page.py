@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 GATE, GATE_POLICY, GATE_FAILED, GATE_CHAMPION = "gate", "gate.policy", "gate.failed", "gate.champion"
+WAITS = "gate.waits"
+"""Whether a version that passed is for a person to promote: ``true`` or ``false``."""
 REPLACES = "replaces"
 """The champion in whose place the version was promoted last."""
 WORST, OVER_REFUSAL = "worst_language", "over_refusal"
@@ -55,6 +57,8 @@ def _decision(tags: Mapping[str, str]) -> str:
     if gate is None:
         return "**Not judged by a gate yet.**"
     told = f"**Gate {_cell(tags.get(GATE_POLICY, ''))}: {gate}.**"
+    if tags.get(WAITS) == "true" and REPLACES not in tags:
+        return f"{told} It waits for a person to make it champion."
     return told if gate == "passed" else f"{told} Not kept: {_cell(tags.get(GATE_FAILED, ''))}."
 
 

@@ -46,7 +46,14 @@ SUMMARY = {
     "number": 7,
     "metrics": {"models": {"base": {"english": {"selectivity": {"value": 0.5}}}}},
     "model_version": {"name": "multilingual-policy", "version": "3", "run_id": "abc"},
-    "gate": {"passed": False, "policy": "strict", "reasons": ["selectivity fell"], "checks": [], "champion": "2"},
+    "gate": {
+        "passed": False,
+        "policy": "strict",
+        "reasons": ["selectivity fell"],
+        "checks": [],
+        "champion": "2",
+        "waits": False,
+    },
     "report": "/reports/report.html",
     "seconds": 12.5,
 }
@@ -85,6 +92,11 @@ def told(parameters: dict[str, Any], state: State[Any]) -> list[str]:
             Completed(data=SUMMARY | {"gate": SUMMARY["gate"] | {"passed": True}}),
             "success",
             "mlc · smoke: run 7 is done; multilingual-policy version 3, gate strict passed.",
+        ),
+        (
+            Completed(data=SUMMARY | {"gate": SUMMARY["gate"] | {"passed": True, "waits": True}}),
+            "approval",
+            "mlc · smoke: run 7 is done; multilingual-policy version 3, gate strict passed and waits for a person.",
         ),
     ],
 )

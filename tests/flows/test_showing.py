@@ -169,7 +169,7 @@ def test_failed_conditions_come_first_and_languages_have_names() -> None:
 
 def test_a_tracking_server_is_linked_without_its_login(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/")
-    summary = {
+    summary: dict[str, Any] = {
         "model_version": {"name": "our policy", "version": "7", "run_id": "r"},
         "number": 3,
         "gate": {"policy": "strict", "passed": True},
@@ -178,6 +178,9 @@ def test_a_tracking_server_is_linked_without_its_login(tmp_path: Any, monkeypatc
         "set_aside": {"mpo": "a reason"},
     }
     page = report_page(load_config("smoke"), tmp_path, summary)
+    assert "gate strict passed." in page
+    waiting = report_page(load_config("smoke"), tmp_path, summary | {"gate": summary["gate"] | {"waits": True}})
+    assert "gate strict passed; it waits for a person" in waiting
     assert "https://mlflow.example/#/models/our%20policy/versions/7" in page
     assert "secret" not in page
     assert "- Set aside: mpo; the report says why" in page

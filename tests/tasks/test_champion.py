@@ -10,6 +10,7 @@ import pytest
 import torch
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
+from flows.promoting import promote_by_person, was_promoted
 from flows.terminal.server import Server
 from mlc.errors import UserError
 from mlc.evaluation.gate.settings import GateSettings
@@ -89,10 +90,16 @@ def stored(run: Run, results: list[EvaluationResult]) -> dict[str, ArtifactRef]:
     return refs
 
 
-def decided(run: Run, version: ArtifactRef, found: Champion | None, **texts: tuple[str, str]) -> dict[str, Any]:
+def decided(
+    run: Run,
+    version: ArtifactRef,
+    found: Champion | None,
+    settings: RegistrySettings = SETTINGS,
+    **texts: tuple[str, str],
+) -> dict[str, Any]:
     results = [one for model, pair in texts.items() for one in everywhere(model, *pair)]
     roles = Roles("new", "base", champion=CHAMPION if found else None)
-    done = promote.fn(run, version, stored(run, results), GATE, SETTINGS, roles, found.version if found else None)
+    done = promote.fn(run, version, stored(run, results), GATE, settings, roles, found.version if found else None)
     return read_decision(run.store, reference(done))
 
 
@@ -146,6 +153,7 @@ def test_better_than_base_and_worse_than_the_champion_is_refused(run: Run, secon
         "gate.policy": "trial",
         "gate.failed": "selectivity − champion (mean of 3 languages)",
         "gate.champion": "1",
+        "gate.waits": "false",
     }
     place = mlflow.artifacts.download_artifacts(run_id=registered_as.run_id, artifact_path=REGISTERED_DECISION)
     assert json.loads(Path(place).read_text(encoding="utf-8"))["checks"] == decision["checks"]
@@ -214,6 +222,31 @@ def test_one_that_beats_the_champion_takes_its_place(run: Run, second: Any) -> N
     assert champion(client, SETTINGS.model_name) == "2"
     # Repeated, it is held against the one before, as in its own run.
     assert find_champion(run, model, SETTINGS) == found
+
+
+def test_one_that_passed_waits_for_a_person_where_a_person_decides(run: Run, second: Any) -> None:
+    by_person = RegistrySettings(promoted_by="person")
+    model = trained(run, "for a person")
+    version = registered(run, model)
+    # Who promotes changes nothing of the version.
+    assert (
+        reference(register_model.fn(run, model, {}, written_report(run, "new", []), tracked(model), by_person))
+        == version
+    )
+    found = find_champion(run, model, by_person)
+    decision = decided(run, version, found, by_person, base=BAD, new=GOOD, champion=BETWEEN)
+    assert (decision["passed"], decision["waits"], decision["previous"]) == (True, True, None)
+    client = connect(SETTINGS, run.workspace)
+    assert champion(client, SETTINGS.model_name) == "2"
+    told = "It waits for a person to make it champion."
+    assert told in client.get_model_version(SETTINGS.model_name, decision["version"]).description
+    assert not was_promoted(run.workspace, decision)
+    promote_by_person(run.store, decision["version"], reason="looked at by hand")
+    assert champion(client, SETTINGS.model_name) == decision["version"]
+    assert told not in client.get_model_version(SETTINGS.model_name, decision["version"]).description
+    assert was_promoted(run.workspace, decision)
+    # By the gate, the same decision promotes at once.
+    assert not decided(run, version, found, base=BAD, new=GOOD, champion=BETWEEN)["waits"]
 
 
 def test_a_version_of_unknown_making_cannot_be_compared_with(run: Run, second: Any) -> None:

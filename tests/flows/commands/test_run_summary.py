@@ -1,0 +1,30 @@
+"""What `mlc run` says at its end."""
+
+import io
+from typing import Any
+
+import pytest
+
+from flows.commands.run import _tell
+from flows.terminal.output import Output
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_version_that_waits_is_told_with_the_command_that_promotes_it(waits: bool) -> None:
+    summary: dict[str, Any] = {
+        "tasks": [],
+        "model_version": {"name": "policy", "version": "7", "run_id": "r"},
+        "gate": {"passed": True, "policy": "strict", "checks": [], "waits": waits},
+        "set_aside": {},
+        "left_out": [],
+        "report": "/w/report.html",
+        "number": 3,
+        "seconds": 1.0,
+        "seconds_saved": 0.0,
+    }
+    file = io.StringIO()
+    _tell(summary, "my workspace", Output(file=file))
+    lines = file.getvalue().splitlines()
+    assert "Registered policy version 7; gate strict passed." in lines
+    told = "It waits for a person: mlc promote 7 --workspace 'my workspace' --reason '…'"
+    assert (told in lines) == waits
