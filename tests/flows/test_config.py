@@ -26,6 +26,7 @@ def test_shipped_configurations_load() -> None:
         "qwen2.5-7b",
         "smoke",
         "study",
+        "study-qwen",
     ]
     assert shipped_configs() == for_real
     for name in shipped_configs():
