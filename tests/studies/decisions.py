@@ -10,9 +10,12 @@ from itertools import groupby
 from pathlib import Path
 
 from flows.config import load_config
+from flows.looking.reading import RunReader
+from flows.terminal.options import chosen_run
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import EvaluationResult, read_evaluations
+from mlc.store import ArtifactStore
 
 ENGLISH_ONLY = "english-only"
 FIGURES: dict[Metric, str] = {
@@ -91,15 +94,25 @@ def _complete(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
     return [result for members in runs if len(members) == most for result in members]
 
 
+def _folders(workspace: Path, run: str | None) -> list[Path]:
+    """Of all evaluations, or of those of one run."""
+    if run is None:
+        return sorted(path.parent for path in workspace.glob("artifacts/evaluate/*/summary.json"))
+    reader = RunReader(ArtifactStore(workspace), chosen_run(workspace, run))
+    return [reader.folder(task) for task in reader.tasks("evaluate")]
+
+
 def main() -> None:
     """Reads the command line and prints the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.studies.decisions", description=__doc__)
     parser.add_argument("workspace", type=Path)
-    workspace = parser.parse_args().workspace
-    config = load_config("study")
-    folders = sorted(path.parent for path in workspace.glob("artifacts/evaluate/*/summary.json"))
+    parser.add_argument("--config", default="study", help="whose languages and order of models count")
+    parser.add_argument("--run", help="number of a run; all evaluations of the workspace if left out")
+    given = parser.parse_args()
+    config = load_config(given.config)
     order = ["base", *(method.name for method in config.methods)]
-    print("\n".join(tables(_complete(read_evaluations(folders)), config.languages, order)))
+    results = _complete(read_evaluations(_folders(given.workspace, given.run)))
+    print("\n".join(tables(results, config.languages, order)))
 
 
 if __name__ == "__main__":
