@@ -17,6 +17,7 @@ from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
+from mlc.tables.saved import read_saved
 from mlc.training.settings import AlignSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.compute import computing, release
@@ -171,9 +172,7 @@ def _start(run: Run, warm: WarmStart | None, base: ModelSource | None) -> ModelS
 
 def _rows(folder: Path, anchor: str) -> list[dict[str, Any]]:
     if (folder / DATASET_FOLDER).is_dir():
-        from datasets import load_from_disk
-
-        return [{**row, LANGUAGE: anchor} for row in load_from_disk(folder / DATASET_FOLDER)]
+        return [{**row, LANGUAGE: anchor} for row in read_saved(folder / DATASET_FOLDER)]
     rows: list[dict[str, Any]] = pq.read_table(folder / PROMPTS_FILE).to_pylist()
     return [
         {

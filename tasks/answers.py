@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from mlc.left_out import LeftOut, told
 from mlc.shapes.answers import answer_column
 from mlc.store import ArtifactRef, Draft
+from mlc.tables.saved import read_saved
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -65,9 +66,9 @@ def join_answers(
     parts = STAGE.parts({"columns": sorted(verdicts)}, {"examples": examples, **inputs})
 
     def write(draft: Draft) -> None:
-        from datasets import Dataset, load_from_disk
+        from datasets import Dataset
 
-        rows = [dict(row) for row in load_from_disk(run.store.folder(examples) / DATASET_FOLDER)]
+        rows = [dict(row) for row in read_saved(run.store.folder(examples) / DATASET_FOLDER)]
         left_out = []
         for column, found in sorted(verdicts.items()):
             kept = {code: _kept(run, ref) for code, ref in found.items()}

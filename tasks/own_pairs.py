@@ -7,6 +7,7 @@ import pyarrow as pa
 from mlc.choices import OwnPairs
 from mlc.left_out import LeftOut, told
 from mlc.store import ArtifactRef, Draft
+from mlc.tables.saved import read_saved
 from tasks.runtime.artifacts import DATASET_FOLDER
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -52,11 +53,11 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
     )
 
     def write(draft: Draft) -> None:
-        from datasets import Dataset, load_from_disk
+        from datasets import Dataset
 
         from mlc.models.consistent_pairs import consistent_pairs
 
-        rows = [dict(row) for row in load_from_disk(run.store.folder(examples) / DATASET_FOLDER)]
+        rows = [dict(row) for row in read_saved(run.store.folder(examples) / DATASET_FOLDER)]
         moved = run.display.bar(f"own_pairs · {model.label}", plan.answers * sum(sum(row["mask"]) for row in rows))
         with loaded_policy(run, model) as policy:
             made = consistent_pairs(

@@ -20,6 +20,7 @@ from mlc.prompts import LABELS, read_prompts
 from mlc.shapes.history import Prompt
 from mlc.shipped import resolve_path
 from mlc.tables.formats import read_format
+from mlc.tables.saved import read_saved
 
 MIN_PROMPTS = 4
 """Fewer prompts, in all or in a language, say nothing about a layer."""
@@ -205,9 +206,7 @@ def _training_rows(folder: Path) -> list[dict[str, Any]]:
             f"The folder {str(folder)!r} holds no training set of the pipeline: give a prompt file, or a folder below "
             "artifacts/dataset of a workspace."
         )
-    from datasets import load_from_disk
-
-    rows: list[dict[str, Any]] = load_from_disk(str(place)).to_list()
+    rows: list[dict[str, Any]] = read_saved(place).to_list()
     return rows
 
 
