@@ -89,8 +89,8 @@ def promote(
                 previous = promote_version(client, record, candidate, decision.reasons, by="gate")
             else:
                 note_champion(client, record, candidate.name)
-            stored = {**decision.plain(), **candidate.as_dict(), "champion": champion, "previous": previous}
-            stored["waits"] = waits
+            facts = {"champion": champion, "previous": previous, "waits": waits}
+            stored = {**decision.plain(), **candidate.as_dict(), **facts}
             client.log_dict(candidate.run_id, stored, REGISTERED_DECISION)
             for tag, value in _tags(decision, champion, waits).items():
                 client.set_model_version_tag(candidate.name, candidate.version, tag, value)

@@ -117,9 +117,9 @@ def _read(policy: Policy, encoded: Sequence[EncodedPrompt], places: Sequence[Pla
         ((layer, pool),) = places
         given: dict[str, Any] = {"layer": layer, "pool": pool, "content_mask": batch.content_mask}
         return {places[0]: prompt_states(policy.model, batch.input_ids, batch.attention_mask, **given)}
-    pools = list(dict.fromkeys(pool for _, pool in places))
-    states = pooled_layers(policy.model, batch, pools)
-    return {(layer, pool): states[layer, pools.index(pool)] for layer, pool in places}
+    layers, pools = (list(dict.fromkeys(one)) for one in zip(*places, strict=True))
+    states = pooled_layers(policy.model, batch, pools, layers)
+    return {(layer, pool): states[layers.index(layer), pools.index(pool)] for layer, pool in places}
 
 
 def _with_content(prompt: EncodedPrompt) -> EncodedPrompt:

@@ -15,16 +15,17 @@ from mlc.models.prompts import PromptBatch
 from mlc.models.states import DECODERS, without_wrappers
 
 
-def pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool]) -> Tensor:
-    """What :func:`mlc.models.states.prompt_states` gives for every layer and pooling, from one forward pass.
+def pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool], layers: Sequence[int] | None = None) -> Tensor:
+    """What :func:`mlc.models.states.prompt_states` gives for layers and poolings, from one forward pass.
 
     Args:
         model: A causal language model.
         batch: Prompts, padded on the right, each with content where a pooling asks for it.
         pools: Which tokens stand for a prompt.
+        layers: Indices of hidden states; all D + 1 if left out.
 
     Returns:
-        [D + 1, pools, N, H] float32.
+        [layers, pools, N, H] float32.
     """
     body = without_wrappers(model).get_decoder()
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
@@ -36,7 +37,8 @@ def pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool]) -> Tens
     states = body(**inputs, output_hidden_states=True, return_dict=True).hidden_states
     # No pooling asks for the shared tokens.
     weights = torch.stack([_pool_weights(batch, pool) for pool in pools])[:, :, shared:]
-    return torch.stack([_pool(hidden, weights) for hidden in states])
+    wanted = states if layers is None else [states[layer] for layer in layers]
+    return torch.stack([_pool(hidden, weights) for hidden in wanted])
 
 
 def _pool_weights(batch: PromptBatch, pool: Pool) -> Tensor:

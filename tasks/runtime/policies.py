@@ -88,10 +88,7 @@ def whole_checkpoint(run: Run, model: Model) -> Iterator[Path]:
     source = source_of(run, model)
     if source.kind == "hub":
         from huggingface_hub import snapshot_download
-        from huggingface_hub.utils.tqdm import tqdm
 
-        # As for mlc.tables.saved: without it, one download takes away the lock of another.
-        tqdm.get_lock()
         yield Path(snapshot_download(source.target, revision=source.revision))
     elif source.kind == "folder" and source.base is None:
         yield Path(source.target)

@@ -50,6 +50,9 @@ def test_states_are_those_of_the_tokens_that_stand_for_a_prompt(policy: Policy, 
     own = whole[torch.tensor(encoded.content)]
     wanted = {"last": whole[-1], "last_content": own[-1], "mean": own.mean(dim=0)}[pool]
     torch.testing.assert_close(states_at(policy, PROMPTS, [(2, pool)])[2, pool][2], wanted, rtol=1e-4, atol=1e-5)
+    # So they are where several places are read at once.
+    together = states_at(policy, PROMPTS, [(4, "last"), (2, pool), (1, "mean")])
+    torch.testing.assert_close(together[2, pool][2], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_it_refuses_in_the_language_of_the_prompt(gate: PromptGate) -> None:

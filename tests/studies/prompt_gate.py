@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from datasets import load_from_disk
 from torch import Tensor
 
 from mlc.gating.crossing import best_place, cross_margins, separations
@@ -26,6 +25,7 @@ from mlc.languages import resolve_language
 from mlc.models.loading import Policy, load_policy
 from mlc.models.sources import resolve_model
 from mlc.shipped import shipped_data
+from mlc.tables.saved import read_saved
 
 BOUNDS = (None, 0.1, 0.2, 0.3)
 Asked = tuple[Tensor, Mapping[str, Mapping[int, str]]]
@@ -34,7 +34,7 @@ Asked = tuple[Tensor, Mapping[str, Mapping[int, str]]]
 
 def training(dataset: Path) -> Asked:
     """The labelled training prompts of a workspace's artifact of the stage ``dataset``, the anchor language first."""
-    rows = [row for row in load_from_disk(str(dataset)).to_list() if row["label"]]
+    rows = [row for row in read_saved(dataset).to_list() if row["label"]]
     anchor, *others = rows[0]["languages"]
     texts = {anchor: {number: row["prompt"] for number, row in enumerate(rows)}}
     for place, code in enumerate(others, 1):
