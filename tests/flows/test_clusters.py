@@ -23,7 +23,7 @@ from tests.faults.test_pipeline import children
 from tests.flows.runs import Flow, TaskRun, task_name
 from tests.flows.smoked import PROJECT, Smoked
 from tests.flows.test_processes import lines, worker_of
-from tests.flows.test_stopping import checkpoints, trains, wait_for
+from tests.flows.test_stopping import STEPS, checkpoints, trains, wait_for
 from tests.forked import Forked, Forks
 
 pytestmark = pytest.mark.slow
@@ -118,7 +118,7 @@ def local(
     engine, workspace = request.param, Path(shutil.copytree(smoked.one, tmp_path / "workspace"))
     if importlib.util.find_spec(f"prefect_{engine}") is None:
         pytest.skip(f"prefect-{engine}, which is not installed")
-    more = ("--set", f"runner={engine}", "--set", "align.steps=60", "--workspace", str(workspace))
+    more = ("--set", f"runner={engine}", "--set", f"align.steps={STEPS}", "--workspace", str(workspace))
     with subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *RUN, *more],
         cwd=PROJECT,
@@ -148,7 +148,7 @@ def test_a_worker_of_a_local_cluster_is_killed_and_the_run_goes_on(
     assert code == 0, told[-3000:]
     wait_for(lambda: not any(map(alive, below)))
     shutil.copytree(smoked.one, tmp_path / "threads")
-    flow(tmp_path / "threads", "es", align__steps=60)
+    flow(tmp_path / "threads", "es", align__steps=STEPS)
     assert contents(local.workspace) == contents(tmp_path / "threads")
 
 

@@ -26,7 +26,9 @@ pytestmark = pytest.mark.slow
 SECONDS = 600
 SOON = 20
 """Seconds in which a run that is asked to stop has ended; about three on a machine that does nothing else."""
-RUN = ("run", "smoke", "--languages", "es", "--set", "align.steps=60", "--json", "--workspace")
+STEPS = 600
+"""Steps of a training that is stopped: half a minute, so that it is still at it where the machine halts for seconds."""
+RUN = ("run", "smoke", "--languages", "es", "--set", f"align.steps={STEPS}", "--json", "--workspace")
 
 
 @dataclass(frozen=True)
