@@ -19,12 +19,19 @@ from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
 from mlc.tables.saved import read_saved
 from mlc.training.settings import AlignSettings
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE, TOKENS_FACT, TRAINING_LOG_FILE
+from tasks.runtime.artifacts import (
+    CHECKPOINT_FOLDER,
+    DATASET_FOLDER,
+    PROMPTS_FILE,
+    SPEED_FACT,
+    TOKENS_FACT,
+    TRAINING_LOG_FILE,
+)
 from tasks.runtime.compute import computing, release
 from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, SYSTEM_MOVED, base_fact, source_of
-from tasks.runtime.progress import steps_of_training
+from tasks.runtime.progress import Speed, steps_of_training
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 from tasks.runtime.warm_start import OWN_SETTINGS, WarmStart, find_warm_start
@@ -126,8 +133,9 @@ def align_model(
                 checkpoint=draft.path / CHECKPOINT_FOLDER,
                 checkpoints=run.store.partial(STAGE.name, parts.key),
             )
+            speed = Speed(settings.steps)
             tells = Told(
-                step=steps_of_training(run.display.bar(f"align · {model.label}", settings.steps), TOKEN_COUNTS),
+                step=steps_of_training(run.display.bar(f"align · {model.label}", settings.steps), TOKEN_COUNTS, speed),
                 left_out=tell,
                 system_moved=lambda: run.display.note(SYSTEM_MOVED),
             )
@@ -146,6 +154,7 @@ def align_model(
                 ) from None
             # What compares methods reads it; not every trainer counts.
             draft.facts[TOKENS_FACT] = tokens_read(scratch)
+            draft.facts[SPEED_FACT] = speed.curve
             shutil.move(scratch / LOG_FILE, draft.path / TRAINING_LOG_FILE)
             shutil.rmtree(scratch)
         if adapter and (where := base_fact(model)):

@@ -28,6 +28,8 @@ EVERY_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 LAST_SECONDS = 2.0
 """How long a task waits in the end for its last update to go out."""
+MOST_SPEEDS = 200
+"""Points of the curve of a training's speed."""
 WAITING = "Waiting"
 """What Prefect calls the state of a task that waits for the device; its type is that of a task that runs."""
 _MINUTE, _HOUR = 60, 3600
@@ -297,19 +299,55 @@ def watch(run: Run) -> None:
         run.display = Watched(run.display, _board)
 
 
-def steps_of_training(moved: Callable[..., None], counts: Sequence[str]) -> Callable[[int, Mapping[str, float]], None]:
-    """What a training tells after each step, for a bar.
+class Speed:
+    """How fast a training reads, from its second step on.
+
+    Args:
+        steps: Steps of the training.
+        clock: Gives the time in seconds.
+    """
+
+    def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every = max(1, -(-steps // MOST_SPEEDS))
+        self._clock = clock
+        self._since: tuple[float, float] | None = None
+        self.curve: list[tuple[int, float]] = []
+        """Step, and tokens a second up to it since the point before; at most :data:`MOST_SPEEDS` points."""
+
+    def step(self, number: int, so_far: float) -> None:
+        """Notes the end of a step.
+
+        Args:
+            number: The step, from 1.
+            so_far: Tokens read until now.
+        """
+        now = self._clock()
+        if self._since is None:
+            self._since = now, so_far
+        elif number % self._every == 0 and now > self._since[0]:
+            began, before = self._since
+            if so_far > before:
+                self.curve.append((number, (so_far - before) / (now - began)))
+            self._since = now, so_far
+
+
+def steps_of_training(
+    moved: Callable[..., None], counts: Sequence[str], speed: Speed
+) -> Callable[[int, Mapping[str, float]], None]:
+    """What a training tells after each step, for a bar and a curve.
 
     Args:
         moved: Moves the bar.
         counts: Figures that add up to the tokens read so far.
+        speed: Draws the curve.
     """
     read = 0.0
 
-    def step(_: int, figures: Mapping[str, float]) -> None:
+    def step(number: int, figures: Mapping[str, float]) -> None:
         nonlocal read
         so_far = max(read, sum(figures.get(name, 0.0) for name in counts))
         moved(1, round(so_far - read), loss=figures.get("loss"))
+        speed.step(number, so_far)
         read = so_far
 
     return step

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlc.store import ArtifactRef, ArtifactStore
-from tasks.runtime.artifacts import HEADLINE_FILE, TOKENS_FACT, TRAINING_LOG_FILE
+from tasks.runtime.artifacts import HEADLINE_FILE, SPEED_FACT, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.memory import FACT as MEMORY_FACT
 from tasks.runtime.models import Model
 
@@ -152,16 +152,19 @@ def track_figures(
     made = _made(store.manifest(report.kind, report.key))
     policy, *models = tracked.models
     before = _aggregates(headline["models"][policy.method])
-    points = []
+    points, last = [], 0
     # A method that only others start from is not measured.
     for model in {model.method: model for model in models if model.method in headline["models"]}.values():
         after = _aggregates(headline["models"][model.method])
         points += _points({f"{name}/{model.method}{end}": value for (name, end), value in before.items()}, made, 0)
         steps = _steps(_manifest(store, model))
+        last = max(last, steps)
         points += _points({f"{name}/{model.method}{end}": value for (name, end), value in after.items()}, made, steps)
     # Beside the models there is one difference, which is called by its two methods.
     for changes in (changes for name, changes in headline.items() if name != "models"):
-        points += _points({f"change/{name}{end}": value for (name, end), value in _ends(changes)}, made, 0)
+        ends = {f"change/{name}{end}": value for (name, end), value in _ends(changes)}
+        # Both began as the policy.
+        points += [*_points(dict.fromkeys(ends, 0.0), made, 0), *_points(ends, made, last)]
     seconds = {f"{SYSTEM}/seconds.{stage}": round(spent, 3) for stage, spent in tracked.seconds.items()}
     _log(client, parent, [*points, *_points(seconds, made, 0)], {})
     client.log_artifacts(parent.info.run_id, str(folder), REPORT_FOLDER)
@@ -210,6 +213,7 @@ def track_children(
             logged = model_id if model.label == candidate.label else None
             points += _points(figures[model.label], ended, _steps(manifest), logged)
             points += [*_points(dict(_spent(manifest)), ended, 0), *_curves(store, model.checkpoint, ended)]
+            points += _speeds(manifest, ended)
             params |= flattened(manifest["parts"]["settings"])
             digests = set(manifest["parts"]["inputs"].values())
             made_of = {name: ref for name, ref in tracked.training.items() if ref.sha256 in digests}
@@ -267,6 +271,14 @@ def _curves(store: ArtifactStore, checkpoint: ArtifactRef, made: int) -> "Iterat
         for name, value in entry.items():
             if name != "step" and value is not None and math.isfinite(value):
                 yield Metric(f"{TRAINING}/{metric_name(name)}", float(value), made, int(entry["step"]))
+
+
+def _speeds(manifest: Mapping[str, Any], made: int) -> "list[Metric]":
+    """How fast a training read, along its steps; nothing where nobody counted, or of an older release."""
+    from mlflow.entities import Metric
+
+    name = f"{TRAINING}/{SPEED_FACT}"
+    return [Metric(name, speed, made, step) for step, speed in manifest["facts"].get(SPEED_FACT) or []]
 
 
 def _points(values: Mapping[str, float], made: int, step: int, model_id: str | None = None) -> "list[Metric]":

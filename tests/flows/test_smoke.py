@@ -332,6 +332,9 @@ def test_the_registration_is_a_run_with_a_child_for_every_model(workspace: Path,
     child = children["consistency · seed 0"]
     curve = client.get_metric_history(child.info.run_id, "training/learning_rate")
     assert [point.step for point in curve] == [1, 2, 3]
+    speeds = client.get_metric_history(child.info.run_id, "training/tokens_per_second")
+    assert [point.step for point in speeds] == [2, 3]
+    assert all(point.value > 0 for point in speeds)
     figures = client.get_metric_history(child.info.run_id, "auroc/spa_Latn")
     assert {point.step for point in figures} == {0, 3}
     made_of = {name: training_data(child) for name, child in children.items()}

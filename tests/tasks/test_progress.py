@@ -6,7 +6,16 @@ import uuid
 
 import pytest
 
-from tasks.runtime.progress import EVERY_SECONDS, FIRST_SECONDS, Board, Pace, duration, steps_of_training
+from tasks.runtime.progress import (
+    EVERY_SECONDS,
+    FIRST_SECONDS,
+    MOST_SPEEDS,
+    Board,
+    Pace,
+    Speed,
+    duration,
+    steps_of_training,
+)
 
 TASK = uuid.uuid4()
 LABEL = "align · consistency · seed 0"
@@ -151,11 +160,30 @@ def test_a_failing_page_costs_the_others_nothing(sheet: Sheet) -> None:
 
 def test_a_training_tells_tokens_of_each_step_though_it_counts_all_so_far() -> None:
     told: list[tuple[int, int, float | None]] = []
-    step = steps_of_training(lambda steps, tokens, loss: told.append((steps, tokens, loss)), ("num_tokens", "more"))
+    clock = iter([10.0, 12.0, 13.0])
+    speed = Speed(3, lambda: next(clock))
+
+    def moved(steps: int, tokens: int, loss: float | None) -> None:
+        told.append((steps, tokens, loss))
+
+    step = steps_of_training(moved, ("num_tokens", "more"), speed)
     step(1, {"num_tokens": 100.0, "more": 20.0, "loss": 1.5})
     step(2, {"num_tokens": 180.0, "more": 40.0, "loss": 1.25})
     step(3, {})
     assert told == [(1, 120, 1.5), (1, 100, 1.25), (1, 0, None)]
+    # The first step has what it took to begin, and the last one told of no tokens.
+    assert speed.curve == [(2, 50.0)]
+
+
+@pytest.mark.parametrize(("steps", "points"), [(1, 0), (MOST_SPEEDS, MOST_SPEEDS - 1), (2 * MOST_SPEEDS + 1, 133)])
+def test_the_curve_of_a_long_training_has_few_points(steps: int, points: int) -> None:
+    now = [0.0]
+    speed = Speed(steps, lambda: now[0])
+    for number in range(1, steps + 1):
+        now[0] += 0.5
+        speed.step(number, 30.0 * number)
+    assert len(speed.curve) == points
+    assert {round(each, 6) for _, each in speed.curve} <= {60.0}
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (250, "4 min 10 s"), (3600 * 5 + 61, "5 h 1 min")])
