@@ -24,7 +24,7 @@ from flows.looking.planning import planned_stages
 from flows.looking.rows import KEPT
 from mlc.evaluation.gate.deciding import check_cells
 from mlc.languages import resolve_language
-from mlc.report.wording import named
+from mlc.report.wording import named, plain
 from mlc.urls import HIDDEN, redacted
 from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, read_rows
 from tasks.runtime.progress import duration
@@ -212,7 +212,7 @@ def result_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 {
                     "model": model,
                     "languages": group,
-                    **{name: _figure(figures[metric]) for metric, name in FIGURES.items()},
+                    **{name: plain(figures[metric]) for metric, name in FIGURES.items()},
                     "prompts": figures["auroc"]["n"],
                 }
             )
@@ -221,17 +221,10 @@ def result_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 {
                     "model": model,
                     "languages": f"worst: {resolve_language(code).english_name}",
-                    "selectivity": _figure(worst["worst"]),
+                    "selectivity": plain(worst["worst"]),
                 }
             )
     return rows
-
-
-def _figure(figure: Mapping[str, Any]) -> str:
-    if figure["value"] is None:
-        return ""
-    interval = "" if figure["low"] is None else f" [{figure['low']:.2f}, {figure['high']:.2f}]"
-    return f"{figure['value']:.2f}{interval}"
 
 
 def gate_page(gate: Mapping[str, Any], version: str) -> str:

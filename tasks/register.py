@@ -15,6 +15,7 @@ from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.languages import resolve_language
 from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
+from mlc.report.wording import plain
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
 from tasks.runtime.artifacts import (
@@ -297,19 +298,14 @@ def _tags_from_report(folder: Path, candidate: str) -> dict[str, str]:
     if leading := next((name for name in LEADING if spread[name]["worst_language"]), None):
         worst = spread[leading]
         name = resolve_language(worst["worst_language"]).english_name
-        found[WORST] = f"{name}, {leading} {_figure(worst['worst'])}"
+        found[WORST] = f"{name}, {leading} {plain(worst['worst'])}"
     groups = headline["models"][candidate]
     group = OTHER if OTHER in groups else ANCHOR
     refused = groups[group]["harmless_refused"]
     if refused["value"] is not None:
         where = "mean over the other languages" if group == OTHER else "in the anchor language"
-        found[OVER_REFUSAL] = f"{_figure(refused)} of harmless prompts, {where}"
+        found[OVER_REFUSAL] = f"{plain(refused)} of harmless prompts, {where}"
     return found
-
-
-def _figure(figure: Mapping[str, Any]) -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
 
 
 def _figures(tracked: Tracked, results: Sequence[EvaluationResult]) -> dict[str, dict[str, float]]:
