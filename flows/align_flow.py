@@ -28,6 +28,7 @@ from mlc.evaluation.suite import reference_languages
 from mlc.evaluation.suites.loading import suite_languages
 from mlc.left_out import require_few
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, Method, Recipe, in_order, resolve_method
+from mlc.methods.layers import require_layers
 from mlc.methods.needs import require_data, require_for_encoder, translated_columns
 from mlc.shipped import resolve_path
 from mlc.stopping import Stopped
@@ -84,7 +85,7 @@ from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.outliving import outlive_the_worker
-from tasks.runtime.policies import is_encoder, require_policy, require_teacher
+from tasks.runtime.policies import depth_of_policy, is_encoder, require_policy, require_teacher
 from tasks.runtime.registry import DATABASE_FILE, from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
@@ -201,6 +202,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     methods = in_order(config.models)
     if is_encoder(run, policy):
         require_for_encoder(own.model, methods, config.align, config.evaluation)
+    check_layers(run, config, policy, methods)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
     attempts = Attempts(run, config)
@@ -269,6 +271,21 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     number = champion.version if champion else None
     decision = promote.submit(run, version, compared, config.gate, config.registry, facts.roles, number)
     return report.result(), decision.result()
+
+
+def check_layers(run: Run, config: PipelineConfig, policy: Model, methods: Sequence[Method]) -> None:
+    """Checks that the policy has the layers that the settings name, where its number of layers is known."""
+    depth = depth_of_policy(run, policy)
+    if depth is not None:
+        require_layers(
+            depth,
+            methods,
+            align=config.align,
+            evaluation=config.evaluation.layer,
+            edit=config.edit.search.layers or (config.edit.layers,),
+            direction=config.direction.layer,
+            gate=config.serve.layer,
+        )
 
 
 def tell_where(run: Run, config: PipelineConfig) -> None:

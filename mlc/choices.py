@@ -24,6 +24,9 @@ Divergence = Literal["forward", "reverse", "jsd"]
 """How far two distributions lie apart, see :func:`mlc.losses.answer_loss`."""
 OwnPairs = Literal["consistency", "chance"]
 """How pairs of a model's own answers are chosen, see :mod:`mlc.models.consistent_pairs`."""
+Layers = Literal["all", "middle"] | tuple[int, ...]
+"""Layers whose weights are changed: numbers from 0, negative from the end, or a word, see
+:class:`mlc.editing.settings.EditSettings`."""
 FloatType = Literal["float32", "bfloat16"]
 """Type of the numbers that a model is trained and saved in."""
 InferenceType = Literal["auto", "float32", "bfloat16", "float16"]

@@ -267,6 +267,7 @@ def _generated(
                 _require_source_language(policy, language)
             _tell_of_language(run, policy, language)
             scorer = _scorer(policy, language, settings)
+            _require_room(scorer, dict(zip(rows["id"].to_pylist(), prompts, strict=True)), scored, settings)
             given = answer(_engine_here(scorer, settings)) if here else []
             # Those that were answered just now are scored already.
             scores = scorer.score(
@@ -343,7 +344,15 @@ def _tell_of_language(run: Run, policy: "Policy", language: str) -> None:
 
 def _scorer(policy: "Policy", language: str, settings: EvaluationSettings) -> "Scorer":
     from mlc.evaluation.scoring import Scorer
+    from mlc.models.bounds import depth_of, layer_index
 
+    try:
+        layer_index(settings.layer, depth_of(policy.model.config.to_dict()))
+    except ValueError as problem:
+        # The policy was asked before; a champion may have fewer.
+        raise UserError(
+            f"The model {policy.source.location!r} cannot be measured: {problem} Change evaluation.layer."
+        ) from None
     return Scorer(
         policy,
         refusal_openings=settings.refusal_openings,
@@ -351,6 +360,17 @@ def _scorer(policy: "Policy", language: str, settings: EvaluationSettings) -> "S
         layer=settings.layer,
         language=language,
     )
+
+
+def _require_room(
+    scorer: "Scorer", prompts: Mapping[str, Prompt], scored: Sequence[int], settings: EvaluationSettings
+) -> None:
+    from mlc.evaluation.room import require_room
+
+    names = list(prompts)
+    follows = max(settings.answer_tokens, *map(len, scorer.openings))
+    asked = {names[row]: prompts[names[row]] for row in scored}
+    require_room(scorer.policy, asked, follows=follows, language=scorer.language or "")
 
 
 def _engine_here(scorer: "Scorer", settings: EvaluationSettings) -> "AnswerEngine":

@@ -1,12 +1,10 @@
 """The MLPs that can be edited: ``down(act(gate(x)) * up(x))``, with the plain linear layers of transformers."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from torch import nn
 
-from mlc.editing.settings import Layers
 from mlc.errors import UserError
 from mlc.models.prefix import unwrapped
 
@@ -65,33 +63,3 @@ def editable_mlps(model: Any) -> tuple[EditableMLP, ...]:
                 )
         found.append(EditableMLP(number, *projections))
     return tuple(found)
-
-
-def resolve_layers(layers: Layers, depth: int) -> tuple[int, ...]:
-    """Layers as people write them, as sorted numbers from 0.
-
-    Args:
-        layers: See :class:`mlc.editing.settings.EditSettings`.
-        depth: Layers of the model.
-
-    Raises:
-        UserError: A layer does not exist or is named twice.
-    """
-    if layers == "all":
-        return tuple(range(depth))
-    if layers == "middle":
-        # At least one layer, in a model of one layer too.
-        return tuple(range(depth // 4, max(depth // 4 + 1, depth - depth // 4)))
-    return _numbers(layers, depth)
-
-
-def _numbers(layers: Iterable[int], depth: int) -> tuple[int, ...]:
-    numbers = []
-    for layer in layers:
-        number = layer if layer >= 0 else depth + layer
-        if not 0 <= number < depth:
-            raise UserError(f"The layer {layer} does not exist: this model has layers 0 to {depth - 1}.")
-        if number in numbers:
-            raise UserError(f"The layer {number} is named twice: name each once.")
-        numbers.append(number)
-    return tuple(sorted(numbers))

@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 from mlc.editing.apply import AppliedEdit, apply_deltas
-from mlc.editing.architecture import PROJECTIONS, EditableMLP, editable_mlps, resolve_layers
+from mlc.editing.architecture import PROJECTIONS, EditableMLP, editable_mlps
 from mlc.editing.collect import BATCH_SIZE, LayerStatistics, check_prompts, collect_statistics
 from mlc.editing.delta import EditDelta, Place, ProjectionDelta, Shape
 from mlc.editing.settings import EditSettings
 from mlc.editing.solve import factorise, solve
 from mlc.editing.units import SafetyUnits, choose_units
 from mlc.evaluation.parallel import ParallelPrompts
+from mlc.models.bounds import resolve_layers
 from mlc.models.loading import Policy
 from mlc.models.prefix import unwrapped
 from mlc.stopping import ShouldStop, never

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from mlc.editing.architecture import editable_mlps
 from mlc.editing.settings import DirectionSettings
 from mlc.errors import UserError
+from mlc.models.bounds import layer_index
 from mlc.models.loading import Policy
 from mlc.models.prefix import unwrapped
 from mlc.models.prompts import encode_prompt, pad_prompts
-from mlc.models.states import layer_index, module_inputs, prompt_states
+from mlc.models.states import module_inputs, prompt_states
 from mlc.prompts import LABELS
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if

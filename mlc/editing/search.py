@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlc.editing.apply import edited
-from mlc.editing.architecture import editable_mlps, resolve_layers
+from mlc.editing.architecture import editable_mlps
 from mlc.editing.collect import BATCH_SIZE, check_prompts, collect_statistics
 from mlc.editing.compute import compute_edit, solve_delta
 from mlc.editing.delta import EditDelta
@@ -20,6 +20,7 @@ from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.scoring import score_prompts
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import resolve_language
+from mlc.models.bounds import resolve_layers
 from mlc.models.loading import Policy
 from mlc.prompts import LABELS
 from mlc.shapes.history import last_text, whole_text

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from mlc.choices import Pool
+from mlc.choices import Layers, Pool
 from mlc.settings import Settings
 
-Layers = Literal["all", "middle"] | tuple[int, ...]
 Scale = Literal["relative", "absolute"]
 
 

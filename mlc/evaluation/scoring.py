@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mlc.models.begun import Begun, begin_encoded
+from mlc.models.bounds import layer_index
 from mlc.models.continuations import Tokens, answer_tokens, continue_encoded, continue_packed
 from mlc.models.loading import Policy
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.states import layer_index
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if
 

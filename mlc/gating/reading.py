@@ -13,10 +13,11 @@ from torch import Tensor
 from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.settings import PromptGateSettings
+from mlc.models.bounds import layer_index
 from mlc.models.layers import pooled_layers
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.states import layer_index, prompt_states
+from mlc.models.states import prompt_states
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if
 

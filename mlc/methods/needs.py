@@ -177,7 +177,7 @@ def _require_both_labels(prompts: pa.Table, method: Method, align: AlignSettings
     for label in LABELS:
         if label not in labels:
             raise UserError(
-                f"The method {method.name!r} edits by harmful and harmless prompts, and none of the {len(prompts)} "
+                f"The method {method.name!r} needs harmful and harmless prompts, and none of the {len(prompts)} "
                 f"training prompts has the label {label}: add the column label, or prompts with that label."
             )
     require_few([LeftOut("no label", labels.count(None), len(prompts))], align.max_dropped)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from mlc.choices import Pool
 from mlc.models.begun import Begun, as_encoded
+from mlc.models.bounds import layer_index
 from mlc.models.encoders import decoder_opening, is_encoder_decoder
 from mlc.models.packing import FILLER, PackedBatch, head_only_at, pack_rows
 from mlc.models.prefix import through_root
 from mlc.models.prompts import EncodedPrompt, PromptBatch, pad_prompts, render_messages, render_prompt
-from mlc.models.states import known_decoder, layer_index, pool_mask, pool_states, prompt_states, without_wrappers
+from mlc.models.states import known_decoder, pool_mask, pool_states, prompt_states, without_wrappers
 
 Tokens = Sequence[int]
 Result = TypeVar("Result")

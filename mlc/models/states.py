@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlc.choices import Pool
+from mlc.models.bounds import layer_index
 from mlc.models.encoders import ENCODERS, is_encoder_decoder
 from mlc.models.packing import pack_rows
 from mlc.models.prefix import split_shared, through_root, unwrapped
@@ -58,29 +59,6 @@ class _Stack:
     layers: nn.ModuleList | None
     """None for a family that is not known."""
     is_encoder: bool
-
-
-def layer_index(layer: int | float, depth: int) -> int:
-    """Turns a layer as people write it into an index of Hugging Face's ``hidden_states`` tuple.
-
-    Args:
-        layer: Index (0 = embeddings, ``depth`` = after the last layer and the final norm; negative counts from
-            the end), or a fraction of the depth as a float in [0, 1].
-        depth: Number of layers.
-
-    Raises:
-        ValueError: The layer does not exist.
-    """
-    if isinstance(layer, bool):
-        raise ValueError(f"layer must be a whole number or a fraction of the depth, not {layer}.")
-    if isinstance(layer, float):
-        if not 0.0 <= layer <= 1.0:
-            raise ValueError(f"layer as a fraction must lie in [0, 1], not {layer}.")
-        return round(layer * depth)
-    index = layer if layer >= 0 else depth + 1 + layer
-    if not 0 <= index <= depth:
-        raise ValueError(f"layer {layer} does not exist: this model has layers 0 to {depth}.")
-    return index
 
 
 def prompt_states(

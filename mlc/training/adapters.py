@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from mlc.models.bounds import layer_index, resolve_layers
 from mlc.models.encoders import is_encoder_decoder
-from mlc.models.states import layer_index, without_wrappers
+from mlc.models.states import without_wrappers
 from mlc.training.settings import AdapterSettings
 
 _LAYER = re.compile(r"\.(?:layers|h|block)\.(\d+)\.")
@@ -27,6 +28,7 @@ def lora_config(settings: AdapterSettings, model: Any) -> Any:
 
     Raises:
         ValueError: The model has no such module.
+        UserError: It has no such layer, or one is named twice.
     """
     from peft import LoraConfig
 
@@ -34,13 +36,14 @@ def lora_config(settings: AdapterSettings, model: Any) -> Any:
     wanted = own if settings.target_modules == "all-linear" else settings.target_modules
     if unknown := [name for name in wanted if name not in own]:
         raise ValueError(f"align.adapter.target_modules names {unknown[0]!r}; the policy has {', '.join(own)}.")
+    depth = without_wrappers(model).config.get_text_config().num_hidden_layers
     return LoraConfig(
         task_type="SEQ_2_SEQ_LM" if is_encoder_decoder(model.config) else "CAUSAL_LM",
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=list(wanted),
-        layers_to_transform=None if settings.layers is None else list(settings.layers),
+        layers_to_transform=None if settings.layers is None else list(resolve_layers(settings.layers, depth)),
         use_dora=settings.use_dora,
         use_rslora=settings.use_rslora,
     )
@@ -62,7 +65,7 @@ def reaches_adapter(model: Any, layer: int | float) -> bool:
 
     Args:
         model: A model with an adapter.
-        layer: As in :func:`mlc.models.states.layer_index`.
+        layer: As in :func:`mlc.models.bounds.layer_index`.
     """
     # States are those of the encoder where there is one.
     stack = ".encoder." if is_encoder_decoder(model.config) else "."

@@ -17,8 +17,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, require_few
 from mlc.models.adapters import is_adapted
+from mlc.models.bounds import context_of
 from mlc.models.continuations import answer_tokens
-from mlc.models.encoders import decoder_opening
+from mlc.models.encoders import decoder_opening, is_encoder_decoder
 from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.answers import answer_column
@@ -210,7 +211,7 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
             raise ValueError(
                 f"the carrier {settings.carrier} rewards answers by the label of the prompt, and no row has one."
             )
-    tokenizer, limit, given = policy.tokenizer, settings.max_prompt_tokens, len(kept)
+    tokenizer, limit, given = policy.tokenizer, _longest_prompt(policy, settings), len(kept)
     kept = [row for row in kept if len(encode_prompt(tokenizer, _asked(row)).input_ids) <= limit]
     left_out.append(LeftOut("long prompt", given - len(kept), given, limit))
     if not kept:
@@ -219,6 +220,20 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
     cut = sum(_cut(tokenizer, answer, settings.max_answer_tokens) != answer for answer in answers)
     left_out.append(LeftOut("long answer", cut, len(answers), settings.max_answer_tokens))
     return kept, left_out
+
+
+def _longest_prompt(policy: Policy, settings: AlignSettings) -> int:
+    """Most tokens of a prompt: as configured, and no more than the policy can read with an answer behind it."""
+    context = context_of(policy.model.config.to_dict())
+    if context is None:
+        return settings.max_prompt_tokens
+    room = context if is_encoder_decoder(policy.model.config) else context - settings.max_answer_tokens
+    if room < 1:
+        raise ValueError(
+            f"the policy reads at most {context} tokens at once, and align.max_answer_tokens of "
+            f"{settings.max_answer_tokens} leaves no room for a prompt."
+        )
+    return min(settings.max_prompt_tokens, room)
 
 
 def _answers(settings: AlignSettings) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from mlc.choices import FloatType, InferenceType
+from mlc.errors import UserError
 from mlc.models.sizes import Shape
 from mlc.training.settings import AdapterSettings, AlignSettings
 
@@ -97,6 +98,27 @@ class Place:
         return CONTEXT if self.gpu else self.host
 
 
+def adapted_linears(shape: Shape, adapter: AdapterSettings) -> Mapping[str, tuple[int, int]]:
+    """The linear modules that get an adapter, with their inputs and outputs.
+
+    Args:
+        shape: The model.
+        adapter: The adapter.
+
+    Raises:
+        UserError: The model has no such module.
+    """
+    if adapter.target_modules == "all-linear" or not shape.linears:
+        return shape.linears
+    for name in adapter.target_modules:
+        if name not in shape.linears:
+            raise UserError(
+                f"align.adapter.target_modules names {name!r}, and the policy has {', '.join(sorted(shape.linears))}: "
+                "name some of these, or all-linear."
+            )
+    return {name: shape.linears[name] for name in adapter.target_modules}
+
+
 def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
     r"""Weights of an adapter.
 
@@ -106,9 +128,10 @@ def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
     Args:
         shape: The model.
         adapter: The adapter.
+
+    Raises:
+        UserError: The model has no such module.
     """
-    wanted = shape.linears if adapter.target_modules == "all-linear" else adapter.target_modules
-    chosen = {name: shape.linears[name] for name in wanted if name in shape.linears}
 
     def count(name: str) -> int:
         every = shape.counts.get(name, shape.layers)
@@ -116,7 +139,7 @@ def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
 
     return sum(
         count(name) * (adapter.r * (inputs + outputs) + (outputs if adapter.use_dora else 0))
-        for name, (inputs, outputs) in chosen.items()
+        for name, (inputs, outputs) in adapted_linears(shape, adapter).items()
     )
 
 
@@ -199,8 +222,7 @@ def layer_activations(shape: Shape, settings: AlignSettings) -> int:
         return 2 * (4 + 2 * size) * hidden + 5 * size * queries + (branches + 1) * size * inner
     # Norms whose weights stay keep no more than their input, and modules with an adapter share one input.
     kept = 2 * 4 * hidden + 4 * size * queries + branches * size * inner
-    wanted = settings.adapter.target_modules
-    chosen = shape.linears if wanted == "all-linear" else {name: shape.linears[name] for name in wanted}
+    chosen = adapted_linears(shape, settings.adapter)
     if size == 4:
         return kept + 4 * (2 * hidden + queries + inner) + 4 * settings.adapter.r * len(chosen)
     # Rounded inputs are turned into float32 once for each module.

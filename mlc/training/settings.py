@@ -316,7 +316,7 @@ class AdapterSettings(Settings):
     """Names of the linear modules that get one, such as ``[q_proj, v_proj]``; ``all-linear`` is those of attention and
     MLP in every family."""
     layers: tuple[int, ...] | None = Field(default=None, min_length=1)
-    """Layers that get one, counted from 0; none = all."""
+    """Layers that get one, counted from 0 (negative from the end); none = all."""
     use_dora: bool = False
     """Directions and lengths apart (DoRA, arXiv 2402.09353)."""
     use_rslora: bool = False

@@ -181,6 +181,24 @@ def is_encoder(run: Run, policy: Model) -> bool:
     return is_encoder_decoder(known_config(source_of(run, policy)))
 
 
+def depth_of_policy(run: Run, policy: Model) -> int | None:
+    """Layers of the policy whose states are read; None where nothing tells, as of a hub model that was never loaded.
+
+    Args:
+        run: The run.
+        policy: The model.
+    """
+    from mlc.models.bounds import depth_of
+    from mlc.models.check import known_config
+    from mlc.models.sizes import read_shape
+
+    source = source_of(run, policy)
+    if source.kind == "gguf":
+        shape = read_shape(source)
+        return shape.layers if shape else None
+    return depth_of(known_config(source)) or None
+
+
 @contextmanager
 def loaded_policy(
     run: Run, model: Model, *, dtype: InferenceType | None = None, encodes: bool = False

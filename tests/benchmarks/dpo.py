@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlc.losses import consistency_loss
+from mlc.models.bounds import layer_index
 from mlc.models.prompts import pad_prompts
-from mlc.models.states import layer_index
 from mlc.training import ConsistencyConfig
 from tests.benchmarks.measuring import Figure, Turns, alternate, ratio, require_agreement
 from tests.benchmarks.models import dpo_trainer, preference_batch, random_llama

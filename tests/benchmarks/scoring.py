@@ -17,11 +17,11 @@ from mlc.choices import InferenceType
 from mlc.evaluation.scoring import PromptScores, score_prompts
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.machine import computes_bfloat16
+from mlc.models.bounds import layer_index
 from mlc.models.loading import Policy, load_policy
 from mlc.models.precision import use_precise_head
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.sources import ModelSource, resolve_model
-from mlc.models.states import layer_index
 from mlc.shipped import shipped_data
 from tests.benchmarks.measuring import Figure, alternate, ratio, require_agreement
 from tests.benchmarks.models import random_llama

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlc.models.bounds import layer_index
 from mlc.models.prompts import PromptBatch, pad_prompts
-from mlc.models.states import layer_index, prompt_states
+from mlc.models.states import prompt_states
 from tests.benchmarks.measuring import Figure, alternate, ratio, require_agreement
 from tests.benchmarks.models import random_llama, random_prompt
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from mlc.editing import EditSettings, apply_deltas, compute_edit, edited
-from mlc.editing.architecture import FAMILIES, editable_mlps, resolve_layers
+from mlc.editing.architecture import FAMILIES, editable_mlps
 from mlc.editing.collect import collect_statistics, mlp_inputs
 from mlc.errors import UserError
 from mlc.evaluation.metrics import auroc
 from mlc.evaluation.scoring import score_prompts
 from mlc.languages import ENGLISH
+from mlc.models.bounds import resolve_layers
 from mlc.models.prompts import encode_prompt
 from mlc.stopping import Stopped
 from tests.covering import dealt

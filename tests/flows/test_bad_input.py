@@ -59,6 +59,8 @@ def write_prompts(folder: Path, rows: list[dict[str, str]]) -> Path:
         (("--set", "seeds=[1,1]"), ("[1, 1]",)),
         (("--set", "align.steps"), ("align.steps", "key=value")),
         (("--set", "align.consistency.form=best"), ("align.consistency.form", "best", "released")),
+        (("--set", "evaluation.layer=99"), ("evaluation.layer", "99", "0 to 4")),
+        (("--set", "align.adapter={target_modules: [q_proj, nope]}"), ("'nope'", "down_proj", "all-linear")),
     ],
 )
 def test_configuration(mlc: Mlc, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -16,7 +16,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from mlc.models.states import layer_index, prompt_states
+from mlc.models.bounds import layer_index
+from mlc.models.states import prompt_states
 
 DEPTH = 3
 PROMPTS = [[5, 9, 11], [7, 3, 8, 2, 12, 30, 41], [55], [4, 4, 4, 4, 4]]

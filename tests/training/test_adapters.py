@@ -115,6 +115,12 @@ def test_the_weights_of_the_policy_stay_as_they_are(load_tiny, trained):
     assert same(left, start)
 
 
+def test_layers_may_be_counted_from_the_end(trained):
+    (_, first), (_, second) = (trained(settings(steps=1, adapter={"layers": layers})) for layers in ([-1], [3]))
+    assert same(adapter_of(first), adapter_of(second))
+    assert {name.split(".layers.")[1][0] for name in adapter_of(first)} == {"3"}
+
+
 @pytest.mark.parametrize(
     ("layers", "layer", "warned"), [((2, 3), 2, True), ((1, 3), 2, False), (None, 0, True), (None, 0.5, False)]
 )

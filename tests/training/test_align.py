@@ -241,6 +241,17 @@ def test_long_prompts_are_left_out_and_counted(rows, run):
     assert same(policy.model.state_dict(), expected.model.state_dict())
 
 
+def test_what_the_policy_cannot_read_with_its_answer_is_too_long_whatever_is_configured(rows, run, load_tiny):
+    context = load_tiny().model.config.max_position_embeddings
+    rows[2]["prompt"] = "very " * context
+    alignment, counts = settings(steps=1, max_prompt_tokens=100 * context), []
+    run(rows, alignment, on_left_out=counts.extend)
+    told = [count.sentence for count in counts if count.rows]
+    assert told == [f"1 of 6 prompts are longer than {context - alignment.max_answer_tokens} tokens"]
+    with pytest.raises(ValueError, match=f"reads at most {context} tokens at once, and align.max_answer_tokens"):
+        run(rows, settings(steps=1, max_answer_tokens=context))
+
+
 @pytest.mark.parametrize("lacking", ["prompt", "rejected"])
 def test_too_little_to_train_on_is_refused_before_training(rows, run, lacking):
     for row in rows[:2]:

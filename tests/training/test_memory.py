@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mlc.errors import UserError
 from mlc.models.sizes import Shape, known_shape, shape_of
 from mlc.training.memory import (
     GIB,
@@ -136,6 +137,8 @@ def test_an_adapter_has_its_matrices_in_float32_and_the_model_no_gradients() -> 
     assert adapter_parameters(shape, adapter) == 2 * 4 * (576 + 576)
     assert checkpoint_bytes(shape, adapter, "bfloat16") == 4 * 2 * 4 * (576 + 576)
     assert checkpoint_bytes(shape, None, "bfloat16") == 2 * shape.parameters
+    with pytest.raises(UserError, match=r"align\.adapter\.target_modules names 'nope', and the policy has down_proj"):
+        needed(shape, adapter={"target_modules": ["q_proj", "nope"]})
 
 
 @pytest.mark.parametrize(
