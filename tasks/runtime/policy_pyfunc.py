@@ -95,6 +95,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         prompts = list(_prompts(model_input))
         texts = [self._rendered(prompt) for prompt in prompts]
         tokens, temperature = _parameters(params or {})
+        tokens = self._fitting(texts, tokens)
         refusals = self._refusals(prompts, texts) if self.gate else {}
         language = self._language_tokens((params or {}).get(LANGUAGE) or None)
         asked = [place for place in range(len(texts)) if place not in refusals]
@@ -105,6 +106,30 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             found |= zip(places, answers, strict=True)
         answers = [found[place] for place in range(len(texts))]
         return pd.DataFrame({"answer": pd.Series(answers, dtype=object)})
+
+    def _fitting(self, texts: Sequence[str], tokens: int) -> int:
+        """Tokens of the longest answer; fewer than by default where a prompt leaves less room.
+
+        Beyond its positions a model fails, or says what was never tried.
+        """
+        config = self.model.config.get_text_config()
+        names = () if config.model_type in ("t5", "mt5", "umt5") else ("max_position_embeddings", "n_positions")
+        most = next((found for name in names if (found := getattr(config, name, None) or 0) > 0), None)
+        if most is None:
+            return tokens
+        bare = not self.tokenizer.chat_template
+        longest = max(
+            (len(row) for row in self.tokenizer(list(texts), add_special_tokens=bare)["input_ids"]), default=0
+        )
+        room = most if self.encodes else most - longest
+        # MLflow fills in what the client left out.
+        wanted = 1 if tokens == DEFAULTS["max_new_tokens"] else tokens
+        if longest > most or wanted > room:
+            raise _mistake(
+                f"The model reads at most {most} tokens at once, and the longest prompt has {longest} and its answer "
+                f"{wanted}: shorten the prompt, or lower max_new_tokens"
+            )
+        return min(tokens, room)
 
     def _refusals(self, prompts: Sequence[str | Turns], texts: Sequence[str]) -> dict[int, str]:
         """What the gate says to the prompts that it refuses, by their places."""

@@ -266,6 +266,19 @@ def test_parameters(served: Any) -> None:
         assert refused.value.get_http_status_code() == 400
 
 
+def test_what_the_model_cannot_read_at_once_is_the_clients_mistake(served: Any) -> None:
+    most = served.unwrap_python_model().model.config.max_position_embeddings
+    long = pd.DataFrame({"prompt": ["Hello", "very " * most]})
+    for given, params in ((QUESTION, {"max_new_tokens": most}), (long, {"max_new_tokens": 2}), (long, {})):
+        with pytest.raises(MlflowException, match=f"reads at most {most} tokens at once") as refused:
+            served.predict(given, params=params)
+        assert refused.value.get_http_status_code() == 400
+    # What nobody asked for is no mistake.
+    tokenizer = served.unwrap_python_model().tokenizer
+    words = next(words for words in range(most, 0, -1) if len(tokenizer("very " * words)["input_ids"]) < most - 60)
+    assert served.predict(pd.DataFrame({"prompt": ["very " * words]}))["answer"].notna().all()
+
+
 @pytest.mark.parametrize(
     "given", [None, 3, [], {"role": "user"}, [{"role": "user"}], [{"role": "user", "content": None}]]
 )
