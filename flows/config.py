@@ -76,7 +76,7 @@ class PipelineConfig(Settings):
     methods say English, this one is meant."""
     languages: tuple[str, ...] = Field(min_length=1)
     """Languages to translate into and to align; names, tags or NLLB codes."""
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=(0,), min_length=1)
     """Training seeds; each gives one model of every method. The first is registered."""
     models: tuple[str, ...] = Field(default=("english-only", "consistency"), min_length=1)
     """The methods to make and to compare with the policy and with each other, see docs/methods.md: names of

@@ -1,9 +1,9 @@
 """The base of every configuration model: frozen; unknown keys and numbers that are not finite are errors."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
 _MUST = {
@@ -25,10 +25,10 @@ _MUST = {
     "model_attributes_type": "must hold keys with values",
     "none_required": "must be null",
     "literal_error": "must be {expected}",
-    "greater_than": "must be greater than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
+    "greater_than": "must be greater than {gt:.10g}",
+    "greater_than_equal": "must be at least {ge:.10g}",
+    "less_than": "must be less than {lt:.10g}",
+    "less_than_equal": "must be at most {le:.10g}",
     "too_short": "must have at least {min_length} in it, not {actual_length}",
     "too_long": "must have at most {max_length} in it, not {actual_length}",
 }
@@ -56,6 +56,16 @@ class Settings(BaseModel):
             if kinds & {int, float} and not kinds & {bool, str, Any}:
                 raise PydanticKnownError("int_type" if int in kinds else "float_type")
         return value
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a text of this list is empty; write one, or take it out")
+    return text
+
+
+Spoken = Annotated[str, AfterValidator(_says_something)]
+"""A text that a model says or reads."""
 
 
 def _kinds(annotation: Any) -> set[Any]:

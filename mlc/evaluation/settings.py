@@ -10,7 +10,7 @@ from mlc.errors import UserError
 from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
 from mlc.languages import resolve_languages
-from mlc.settings import Settings
+from mlc.settings import Settings, Spoken
 from mlc.shapes.labels import checked_labels
 
 SPLITS = ("validation", "test")
@@ -143,9 +143,9 @@ class EvaluationSettings(Settings):
     shipped ones, or YAML files, see docs/evaluate.md. Conditions of the gate may be about them."""
     limit: int | None = Field(default=None, ge=4)
     """Only so many prompts of each split, and of each suite, the first ones of each label; none = all."""
-    refusal_openings: tuple[str, ...] = Field(default=("I can't help with", "I'm not able to"), min_length=1)
+    refusal_openings: tuple[Spoken, ...] = Field(default=("I can't help with", "I'm not able to"), min_length=1)
     """Openings of a refusal; their mean log-probability per token is one side of the refusal margin."""
-    compliance_openings: tuple[str, ...] = Field(default=("Sure, here is", "Start with"), min_length=1)
+    compliance_openings: tuple[Spoken, ...] = Field(default=("Sure, here is", "Start with"), min_length=1)
     """Openings of an answer; the other side of the margin."""
     layer: int | float = 0.5
     """Layer for the representation figures, see :func:`mlc.models.states.prompt_states`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mlc.choices import Divergence
+from mlc.losses.finite import require_finite
 from mlc.losses.weights import mean_over_translations, weights_of
 
 
@@ -66,8 +67,7 @@ def answer_loss(
     given = (logits[:, 0] if teacher is None else teacher).detach().to(weights.dtype)
     given = given.masked_fill(~counts.any(dim=1).unsqueeze(-1), 0.0).log_softmax(dim=-1).unsqueeze(1)
     apart = _apart(given, student, divergence).masked_fill(~counts, 0.0)
-    if not bool(torch.isfinite(apart).all()):
-        raise ValueError("logits must be finite.")
+    require_finite(apart, "logits")
     mean = apart.sum(dim=2) / there.sum(dim=1, keepdim=True).clamp(min=1)
     return mean_over_translations(mean, weights)
 

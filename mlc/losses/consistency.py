@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlc.choices import Anchor, Form
+from mlc.losses.finite import require_finite
 from mlc.losses.weights import weights_of
 
 _SPECTRAL_EPS = 1e-7
@@ -134,8 +135,7 @@ def _gram(rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     raw = rows @ rows.transpose(1, 2)
     squared = raw.diagonal(dim1=1, dim2=2)
     # One look at [B, L] numbers instead of [B, L, D]: whatever is not finite in a row is not finite in its length.
-    if not bool(torch.isfinite(squared).all()):
-        raise ValueError("z must be finite, and so must be the squared lengths of its rows in float32.")
+    require_finite(squared, "z and the squared lengths of its rows in float32")
     # A zero row stays zero and passes no gradient; the inner `where` keeps the root away from 0.
     counts = valid & (squared > 0)
     scale = torch.where(counts, torch.where(counts, squared, 1.0).rsqrt(), 0.0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlc.choices import Difference
+from mlc.losses.finite import require_finite
 from mlc.losses.weights import mean_over_translations, weights_of
 
 
@@ -65,8 +66,7 @@ def decision_loss(
     if not delta > 0:
         raise ValueError(f"delta must be above 0, not {delta}.")
     weights = weights_of(margins.shape, margins, mask, language_weights, row_weights)
-    if not bool(torch.isfinite(margins[weights > 0]).all()):
-        raise ValueError("margins must be finite.")
+    require_finite(margins[weights > 0], "margins")
     precise = margins.to(weights.dtype)
     # Where a row does not count there may be anything, and nothing may come back from it.
     precise = torch.where(weights > 0, precise, 0.0)

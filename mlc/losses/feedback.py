@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlc.losses.finite import require_finite
+
 
 @dataclass(frozen=True)
 class FeedbackLoss:
@@ -58,8 +60,7 @@ def feedback_loss(
         )
     if not beta > 0 or not min(good_weight, bad_weight) >= 0:
         raise ValueError(f"beta must be above 0 and weights at least 0, not {beta}, {good_weight}, {bad_weight}.")
-    if not bool(torch.isfinite(rewards).all()):
-        raise ValueError("rewards must be finite.")
+    require_finite(rewards, "rewards")
     point = torch.as_tensor(reference_point, dtype=rewards.dtype, device=rewards.device).detach()
     if point.ndim or not bool(torch.isfinite(point)):
         raise ValueError("reference_point must be one finite number.")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlc.losses.finite import require_finite
+
 
 @dataclass(frozen=True)
 class GuidedLoss:
@@ -61,8 +63,7 @@ def guided_loss(
     log_student = student[counts].float().log_softmax(dim=-1)
     log_teacher = teacher.detach()[counts].float().log_softmax(dim=-1)
     apart = (log_student.exp() * (log_student - log_teacher)).sum(dim=-1)
-    if not bool(torch.isfinite(apart).all()):
-        raise ValueError("logits must be finite.")
+    require_finite(apart, "logits")
     own = _weights(log_student.detach(), log_teacher, top) if weighted else torch.ones_like(apart)
     own = own.detach()
     weights = own.new_zeros(shape)

@@ -1,6 +1,7 @@
 """Alignment of a policy as the pipeline does it: rows in, trained weights and a log out."""
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from mlc.errors import UserError
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, require_few
+from mlc.losses.finite import NotFiniteError
 from mlc.models.adapters import is_adapted
 from mlc.models.bounds import context_of
 from mlc.models.continuations import answer_tokens
@@ -101,7 +104,8 @@ def align(
     Raises:
         ValueError: No row can be trained on, or ``rejected`` is missing.
         Stopped: It was asked to stop.
-        UserError: More than ``max_dropped`` of the rows or variants cannot be used.
+        UserError: More than ``max_dropped`` of the rows or variants cannot be used, or the training diverged: its loss
+            or its gradient is no number any more.
     """
     rows, left_out = usable_rows(policy, rows, settings)
     if translated := translated_rows(rows, settings.translated, seed=seed):
@@ -125,6 +129,9 @@ def align(
         # Without the term the loss is the carrier's alone.
         figures = {"alignment_loss": figures["loss"], **figures}
         figures |= {name: figures[name] + counted.get(name, 0.0) for name in TOKEN_COUNTS if name in figures}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(figures.get(name, 0.0)):
+                raise _diverged(step, settings)
         log.append({"step": step, **{name: value for name, value in figures.items() if name not in _OF_THE_CLOCK}})
         if on_step:
             on_step(step, figures)
@@ -157,7 +164,10 @@ def align(
         trainer.add_callback(_Stop(should_stop, saves=checkpoints is not None))
         for noisy in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(noisy)
-        trainer.train(resume_from_checkpoint=resume)
+        try:
+            trainer.train(resume_from_checkpoint=resume)
+        except NotFiniteError:
+            raise _diverged(trainer.state.global_step + 1, settings) from None
         if trainer.state.global_step < settings.steps:
             raise Stopped
     policy.model.eval()
@@ -182,6 +192,13 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(before)
             np.random.set_state(before_numpy)
+
+
+def _diverged(step: int, settings: AlignSettings) -> UserError:
+    return UserError(
+        f"The training diverged: at step {step} of {settings.steps} its numbers are no longer finite. Lower "
+        f"align.learning_rate, which is {settings.learning_rate:g}, or the weights of the terms."
+    )
 
 
 def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> tuple[list[Row], list[LeftOut]]:

@@ -13,7 +13,7 @@ from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, Flo
 from mlc.errors import UserError
 from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
-from mlc.settings import Settings
+from mlc.settings import Settings, Spoken
 from mlc.yaml_text import read_mapping
 
 if TYPE_CHECKING:
@@ -170,10 +170,10 @@ class BalanceSettings(Settings):
 class OpeningSettings(TermSettings):
     """A term that reads how an answer begins. Its openings are not those that the evaluation measures with."""
 
-    refusal_openings: tuple[str, ...] = Field(default=("I cannot assist", "I won't provide"), min_length=1)
+    refusal_openings: tuple[Spoken, ...] = Field(default=("I cannot assist", "I won't provide"), min_length=1)
     """Openings of a refusal; their mean log-probability per token is one side of the margin. They must differ from
     those of the evaluation, which would else measure what it was trained on."""
-    compliance_openings: tuple[str, ...] = Field(default=("Of course, here", "Here are some"), min_length=1)
+    compliance_openings: tuple[Spoken, ...] = Field(default=("Of course, here", "Here are some"), min_length=1)
     """Openings of an answer; the other side of the margin."""
 
 

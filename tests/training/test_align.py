@@ -227,6 +227,14 @@ def test_nothing_is_printed(rows, run, capfd):
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("term", ["consistency", "decision", None])
+def test_a_training_that_diverges_is_told_of_where_it_does(rows, run, term):
+    weights = {name: {"weight": float(name == term)} for name in ("consistency", "decision")}
+    diverging = settings(steps=4, learning_rate=1e9, warmup_share=0.0, **weights)
+    with pytest.raises(UserError, match=r"diverged: at step [234] of 4 .* Lower align\.learning_rate, which is 1e\+09"):
+        run(rows, diverging)
+
+
 # What rows may lack.
 
 
