@@ -72,6 +72,6 @@ def test_the_losses_need_torch_only_and_the_library_no_pipeline(tmp_path):
         "print(sorted({'prefect', 'mlflow', 'datasets', 'duckdb', 'flows', 'tasks'} & set(sys.modules)))"
     )
     done = python("-c", code, folder=tmp_path, check=True)
-    losses = ("answer", "centering", "consistency", "decision", "head", "weights")
+    losses = ("answer", "centering", "consistency", "decision", "finite", "head", "weights")
     names = ["mlc", "mlc.choices", "mlc.losses", *(f"mlc.losses.{name}" for name in losses)]
     assert done.stdout.splitlines() == [str(names), "[]"]
