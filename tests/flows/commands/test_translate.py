@@ -354,7 +354,7 @@ def process(*arguments, **options):
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_file_and_goes_on(tmp_path):
-    rows = [{"text": f"{TOPIC} This is the question of number {number}."} for number in range(200)]
+    rows = [{"text": f"{TOPIC} This is the question of number {number}."} for number in range(80)]
     source, out, memory = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "memory"
     arguments = [source, "--to", "de", "--out", out, "--memory", memory, "--set", "translator.batch_tokens=64"]
     first = process(*arguments, stderr=subprocess.DEVNULL)
@@ -369,12 +369,12 @@ def test_a_killed_run_leaves_no_file_and_goes_on(tmp_path):
     run(*arguments)
     assert [row["source"] for row in read(out)] == [row["text"] for row in rows]
     sentences = [name for part in memory.rglob("*.parquet") for name in pq.read_table(part)["sentence"].to_pylist()]
-    assert len(sentences) == len(set(sentences)) == 201
+    assert len(sentences) == len(set(sentences)) == 81
 
 
 @pytest.mark.slow
 def test_a_reader_that_has_read_enough(tmp_path):
-    rows = [{"text": TOPIC} for _ in range(20_000)]
+    rows = [{"text": TOPIC} for _ in range(4_000)]
     running = process(write(tmp_path / "in.txt", rows), "--to", "de", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout.readline().decode() == f"{GERMAN[TOPIC]}\n"
     running.stdout.close()
