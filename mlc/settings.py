@@ -1,10 +1,12 @@
 """The base of every configuration model: frozen; unknown keys and numbers that are not finite are errors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
+
+from mlc.errors import UserError
 
 _MUST = {
     "string_type": "must be a text",
@@ -66,6 +68,24 @@ def _says_something(text: str) -> str:
 
 Spoken = Annotated[str, AfterValidator(_says_something)]
 """A text that a model says or reads."""
+
+
+def require_apart(refusals: Sequence[str], compliances: Sequence[str]) -> None:
+    """Checks that no opening stands on both sides of a margin, where it would tell nothing.
+
+    Args:
+        refusals: Openings of a refusal.
+        compliances: Openings of an answer.
+
+    Raises:
+        UserError: One does.
+    """
+    for text in refusals:
+        if text.strip() in {other.strip() for other in compliances}:
+            raise UserError(
+                f"The opening {text!r} is named in both refusal_openings and compliance_openings, where it tells "
+                "nothing: name it in one of them."
+            )
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -10,7 +10,7 @@ from mlc.errors import UserError
 from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
 from mlc.languages import resolve_languages
-from mlc.settings import Settings, Spoken
+from mlc.settings import Settings, Spoken, require_apart
 from mlc.shapes.labels import checked_labels
 
 SPLITS = ("validation", "test")
@@ -190,3 +190,8 @@ class EvaluationSettings(Settings):
     @classmethod
     def _two_labels(cls, labels: Any) -> dict[str, str]:
         return checked_labels(labels, "evaluation")
+
+    @model_validator(mode="after")
+    def _openings_differ(self) -> "EvaluationSettings":
+        require_apart(self.refusal_openings, self.compliance_openings)
+        return self

@@ -41,7 +41,11 @@ def context_of(config: Mapping[str, Any]) -> int | None:
     own = config.get("text_config") or config
     if own.get("model_type") in _DISTANCES:
         return None
-    return next((int(own[name]) for name in _CONTEXTS if int(own.get(name) or 0) > 0), None)
+    context = next((int(own[name]) for name in _CONTEXTS if int(own.get(name) or 0) > 0), None)
+    scaling = own.get("rope_scaling") or own.get("rope_parameters") or {}
+    # Some checkpoints name the length before positions were stretched (YaRN, Peng et al., arXiv 2309.00071).
+    stretched = int(float(scaling.get("factor") or 1) * int(scaling.get("original_max_position_embeddings") or 0))
+    return None if context is None else max(context, stretched)
 
 
 def layer_index(layer: int | float, depth: int) -> int:

@@ -13,7 +13,7 @@ from mlc.choices import Anchor, Center, CenterScope, Difference, Divergence, Flo
 from mlc.errors import UserError
 from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
-from mlc.settings import Settings, Spoken
+from mlc.settings import Settings, Spoken, require_apart
 from mlc.yaml_text import read_mapping
 
 if TYPE_CHECKING:
@@ -175,6 +175,11 @@ class OpeningSettings(TermSettings):
     those of the evaluation, which would else measure what it was trained on."""
     compliance_openings: tuple[Spoken, ...] = Field(default=("Of course, here", "Here are some"), min_length=1)
     """Openings of an answer; the other side of the margin."""
+
+    @model_validator(mode="after")
+    def _openings_differ(self) -> "OpeningSettings":
+        require_apart(self.refusal_openings, self.compliance_openings)
+        return self
 
 
 class DecisionConfig(OpeningSettings):

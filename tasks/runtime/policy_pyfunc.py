@@ -117,6 +117,9 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         most = next((found for name in names if (found := getattr(config, name, None) or 0) > 0), None)
         if most is None:
             return tokens
+        scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        # Some checkpoints name the length before positions were stretched.
+        most = max(most, int((scaling.get("factor") or 1) * (scaling.get("original_max_position_embeddings") or 0)))
         bare = not self.tokenizer.chat_template
         longest = max(
             (len(row) for row in self.tokenizer(list(texts), add_special_tokens=bare)["input_ids"]), default=0

@@ -59,6 +59,7 @@ def write_prompts(folder: Path, rows: list[dict[str, str]]) -> Path:
         (("--set", "seeds=[1,1]"), ("[1, 1]",)),
         (("--set", "align.steps"), ("align.steps", "key=value")),
         (("--set", "align.consistency.form=best"), ("align.consistency.form", "best", "released")),
+        (("--set", "evaluation.refusal_openings=[Start with]"), ("'Start with'", "both")),
         (("--set", "seeds=[4294967296]"), ("seeds", "less than 4294967296")),
         (("--set", "evaluation.refusal_openings=[' ']"), ("evaluation.refusal_openings", "empty")),
         (("--set", "evaluation.layer=99"), ("evaluation.layer", "99", "0 to 4")),

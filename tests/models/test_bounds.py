@@ -29,6 +29,15 @@ from mlc.models.bounds import context_of, depth_of
         ({"model_type": "t5", "is_encoder_decoder": True, "num_layers": 6, "n_positions": 512}, 6, None),
         ({"model_type": "bloom", "n_layer": 24}, 24, None),
         ({"model_type": "xlnet", "n_layer": 2, "max_position_embeddings": -1}, 2, None),
+        (
+            {
+                "num_hidden_layers": 28,
+                "max_position_embeddings": 32768,
+                "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
+            },
+            28,
+            131072,
+        ),
         ({}, 0, None),
     ],
 )
