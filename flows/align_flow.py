@@ -183,6 +183,8 @@ class Evaluated:
 
 
 NOTHING_EVALUATED = Evaluated({}, {})
+SHIPPED_TRANSLATOR = "shipped:nano"
+"""A toy, trained on the sentences of the quickstart's prompts."""
 
 
 def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef]:
@@ -203,6 +205,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     if is_encoder(run, policy):
         require_for_encoder(own.model, methods, config.align, config.evaluation)
     check_layers(run, config, policy, methods)
+    tell_of_toy(run, config, methods)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
     attempts = Attempts(run, config)
@@ -292,6 +295,16 @@ def tell_where(run: Run, config: PipelineConfig) -> None:
     """Tells that the environment decides where models are registered."""
     if names := from_environment(config.registry):
         run.display.note(f"Models are registered where {' and '.join(names)} say{'s' if len(names) == 1 else ''}.")
+
+
+def tell_of_toy(run: Run, config: PipelineConfig, methods: Sequence[Method]) -> None:
+    """Tells where answers are translated by the shipped translator, which was made for prompts."""
+    told = [method.name for method in methods if method.translates_answers]
+    if told and config.translator.model == SHIPPED_TRANSLATOR:
+        run.display.note(
+            f"{SHIPPED_TRANSLATOR} knows the quickstart's prompts alone: what it makes of answers is invented, and "
+            f"most of that is fluent enough to be kept. Name another translator.model for {' and '.join(told)}."
+        )
 
 
 def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef, attempts: Attempts) -> None:
