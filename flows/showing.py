@@ -24,9 +24,9 @@ from flows.looking.planning import planned_stages
 from flows.looking.rows import KEPT
 from mlc.evaluation.gate.deciding import check_cells
 from mlc.languages import resolve_language
-from mlc.report.wording import named, plain
+from mlc.report.wording import named
 from mlc.urls import HIDDEN, redacted
-from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, read_rows
+from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, plain, read_rows
 from tasks.runtime.progress import duration
 from tasks.runtime.registry import tracking_uri
 from tasks.runtime.run import Outcome, Run, harmless

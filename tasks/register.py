@@ -15,7 +15,6 @@ from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.languages import resolve_language
 from mlc.models.adapters import merged_dtype, name_base
 from mlc.models.sources import ADAPTER_FILE
-from mlc.report.wording import plain
 from mlc.store import ArtifactRef, Draft
 from mlc.store.sources import code_digest
 from tasks.runtime.artifacts import (
@@ -26,6 +25,7 @@ from tasks.runtime.artifacts import (
     PROMPT_GATE_FILE,
     VERSION_FILE,
     left_out_in_words,
+    plain,
 )
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model

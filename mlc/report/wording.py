@@ -84,18 +84,6 @@ def interval(figure: Estimate, digits: int = 2) -> str:
     return f"[{number(figure.low, digits)},{_NO_BREAK}{number(figure.high, digits)}]"
 
 
-def plain(figure: Mapping[str, Any]) -> str:
-    """A figure of the headline for a tag or a cell, such as ``0.50 [0.25, 0.75]``; empty where there is none.
-
-    Args:
-        figure: With ``value``, ``low`` and ``high``, each a number or None.
-    """
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None:
-        return ""
-    return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
-
-
 def direction(difference: Estimate) -> int:
     """1 where the whole interval is above zero, −1 where it is below, else 0."""
     return int(difference.low > 0) - int(difference.high < 0)

@@ -1,6 +1,7 @@
 """Names of the files in artifacts, and the reading of what other stages made."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,3 +155,15 @@ def held_out_texts(folder: Path, before: str) -> dict[str, tuple[str, str | None
 def _read_json(store: ArtifactStore, ref: ArtifactRef, name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((store.folder(ref) / name).read_text(encoding="utf-8"))
     return content
+
+
+def plain(figure: Mapping[str, Any]) -> str:
+    """A figure of the headline for a tag or a cell, such as ``0.50 [0.25, 0.75]``; empty where there is none.
+
+    Args:
+        figure: With ``value``, ``low`` and ``high``, each a number or None.
+    """
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if value is None:
+        return ""
+    return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")

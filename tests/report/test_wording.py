@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mlc.evaluation.results import Estimate
-from mlc.report.wording import difference, named, number, plain, setting, signed
+from mlc.report.wording import difference, named, number, setting, signed
 
 
 @pytest.mark.parametrize(
@@ -17,14 +17,6 @@ def test_numbers(value, text):
 @pytest.mark.parametrize(("value", "text"), [(0.08, "+.08"), (-0.08, "−.08"), (0.0, ".00"), (0.001, ".00")])
 def test_signs(value, text):
     assert signed(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "text"),
-    [(0.5, 0.25, 0.75, "0.50 [0.25, 0.75]"), (0.5, None, None, "0.50"), (None, None, None, "")],
-)
-def test_figures_of_a_tag(value, low, high, text):
-    assert plain({"value": value, "low": low, "high": high}) == text
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.register import register_model
 from tasks.runtime import policy_pyfunc
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, TRAINING_LOG_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, TRAINING_LOG_FILE, plain
 from tasks.runtime.models import Model
 from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_version
 from tasks.runtime.run import Run
@@ -117,6 +117,14 @@ def test_its_page_tells_what_decides(run: Run, version: Any, served: Any) -> Non
         assert line in told.description.splitlines()
     card = Path(served.unwrap_python_model().tokenizer.name_or_path) / "README.md"
     assert card.read_text(encoding="utf-8") == CARD
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [(0.5, 0.25, 0.75, "0.50 [0.25, 0.75]"), (0.5, None, None, "0.50"), (None, None, None, "")],
+)
+def test_figures_of_a_tag(value: float | None, low: float | None, high: float | None, text: str) -> None:
+    assert plain({"value": value, "low": low, "high": high}) == text
 
 
 def test_one_parameter_a_value() -> None:
