@@ -267,7 +267,8 @@ def _generated(
                 _require_source_language(policy, language)
             _tell_of_language(run, policy, language)
             scorer = _scorer(policy, language, settings)
-            _require_room(scorer, dict(zip(rows["id"].to_pylist(), prompts, strict=True)), scored, settings)
+            names = rows["id"].to_pylist()
+            _require_room(scorer, {names[row]: prompts[row] for row in scored}, settings)
             given = answer(_engine_here(scorer, settings)) if here else []
             # Those that were answered just now are scored already.
             scores = scorer.score(
@@ -362,15 +363,11 @@ def _scorer(policy: "Policy", language: str, settings: EvaluationSettings) -> "S
     )
 
 
-def _require_room(
-    scorer: "Scorer", prompts: Mapping[str, Prompt], scored: Sequence[int], settings: EvaluationSettings
-) -> None:
+def _require_room(scorer: "Scorer", prompts: Mapping[str, Prompt], settings: EvaluationSettings) -> None:
     from mlc.evaluation.room import require_room
 
-    names = list(prompts)
     follows = max(settings.answer_tokens, *map(len, scorer.openings))
-    asked = {names[row]: prompts[names[row]] for row in scored}
-    require_room(scorer.policy, asked, follows=follows, language=scorer.language or "")
+    require_room(scorer.policy, prompts, follows=follows, language=scorer.language or "")
 
 
 def _engine_here(scorer: "Scorer", settings: EvaluationSettings) -> "AnswerEngine":

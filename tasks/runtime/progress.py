@@ -347,7 +347,9 @@ def steps_of_training(
         nonlocal read
         so_far = max(read, sum(figures.get(name, 0.0) for name in counts))
         moved(1, round(so_far - read), loss=figures.get("loss"))
-        speed.step(number, so_far)
+        # What a training that goes on did before is told again at once, as it was written down: with its number.
+        if "step" not in figures:
+            speed.step(number, so_far)
         read = so_far
 
     return step

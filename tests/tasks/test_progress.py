@@ -175,6 +175,17 @@ def test_a_training_tells_tokens_of_each_step_though_it_counts_all_so_far() -> N
     assert speed.curve == [(2, 50.0)]
 
 
+def test_a_training_that_goes_on_has_no_speed_where_it_was_before() -> None:
+    clock = iter([10.0, 12.0])
+    speed = Speed(4, lambda: next(clock))
+    step = steps_of_training(lambda steps, tokens, loss: None, ("num_tokens",), speed)
+    step(1, {"step": 1, "num_tokens": 100.0})
+    step(2, {"step": 2, "num_tokens": 200.0})
+    step(3, {"num_tokens": 300.0})
+    step(4, {"num_tokens": 400.0})
+    assert speed.curve == [(4, 50.0)]
+
+
 @pytest.mark.parametrize(("steps", "points"), [(1, 0), (MOST_SPEEDS, MOST_SPEEDS - 1), (2 * MOST_SPEEDS + 1, 133)])
 def test_the_curve_of_a_long_training_has_few_points(steps: int, points: int) -> None:
     now = [0.0]
