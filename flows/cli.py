@@ -48,6 +48,7 @@ from flows.commands import (
 from flows.commands import filter as filter_
 from flows.terminal.help import Command, examples_in_help, paragraphs, with_plain_types
 from flows.terminal.mistakes import typed_wrongly
+from flows.terminal.options import remove_empty_outputs
 from flows.terminal.output import USER_MISTAKE, print_error, terminal
 from flows.terminal.proxies import loopback_past_proxies
 from flows.terminal.quiet import NO_BARS, NO_TELEMETRY, set_unless_set
@@ -148,6 +149,8 @@ class Commands(TyperGroup):
                 raise
             print_error("A path cannot be used, because it is too long or its links go in a circle: name another one.")
             raise typer.Exit(USER_MISTAKE) from None
+        finally:
+            remove_empty_outputs()
 
 
 app = typer.Typer(

@@ -1,6 +1,7 @@
 """What people write on the command line: the options that several commands have."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlc.models.sources import ModelSource
     from mlc.store.runs import RunRecord
 
+_MADE: list[Path] = []
+"""Folders that this command has made for its output."""
 ConfigArgument = Annotated[
     str,
     typer.Argument(
@@ -195,14 +198,25 @@ def short_name(model: str) -> str:
 
 
 def writable(folder: Path) -> Path:
-    """The folder that a command is to write, made before what takes long.
+    """The folder that a command is to write, made before what takes long; it goes again if nothing gets into it.
 
     Raises:
         UserError: It cannot be written.
     """
+    if not folder.exists():
+        _MADE.append(folder)
     if reason := why_not_writable(folder):
         raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
     return folder
+
+
+def remove_empty_outputs() -> None:
+    """Removes the folders that this command has made for its output and put nothing into."""
+    while _MADE:
+        folder = _MADE.pop()
+        files = (path for path in folder.rglob("*") if not path.is_dir())
+        if not any(path.lstat().st_size for path in files):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def why_not_writable(folder: Path) -> str | None:

@@ -1,6 +1,7 @@
 """What a person mistypes, told in one sentence on standard error, with what was meant where it is near."""
 
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -75,3 +76,12 @@ def test_a_shipped_name_that_is_nearly_right(line: str, name: str, tmp_path, mon
 @pytest.mark.parametrize("line", ["plan smoke -l swahil", "languages swahilli", "translate x.txt --to swahilli"])
 def test_a_language_that_is_nearly_right(line: str) -> None:
     assert "did you mean swh_Latn (Swahili)" in told(*line.split())
+
+
+@pytest.mark.parametrize("line", ["evaluate tinny", "layers tinny", "evaluate shipped:tiny --judge ruls --out OUT"])
+def test_a_mistake_leaves_no_empty_folder(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told(*line.split())
+    told(*line.split(), "--out", "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
