@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mlc.catalogue import METHODS
 from mlc.errors import UserError
-from mlc.methods.gate import SUFFIX, gated
+from mlc.methods.gate import PERMUTED, SUFFIX, gated, permuted
 from mlc.methods.method import BASE, BASE_LABEL, CHAMPION, Method, Need, Recipe
 
 __all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method"]
@@ -17,14 +17,16 @@ def resolve_method(name: str) -> Method:
     """The method that a configuration names.
 
     Args:
-        name: A name of :data:`mlc.catalogue.METHODS`, such a name with ``+gate`` for that method behind a gate, or
-            ``module:object`` for one of your own.
+        name: A name of :data:`mlc.catalogue.METHODS`, such a name with ``+gate`` for that method behind a gate or with
+            ``+gate-permuted-labels`` for the control of that, or ``module:object`` for one of your own.
 
     Raises:
         UserError: There is no such method.
     """
     if name.endswith(SUFFIX) and name not in METHODS.places:
         return gated(resolve_gateable(name.removesuffix(SUFFIX)))
+    if name.endswith(SUFFIX + PERMUTED) and name not in METHODS.places:
+        return permuted(resolve_method(name.removesuffix(PERMUTED)))
     found: Method = METHODS.load(name)
     if name not in METHODS.places and found.name in (*METHODS.places, BASE, CHAMPION):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")

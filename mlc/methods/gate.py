@@ -1,11 +1,15 @@
 """A gate on prompts before a model that was made by another method (Aziz et al., arXiv 2606.01196)."""
 
+from dataclasses import replace
+
 from mlc.methods.consistency import CONSISTENCY
-from mlc.methods.controls import names_of
+from mlc.methods.controls import ENGLISH_MORE_STEPS
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.method import BASE, Method
 
 SUFFIX = "+gate"
+PERMUTED = "-permuted-labels"
+"""Behind the name of a method with a gate: its control."""
 
 
 def gated(method: Method) -> Method:
@@ -15,31 +19,38 @@ def gated(method: Method) -> Method:
         method: One that starts with a trained or edited model.
     """
     plain = method.name == ENGLISH_ONLY.name
+    name = "gate" if plain else f"{method.name}{SUFFIX}"
     return Method(
-        name="gate" if plain else f"{method.name}{SUFFIX}",
+        name=name,
         label="Gate" if plain else f"{method.label}, gate",
         about=f"the {method.name} model behind a gate: a linear classifier on its states refuses prompts",
         needs=method.needs | {"class labels", "translated prompts"},
         recipe="gate",
         start=method.name,
         baseline=ENGLISH_ONLY.name,
-        controls=names_of((PERMUTED_LABELS,)) if plain else (),
+        controls=(f"{name}{PERMUTED}", ENGLISH_MORE_STEPS.name),
         reads=(*method.reads, "serve"),
     )
 
 
-PERMUTED_LABELS = Method(
-    name="gate-permuted-labels",
-    label="Gate, permuted labels",
-    about="gate with labels that are dealt anew, so that the class says nothing",
-    needs=ENGLISH_ONLY.needs | {"class labels", "translated prompts"},
-    recipe="gate",
-    permuted=True,
-    start=ENGLISH_ONLY.name,
-    baseline=ENGLISH_ONLY.name,
-    reads=(*ENGLISH_ONLY.reads, "serve"),
-)
+def permuted(method: Method) -> Method:
+    """The control of a method with a gate: the labels say nothing, all else is the same.
+
+    Args:
+        method: One with a gate.
+    """
+    return replace(
+        method,
+        name=f"{method.name}{PERMUTED}",
+        label=f"{method.label}, permuted labels",
+        about=f"{method.name} with labels that are dealt anew, so that the class says nothing",
+        controls=(),
+        permuted=True,
+    )
+
+
 GATE = gated(ENGLISH_ONLY)
+GATE_PERMUTED = permuted(GATE)
 POLICY_GATE = Method(
     name="policy-gate",
     label="Policy, gate",
@@ -48,6 +59,9 @@ POLICY_GATE = Method(
     recipe="gate",
     start=BASE,
     baseline=BASE,
+    controls=(f"policy-gate{PERMUTED}",),
     reads=("serve",),
 )
+POLICY_GATE_PERMUTED = permuted(POLICY_GATE)
 CONSISTENCY_GATE = gated(CONSISTENCY)
+CONSISTENCY_GATE_PERMUTED = permuted(CONSISTENCY_GATE)

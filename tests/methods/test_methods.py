@@ -93,10 +93,17 @@ def test_each_method_has_its_terms_and_no_others() -> None:
 
 
 def test_controls_of_other_kinds_differ_in_one_choice() -> None:
-    for name, field in (("cm-align", "own_pairs"), ("gate", "permuted")):
-        method = METHODS[name]
-        control, more = (METHODS[other] for other in method.controls)
-        assert more.name == "english-more-steps"
+    for name, field in (
+        ("cm-align", "own_pairs"),
+        ("gate", "permuted"),
+        ("policy-gate", "permuted"),
+        ("consistency+gate", "permuted"),
+        ("mpo+gate", "permuted"),
+    ):
+        method = resolve_method(name)
+        control, *more = (resolve_method(other) for other in method.controls)
+        # What trains nothing needs no more training beside it.
+        assert [other.name for other in more] == (["english-more-steps"] if method.name != "policy-gate" else [])
         assert getattr(control, field) != getattr(method, field)
         told = {"name", "label", "about", "controls", field}
         assert {key: own for key, own in vars(control).items() if key not in told} == {
@@ -134,6 +141,10 @@ def test_any_method_of_the_catalogue_can_stand_behind_a_gate() -> None:
     assert gated.needs == METHODS["mpo"].needs | {"class labels"}
     assert resolve_method("english-only+gate").name == "gate"
     assert [method.name for method in in_order(["consistency+gate"])] == ["consistency", "consistency+gate"]
+    assert [method.name for method in in_order(["mpo+gate-permuted-labels"])][-2:] == [
+        "mpo",
+        "mpo+gate-permuted-labels",
+    ]
     with pytest.raises(UserError, match="'gate' has a gate already"):
         resolve_method("gate+gate")
     with pytest.raises(UserError, match="is not in the catalogue"):
