@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 AUDIT := .venv-audit
 MANIFESTS := .venv-manifests
 TORCH := torch==2.13.0
-# Python compiles a module when it is first imported; compiling all of them here would take a minute more.
+# Compiling all modules would take a minute more; those that are used are compiled at the end of the set-up, once and for
+# all: where Python is told to write no bytecode, as in many containers, each start would compile its thousands anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 WORKSPACE ?= workspace
 export DO_NOT_TRACK := 1
@@ -24,6 +26,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python $(PIP) "$(TORCH)"
 	$(BIN)/python $(PIP) --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c "import flows.align_flow, mlc.training.align, mlflow.pyfunc, transformers.trainer, trl"
 	@touch $@
 
 quickstart: setup
