@@ -33,13 +33,16 @@ OF_MARGINS: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "safety", "over_
 DIFFERENCES: tuple[Metric, ...] = ("auroc", "balanced_accuracy", "over_refusal", "selectivity")
 
 
-def tables(results: Sequence[EvaluationResult], trained: Sequence[str], order: Sequence[str]) -> Iterator[str]:
-    """Lines of Markdown: levels by group of languages, then differences from English-only.
+def tables(
+    results: Sequence[EvaluationResult], trained: Sequence[str], order: Sequence[str], baseline: str = ENGLISH_ONLY
+) -> Iterator[str]:
+    """Lines of Markdown: levels by group of languages, then differences from one model.
 
     Args:
         results: One of each model, seed and language.
         trained: Languages with translations in the training.
         order: Models, as they are listed; those that are not there are left out, others follow.
+        baseline: What the others are held against.
     """
     found = Evaluations(results)
     others = [code for code in found.languages() if code != found.anchor]
@@ -61,12 +64,13 @@ def tables(results: Sequence[EvaluationResult], trained: Sequence[str], order: S
             yield f"| {model} | {len(found.seeds(model))} | {' | '.join(cells)} |"
     differing = [metric for metric in DIFFERENCES if metric in measured]
     for title in (title for title in groups if title != "English"):
-        yield f"\n**Minus English-only, {title}**; 95 % intervals over prompts and seeds\n"
+        yield f"\n**Minus {baseline}, {title}**; 95 % intervals over prompts and seeds\n"
         yield f"| model | {' | '.join(FIGURES[metric] for metric in differing)} |"
         yield "|---" * (len(differing) + 1) + "|"
         for model in models:
-            if model not in (ENGLISH_ONLY, "base"):
-                yield f"| {model} | {' | '.join(_change(found, model, groups[title], one) for one in differing)} |"
+            if model not in (baseline, "base"):
+                cells = [_change(found, baseline, model, groups[title], metric) for metric in differing]
+                yield f"| {model} | {' | '.join(cells)} |"
 
 
 def _cell(found: Evaluations, model: str, languages: Sequence[str], metric: Metric) -> str:
@@ -76,10 +80,8 @@ def _cell(found: Evaluations, model: str, languages: Sequence[str], metric: Metr
     return f"{figure.estimate.value:.3f}{spread}"
 
 
-def _change(found: Evaluations, model: str, languages: Sequence[str], metric: Metric) -> str:
-    change = found.compare(
-        baseline=ENGLISH_ONLY, candidate=model, languages=languages, metric=metric, resample_seeds=True
-    )
+def _change(found: Evaluations, baseline: str, model: str, languages: Sequence[str], metric: Metric) -> str:
+    change = found.compare(baseline=baseline, candidate=model, languages=languages, metric=metric, resample_seeds=True)
     return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 
@@ -108,11 +110,12 @@ def main() -> None:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--config", default="study", help="whose languages and order of models count")
     parser.add_argument("--run", help="number of a run; all evaluations of the workspace if left out")
+    parser.add_argument("--minus", default=ENGLISH_ONLY, metavar="MODEL", help="what the others are held against")
     given = parser.parse_args()
     config = load_config(given.config)
     order = ["base", *(method.name for method in config.methods)]
     results = _complete(read_evaluations(_folders(given.workspace, given.run)))
-    print("\n".join(tables(results, config.languages, order)))
+    print("\n".join(tables(results, config.languages, order, given.minus)))
 
 
 if __name__ == "__main__":
