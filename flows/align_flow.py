@@ -410,7 +410,7 @@ def edit_all(
     held_out: Mapping[str, HeldOut],
 ) -> list[Model]:
     """The models that a method edits: of each start one delta a language, merged into it."""
-    plan = EditPlan(config.edit, config.evaluation, config.anchor_language)
+    plan = EditPlan(config.edit, config.evaluation, config.anchor_language, method.permuted)
     models = []
     for start in starts:
         model = replace(start, method=method.name)
@@ -434,7 +434,11 @@ def steer_all(
 ) -> list[Model]:
     """The models that a method puts a direction of refusal into: one of each start."""
     models = [replace(start, method=method.name) for start in starts]
-    return [replace(model, weights=steer_model.submit(run, model, data.prompts, config.direction)) for model in models]
+    permuted = method.permuted
+    return [
+        replace(model, weights=steer_model.submit(run, model, data.prompts, config.direction, permuted=permuted))
+        for model in models
+    ]
 
 
 def gate_all(

@@ -160,6 +160,11 @@ def _with_controls(name: str, place: str) -> dict[str, str]:
     }
 
 
+def _with_control(name: str, place: str) -> dict[str, str]:
+    """A method that trains nothing, and its control with permuted labels, which stands beside it."""
+    return {name: f"mlc.methods.{place}", f"{name}-permuted-labels": f"mlc.methods.{place}_PERMUTED"}
+
+
 METHODS = Catalogue(
     "method",
     "mlc.methods.method:Method",
@@ -183,18 +188,15 @@ METHODS = Catalogue(
         "feedback": "mlc.methods.feedback:FEEDBACK",
         "feedback-permuted": "mlc.methods.feedback:PERMUTED",
         "consistency+feedback": "mlc.methods.feedback:CONSISTENCY_FEEDBACK",
-        "gate": "mlc.methods.gate:GATE",
-        "gate-permuted-labels": "mlc.methods.gate:GATE_PERMUTED",
-        "policy-gate": "mlc.methods.gate:POLICY_GATE",
-        "policy-gate-permuted-labels": "mlc.methods.gate:POLICY_GATE_PERMUTED",
-        "consistency+gate": "mlc.methods.gate:CONSISTENCY_GATE",
-        "consistency+gate-permuted-labels": "mlc.methods.gate:CONSISTENCY_GATE_PERMUTED",
+        **_with_control("gate", "gate:GATE"),
+        **_with_control("policy-gate", "gate:POLICY_GATE"),
+        **_with_control("consistency+gate", "gate:CONSISTENCY_GATE"),
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",
-        "edit": "mlc.methods.edit:EDIT",
-        "policy-edit": "mlc.methods.edit:POLICY_EDIT",
-        "consistency+edit": "mlc.methods.edit:CONSISTENCY_EDIT",
-        "refusal-direction": "mlc.methods.refusal_direction:REFUSAL_DIRECTION",
-        "policy-refusal-direction": "mlc.methods.refusal_direction:POLICY_DIRECTION",
+        **_with_control("edit", "edit:EDIT"),
+        **_with_control("policy-edit", "edit:POLICY_EDIT"),
+        **_with_control("consistency+edit", "edit:CONSISTENCY_EDIT"),
+        **_with_control("refusal-direction", "refusal_direction:REFUSAL_DIRECTION"),
+        **_with_control("policy-refusal-direction", "refusal_direction:POLICY_DIRECTION"),
     },
 )
 """Ways to make a model, baselines and controls among them, in the order in which tables show them."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.languages import ENGLISH
+from mlc.permuted import dealt_anew
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import (
@@ -51,6 +52,8 @@ class EditPlan:
     """How a search measures."""
     anchor: str = ENGLISH
     """NLLB code of the language that refusal is carried from."""
+    permuted: bool = False
+    """Whether labels of training prompts are dealt anew, by the seed of the model: a control."""
 
 
 @stage_task("edit", "edit · {model.label} · {language}")
@@ -75,6 +78,7 @@ def compute_delta(
     inputs = {"prompts": training.prompts, "verdicts": training.verdicts}
     facts: dict[str, Any] = {"language": language, **edit.model_dump(mode="json", exclude=NOT_IN_KEY)}
     facts |= {} if settings.anchor == ENGLISH else {"anchor": settings.anchor}
+    facts |= {"permuted": True} if settings.permuted else {}
     if edit.search.wanted:
         inputs |= {"suite": held_out.suite, "texts": held_out.texts}
         scoring = settings.evaluation.model_dump(mode="json")
@@ -88,6 +92,8 @@ def compute_delta(
     def write(draft: Draft) -> None:
         with loaded_policy(run, model, dtype="float32") as policy, remembering_memory(draft.facts, model.device):
             given = _training_prompts(run, training, (settings.anchor, language))
+            if settings.permuted:
+                given = replace(given, labels=tuple(dealt_anew(given.labels, model.seed)))
             if edit.search.wanted:
                 validation = _validation_prompts(run, held_out, (settings.anchor, language))
                 delta = _searched(run, policy, given, validation, settings, draft.path, label)

@@ -1,13 +1,12 @@
 """Stage ``feedback``: single answers in any languages, and what people said of them."""
 
-import random
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import resolve_language
 from mlc.left_out import LeftOut, told
+from mlc.permuted import dealt_anew
 from mlc.prompts import identify, locate
 from mlc.shapes.feedback import FEEDBACK, feedback_of
 from mlc.store import ArtifactRef, Draft
@@ -18,8 +17,6 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("feedback", version=1, module=__name__, libraries=("pyarrow",))
 COLUMNS = ("prompt", "answer", FEEDBACK, "language")
-SEED = 0
-"""Of the control that deals what people said anew."""
 
 
 @stage_task("feedback", "feedback · {about}")
@@ -49,8 +46,7 @@ def take_feedback(run: Run, location: str, about: str, *, permuted: bool = False
     def write(draft: Draft) -> None:
         rows, wrong = _read(location)
         if permuted:
-            verdicts = [row[FEEDBACK] for row in rows]
-            random.Random(SEED).shuffle(verdicts)
+            verdicts = dealt_anew([row[FEEDBACK] for row in rows], seed=None)
             rows = [{**row, FEEDBACK: verdict} for row, verdict in zip(rows, verdicts, strict=True)]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / PROMPTS_FILE)
         draft.rows = len(rows)

@@ -1,6 +1,5 @@
 """Stage ``gate``: a classifier of prompts beside the weights of a model, which refuses before anything is answered."""
 
-import random
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 from mlc.gating.refusals import refusals_in
 from mlc.gating.settings import PromptGateSettings
 from mlc.languages import ENGLISH, resolve_language
+from mlc.permuted import dealt_anew
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, VERDICTS_FILE
@@ -65,7 +65,7 @@ def fit_prompt_gate(
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE).to_pylist()
         ids, labels = [row["id"] for row in rows], [row.get("label") for row in rows]
         if settings.permuted:
-            random.Random(model.seed).shuffle(labels)
+            labels = dealt_anew(labels, model.seed)
         translations = {language: _translated(run, ref, ids) for language, ref in sorted(verdicts.items())}
         texts = [conversation(row["prompt"], row.get(TURNS)) for row in rows]
         moved = run.display.bar(f"gate · {model.label}", len(rows) * (1 + len(translations)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mlc.permuted import dealt_anew
 from mlc.shapes.history import TURNS, conversation
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DIRECTION_FILE, PROMPTS_FILE
@@ -19,7 +20,9 @@ STAGE = Stage("steer", version=1, module=__name__, libraries=("torch", "transfor
 
 
 @stage_task("steer", "steer · {model.label}")
-def steer_model(run: Run, model: Model, prompts: ArtifactRef, settings: DirectionStageSettings) -> ArtifactRef:
+def steer_model(
+    run: Run, model: Model, prompts: ArtifactRef, settings: DirectionStageSettings, *, permuted: bool = False
+) -> ArtifactRef:
     """Finds the direction of refusal and puts it into the weights; no language but that of the prompts is read.
 
     Args:
@@ -27,15 +30,14 @@ def steer_model(run: Run, model: Model, prompts: ArtifactRef, settings: Directio
         model: The model to change.
         prompts: Artifact with ``prompts.parquet``, with labels.
         settings: Where the direction is read, and what is done with it.
+        permuted: Whether labels are dealt anew, by the seed of the model: a control.
 
     Returns:
         The folder ``checkpoint``, and ``direction.json``: layer, length, separation of the classes, and fit of the
         constant.
     """
-    facts = settings.model_dump(mode="json")
-    parts = STAGE.parts(
-        {"direction": facts}, {"prompts": prompts}, {"model": source_of(run, model).identity}, model.seed
-    )
+    facts = {"direction": settings.model_dump(mode="json")} | ({"permuted": True} if permuted else {})
+    parts = STAGE.parts(facts, {"prompts": prompts}, {"model": source_of(run, model).identity}, model.seed)
 
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE).to_pylist()
@@ -47,6 +49,7 @@ def steer_model(run: Run, model: Model, prompts: ArtifactRef, settings: Directio
             from mlc.models.loading import save_policy
 
             labels = [row.get("label") for row in rows]
+            labels = dealt_anew(labels, model.seed) if permuted else labels
             found = find_direction(policy, texts, labels, settings.plain(), should_stop=run.should_stop)
             with steered(policy.model, found, settings.plain()):
                 save_policy(policy, draft.path / CHECKPOINT_FOLDER, dtype=getattr(torch, settings.saved_dtype))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from mlc.catalogue import METHODS
 from mlc.errors import UserError
-from mlc.methods.gate import PERMUTED, SUFFIX, gated, permuted
+from mlc.methods.controls import PERMUTED, with_permuted_labels
+from mlc.methods.gate import SUFFIX, gated
 from mlc.methods.method import BASE, BASE_LABEL, CHAMPION, Method, Need, Recipe
 
 __all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method"]
@@ -26,7 +27,7 @@ def resolve_method(name: str) -> Method:
     if name.endswith(SUFFIX) and name not in METHODS.places:
         return gated(resolve_gateable(name.removesuffix(SUFFIX)))
     if name.endswith(SUFFIX + PERMUTED) and name not in METHODS.places:
-        return permuted(resolve_method(name.removesuffix(PERMUTED)))
+        return with_permuted_labels(resolve_method(name.removesuffix(PERMUTED)))
     found: Method = METHODS.load(name)
     if name not in METHODS.places and found.name in (*METHODS.places, BASE, CHAMPION):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")

@@ -1,6 +1,7 @@
 """Controls: methods that share the costs of another one and lack its idea."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.method import BASE, Method, Need
@@ -72,3 +73,23 @@ def controls_of(
 def names_of(controls: tuple[Method, ...]) -> tuple[str, ...]:
     """The names of controls, and that of more steps in English, which belongs to all methods."""
     return (*(control.name for control in controls), ENGLISH_MORE_STEPS.name)
+
+
+PERMUTED = "-permuted-labels"
+"""Behind the name of a method: its control with labels that say nothing."""
+
+
+def with_permuted_labels(method: Method) -> Method:
+    """The control of a method that trains nothing: the labels are dealt anew, all else is the same.
+
+    Args:
+        method: One of the recipes ``edit``, ``steer`` or ``gate``.
+    """
+    return replace(
+        method,
+        name=f"{method.name}{PERMUTED}",
+        label=f"{method.label}, {_SAID['permuted_labels'][0]}",
+        about=f"{method.name} {_SAID['permuted_labels'][1]}",
+        controls=(),
+        permuted=True,
+    )

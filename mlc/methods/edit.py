@@ -1,6 +1,7 @@
 """Sparse weight editing (arXiv 2602.22554) of the policy, of the English-only model, or of the consistency model."""
 
 from mlc.methods.consistency import CONSISTENCY
+from mlc.methods.controls import PERMUTED, with_permuted_labels
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.method import BASE, Method, Need
 
@@ -14,8 +15,10 @@ EDIT = Method(
     recipe="edit",
     start=ENGLISH_ONLY.name,
     baseline=ENGLISH_ONLY.name,
+    controls=(f"edit{PERMUTED}",),
     reads=(*ENGLISH_ONLY.reads, "edit"),
 )
+EDIT_PERMUTED = with_permuted_labels(EDIT)
 
 POLICY_EDIT = Method(
     name="policy-edit",
@@ -25,8 +28,10 @@ POLICY_EDIT = Method(
     recipe="edit",
     start=BASE,
     baseline=BASE,
+    controls=(f"policy-edit{PERMUTED}",),
     reads=("edit",),
 )
+POLICY_EDIT_PERMUTED = with_permuted_labels(POLICY_EDIT)
 
 CONSISTENCY_EDIT = Method(
     name="consistency+edit",
@@ -36,5 +41,7 @@ CONSISTENCY_EDIT = Method(
     recipe="edit",
     start=CONSISTENCY.name,
     baseline=ENGLISH_ONLY.name,
+    controls=(f"consistency+edit{PERMUTED}",),
     reads=(*CONSISTENCY.reads, "edit"),
 )
+CONSISTENCY_EDIT_PERMUTED = with_permuted_labels(CONSISTENCY_EDIT)

@@ -1,15 +1,11 @@
 """A gate on prompts before a model that was made by another method (Aziz et al., arXiv 2606.01196)."""
 
-from dataclasses import replace
-
 from mlc.methods.consistency import CONSISTENCY
-from mlc.methods.controls import ENGLISH_MORE_STEPS
+from mlc.methods.controls import ENGLISH_MORE_STEPS, PERMUTED, with_permuted_labels
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.method import BASE, Method
 
 SUFFIX = "+gate"
-PERMUTED = "-permuted-labels"
-"""Behind the name of a method with a gate: its control."""
 
 
 def gated(method: Method) -> Method:
@@ -33,24 +29,8 @@ def gated(method: Method) -> Method:
     )
 
 
-def permuted(method: Method) -> Method:
-    """The control of a method with a gate: the labels say nothing, all else is the same.
-
-    Args:
-        method: One with a gate.
-    """
-    return replace(
-        method,
-        name=f"{method.name}{PERMUTED}",
-        label=f"{method.label}, permuted labels",
-        about=f"{method.name} with labels that are dealt anew, so that the class says nothing",
-        controls=(),
-        permuted=True,
-    )
-
-
 GATE = gated(ENGLISH_ONLY)
-GATE_PERMUTED = permuted(GATE)
+GATE_PERMUTED = with_permuted_labels(GATE)
 POLICY_GATE = Method(
     name="policy-gate",
     label="Policy, gate",
@@ -62,6 +42,6 @@ POLICY_GATE = Method(
     controls=(f"policy-gate{PERMUTED}",),
     reads=("serve",),
 )
-POLICY_GATE_PERMUTED = permuted(POLICY_GATE)
+POLICY_GATE_PERMUTED = with_permuted_labels(POLICY_GATE)
 CONSISTENCY_GATE = gated(CONSISTENCY)
-CONSISTENCY_GATE_PERMUTED = permuted(CONSISTENCY_GATE)
+CONSISTENCY_GATE_PERMUTED = with_permuted_labels(CONSISTENCY_GATE)

@@ -53,8 +53,8 @@ class Method:
     """For ``train``: how pairs of answers of the model that it starts from are chosen, in every language, in place of
     the given answers; None where they are not made."""
     permuted: bool = False
-    """Whether labels are dealt anew before a gate is fitted, or what people said before answers are trained on, which
-    makes it a control."""
+    """Whether labels are dealt anew before weights are edited, a direction is read or a gate is fitted, or what people
+    said before answers are trained on, which makes it a control."""
     baseline: str = BASE
     """Name of the method that it is held against: what its claim says that it improves on."""
     controls: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """The training-free baseline: the direction of refusal, found in English, added for every language."""
 
+from mlc.methods.controls import PERMUTED, with_permuted_labels
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.method import BASE, Method, Need
 
@@ -13,8 +14,10 @@ REFUSAL_DIRECTION = Method(
     recipe="steer",
     start=ENGLISH_ONLY.name,
     baseline=ENGLISH_ONLY.name,
+    controls=(f"refusal-direction{PERMUTED}",),
     reads=(*ENGLISH_ONLY.reads, "direction"),
 )
+REFUSAL_DIRECTION_PERMUTED = with_permuted_labels(REFUSAL_DIRECTION)
 
 POLICY_DIRECTION = Method(
     name="policy-refusal-direction",
@@ -24,5 +27,7 @@ POLICY_DIRECTION = Method(
     recipe="steer",
     start=BASE,
     baseline=BASE,
+    controls=(f"policy-refusal-direction{PERMUTED}",),
     reads=("direction",),
 )
+POLICY_DIRECTION_PERMUTED = with_permuted_labels(POLICY_DIRECTION)

@@ -99,11 +99,13 @@ def test_controls_of_other_kinds_differ_in_one_choice() -> None:
         ("policy-gate", "permuted"),
         ("consistency+gate", "permuted"),
         ("mpo+gate", "permuted"),
+        ("consistency+edit", "permuted"),
+        ("refusal-direction", "permuted"),
     ):
         method = resolve_method(name)
         control, *more = (resolve_method(other) for other in method.controls)
-        # What trains nothing needs no more training beside it.
-        assert [other.name for other in more] == (["english-more-steps"] if method.name != "policy-gate" else [])
+        alone = method.name == "policy-gate" or method.recipe in ("edit", "steer")
+        assert [other.name for other in more] == ([] if alone else ["english-more-steps"])
         assert getattr(control, field) != getattr(method, field)
         told = {"name", "label", "about", "controls", field}
         assert {key: own for key, own in vars(control).items() if key not in told} == {
