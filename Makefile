@@ -26,7 +26,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python $(PIP) "$(TORCH)"
 	$(BIN)/python $(PIP) --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c "import flows.align_flow, mlc.training.align, mlflow.pyfunc, transformers.trainer, trl"
+	$(BIN)/python -c "import flows.align_flow, mlc.training.align, mlflow.pyfunc, prefect.server.api.server, transformers.trainer, trl"
 	@touch $@
 
 quickstart: setup
