@@ -59,7 +59,7 @@ from tasks.model_signals import (
     signal_shards,
 )
 from tasks.overlap import separate
-from tasks.own_answers import answer_prompts
+from tasks.own_answers import LocalizedPlan, answer_prompts, answer_translations
 from tasks.own_pairs import PairPlan, make_pairs
 from tasks.parallel import take_parallel
 from tasks.promote import promote
@@ -389,13 +389,16 @@ def train_all(
     for start in starts:
         if method.own_answers:
             examples = with_own_answers(run, config, start, data)
+        if method.localized:
+            plan = LocalizedPlan(tuple(sorted(data.verdicts)), config.align.max_answer_tokens, config.serve.refusals)
+            examples = answer_translations.submit(run, start, data.joined, plan)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             if method.own_pairs:
                 align = config.align
                 layer = align.consistency.layer
-                plan = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
-                examples = make_pairs.submit(run, model, data.joined, plan)
+                pairs = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
+                examples = make_pairs.submit(run, model, data.joined, pairs)
             weights = align_model.submit(run, model, examples, settings, config.anchor_language)
             models.append(replace(model, weights=weights, base=start))
     return models

@@ -180,6 +180,7 @@ METHODS = Catalogue(
         **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
         **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
         **_with_controls("translated-pairs", "translated_pairs:TRANSLATED_PAIRS"),
+        **_with_controls("localized-refusals", "localized_refusals:LOCALIZED_REFUSALS"),
         **_with_controls("mpo", "mpo:MPO"),
         **_with_controls("msd", "msd:MSD"),
         **_with_controls("sdrrl", "sdrrl:SDRRL"),

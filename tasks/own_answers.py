@@ -1,13 +1,25 @@
-"""Stage ``own_answers``: what a model itself answers to the training prompts, in place of the given answers."""
+"""Stage ``own_answers``: what a model itself answers to training prompts, in place of given or translated answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
-from mlc.shapes.history import TURNS, conversation
+from mlc.evaluation.engines.protocol import Completion
+from mlc.gating.refusals import refusals_in, shipped_refusals
+from mlc.languages import resolve_language
+from mlc.left_out import LeftOut, told
+from mlc.shapes.answers import answer_column
+from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, conversation
+from mlc.shapes.labels import LABELS
 from mlc.store import ArtifactRef, Draft
-from tasks.runtime.artifacts import PROMPTS_FILE
+from mlc.tables.saved import read_saved
+from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -16,6 +28,7 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 STAGE = Stage("own_answers", version=1, module=__name__, libraries=("torch", "transformers"))
 BATCH_SIZE = 20
 """Prompts that are answered together; changes nothing but time and memory."""
+HARMFUL, HARMLESS = LABELS
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
@@ -42,20 +55,11 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) ->
     )
 
     def write(draft: Draft) -> None:
-        from mlc.evaluation.engines.transformers import TransformersEngine
-
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
         asked = [conversation(row["prompt"], row.get(TURNS)) for row in rows.to_pylist()]
         moved = run.display.bar(f"own_answers · {model.label}", len(asked))
-        with loaded_policy(run, model, encodes=True) as policy:
-            given = answer_all(
-                TransformersEngine(policy, max_new_tokens=tokens, batch_size=BATCH_SIZE),
-                asked,
-                record=run.store.partial(STAGE.name, parts.key) / RECORD_FILE,
-                on_answer=lambda completion: moved(1, completion.answer_tokens),
-                should_stop=run.should_stop,
-            )
-        answers = pa.array([completion.text.strip() for completion in given], pa.string())
+        record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
+        answers = pa.array(_answers(run, model, asked, tokens, record, moved), pa.string())
         own = rows.set_column(rows.column_names.index("chosen"), "chosen", answers)
         own = own.filter(pa.array([bool(text) for text in answers.to_pylist()]))
         if not len(own):
@@ -69,3 +73,97 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) ->
             run.display.note(f"{model.label}: {missing} of {len(rows)} training prompts get no answer from it.")
 
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))
+
+
+@dataclass(frozen=True)
+class LocalizedPlan:
+    """How translated prompts are answered in their own languages."""
+
+    languages: tuple[str, ...]
+    """NLLB codes of the translations."""
+    tokens: int
+    """Longest answer of the model."""
+    refusals: Mapping[str, str]
+    """Sentences in place of shipped ones, by NLLB code."""
+
+
+@stage_task("own_answers", "own_answers · {model.label} · all languages")
+def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: LocalizedPlan) -> ArtifactRef:
+    """Answers the translations in their languages: harmful ones by a refusal, the others as the model does, greedily.
+
+    Args:
+        run: The run.
+        model: Answers the harmless ones.
+        examples: The training set of the stage ``dataset``, with labels.
+        plan: Languages, refusals and the longest answer.
+
+    Returns:
+        The folder ``dataset`` as it was, and a column with the chosen answer in each language, empty where there is
+        none; in the anchor language it is the given one.
+    """
+    refusals = refusals_in(plan.languages, plan.refusals)
+    parts = STAGE.parts(
+        {"answer_tokens": plan.tokens, "refusals": refusals, **model.answering},
+        {"examples": examples},
+        {"model": source_of(run, model).identity},
+    )
+
+    def write(draft: Draft) -> None:
+        from datasets import Dataset
+
+        rows = [dict(row) for row in read_saved(run.store.folder(examples) / DATASET_FOLDER)]
+        asked = [
+            (number, place, conversation(text, turns))
+            for number, row in enumerate(rows)
+            for place, (text, turns) in enumerate(_variants(row))
+            if place and text and row["label"] == HARMLESS
+        ]
+        moved = run.display.bar(f"own_answers · {model.label} · all languages", len(asked))
+        record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
+        given = _answers(run, model, [prompt for _, _, prompt in asked], plan.tokens, record, moved) if asked else []
+        own = {(number, place): text for (number, place, _), text in zip(asked, given, strict=True)}
+        for number, row in enumerate(rows):
+            said = refusals if row["label"] == HARMFUL else {}
+            others = enumerate(row["languages"][1:], 1)
+            chosen = [own.get((number, place), said.get(language, "")) for place, language in others]
+            row[answer_column("chosen")] = [row["chosen"], *chosen]
+        # A given fingerprint, because the library's own one holds the time.
+        Dataset(pa.Table.from_pylist(rows), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
+        draft.rows = len(rows)
+        count = LeftOut("no own answer", sum(not text for text in given), len(given))
+        draft.facts["left_out"] = told([count])
+        if count.rows:
+            run.display.note(f"{model.label}: {count.sentence}.")
+        known = {*shipped_refusals(), *plan.refusals}
+        if english := [resolve_language(code).english_name for code in plan.languages if code not in known]:
+            run.display.note(
+                f"No refusal is known in {', '.join(english)}: harmful prompts are declined in English there. Name "
+                "sentences in serve.refusals."
+            )
+
+    return produce(run, STAGE, parts, write, subject=f"{model.label}, all languages", work=Work(examples.rows))
+
+
+def _variants(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    texts = row["variants"]
+    return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))
+
+
+def _answers(
+    run: Run, model: Model, asked: Sequence[Prompt], tokens: int, record: Path, moved: Callable[..., None]
+) -> list[str]:
+    """What a model answers, greedily; an attempt that was cut off goes on from its record."""
+    from mlc.evaluation.engines.transformers import TransformersEngine
+
+    def count(completion: Completion) -> None:
+        moved(1, completion.answer_tokens)
+
+    with loaded_policy(run, model, encodes=True) as policy:
+        given = answer_all(
+            TransformersEngine(policy, max_new_tokens=tokens, batch_size=BATCH_SIZE),
+            asked,
+            record=record,
+            on_answer=count,
+            should_stop=run.should_stop,
+        )
+    return [completion.text.strip() for completion in given]

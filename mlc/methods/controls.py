@@ -40,6 +40,7 @@ def controls_of(
     start: str = BASE,
     *,
     own_answers: bool = False,
+    localized: bool = False,
 ) -> tuple[Method, Method, Method]:
     """The controls of a method that reads translations: shuffled, shuffled within the class, permuted labels.
 
@@ -51,6 +52,7 @@ def controls_of(
         alignment: Its alignment with a control.
         start: Of the method.
         own_answers: Of the method.
+        localized: Of the method.
     """
 
     def controlled(control: Control) -> Method:
@@ -62,6 +64,7 @@ def controls_of(
             needs=needs | {"class labels"} if control in LABELLED_CONTROLS else needs,
             start=start,
             own_answers=own_answers,
+            localized=localized,
             baseline=ENGLISH_ONLY.name,
             alignment=lambda align: alignment(align, control),
             reads=reads,

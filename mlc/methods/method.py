@@ -49,6 +49,9 @@ class Method:
     own_answers: bool = False
     """Whether its answers are those of the model that it starts from, in place of the given ones; for ``train``, with
     translated answers."""
+    localized: bool = False
+    """For ``train``, with class labels: whether translated prompts are answered in their languages, harmful ones by a
+    refusal, the others as the model that it starts from answers them."""
     own_pairs: OwnPairs | None = None
     """For ``train``: how pairs of answers of the model that it starts from are chosen, in every language, in place of
     the given answers; None where they are not made."""
