@@ -100,6 +100,9 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
     Returns:
         The folder ``dataset`` as it was, and a column with the chosen answer in each language, empty where there is
         none; in the anchor language it is the given one.
+
+    Raises:
+        UserError: The model answers none of the harmless ones, which would leave refusals alone to learn from.
     """
     refusals = refusals_in(plan.languages, plan.refusals)
     parts = STAGE.parts(
@@ -121,6 +124,11 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
         moved = run.display.bar(f"own_answers · {model.label} · all languages", len(asked))
         record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         given = _answers(run, model, [prompt for _, _, prompt in asked], plan.tokens, record, moved) if asked else []
+        if not any(given):
+            raise UserError(
+                f"The model {model.label} answers none of the {len(asked)} translated harmless prompts, so that there "
+                "are refusals alone to learn from: leave the method out, or take another policy."
+            )
         own = {(number, place): text for (number, place, _), text in zip(asked, given, strict=True)}
         for number, row in enumerate(rows):
             said = refusals if row["label"] == HARMFUL else {}

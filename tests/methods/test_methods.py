@@ -49,7 +49,7 @@ def test_what_each_method_trains_with() -> None:
 
 
 CONTROLLED = ["consistency", "answer", "decision", "consistency+answer", "consistency+decision", "translated-sft"]
-CONTROLLED += ["translated-pairs", "mpo", "msd", "sdrrl"]
+CONTROLLED += ["translated-pairs", "localized-refusals", "mpo", "msd", "sdrrl"]
 
 
 @pytest.mark.parametrize("name", CONTROLLED)
@@ -69,6 +69,7 @@ def test_controls_differ_from_their_method_in_nothing_else(name: str) -> None:
         assert other | {"warm_start": True} == shown | {"warm_start": True}
         assert not trained.warm_start
         assert METHODS[control].own_answers == method.own_answers
+        assert METHODS[control].localized == method.localized
     assert METHODS[method.controls[3]].alignment(SETTINGS).steps == 2 * SETTINGS.steps
 
 
@@ -85,6 +86,7 @@ def test_each_method_has_its_terms_and_no_others() -> None:
         "mpo": set(),
         "msd": set(),
         "sdrrl": set(),
+        "localized-refusals": set(),
     }
     # A configured weight is not overridden.
     settings = SETTINGS.model_copy(update={"answer": AnswerConfig(weight=0.25)})

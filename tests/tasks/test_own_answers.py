@@ -1,18 +1,30 @@
-"""Stage ``own_answers``: a model that says nothing has nothing to learn from itself."""
+"""Stage ``own_answers``: what a model has to learn from itself, and what it is told where it has nothing."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from datasets import Dataset
 
 from mlc.errors import UserError
-from mlc.store import ArtifactStore, KeyParts
-from tasks.own_answers import answer_prompts
-from tasks.runtime.artifacts import PROMPTS_FILE
+from mlc.gating.refusals import shipped_refusals
+from mlc.methods import resolve_method
+from mlc.models.loading import load_policy, save_policy
+from mlc.models.sources import resolve_model
+from mlc.store import ArtifactRef, ArtifactStore, KeyParts
+from mlc.tables.saved import read_saved
+from mlc.training.settings import AlignSettings
+from mlc.training.translated import translated_rows
+from tasks.own_answers import LocalizedPlan, answer_prompts, answer_translations
+from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings
+from tests.tasks.launching import Watching
 from tests.training.runs import make_rows
 
 
@@ -27,3 +39,69 @@ def test_a_model_that_answers_nothing_is_refused_in_one_sentence(tmp_path: Path)
     with pytest.raises(UserError, match="The model base answers none of the 3 training prompts"):
         answer_prompts.fn(run, model, run.store.reference("ingest", parts.key), 4)
     assert not (run.store.workspace / "artifacts" / "own_answers").is_dir()
+
+
+def talkative(folder: Path) -> Path:
+    """The tiny policy, which says nothing but blanks of its own accord, kept from that."""
+    policy = load_policy(resolve_model("shipped:tiny"), device="cpu")
+    silent = [token for token in range(len(policy.tokenizer)) if not policy.tokenizer.decode(token).strip()]
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight[[*silent, *policy.stop_tokens]] = 0
+    save_policy(policy, folder, dtype=policy.model.dtype)
+    return folder
+
+
+def localized(run: Run, rows: list[dict[str, Any]], policy: str, **plan: Any) -> ArtifactRef:
+    parts = KeyParts("dataset", 1, settings={"rows": len(rows)}, inputs={})
+    with run.store.writing("dataset", parts) as draft:
+        Dataset(pa.Table.from_pylist(rows), fingerprint="0" * 16).save_to_disk(draft.path / DATASET_FOLDER)
+    given = {"languages": ("spa_Latn", "swh_Latn"), "tokens": 5, "refusals": {}, **plan}
+    examples = run.store.reference("dataset", parts.key)
+    made: Any = answer_translations.fn(
+        run, Model("base", None, PolicySettings(model=policy), "cpu"), examples, LocalizedPlan(**given)
+    )
+    return made if isinstance(made, ArtifactRef) else made.data
+
+
+def training_set() -> list[dict[str, Any]]:
+    """Of each class one prompt, with a Spanish translation; the Swahili one of the second is missing."""
+    languages = ["eng_Latn", "spa_Latn", "swh_Latn"]
+    first, second = {"label": "harmful", "variants": ["a", "b", "c"]}, {"label": "harmless", "variants": ["d", "e", ""]}
+    return [
+        {"id": str(n), "prompt": row["variants"][0], "chosen": "given", "languages": languages, **row}
+        for n, row in enumerate((first, second, {**first, "label": None}))
+    ]
+
+
+def test_translations_are_answered_in_their_languages(tmp_path: Path) -> None:
+    run = Run(ArtifactStore(tmp_path / "workspace"))
+    policy = str(talkative(tmp_path / "policy"))
+    made = localized(run, training_set(), policy, refusals={"swh_Latn": "Hapana."})
+    rows = [dict(row) for row in read_saved(run.store.folder(made) / DATASET_FOLDER)]
+    harmful, harmless, unlabelled = (row["variant_chosen"] for row in rows)
+    assert harmful == ["given", shipped_refusals()["spa_Latn"], "Hapana."]
+    assert harmless[0] == "given"
+    assert harmless[1]
+    assert harmless[2] == ""
+    assert unlabelled == ["given", "", ""]
+    trained = translated_rows(rows, resolve_method("localized-refusals").alignment(AlignSettings()).translated, seed=0)
+    assert [row["chosen"] for row in trained] == [*harmful[1:], harmless[1]]
+    # The same again, from the store.
+    assert localized(run, training_set(), policy, refusals={"swh_Latn": "Hapana."}) == made
+    assert localized(run, training_set(), policy).key != made.key
+
+
+def test_a_language_without_a_refusal_is_told(tmp_path: Path) -> None:
+    display = Watching()
+    run = replace(Run(ArtifactStore(tmp_path / "workspace")), display=display)
+    rows = [{**row, "languages": ["eng_Latn", "fao_Latn", "swh_Latn"]} for row in training_set()]
+    made = localized(run, rows, str(talkative(tmp_path / "policy")), languages=("fao_Latn", "swh_Latn"))
+    first = next(iter(read_saved(run.store.folder(made) / DATASET_FOLDER)))
+    assert first["variant_chosen"][1] == shipped_refusals()["eng_Latn"]
+    assert [sentence for sentence in display.sentences if "No refusal is known in Faroese" in sentence]
+
+
+def test_refusals_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    run = Run(ArtifactStore(tmp_path / "workspace"))
+    with pytest.raises(UserError, match="answers none of the 1 translated harmless prompts"):
+        localized(run, training_set(), "shipped:tiny")
