@@ -18,7 +18,10 @@ _WORDS = {
     "no rejected": ("prompts", "have no rejected answer"),
     "feedback set aside": ("answers with feedback", "cannot be used and are set aside"),
     "no own pair": ("prompts", "get no two answers that differ from the model itself"),
-    "no own answer": ("translated prompts", "get no answer from the model itself"),
+    "no own answer": (
+        "translated harmless prompts",
+        "are refused by the model itself, or not answered in their language",
+    ),
     "long prompt": ("prompts", "are longer than {limit} tokens"),
     "long answer": ("answers", "are cut at {limit} tokens"),
     "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),

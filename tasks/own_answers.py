@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.protocol import Completion
+from mlc.evaluation.judges.judge import Answer
+from mlc.evaluation.judges.rules import Rules
 from mlc.gating.refusals import refusals_in, shipped_refusals
 from mlc.languages import resolve_language
 from mlc.left_out import LeftOut, told
@@ -29,6 +31,8 @@ STAGE = Stage("own_answers", version=1, module=__name__, libraries=("torch", "tr
 BATCH_SIZE = 20
 """Prompts that are answered together; changes nothing but time and memory."""
 HARMFUL, HARMLESS = LABELS
+UNFIT = ("refused", "invalid")
+"""What a harmless prompt must not teach, by the judge ``rules``."""
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
@@ -91,6 +95,8 @@ class LocalizedPlan:
 def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: LocalizedPlan) -> ArtifactRef:
     """Answers the translations in their languages: harmful ones by a refusal, the others as the model does, greedily.
 
+    Where the model refuses a harmless one, or answers in another language, that is not learned.
+
     Args:
         run: The run.
         model: Answers the harmless ones.
@@ -99,14 +105,14 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
 
     Returns:
         The folder ``dataset`` as it was, and a column with the chosen answer in each language, empty where there is
-        none; in the anchor language it is the given one.
+        none to learn; in the anchor language it is the given one.
 
     Raises:
         UserError: The model answers none of the harmless ones, which would leave refusals alone to learn from.
     """
     refusals = refusals_in(plan.languages, plan.refusals)
     parts = STAGE.parts(
-        {"answer_tokens": plan.tokens, "refusals": refusals, **model.answering},
+        {"answer_tokens": plan.tokens, "refusals": refusals, "judge": Rules().version, **model.answering},
         {"examples": examples},
         {"model": source_of(run, model).identity},
     )
@@ -121,15 +127,22 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
             for place, (text, turns) in enumerate(_variants(row))
             if place and text and row["label"] == HARMLESS
         ]
+        languages = [rows[number]["languages"][place] for number, place, _ in asked]
+        texts = [rows[number]["variants"][place] for number, place, _ in asked]
         moved = run.display.bar(f"own_answers · {model.label} · all languages", len(asked))
         record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         given = _answers(run, model, [prompt for _, _, prompt in asked], plan.tokens, record, moved) if asked else []
-        if not any(given):
+        verdicts = Rules().judge([Answer(*each) for each in zip(texts, given, languages, strict=True)])
+        own = {
+            (number, place): text
+            for (number, place, _), text, verdict in zip(asked, given, verdicts, strict=True)
+            if text and verdict.outcome not in UNFIT
+        }
+        if not own:
             raise UserError(
                 f"The model {model.label} answers none of the {len(asked)} translated harmless prompts, so that there "
                 "are refusals alone to learn from: leave the method out, or take another policy."
             )
-        own = {(number, place): text for (number, place, _), text in zip(asked, given, strict=True)}
         for number, row in enumerate(rows):
             said = refusals if row["label"] == HARMFUL else {}
             others = enumerate(row["languages"][1:], 1)
@@ -138,7 +151,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
         # A given fingerprint, because the library's own one holds the time.
         Dataset(pa.Table.from_pylist(rows), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
         draft.rows = len(rows)
-        count = LeftOut("no own answer", sum(not text for text in given), len(given))
+        count = LeftOut("no own answer", len(asked) - len(own), len(asked))
         draft.facts["left_out"] = told([count])
         if count.rows:
             run.display.note(f"{model.label}: {count.sentence}.")

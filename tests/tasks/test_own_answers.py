@@ -14,6 +14,7 @@ from mlc.errors import UserError
 from mlc.gating.refusals import shipped_refusals
 from mlc.methods import resolve_method
 from mlc.models.loading import load_policy, save_policy
+from mlc.models.prompts import encode_prompt
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.tables.saved import read_saved
@@ -41,21 +42,37 @@ def test_a_model_that_answers_nothing_is_refused_in_one_sentence(tmp_path: Path)
     assert not (run.store.workspace / "artifacts" / "own_answers").is_dir()
 
 
-def talkative(folder: Path) -> Path:
-    """The tiny policy, which says nothing but blanks of its own accord, kept from that."""
+BREAD, SEA = "¿Cómo horneo pan?", "Dime algo del mar."
+ANSWER = "Mezcla la harina con agua y sal, y hornea la masa durante una hora."
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny policy, taught what to answer to two Spanish prompts: bread is baked, and of the sea nothing is said."""
     policy = load_policy(resolve_model("shipped:tiny"), device="cpu")
-    silent = [token for token in range(len(policy.tokenizer)) if not policy.tokenizer.decode(token).strip()]
-    with torch.no_grad():
-        policy.model.get_output_embeddings().weight[[*silent, *policy.stop_tokens]] = 0
+    said = {BREAD: ANSWER, SEA: shipped_refusals()["spa_Latn"]}
+    examples = []
+    for asked, answer in said.items():
+        before = list(encode_prompt(policy.tokenizer, asked).input_ids)
+        after = policy.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[*before, *after, policy.stop_tokens[0]]])
+        examples.append({"input_ids": ids, "labels": ids.masked_fill(torch.arange(ids.shape[1]) < len(before), -100)})
+    optimiser = torch.optim.Adam(policy.model.parameters(), lr=3e-3)
+    for _ in range(150):
+        for example in examples:
+            policy.model(**example).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    folder = tmp_path_factory.mktemp("taught")
     save_policy(policy, folder, dtype=policy.model.dtype)
-    return folder
+    return str(folder)
 
 
 def localized(run: Run, rows: list[dict[str, Any]], policy: str, **plan: Any) -> ArtifactRef:
     parts = KeyParts("dataset", 1, settings={"rows": len(rows)}, inputs={})
     with run.store.writing("dataset", parts) as draft:
         Dataset(pa.Table.from_pylist(rows), fingerprint="0" * 16).save_to_disk(draft.path / DATASET_FOLDER)
-    given = {"languages": ("spa_Latn", "swh_Latn"), "tokens": 5, "refusals": {}, **plan}
+    given = {"languages": ("spa_Latn", "swh_Latn"), "tokens": 60, "refusals": {}, **plan}
     examples = run.store.reference("dataset", parts.key)
     made: Any = answer_translations.fn(
         run, Model("base", None, PolicySettings(model=policy), "cpu"), examples, LocalizedPlan(**given)
@@ -64,38 +81,49 @@ def localized(run: Run, rows: list[dict[str, Any]], policy: str, **plan: Any) ->
 
 
 def training_set() -> list[dict[str, Any]]:
-    """Of each class one prompt, with a Spanish translation; the Swahili one of the second is missing."""
+    """A harmful prompt, two harmless ones without a Swahili translation, and one without a label."""
+    given = [
+        ("harmful", ["a", "b", "c"]),
+        ("harmless", ["d", BREAD, ""]),
+        ("harmless", ["e", SEA, ""]),
+        (None, ["f", "g", "h"]),
+    ]
     languages = ["eng_Latn", "spa_Latn", "swh_Latn"]
-    first, second = {"label": "harmful", "variants": ["a", "b", "c"]}, {"label": "harmless", "variants": ["d", "e", ""]}
     return [
-        {"id": str(n), "prompt": row["variants"][0], "chosen": "given", "languages": languages, **row}
-        for n, row in enumerate((first, second, {**first, "label": None}))
+        {"id": str(n), "prompt": texts[0], "chosen": "given", "languages": languages, "label": label, "variants": texts}
+        for n, (label, texts) in enumerate(given)
     ]
 
 
-def test_translations_are_answered_in_their_languages(tmp_path: Path) -> None:
-    run = Run(ArtifactStore(tmp_path / "workspace"))
-    policy = str(talkative(tmp_path / "policy"))
-    made = localized(run, training_set(), policy, refusals={"swh_Latn": "Hapana."})
-    rows = [dict(row) for row in read_saved(run.store.folder(made) / DATASET_FOLDER)]
-    harmful, harmless, unlabelled = (row["variant_chosen"] for row in rows)
-    assert harmful == ["given", shipped_refusals()["spa_Latn"], "Hapana."]
-    assert harmless[0] == "given"
-    assert harmless[1]
-    assert harmless[2] == ""
-    assert unlabelled == ["given", "", ""]
-    trained = translated_rows(rows, resolve_method("localized-refusals").alignment(AlignSettings()).translated, seed=0)
-    assert [row["chosen"] for row in trained] == [*harmful[1:], harmless[1]]
-    # The same again, from the store.
-    assert localized(run, training_set(), policy, refusals={"swh_Latn": "Hapana."}) == made
-    assert localized(run, training_set(), policy).key != made.key
-
-
-def test_a_language_without_a_refusal_is_told(tmp_path: Path) -> None:
+def test_translations_are_answered_in_their_languages(tmp_path: Path, taught: str) -> None:
     display = Watching()
     run = replace(Run(ArtifactStore(tmp_path / "workspace")), display=display)
-    rows = [{**row, "languages": ["eng_Latn", "fao_Latn", "swh_Latn"]} for row in training_set()]
-    made = localized(run, rows, str(talkative(tmp_path / "policy")), languages=("fao_Latn", "swh_Latn"))
+    made = localized(run, training_set(), taught, refusals={"swh_Latn": "Hapana."})
+    rows = [dict(row) for row in read_saved(run.store.folder(made) / DATASET_FOLDER)]
+    harmful, answered, refused, unlabelled = (row["variant_chosen"] for row in rows)
+    assert harmful == ["given", shipped_refusals()["spa_Latn"], "Hapana."]
+    assert answered == ["given", ANSWER, ""]
+    # That the model refuses a harmless prompt is nothing to learn.
+    assert refused == unlabelled == ["given", "", ""]
+    assert [sentence for sentence in display.sentences if "1 of 2 translated harmless prompts get no" in sentence]
+    trained = translated_rows(rows, resolve_method("localized-refusals").alignment(AlignSettings()).translated, seed=0)
+    assert [row["chosen"] for row in trained] == [*harmful[1:], ANSWER]
+    assert localized(run, training_set(), taught, refusals={"swh_Latn": "Hapana."}) == made
+    assert localized(run, training_set(), taught).key != made.key
+
+
+def test_a_language_without_a_refusal_is_told(tmp_path: Path, taught: str) -> None:
+    display = Watching()
+    run = replace(Run(ArtifactStore(tmp_path / "workspace")), display=display)
+    rows = [
+        {
+            **row,
+            "languages": ["eng_Latn", "fao_Latn", "spa_Latn"],
+            "variants": [row["variants"][0], "b", row["variants"][1]],
+        }
+        for row in training_set()
+    ]
+    made = localized(run, rows, taught, languages=("fao_Latn", "spa_Latn"))
     first = next(iter(read_saved(run.store.folder(made) / DATASET_FOLDER)))
     assert first["variant_chosen"][1] == shipped_refusals()["eng_Latn"]
     assert [sentence for sentence in display.sentences if "No refusal is known in Faroese" in sentence]
@@ -103,5 +131,5 @@ def test_a_language_without_a_refusal_is_told(tmp_path: Path) -> None:
 
 def test_refusals_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
     run = Run(ArtifactStore(tmp_path / "workspace"))
-    with pytest.raises(UserError, match="answers none of the 1 translated harmless prompts"):
+    with pytest.raises(UserError, match="answers none of the 2 translated harmless prompts"):
         localized(run, training_set(), "shipped:tiny")
