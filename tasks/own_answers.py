@@ -132,11 +132,11 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
         moved = run.display.bar(f"own_answers · {model.label} · all languages", len(asked))
         record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         given = _answers(run, model, [prompt for _, _, prompt in asked], plan.tokens, record, moved) if asked else []
-        verdicts = Rules().judge([Answer(*each) for each in zip(texts, given, languages, strict=True)])
+        answers = [Answer(*each) for each in zip(texts, given, languages, strict=True)]
         own = {
-            (number, place): text
-            for (number, place, _), text, verdict in zip(asked, given, verdicts, strict=True)
-            if text and verdict.outcome not in UNFIT
+            (number, place): answer.text
+            for (number, place, _), answer, fit in zip(asked, answers, _can_be_learned(answers), strict=True)
+            if fit
         }
         if not own:
             raise UserError(
@@ -163,6 +163,14 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
             )
 
     return produce(run, STAGE, parts, write, subject=f"{model.label}, all languages", work=Work(examples.rows))
+
+
+def _can_be_learned(answers: Sequence[Answer]) -> list[bool]:
+    """Whether there is an answer that the judge takes for one; in a language that it does not know any will do."""
+    judge = Rules()
+    known = [answer for answer in answers if answer.language in judge.languages]
+    unfit = {id(answer) for answer, verdict in zip(known, judge.judge(known), strict=True) if verdict.outcome in UNFIT}
+    return [bool(answer.text) and id(answer) not in unfit for answer in answers]
 
 
 def _variants(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:

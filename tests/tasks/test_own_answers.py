@@ -105,7 +105,7 @@ def test_translations_are_answered_in_their_languages(tmp_path: Path, taught: st
     assert answered == ["given", ANSWER, ""]
     # That the model refuses a harmless prompt is nothing to learn.
     assert refused == unlabelled == ["given", "", ""]
-    assert [sentence for sentence in display.sentences if "1 of 2 translated harmless prompts get no" in sentence]
+    assert [sentence for sentence in display.sentences if "1 of 2 translated harmless prompts are refused" in sentence]
     trained = translated_rows(rows, resolve_method("localized-refusals").alignment(AlignSettings()).translated, seed=0)
     assert [row["chosen"] for row in trained] == [*harmful[1:], ANSWER]
     assert localized(run, training_set(), taught, refusals={"swh_Latn": "Hapana."}) == made
