@@ -20,6 +20,7 @@ from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from mlc.tables.saved import read_saved
 from mlc.training.settings import AlignSettings
 from mlc.training.translated import translated_rows
+from tasks.align import align_model
 from tasks.own_answers import LocalizedPlan, answer_prompts, answer_translations
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE
 from tasks.runtime.models import Model
@@ -68,15 +69,17 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+def policy_of(location: str, seed: int | None = None) -> Model:
+    return Model("base", seed, PolicySettings(model=location), "cpu")
+
+
 def localized(run: Run, rows: list[dict[str, Any]], policy: str, **plan: Any) -> ArtifactRef:
     parts = KeyParts("dataset", 1, settings={"rows": len(rows)}, inputs={})
     with run.store.writing("dataset", parts) as draft:
         Dataset(pa.Table.from_pylist(rows), fingerprint="0" * 16).save_to_disk(draft.path / DATASET_FOLDER)
     given = {"languages": ("spa_Latn", "swh_Latn"), "tokens": 60, "refusals": {}, **plan}
     examples = run.store.reference("dataset", parts.key)
-    made: Any = answer_translations.fn(
-        run, Model("base", None, PolicySettings(model=policy), "cpu"), examples, LocalizedPlan(**given)
-    )
+    made: Any = answer_translations.fn(run, policy_of(policy), examples, LocalizedPlan(**given))
     return made if isinstance(made, ArtifactRef) else made.data
 
 
@@ -90,7 +93,15 @@ def training_set() -> list[dict[str, Any]]:
     ]
     languages = ["eng_Latn", "spa_Latn", "swh_Latn"]
     return [
-        {"id": str(n), "prompt": texts[0], "chosen": "given", "languages": languages, "label": label, "variants": texts}
+        {
+            "id": str(n),
+            "prompt": texts[0],
+            "chosen": "given",
+            "languages": languages,
+            "label": label,
+            "variants": texts,
+            "mask": [*map(bool, texts)],
+        }
         for n, (label, texts) in enumerate(given)
     ]
 
@@ -108,6 +119,9 @@ def test_translations_are_answered_in_their_languages(tmp_path: Path, taught: st
     assert [sentence for sentence in display.sentences if "1 of 2 translated harmless prompts are refused" in sentence]
     trained = translated_rows(rows, resolve_method("localized-refusals").alignment(AlignSettings()).translated, seed=0)
     assert [row["chosen"] for row in trained] == [*harmful[1:], ANSWER]
+    settings = AlignSettings.model_validate({"steps": 2, "batch_size": 2})
+    align_model.fn(run, policy_of(taught, seed=0), made, resolve_method("localized-refusals").alignment(settings))
+    assert [(outcome.stage, outcome.state) for outcome in run.outcomes] == [("own_answers", "ran"), ("align", "ran")]
     assert localized(run, training_set(), taught, refusals={"swh_Latn": "Hapana."}) == made
     assert localized(run, training_set(), taught).key != made.key
 
