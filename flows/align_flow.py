@@ -388,10 +388,12 @@ def train_all(
     models = []
     for start in starts:
         if method.own_answers:
-            examples = with_own_answers(run, config, start, data)
+            examples = with_own_answers(run, config, method, start, data)
         if method.localized:
             plan = LocalizedPlan(tuple(sorted(data.verdicts)), config.align.max_answer_tokens, config.serve.refusals)
-            examples = answer_translations.submit(run, start, data.joined, plan)
+            examples = answer_translations.submit(
+                run, start, data.joined, plan, replace(start, method=method.name).label
+            )
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             if method.own_pairs:
@@ -706,9 +708,10 @@ def answers_in_all_languages(
     return fall_back(run, config, filter_all(run, config, signals, about), about)
 
 
-def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: TrainingData) -> Future:
+def with_own_answers(run: Run, config: PipelineConfig, method: Method, start: Model, data: TrainingData) -> Future:
     """The training set with a model's own answers in every language, in place of those that were given."""
-    own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens)
+    to_learn = replace(start, method=method.name).label
+    own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens, to_learn)
     about = f"answers of {start.label}"
     joined = build_dataset.submit(run, own, data.verdicts, config.dataset, config.anchor_language, about)
     verdicts = {"chosen": answers_in_all_languages(run, config, own, "chosen", about)}

@@ -37,8 +37,8 @@ RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
 
-@stage_task("own_answers", "own_answers · {model.label}")
-def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) -> ArtifactRef:
+@stage_task("own_answers", "own_answers · {about}")
+def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int, about: str) -> ArtifactRef:
     """Lets a model answer the training prompts, greedily.
 
     Args:
@@ -46,6 +46,7 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) ->
         model: The model.
         prompts: Artifact with ``prompts.parquet``.
         tokens: Longest answer.
+        about: The label of the model that is to learn from them, for the display.
 
     Returns:
         ``prompts.parquet`` as it was, but for ``chosen``, which is the model's answer; prompts without any are left
@@ -61,7 +62,7 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) ->
     def write(draft: Draft) -> None:
         rows = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
         asked = [conversation(row["prompt"], row.get(TURNS)) for row in rows.to_pylist()]
-        moved = run.display.bar(f"own_answers · {model.label}", len(asked))
+        moved = run.display.bar(f"own_answers · {about}", len(asked))
         record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         answers = pa.array(_answers(run, model, asked, tokens, record, moved), pa.string())
         own = rows.set_column(rows.column_names.index("chosen"), "chosen", answers)
@@ -76,7 +77,7 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int) ->
         if missing := len(rows) - len(own):
             run.display.note(f"{model.label}: {missing} of {len(rows)} training prompts get no answer from it.")
 
-    return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))
+    return produce(run, STAGE, parts, write, subject=about, work=Work(prompts.rows))
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class LocalizedPlan:
     """Sentences in place of shipped ones, by NLLB code."""
 
 
-@stage_task("own_answers", "own_answers · {model.label} · all languages")
-def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: LocalizedPlan) -> ArtifactRef:
+@stage_task("own_answers", "own_answers · {about}")
+def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: LocalizedPlan, about: str) -> ArtifactRef:
     """Answers the translations in their languages: harmful ones by a refusal, the others as the model does, greedily.
 
     Where the model refuses a harmless one, or answers in another language, that is not learned.
@@ -102,6 +103,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
         model: Answers the harmless ones.
         examples: The training set of the stage ``dataset``, with labels.
         plan: Languages, refusals and the longest answer.
+        about: The method whose models are to learn from them, for the display.
 
     Returns:
         The folder ``dataset`` as it was, and a column with the chosen answer in each language, empty where there is
@@ -129,7 +131,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
         ]
         languages = [rows[number]["languages"][place] for number, place, _ in asked]
         texts = [rows[number]["variants"][place] for number, place, _ in asked]
-        moved = run.display.bar(f"own_answers · {model.label} · all languages", len(asked))
+        moved = run.display.bar(f"own_answers · {about}", len(asked))
         record = run.store.partial(STAGE.name, parts.key) / RECORD_FILE
         given = _answers(run, model, [prompt for _, _, prompt in asked], plan.tokens, record, moved) if asked else []
         answers = [Answer(*each) for each in zip(texts, given, languages, strict=True)]
@@ -162,7 +164,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
                 "sentences in serve.refusals."
             )
 
-    return produce(run, STAGE, parts, write, subject=f"{model.label}, all languages", work=Work(examples.rows))
+    return produce(run, STAGE, parts, write, subject=about, work=Work(examples.rows))
 
 
 def _can_be_learned(answers: Sequence[Answer]) -> list[bool]:

@@ -17,7 +17,7 @@ from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import TOKENS_FACT
 from tasks.runtime.memory import FACT as MEMORY_FACT
 
-MAKING = ("own_pairs", "align", "edit", "merge", "steer", "gate")
+MAKING = ("own_answers", "own_pairs", "align", "edit", "merge", "steer", "gate")
 """Stages that make models."""
 
 
@@ -158,7 +158,24 @@ def _costs(reader: RunReader) -> dict[str, Spent]:
             spent["tokens"] = spent.get("tokens", 0.0) + float(facts[TOKENS_FACT])
         if facts.get(MEMORY_FACT):
             spent["memory"] = max(spent.get("memory", 0.0), float(facts[MEMORY_FACT]))
-    return dict(found)
+    return {method: _with_shared(spent) for method, spent in found.items()}
+
+
+def _with_shared(spent: Spent) -> Spent:
+    """What the models of all seeds share belongs to each of them."""
+    shared = spent.get(None, {})
+    seeds = {seed: own for seed, own in spent.items() if seed is not None}
+    if not seeds:
+        return spent
+    return {
+        seed: {
+            what: max(own.get(what, 0.0), shared.get(what, 0.0))
+            if what == "memory"
+            else own.get(what, 0.0) + shared.get(what, 0.0)
+            for what in {*own, *shared}
+        }
+        for seed, own in seeds.items()
+    }
 
 
 def _cost(name: str, costs: Mapping[str, Spent]) -> Cost:

@@ -39,7 +39,7 @@ def test_a_model_that_answers_nothing_is_refused_in_one_sentence(tmp_path: Path)
         pq.write_table(pa.Table.from_pylist(rows), draft.path / PROMPTS_FILE)
     model = Model("base", None, PolicySettings(model="shipped:tiny"), "cpu")
     with pytest.raises(UserError, match="The model base answers none of the 3 training prompts"):
-        answer_prompts.fn(run, model, run.store.reference("ingest", parts.key), 4)
+        answer_prompts.fn(run, model, run.store.reference("ingest", parts.key), 4, "sdrrl")
     assert not (run.store.workspace / "artifacts" / "own_answers").is_dir()
 
 
@@ -79,7 +79,7 @@ def localized(run: Run, rows: list[dict[str, Any]], policy: str, **plan: Any) ->
         Dataset(pa.Table.from_pylist(rows), fingerprint="0" * 16).save_to_disk(draft.path / DATASET_FOLDER)
     given = {"languages": ("spa_Latn", "swh_Latn"), "tokens": 60, "refusals": {}, **plan}
     examples = run.store.reference("dataset", parts.key)
-    made: Any = answer_translations.fn(run, policy_of(policy), examples, LocalizedPlan(**given))
+    made: Any = answer_translations.fn(run, policy_of(policy), examples, LocalizedPlan(**given), "localized-refusals")
     return made if isinstance(made, ArtifactRef) else made.data
 
 
