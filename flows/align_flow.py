@@ -391,9 +391,8 @@ def train_all(
             examples = with_own_answers(run, config, method, start, data)
         if method.localized:
             plan = LocalizedPlan(tuple(sorted(data.verdicts)), config.align.max_answer_tokens, config.serve.refusals)
-            examples = answer_translations.submit(
-                run, start, data.joined, plan, replace(start, method=method.name).label
-            )
+            about = replace(start, method=method.name).label
+            examples = answer_translations.submit(run, start, data.joined, plan, about)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             if method.own_pairs:

@@ -158,11 +158,15 @@ def _costs(reader: RunReader) -> dict[str, Spent]:
             spent["tokens"] = spent.get("tokens", 0.0) + float(facts[TOKENS_FACT])
         if facts.get(MEMORY_FACT):
             spent["memory"] = max(spent.get("memory", 0.0), float(facts[MEMORY_FACT]))
-    return {method: _with_shared(spent) for method, spent in found.items()}
+    return {method: with_shared(spent) for method, spent in found.items()}
 
 
-def _with_shared(spent: Spent) -> Spent:
-    """What the models of all seeds share belongs to each of them."""
+def with_shared(spent: Spent) -> Spent:
+    """Adds what the models of all seeds share, such as answers of the policy, to each of them.
+
+    Args:
+        spent: What is shared stands under None; alone, it is all that there is.
+    """
     shared = spent.get(None, {})
     seeds = {seed: own for seed, own in spent.items() if seed is not None}
     if not seeds:
