@@ -96,7 +96,8 @@ EDITS = (
     Edit("a loss", "mlc/losses/consistency.py", "", "EPSILON = 3\n", "align"),
     Edit("a trainer", "mlc/training/sft.py", "", "class Trainer:\n    step = 1\n", "align"),
     Edit("a trainer that is not chosen", "mlc/training/kl.py", "", "class Trainer:\n    step = 1\n", NOTHING),
-    Edit("a judge", "mlc/evaluation/judges/rules.py", "SHORT = 8.0", "SHORT = 9.0", "evaluate"),
+    # Own answers to harmless prompts are judged, too, before they are learned.
+    Edit("a judge", "mlc/evaluation/judges/rules.py", "SHORT = 8.0", "SHORT = 9.0", "evaluate own_answers"),
     Edit(
         "a judge that is not asked",
         "mlc/evaluation/judges/openings.py",
