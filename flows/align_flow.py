@@ -387,12 +387,12 @@ def train_all(
         examples = take_feedback.submit(run, config.prompts.feedback, about, permuted=method.permuted)
     models = []
     for start in starts:
+        learner = replace(start, method=method.name).label
         if method.own_answers:
-            examples = with_own_answers(run, config, method, start, data)
+            examples = with_own_answers(run, config, start, data, learner)
         if method.localized:
             plan = LocalizedPlan(tuple(sorted(data.verdicts)), config.align.max_answer_tokens, config.serve.refusals)
-            about = replace(start, method=method.name).label
-            examples = answer_translations.submit(run, start, data.joined, plan, about)
+            examples = answer_translations.submit(run, start, data.joined, plan, learner)
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             if method.own_pairs:
@@ -707,10 +707,9 @@ def answers_in_all_languages(
     return fall_back(run, config, filter_all(run, config, signals, about), about)
 
 
-def with_own_answers(run: Run, config: PipelineConfig, method: Method, start: Model, data: TrainingData) -> Future:
+def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: TrainingData, learner: str) -> Future:
     """The training set with a model's own answers in every language, in place of those that were given."""
-    to_learn = replace(start, method=method.name).label
-    own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens, to_learn)
+    own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens, learner)
     about = f"answers of {start.label}"
     joined = build_dataset.submit(run, own, data.verdicts, config.dataset, config.anchor_language, about)
     verdicts = {"chosen": answers_in_all_languages(run, config, own, "chosen", about)}

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from mlc.left_out import LeftOut, told
 from mlc.shapes.answers import answer_column
 from mlc.store import ArtifactRef, Draft
-from mlc.tables.saved import read_saved
+from mlc.tables.saved import read_saved, write_saved
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -66,8 +66,6 @@ def join_answers(
     parts = STAGE.parts({"columns": sorted(verdicts)}, {"examples": examples, **inputs})
 
     def write(draft: Draft) -> None:
-        from datasets import Dataset
-
         rows = [dict(row) for row in read_saved(run.store.folder(examples) / DATASET_FOLDER)]
         left_out = []
         for column, found in sorted(verdicts.items()):
@@ -75,9 +73,8 @@ def join_answers(
             for row in rows:
                 row[answer_column(column)] = _in_languages(row, column, kept)
             left_out += _left_out(rows, column)
-        # A given fingerprint, because the library's own one holds the time.
         table = pa.Table.from_pylist(rows)
-        Dataset(table, fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
+        write_saved(table, draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(rows)
         draft.facts["left_out"] = told(left_out)
         for count in left_out:

@@ -11,6 +11,7 @@ from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, told
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.store import ArtifactRef, Draft
+from mlc.tables.saved import write_saved
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
 from tasks.runtime.run import Run
 from tasks.runtime.settings import DatasetSettings
@@ -56,8 +57,6 @@ def build_dataset(
     parts = STAGE.parts(facts, {"prompts": prompts, **verdicts})
 
     def write(draft: Draft) -> None:
-        from datasets import Dataset
-
         store = run.store
         rows = pq.read_table(store.folder(prompts) / PROMPTS_FILE).to_pylist()
         kept = {
@@ -71,8 +70,7 @@ def build_dataset(
                 f"No prompt has {settings.min_languages} kept translations (dataset.min_languages): lower it, or "
                 "look at the filter's reasons in the report."
             )
-        # A given fingerprint, because the library's own one holds the time.
-        Dataset(pa.Table.from_pylist(usable), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
+        write_saved(pa.Table.from_pylist(usable), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(usable)
         left_out = _left_out(joined, usable, list(kept), settings)
         draft.facts |= {"left_out": told(left_out), "languages": [anchor, *kept]}

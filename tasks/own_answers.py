@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +16,10 @@ from mlc.gating.refusals import refusals_in, shipped_refusals
 from mlc.languages import resolve_language
 from mlc.left_out import LeftOut, told
 from mlc.shapes.answers import answer_column
-from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, conversation
+from mlc.shapes.history import TURNS, Prompt, conversation, variants_of
 from mlc.shapes.labels import LABELS
 from mlc.store import ArtifactRef, Draft
-from mlc.tables.saved import read_saved
+from mlc.tables.saved import read_saved, write_saved
 from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -120,13 +119,11 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
     )
 
     def write(draft: Draft) -> None:
-        from datasets import Dataset
-
         rows = [dict(row) for row in read_saved(run.store.folder(examples) / DATASET_FOLDER)]
         asked = [
             (number, place, conversation(text, turns))
             for number, row in enumerate(rows)
-            for place, (text, turns) in enumerate(_variants(row))
+            for place, (text, turns) in enumerate(variants_of(row))
             if place and text and row["label"] == HARMLESS
         ]
         languages = [rows[number]["languages"][place] for number, place, _ in asked]
@@ -150,8 +147,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
             others = enumerate(row["languages"][1:], 1)
             chosen = [own.get((number, place), said.get(language, "")) for place, language in others]
             row[answer_column("chosen")] = [row["chosen"], *chosen]
-        # A given fingerprint, because the library's own one holds the time.
-        Dataset(pa.Table.from_pylist(rows), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
+        write_saved(pa.Table.from_pylist(rows), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(rows)
         count = LeftOut("no own answer", len(asked) - len(own), len(asked))
         draft.facts["left_out"] = told([count])
@@ -173,11 +169,6 @@ def _can_be_learned(answers: Sequence[Answer]) -> list[bool]:
     known = [answer for answer in answers if answer.language in judge.languages]
     unfit = {id(answer) for answer, verdict in zip(known, judge.judge(known), strict=True) if verdict.outcome in UNFIT}
     return [bool(answer.text) and id(answer) not in unfit for answer in answers]
-
-
-def _variants(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    texts = row["variants"]
-    return list(zip(texts, row.get(VARIANT_TURNS) or [None] * len(texts), strict=True))
 
 
 def _answers(

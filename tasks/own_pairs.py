@@ -7,7 +7,7 @@ import pyarrow as pa
 from mlc.choices import OwnPairs
 from mlc.left_out import LeftOut, told
 from mlc.store import ArtifactRef, Draft
-from mlc.tables.saved import read_saved
+from mlc.tables.saved import read_saved, write_saved
 from tasks.runtime.artifacts import DATASET_FOLDER
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -53,8 +53,6 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
     )
 
     def write(draft: Draft) -> None:
-        from datasets import Dataset
-
         from mlc.models.consistent_pairs import consistent_pairs
 
         rows = [dict(row) for row in read_saved(run.store.folder(examples) / DATASET_FOLDER)]
@@ -71,8 +69,7 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
                 on_answers=moved,
                 should_stop=run.should_stop,
             )
-        # A given fingerprint, because the library's own one holds the time.
-        Dataset(pa.Table.from_pylist(made), fingerprint=parts.key[:16]).save_to_disk(draft.path / DATASET_FOLDER)
+        write_saved(pa.Table.from_pylist(made), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(made)
         count = LeftOut("no own pair", len(rows) - len(made), len(rows))
         draft.facts["left_out"] = told([count])

@@ -16,7 +16,7 @@ from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
 from mlc.shapes.answers import answer_column
-from mlc.shapes.history import TURNS, VARIANT_TURNS, conversation
+from mlc.shapes.history import conversation, variants_of
 from mlc.stopping import ShouldStop, never, stop_if
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def consistent_pairs(
     asked = [
         (owner, place, conversation(text, turns))
         for owner, own in enumerate(rows)
-        for place, (text, turns) in enumerate(_variants(own))
+        for place, (text, turns) in enumerate(variants_of(own))
         if text
         for _ in range(answers)
     ]
@@ -153,11 +153,6 @@ def consistent_pairs(
             "has nothing to prefer: leave the method out, or take another policy."
         )
     return made
-
-
-def _variants(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    texts = row["variants"]
-    return list(zip(texts, row.get(VARIANT_TURNS) or [row.get(TURNS), *[None] * (len(texts) - 1)], strict=True))
 
 
 def _with_pairs(row: Mapping[str, Any], pairs: Mapping[int, Pair]) -> dict[str, Any]:

@@ -92,3 +92,9 @@ def whole_texts(rows: pa.Table, column: str, turns: str = TURNS) -> list[Any]:
         return texts
     said = zip(texts, rows[turns].to_pylist(), strict=True)
     return [text and whole_text(conversation(text, before)) for text, before in said]
+
+
+def variants_of(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """The texts of a row of a training set, one a language, the anchor's first, each with what was said before it."""
+    texts = row["variants"]
+    return list(zip(texts, row.get(VARIANT_TURNS) or [row.get(TURNS), *[None] * (len(texts) - 1)], strict=True))
