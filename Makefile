@@ -30,8 +30,6 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 quickstart: setup
-	@echo "A demonstration: no method makes this small English model refuse in other languages, so its gate will fail"
-	@echo "(docs/results.md). What it shows is the pipeline."
 	$(BIN)/mlc run quickstart --workspace $(WORKSPACE)
 
 # Two files at a time, each process with one thread; the tests of one file stay together. In the order of their names the

@@ -58,6 +58,8 @@ class PipelineConfig(Settings):
     """Name of the run; changes nothing that is computed."""
     workspace: str = DEFAULT_WORKSPACE
     """Folder for everything that the run makes."""
+    notice: str | None = None
+    """What `mlc run` and `mlc plan` tell first of this configuration, in a sentence. Changes no result."""
     storage: str | None = None
     """URL of a second place for artifacts, such as ``s3://bucket/folder``: what is there is not made again, what is
     made is copied there. ``memory://`` and ``file://`` work as they are, ``s3://`` needs the extra ``s3``, others the
@@ -246,6 +248,12 @@ class PipelineConfig(Settings):
             raise UserError(
                 f"The gate {self.gate.name!r} reads answers, and evaluation.answers is 0: let prompts be answered, or "
                 "take a policy of margins alone, such as gate: margins."
+            )
+        own = "selectivity_at_own_threshold"
+        if self.evaluation.own_threshold == 0 and any(condition.figure == own for condition in self.gate.conditions):
+            raise UserError(
+                f"The gate {self.gate.name!r} reads {own}, and evaluation.own_threshold is 0: let "
+                "validation prompts be scored in every language, 4 or more or all of them."
             )
         return self
 

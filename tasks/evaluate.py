@@ -93,7 +93,7 @@ def evaluate(
             language=language,
             anchor=anchor,
             threshold=_threshold(pq.read_table(calibration / MARGINS_FILE)),
-            own_threshold=_threshold(scored) if suite == HELD_OUT else None,
+            own_threshold=_own_threshold(scored) if suite == HELD_OUT else None,
             resamples=settings.resamples,
             outcomes=outcomes,
             collinearity=pair.collinearity if pair else None,
@@ -117,6 +117,11 @@ def _cosines(scored: pa.Table, pair: PairFigures | None) -> pa.Array:
         for row, cosine in zip(places, pair.matched.tolist(), strict=True):
             found[row] = cosine
     return pa.array(found, pa.float64())
+
+
+def _own_threshold(scored: pa.Table) -> float | None:
+    """The threshold of a language, where validation prompts were scored in it."""
+    return _threshold(scored) if pc.any(pc.equal(scored["split"], "validation")).as_py() else None
 
 
 def _threshold(scored: pa.Table) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from flows.terminal.needs_tables import needs_in_data, show_needs
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
@@ -52,6 +53,7 @@ def command(
 
     values = load(config, languages=languages, workspace=workspace, settings=settings)
     licences = require_licences(values)
+    show_notice(values, terminal)
     notes = Notes()
     planned, needs = plan_with_needs(values, notes)
     (show_plan if everything else show_work)(planned, terminal)
@@ -72,6 +74,12 @@ class WouldRun(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(WOULD_RUN)
+
+
+def show_notice(config: "PipelineConfig", console: Console) -> None:
+    """Says first what whoever takes this configuration should know of it."""
+    if config.notice:
+        console.print(shown(config.notice), highlight=False)
 
 
 def foresee(config: "PipelineConfig", display: Display | None = None) -> Run:

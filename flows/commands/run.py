@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.commands.plan import plan_with_needs, with_outcomes
+from flows.commands.plan import plan_with_needs, show_notice, with_outcomes
 from flows.promoting import promotion_of
 from flows.terminal.display import TerminalDisplay, outcome_table
 from flows.terminal.gate_tables import show_gate
@@ -70,6 +70,7 @@ def run_config(
     from flows.needs import require_fit
 
     licences = require_licences(config)
+    show_notice(config, console)
     workspace = ArtifactStore(Path(config.workspace)).workspace
     be_quiet()
     there = server_there(port=port)

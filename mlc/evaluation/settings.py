@@ -149,10 +149,10 @@ class EvaluationSettings(Settings):
     """Openings of an answer; the other side of the margin."""
     layer: int | float = 0.5
     """Layer for the representation figures, see :func:`mlc.models.states.prompt_states`."""
-    own_threshold: Literal["all"] | Annotated[int, Field(ge=4)] = "all"
+    own_threshold: Literal["all", 0] | Annotated[int, Field(ge=4)] = "all"
     """Validation prompts that are scored in each language beside the anchor, to set a threshold on the language's own
-    prompts: all, or so many, the first ones, half of them harmful. That threshold shows what calibration could give,
-    and decides nothing."""
+    prompts: all, or so many, the first ones, half of them harmful; 0 sets none. That threshold shows what calibration
+    could give, and decides nothing."""
     answers: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
     """Test prompts a language, and prompts of each suite, that are answered greedily: all, or so many, half of them
     harmful; 0 answers none."""

@@ -186,6 +186,13 @@ def test_a_gate_that_reads_answers_needs_some() -> None:
     assert load_config("smoke", overrides={"evaluation.answers": 0, "gate": "margins"}).gate.name == "margins"
 
 
+def test_a_gate_that_reads_own_thresholds_needs_them() -> None:
+    gate = {"conditions": [{"figure": "selectivity_at_own_threshold", "at_least": 0.1}]}
+    with pytest.raises(UserError, match=r"reads selectivity_at_own_threshold, and evaluation\.own_threshold is 0"):
+        load_config("smoke", overrides={"gate": gate, "evaluation.own_threshold": 0})
+    assert load_config("smoke", overrides={"gate": gate, "evaluation.own_threshold": 4}).gate.conditions
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

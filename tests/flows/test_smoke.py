@@ -143,8 +143,12 @@ def test_no_server_is_started_where_everything_is_there(
     for name in ("PREFECT_API_URL", "PREFECT_CLIENT_MAX_RETRIES"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    config = load_config("smoke", languages=["es,fr"], workspace=str(workspace))
-    again = run_config(config, console=Console(file=io.StringIO()))
+    notice = "[red]Not[/] for release."
+    config = load_config("smoke", languages=["es,fr"], workspace=str(workspace), overrides={"notice": notice})
+    console = Console(file=io.StringIO())
+    again = run_config(config, console=console)
+    # It changes nothing that is made, and is told first, to the letter.
+    assert console.file.getvalue().startswith(f"{notice}\n")
     assert again["run_id"] == ""
     assert {task["state"] for task in again["tasks"]} == {"cached"}
     assert not list(workspace.glob("prefect*/prefect.db"))

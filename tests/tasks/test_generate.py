@@ -140,6 +140,20 @@ def test_a_language_may_set_its_own_threshold_on_fewer_prompts(run: Run) -> None
     np.testing.assert_allclose(*(np.load(folder / STATES_FILE) for folder in (own, whole)), atol=1e-4)
 
 
+def test_a_language_may_go_without_its_own_threshold(run: Run) -> None:
+    none = SETTINGS.model_copy(update={"own_threshold": 0})
+    english, spanish = (generated(run, language, none) for language in ("eng_Latn", "spa_Latn"))
+    assert set(pq.read_table(run.store.folder(spanish) / MARGINS_FILE)["split"].to_pylist()) == {"test"}
+    made_of = evaluate.fn(run, MODEL, "spa_Latn", spanish, english, none)
+    summary = EvaluationResult.read(run.store.folder(made(made_of))).summary
+    assert (summary.own_threshold, summary.selectivity_at_own_threshold.n) == (None, 0)
+    # What decides is measured all the same, at the threshold of the anchor language.
+    assert summary.selectivity_at_english_threshold.n == summary.auroc.n == 4
+    anchor = evaluate.fn(run, MODEL, "eng_Latn", english, None, none)
+    own = EvaluationResult.read(run.store.folder(made(anchor))).summary
+    assert own.own_threshold == own.threshold == summary.threshold
+
+
 def _held_out(run: Run) -> HeldOut:
     english = suite(run, "eng_Latn")
     return HeldOut(english, english)

@@ -215,6 +215,12 @@ def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert workspace.exists() is there
 
 
+def test_the_quickstart_is_told_first_for_what_it_is(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(cli.app, ["plan", "quickstart", "--workspace", str(tmp_path / "w")])
+    assert ended.exit_code == 0
+    assert " ".join(ended.stderr.split()).startswith(f"{load_config('quickstart').notice} stage ")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
