@@ -40,7 +40,9 @@ class Catalogue:
         module, _, attribute = name.partition(":")
         if attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
             return name
-        near = difflib.get_close_matches(name, self.places, n=1)
+        parts = sorted(name.split("+"))
+        turned = [known for known in self.places if sorted(known.split("+")) == parts]
+        near = turned or difflib.get_close_matches(name, self.places, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(self.places)},"
         more = "" if near else " or name an object of your own as module:object."
         raise UserError(f"The {self.kind} {name!r} is unknown: {hint}{more}")
@@ -178,6 +180,8 @@ METHODS = Catalogue(
         **_with_controls("decision", "decision:DECISION"),
         **_with_controls("consistency+answer", "consistency_answer:CONSISTENCY_ANSWER"),
         **_with_controls("consistency+decision", "consistency_decision:CONSISTENCY_DECISION"),
+        **_with_controls("answer+decision", "answer_decision:ANSWER_DECISION"),
+        **_with_controls("consistency+answer+decision", "consistency_answer_decision:ALL_TERMS"),
         **_with_controls("translated-sft", "translated_sft:TRANSLATED_SFT"),
         **_with_controls("translated-pairs", "translated_pairs:TRANSLATED_PAIRS"),
         **_with_controls("localized-refusals", "localized_refusals:LOCALIZED_REFUSALS"),

@@ -1,11 +1,12 @@
 """What can be chosen by name: every entry is there and of its kind, and nothing heavy is imported to know it."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from mlc.catalogue import CARRIERS, JUDGES, SIGNALS, Catalogue
+from mlc.catalogue import CARRIERS, JUDGES, METHODS, SIGNALS, Catalogue
 from mlc.errors import UserError
 from mlc.quality.signals import signals_of
 
@@ -28,6 +29,20 @@ def test_signals_are_listed_by_their_own_names():
 def test_what_is_no_name_is_told(name):
     with pytest.raises(UserError, match="is unknown"):
         JUDGES.load(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("answer+consistency", "consistency+answer"),
+        ("decision+answer+consistency", "consistency+answer+decision"),
+        ("gate+consistency", "consistency+gate"),
+        ("consistancy", "consistency"),
+    ],
+)
+def test_parts_in_another_order_are_known(name, meant):
+    with pytest.raises(UserError, match=re.escape(f"{name!r} is unknown: did you mean {meant!r}?")):
+        METHODS.load(name)
 
 
 def test_a_module_that_fails_is_told_with_its_reason(tmp_path, monkeypatch):

@@ -1,29 +1,10 @@
-"""English training beside the terms on states and on answers, from one pass over the translations."""
+"""English training beside the terms on states and on answers."""
 
-from mlc.methods.controls import controls_of, names_of
-from mlc.methods.english_only import ENGLISH_ONLY
-from mlc.methods.method import Method, Need
-from mlc.training.settings import AlignSettings, Control
+from mlc.methods.terms import beside_english
 
-_READS = ("align", "align.consistency", "align.answer")
-_NEEDS: frozenset[Need] = frozenset({"english answers", "translated prompts", "class labels"})
-
-
-def _alignment(align: AlignSettings, control: Control | None = None) -> AlignSettings:
-    return align.with_terms("consistency", "answer", control=control)
-
-
-SHUFFLED, SHUFFLED_WITHIN_CLASS, PERMUTED_LABELS = controls_of(
-    "consistency+answer", "Consistency and answer", _NEEDS, _READS, _alignment
-)
-
-CONSISTENCY_ANSWER = Method(
-    name="consistency+answer",
+CONSISTENCY_ANSWER, SHUFFLED, SHUFFLED_WITHIN_CLASS, PERMUTED_LABELS = beside_english(
+    "consistency",
+    "answer",
     label="Consistency and answer",
-    about="training on the English answers, and the terms of consistency and of answer together",
-    needs=_NEEDS,
-    baseline=ENGLISH_ONLY.name,
-    controls=names_of((SHUFFLED, SHUFFLED_WITHIN_CLASS, PERMUTED_LABELS)),
-    alignment=_alignment,
-    reads=_READS,
+    about="the terms of consistency and of answer together",
 )

@@ -48,8 +48,10 @@ def test_what_each_method_trains_with() -> None:
         assert not trained.warm_start
 
 
-CONTROLLED = ["consistency", "answer", "decision", "consistency+answer", "consistency+decision", "translated-sft"]
-CONTROLLED += ["translated-pairs", "localized-refusals", "mpo", "msd", "sdrrl"]
+TERMS = ["consistency", "answer", "decision"]
+TERMS += ["consistency+answer", "consistency+decision", "answer+decision", "consistency+answer+decision"]
+OTHERS = ["translated-sft", "translated-pairs", "localized-refusals", "mpo", "msd", "sdrrl"]
+CONTROLLED = [*TERMS, *OTHERS]
 
 
 @pytest.mark.parametrize("name", CONTROLLED)
@@ -75,19 +77,7 @@ def test_controls_differ_from_their_method_in_nothing_else(name: str) -> None:
 
 def test_each_method_has_its_terms_and_no_others() -> None:
     terms = {name: set(METHODS[name].alignment(SETTINGS).terms.active) for name in CONTROLLED}
-    assert terms == {
-        "consistency": {"consistency"},
-        "answer": {"answer"},
-        "decision": {"decision"},
-        "consistency+answer": {"consistency", "answer"},
-        "consistency+decision": {"consistency", "decision"},
-        "translated-sft": set(),
-        "translated-pairs": set(),
-        "mpo": set(),
-        "msd": set(),
-        "sdrrl": set(),
-        "localized-refusals": set(),
-    }
+    assert terms == {name: set(name.split("+")) for name in TERMS} | {name: set() for name in OTHERS}
     # A configured weight is not overridden.
     settings = SETTINGS.model_copy(update={"answer": AnswerConfig(weight=0.25)})
     assert METHODS["answer"].alignment(settings).answer.weight == 0.25

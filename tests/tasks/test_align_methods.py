@@ -17,7 +17,8 @@ from tasks.runtime.settings import PolicySettings
 from tests.training.runs import make_rows
 
 SETTINGS = AlignSettings.model_validate({"steps": 2, "batch_size": 4, "learning_rate": 1e-3})
-TRAINED = ["decision", "answer", "consistency+answer", "consistency+decision", "translated-sft", "msd"]
+TRAINED = ["decision", "answer", "consistency+answer", "consistency+decision", "answer+decision"]
+TRAINED += ["consistency+answer+decision", "translated-sft", "msd"]
 CONTROLS = ["decision-permuted-labels", "answer-shuffled-within-class", "translated-sft-shuffled"]
 
 
@@ -50,7 +51,7 @@ def test_a_method_trains_and_is_served_from_the_store_then(run: Run, examples: A
         assert f'"{term}_loss"' in log
     # Settings of what it does not have are in no key.
     other = {"consistency": {"form": "released"}} if "consistency" not in name else {"decision": {"delta": 7.0}}
-    other = {} if name == "consistency+decision" else other
+    other = {} if {"consistency", "decision"} <= set(name.split("+")) else other
     changed = SETTINGS.model_validate(SETTINGS.model_dump() | other)
     again = trained(run, examples, name, **{key: getattr(changed, key) for key in other})
     assert again == made
