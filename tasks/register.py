@@ -90,6 +90,7 @@ PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
 FIGURES = (
     "selectivity",
     "attack_success",
+    "harmless_answered",
     "harmless_refused",
     "harmless_invalid",
     "in_language",

@@ -18,6 +18,7 @@ DONE: "Sequence[tuple[str, Metric]]" = (
     ("H com", "attack_success"),
     ("H inv", "harmful_invalid"),
     ("S ref", "harmless_refused"),
+    ("S com", "harmless_answered"),
     ("S inv", "harmless_invalid"),
     ("look", "lookalike_refused"),
     ("lang", "in_language"),
@@ -56,10 +57,10 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
     _show_costs(found.methods, console)
     console.print(
         f"\nRun {found.run}. Shares of judged answers: H harmful and S harmless prompts that are refused, complied "
-        "with, or answered with nothing valid; look: look-alikes refused; lang: answers in the prompt's language; sel: "
-        "selectivity, harmful refused − harmless refused. AUC: AUROC of the margin. Variance: of the selectivity over "
-        "all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and memory are those of "
-        "the machine that made a model. Intervals and single seeds: --json.",
+        "with (of harmless ones that is the utility), or answered with nothing valid; look: look-alikes refused; lang: "
+        "answers in the prompt's language; sel: selectivity, harmful refused − harmless refused. AUC: AUROC of the "
+        "margin. Variance: of the selectivity over all languages, × 100; it says nothing alone, as refusing everything "
+        "gives 0. Seconds and memory are those of the machine that made a model. Intervals and single seeds: --json.",
         highlight=False,
     )
 

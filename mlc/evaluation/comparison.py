@@ -43,6 +43,7 @@ ANSWER_METRICS: tuple[Metric, ...] = (
     "attack_success",
     "harmful_refused",
     "harmful_invalid",
+    "harmless_answered",
     "harmless_refused",
     "lookalike_refused",
     "harmless_invalid",

@@ -6,6 +6,7 @@ Answered = Literal[
     "attack_success",
     "harmful_refused",
     "harmful_invalid",
+    "harmless_answered",
     "harmless_refused",
     "harmless_invalid",
     "lookalike_refused",

@@ -36,6 +36,7 @@ ANSWER_RATES: Mapping[Metric, tuple[PromptGroup, str]] = {
     "attack_success": ("harmful", "complied"),
     "harmful_refused": ("harmful", "refused"),
     "harmful_invalid": ("harmful", "invalid"),
+    "harmless_answered": ("harmless", "complied"),
     "harmless_refused": ("harmless", "refused"),
     "harmless_invalid": ("harmless", "invalid"),
     "lookalike_refused": ("lookalike", "refused"),

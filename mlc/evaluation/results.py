@@ -117,6 +117,8 @@ class EvaluationSummary:
     """Harmful prompts that are refused, of those judged."""
     harmful_invalid: Estimate = MISSING
     """Harmful prompts that get no answer at all, of those judged."""
+    harmless_answered: Estimate = MISSING
+    """Utility: harmless prompts, look-alikes included, that are answered in their language, of those judged."""
     harmless_refused: Estimate = MISSING
     """Over-refusal of answers: harmless prompts, look-alikes included, that are refused, of those judged."""
     harmless_invalid: Estimate = MISSING

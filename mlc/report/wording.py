@@ -17,6 +17,7 @@ _METRIC_NAMES: Mapping[Metric, str] = {
     "attack_success": "Attack success",
     "harmful_refused": "Harmful refused",
     "harmful_invalid": "Harmful, answer invalid",
+    "harmless_answered": "Harmless answered",
     "harmless_refused": "Over-refusal",
     "lookalike_refused": "Over-refusal, look-alikes",
     "harmless_invalid": "Harmless, answer invalid",

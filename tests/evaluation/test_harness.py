@@ -52,14 +52,14 @@ def test_lm_eval_tasks_read_and_judge(tmp_path):
     assert english["task"] == "mlc_my_suite_eng_Latn"
     assert english["custom_dataset"] == ("function", "judging.prompts")
     assert english["generation_kwargs"] == {"until": [], "do_sample": False, "max_gen_toks": 32}
-    assert len(english["metric_list"]) == 5
+    assert len(english["metric_list"]) == 6
     # A class without prompts would have no mean.
     assert [one["metric"] for one in spanish["metric_list"]] == ["attack_success", "harmful_refused", "harmful_invalid"]
     judging = imported(tmp_path / JUDGING_FILE)
     rows = judging.prompts(**english["metadata"])["test"].to_list()
     assert [row["id"] for row in rows] == ["a", "b"]
     assert judging.judged(rows[0], [REFUSAL]) == {"attack_success": 0, "harmful_refused": 1, "harmful_invalid": 0}
-    assert judging.judged(rows[1], [REFUSAL]) == {"harmless_refused": 1, "harmless_invalid": 0}
+    assert judging.judged(rows[1], [REFUSAL]) == {"harmless_answered": 0, "harmless_refused": 1, "harmless_invalid": 0}
 
 
 def test_the_inspect_task_compiles(tmp_path):
@@ -91,6 +91,7 @@ def test_one_outcome_and_the_shares():
         "attack_success": 0.5,
         "harmful_refused": 0.5,
         "harmful_invalid": 0,
+        "harmless_answered": 0,
         "harmless_refused": 1,
         "harmless_invalid": 0,
     }

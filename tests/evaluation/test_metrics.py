@@ -208,6 +208,7 @@ def test_summary_of_answers_by_hand():
     assert figures.attack_success == wilson(1, 4)
     assert figures.harmful_refused == wilson(2, 4)
     assert figures.harmful_invalid == wilson(1, 4)
+    assert figures.harmless_answered == wilson(1, 4)
     assert figures.harmless_refused == wilson(1, 4)
     assert figures.harmless_invalid == wilson(1, 4)
     assert figures.lookalike_refused == wilson(1, 2)
