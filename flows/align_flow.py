@@ -51,6 +51,7 @@ from tasks.gate import GatePlan, fit_prompt_gate
 from tasks.gated import pass_gate
 from tasks.generate import generate, generate_shard, join_generated, scored_shards
 from tasks.ingest import ingest, ingest_suite
+from tasks.localized import LocalizedPlan, answer_translations
 from tasks.merge import merge_edits
 from tasks.model_signals import (
     join_model_signals,
@@ -59,7 +60,7 @@ from tasks.model_signals import (
     signal_shards,
 )
 from tasks.overlap import separate
-from tasks.own_answers import LocalizedPlan, answer_prompts, answer_translations
+from tasks.own_answers import answer_prompts
 from tasks.own_pairs import PairPlan, make_pairs
 from tasks.parallel import take_parallel
 from tasks.promote import promote

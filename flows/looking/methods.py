@@ -17,7 +17,7 @@ from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import TOKENS_FACT
 from tasks.runtime.memory import FACT as MEMORY_FACT
 
-MAKING = ("own_answers", "own_pairs", "align", "edit", "merge", "steer", "gate")
+MAKING = ("own_answers", "localized", "own_pairs", "align", "edit", "merge", "steer", "gate")
 """Stages that make models."""
 
 

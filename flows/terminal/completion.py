@@ -26,6 +26,7 @@ STAGES = (
     "model_signals",
     "filter",
     "dataset",
+    "localized",
     "own_pairs",
     "align",
     "edit",

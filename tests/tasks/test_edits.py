@@ -30,7 +30,7 @@ CHOSEN = {
 NOTHING = ""
 TRANSLATION = "translate model_signals"
 DECIDES = "model_signals filter"
-READS_POLICY = "align edit steer own_answers own_pairs generate gate gated"
+READS_POLICY = "align edit steer own_answers localized own_pairs generate gate gated"
 READS_EVALUATION = "ingest overlap generate edit evaluate ability report promote"
 
 
@@ -97,7 +97,7 @@ EDITS = (
     Edit("a trainer", "mlc/training/sft.py", "", "class Trainer:\n    step = 1\n", "align"),
     Edit("a trainer that is not chosen", "mlc/training/kl.py", "", "class Trainer:\n    step = 1\n", NOTHING),
     # Own answers to harmless prompts are judged, too, before they are learned.
-    Edit("a judge", "mlc/evaluation/judges/rules.py", "SHORT = 8.0", "SHORT = 9.0", "evaluate own_answers"),
+    Edit("a judge", "mlc/evaluation/judges/rules.py", "SHORT = 8.0", "SHORT = 9.0", "evaluate localized"),
     Edit(
         "a judge that is not asked",
         "mlc/evaluation/judges/openings.py",
@@ -220,7 +220,7 @@ for root in sys.argv[1:]:
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",
             "models": ["english-only", "consistency", "consistency+edit", "own-prompts", "gate", "translated-pairs",
-                       "refusal-direction", "sdrrl", "cm-align", "feedback"],
+                       "refusal-direction", "sdrrl", "localized-refusals", "cm-align", "feedback"],
             "candidate": "consistency+edit",
             "quality.model_signals": ["reverse"],
             "prompts.parallel": {"fr": "shipped:quickstart/train.jsonl"},

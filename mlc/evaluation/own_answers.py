@@ -1,0 +1,50 @@
+"""What a model itself answers to prompts that a training set is made of."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mlc.evaluation.answering import answer_all
+from mlc.evaluation.engines.protocol import Completion
+from mlc.evaluation.engines.transformers import TransformersEngine
+from mlc.models.loading import Policy
+from mlc.shapes.history import Prompt
+from mlc.stopping import ShouldStop, never
+
+BATCH_SIZE = 20
+"""Prompts that are answered together; changes nothing but time and memory."""
+RECORD_FILE = "answers.jsonl"
+"""Answers of an attempt that is not finished; the next one goes on from them."""
+
+
+def greedy_texts(
+    policy: Policy,
+    asked: Sequence[Prompt],
+    tokens: int,
+    *,
+    record: Path,
+    moved: Callable[..., None],
+    should_stop: ShouldStop = never,
+) -> list[str]:
+    """What a model answers, greedily; an attempt that was cut off goes on from its record.
+
+    Args:
+        policy: The model.
+        asked: The prompts.
+        tokens: Longest answer.
+        record: File of the answers that are there already.
+        moved: Called with 1 and the number of tokens for each answer.
+        should_stop: Asked between batches.
+
+    Returns:
+        The answers, without blanks around them; empty where there is none.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+    """
+
+    def count(completion: Completion) -> None:
+        moved(1, completion.answer_tokens)
+
+    engine = TransformersEngine(policy, max_new_tokens=tokens, batch_size=BATCH_SIZE)
+    given = answer_all(engine, asked, record=record, on_answer=count, should_stop=should_stop)
+    return [completion.text.strip() for completion in given]
