@@ -1,20 +1,24 @@
 """The methods of one run beside each other: what their models do, and what each of them cost."""
 
+import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 from flows.looking.reading import RunReader, method_of
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations, GroupFigures, model_rows
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
+from mlc.evaluation.skills import read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.methods import BASE, BASE_LABEL, in_order, resolve_method
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
-from tasks.runtime.artifacts import TOKENS_FACT
+from tasks.runtime.artifacts import SKILLS_FILE, TOKENS_FACT
 from tasks.runtime.memory import FACT as MEMORY_FACT
 
 MAKING = ("own_answers", "localized", "own_pairs", "align", "edit", "merge", "steer", "gate")
@@ -56,6 +60,21 @@ class MethodLine:
     cost: Cost
 
 
+AbilityGroup = Literal["english", "other"] | None
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One figure of what the methods' models can do beside refusing, see :class:`mlc.evaluation.skills.Skill`."""
+
+    measure: str
+    group: AbilityGroup
+    """``english`` is the anchor language; None for a measure that is of no one language."""
+    higher_is_better: bool
+    values: Mapping[str, float]
+    """By method: the mean over its seeds and the languages of the group."""
+
+
 @dataclass(frozen=True)
 class SetAside:
     """A method that the run went on without."""
@@ -80,6 +99,8 @@ class MethodComparison:
     """The policy first, then as the configuration lists them."""
     set_aside: tuple[SetAside, ...] = ()
     """Those that could not be made or measured, as the configuration lists them."""
+    abilities: tuple[Ability, ...] = ()
+    """What the configuration asks for in ``evaluation.ability``."""
 
 
 def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison:
@@ -132,6 +153,23 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
             for name, method in listed.items()
             if name in record.set_aside
         ),
+        abilities=_abilities(reader, evaluations.anchor),
+    )
+
+
+def _abilities(reader: RunReader, anchor: str) -> tuple[Ability, ...]:
+    found: dict[tuple[str, AbilityGroup, bool], dict[str, list[float]]] = {}
+    for task in (task for task in reader.record.tasks if task["stage"] == "ability"):
+        rows = json.loads((reader.folder(task) / SKILLS_FILE).read_text(encoding="utf-8"))
+        for skill in (one for own in read_skills(rows).values() for one in own):
+            group: AbilityGroup = ("english" if skill.language == anchor else "other") if skill.language else None
+            methods = found.setdefault((skill.measure, group, skill.higher_is_better), {})
+            values = methods.setdefault(method_of(str(task["subject"])), [])
+            if not math.isnan(skill.estimate.value):
+                values.append(skill.estimate.value)
+    return tuple(
+        Ability(*place, {name: fmean(values) for name, values in methods.items() if values})
+        for place, methods in found.items()
     )
 
 

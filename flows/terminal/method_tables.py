@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 DONE: "Sequence[tuple[str, Metric]]" = (
     ("sel", "selectivity"),
     ("AUC", "auroc"),
-    ("H ref", "harmful_refused"),
-    ("H com", "attack_success"),
-    ("H inv", "harmful_invalid"),
-    ("S ref", "harmless_refused"),
-    ("S com", "harmless_answered"),
-    ("S inv", "harmless_invalid"),
+    ("H\nref", "harmful_refused"),
+    ("H\ncom", "attack_success"),
+    ("H\ninv", "harmful_invalid"),
+    ("S\nref", "harmless_refused"),
+    ("S\ncom", "harmless_answered"),
+    ("S\ninv", "harmless_invalid"),
     ("look", "lookalike_refused"),
     ("lang", "in_language"),
 )
@@ -52,6 +52,10 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
         console.print()
         console.print("[bold]Set aside[/], because they could not be made or measured here", highlight=False)
         _show_set_aside(found, console)
+    if found.abilities:
+        console.print()
+        console.print("[bold]General ability[/]; ↑ more is better, ↓ less", highlight=False)
+        _show_abilities(found, console)
     console.print()
     console.print("[bold]What one model takes[/], with those that it starts from", highlight=False)
     _show_costs(found.methods, console)
@@ -92,6 +96,20 @@ def _show_group(found: "MethodComparison", group: str, console: Console) -> None
         )
     for aside in found.set_aside:
         table.add_row(shown(aside.method), *([NOTHING] * (len(table.columns) - 1)))
+    console.print(table)
+
+
+def _show_abilities(found: "MethodComparison", console: Console) -> None:
+    from mlc.report.wording import NOTHING
+
+    heads = [
+        f"{shown(one.measure)}{f', {GROUPS[one.group]}' if one.group else ''} {'↑' if one.higher_is_better else '↓'}"
+        for one in found.abilities
+    ]
+    table = plain_table("method", *heads, right=heads)
+    for line in found.methods:
+        values = [one.values.get(line.method) for one in found.abilities]
+        table.add_row(shown(line.method), *(NOTHING if value is None else f"{value:.3f}" for value in values))
     console.print(table)
 
 

@@ -1,6 +1,8 @@
 """`mlc compare-methods`: what the methods of a run do and cost, and which of them the data allows."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.commands.compare_methods import _applicable
 from flows.config import load_config
+from mlc.evaluation.results import Estimate
+from mlc.evaluation.skills import BITS, NO_LANGUAGE, Skill, plain_skills
 from mlc.store import KeyParts
-from tasks.runtime.artifacts import TOKENS_FACT
+from mlc.store.plain import without_nan
+from tasks.runtime.artifacts import SKILLS_FILE, TOKENS_FACT
 from tasks.runtime.memory import FACT as MEMORY_FACT
 from tasks.runtime.memory import remembering_memory
 from tasks.runtime.run import Outcome
@@ -49,8 +54,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     {"task": {**vars(Outcome(stage, None, subject, "ran", 1.0, "new", parts.key))}},
                 )
 
+        for method, bits in (("english-only", 2.0), ("msd", 3.0)):
+            for seed in SEEDS:
+                figures = {EN: bits, FR: bits + seed, SW: bits + 1}
+                skills = [Skill(BITS, code, Estimate(figure, 0, 9, 40), False) for code, figure in figures.items()]
+                skills.append(Skill("arc · acc", NO_LANGUAGE, Estimate(math.nan if seed else 0.5, 0, 1, 9), True))
+                rows = json.dumps([without_nan(row) for row in plain_skills({method: skills})])
+                run.artifact("ability", None, f"{method} · seed {seed}", _text(SKILLS_FILE, rows))
+
     made_run(workspace, {"models": MODELS, "candidate": "msd", "languages": [FR]}, write)
     return workspace
+
+
+def _text(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
 
 
 def told(workspace: Path) -> Any:
@@ -83,13 +100,32 @@ def test_costs_hold_those_of_the_start_and_what_nobody_counted_is_missing(made: 
     assert costs["refusal-direction"]["peak_memory_bytes"] == 2**30
 
 
+def test_abilities_are_means_over_seeds_and_languages(made: Path) -> None:
+    found = {(one["measure"], one["group"]): one for one in told(made)["abilities"]}
+    assert list(found) == [(BITS, "english"), (BITS, "other"), ("arc · acc", None)]
+    assert found[BITS, "english"]["values"] == {"english-only": 2.0, "msd": 3.0}
+    # French 2 and 3, Swahili 3 and 3.
+    assert found[BITS, "other"]["values"] == {"english-only": 2.75, "msd": 3.75}
+    # What one seed lacks is in no mean.
+    assert found["arc · acc", None]["values"] == {"english-only": 0.5, "msd": 0.5}
+    assert [one["higher_is_better"] for one in found.values()] == [False, False, True]
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_tables_name_all_of_it(made: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("flows.commands.compare_methods.results._force_terminal", True)
     ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--workspace", str(made)])
     assert ended.exit_code == 0
-    for words in (*MODELS, "languages that no method saw: Swahili", "look", "translated", "3.0"):
+    for words in (
+        *MODELS,
+        "languages that no method saw: Swahili",
+        "look",
+        "translated",
+        "3.0",
+        "General ability",
+        "3.750",
+    ):
         assert words in ended.stdout, words
     assert max(map(len, ended.stdout.splitlines())) <= width
     assert ("95 %" in ended.stdout) == (width == 140)
