@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal.options import WorkspaceOption, workspace_or_default
+from flows.terminal.options import WorkspaceOption, goes_if_empty, workspace_or_default
 from flows.terminal.output import results, shown
 from flows.terminal.quiet import be_quiet
 from mlc.store import ArtifactStore
@@ -30,6 +30,7 @@ def command(
     from flows.stages import STAGES
 
     folder = workspace_or_default(workspace)
+    goes_if_empty(folder)
     store = ArtifactStore(folder)
     with workspace_lock(store.workspace, shared=True):
         taken = import_archive(store, file, kinds={stage.name for stage in STAGES}, public_key=verify)

@@ -13,7 +13,15 @@ from flows.promoting import promotion_of
 from flows.terminal.display import TerminalDisplay, outcome_table
 from flows.terminal.gate_tables import show_gate
 from flows.terminal.lost import ending_with, no_answer
-from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
+from flows.terminal.options import (
+    ConfigArgument,
+    JsonOption,
+    LanguagesOption,
+    SetOption,
+    WorkspaceOption,
+    goes_if_empty,
+    load,
+)
 from flows.terminal.output import print_json, shown, terminal
 from flows.terminal.plan_tables import Task, show_work
 from flows.terminal.quiet import be_quiet
@@ -71,6 +79,7 @@ def run_config(
 
     licences = require_licences(config)
     show_notice(config, console)
+    goes_if_empty(Path(config.workspace))
     workspace = ArtifactStore(Path(config.workspace)).workspace
     be_quiet()
     there = server_there(port=port)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlc.store.runs import RunRecord
 
 _MADE: list[Path] = []
-"""Folders that this command has made for its output."""
+"""Folders that were not there when this command began, for what it writes."""
 ConfigArgument = Annotated[
     str,
     typer.Argument(
@@ -203,15 +203,20 @@ def writable(folder: Path) -> Path:
     Raises:
         UserError: It cannot be written.
     """
-    if not folder.exists():
-        _MADE.append(folder)
+    goes_if_empty(folder)
     if reason := why_not_writable(folder):
         raise UserError(f"The folder {str(folder)!r} cannot be written ({reason}): name another one with --out.")
     return folder
 
 
+def goes_if_empty(folder: Path) -> None:
+    """Has a folder that is not there yet, and those above it that are not, removed if the command puts nothing in."""
+    if missing := [path for path in (folder, *folder.parents) if not path.exists()]:
+        _MADE.append(missing[-1])
+
+
 def remove_empty_outputs() -> None:
-    """Removes the folders that this command has made for its output and put nothing into."""
+    """Removes the folders that this command has made for what it writes and put nothing into."""
     while _MADE:
         folder = _MADE.pop()
         files = (path for path in folder.rglob("*") if not path.is_dir())

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tasks.runtime.run import PASSING_SERVER
 
 LIBRARIES = re.compile(r"pydantic|Value error|Input should be|Invalid value|validation error|Traceback|╭")
 
@@ -85,3 +86,29 @@ def test_a_mistake_leaves_no_empty_folder(line: str, tmp_path: Path, monkeypatch
     told(*line.split())
     told(*line.split(), "--out", "mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import no.tar",
+        "run smoke -s prompts.path=no.jsonl",
+        "run smoke -s policy.model=./no",
+        "compare-methods smoke -s evaluation.references=no",
+    ],
+)
+def test_a_mistake_leaves_no_empty_workspace(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A run tells Prefect where its server is; what it sets is taken back in the end.
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+    for name in ("PREFECT_API_URL", "PREFECT_CLIENT_MAX_RETRIES", PASSING_SERVER):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    told(*line.split(), "-w", "new/one")
+    assert not list(tmp_path.iterdir())
+    # What a person has made stays.
+    (tmp_path / "new" / "one").mkdir(parents=True)
+    told(*line.split(), "-w", "new/one")
+    assert (tmp_path / "new" / "one").is_dir()
