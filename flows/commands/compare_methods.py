@@ -86,7 +86,6 @@ def _applicable(config: "PipelineConfig") -> list[str]:
     from flows.config import validate_config
     from mlc.catalogue import METHODS
     from mlc.methods import BASE, resolve_method
-    from mlc.methods.english_only import ENGLISH_ONLY
 
     known = {name: resolve_method(name) for name in METHODS.places}
     controls = {control for method in known.values() for control in method.controls}
@@ -96,7 +95,9 @@ def _applicable(config: "PipelineConfig") -> list[str]:
         if name not in config.models:
             # A method may be the control of another one, and has controls of its own then.
             alone = name in controls and not method.controls
-            if alone or (method.baseline == BASE and name != ENGLISH_ONLY.name):
+            # Weights that are edited or steered without any training carry over what must be there in English.
+            needs_safety = method.start == BASE and method.recipe in ("edit", "steer")
+            if alone or needs_safety:
                 continue
             if method.reads_unpaired and not config.prompts.unpaired:
                 continue

@@ -144,8 +144,10 @@ def test_a_run_without_one_of_its_methods_is_refused(tmp_path: Path) -> None:
 def test_what_applies_to_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     found = _applicable(load_config("smoke"))
     assert {"english-only", "consistency", "answer", "edit", "mpo", "msd", "sdrrl", "refusal-direction"} <= set(found)
-    assert not [name for name in found if "shuffled" in name or name.startswith("policy")]
-    assert not {"own-prompts", "english-more-steps"} & set(found)
+    assert not [name for name in found if "shuffled" in name or "permuted" in name]
+    # A gate before the policy needs no safe policy, and edits of its weights do.
+    assert "policy-gate" in found
+    assert not {"policy-edit", "policy-refusal-direction", "own-prompts", "english-more-steps"} & set(found)
     named = ["english-only", "english-more-steps", "tests.methods.own:SLOW"]
     assert set(_applicable(load_config("smoke", overrides={"models": named}))) == {*found, *named}
     assert not capsys.readouterr().err
