@@ -14,6 +14,7 @@ from mlc.machine import Machine
 from mlc.methods import BASE, Method, in_order
 from mlc.models.sizes import Shape, known_shape, read_shape
 from mlc.models.sources import resolve_model
+from mlc.models.together import ANSWERED_TOGETHER
 from mlc.settings import Settings
 from mlc.training.memory import (
     BYTES,
@@ -251,16 +252,27 @@ def _stages(config: PipelineConfig, models: Models, lengths: Lengths, machine: M
         )
         yield Need("align", method.name, memory, where)
     evaluation = config.evaluation
-    memory = answering_memory(
-        models.policy,
-        config.policy.dtype,
-        lengths,
-        rows=evaluation.batch_size,
-        answer_tokens=evaluation.answer_tokens,
-        place=place,
-    )
-    yield Need("generate", "", memory, where)
+    answered = [("generate", "", evaluation.batch_size, evaluation.answer_tokens)]
+    answered += [
+        (stage, method.name, ANSWERED_TOGETHER, config.align.max_answer_tokens)
+        for method in _trained(config)
+        if (stage := _answers_in(method))
+    ]
+    for stage, subject, rows, tokens in answered:
+        memory = answering_memory(
+            models.policy, config.policy.dtype, lengths, rows=rows, answer_tokens=tokens, place=place
+        )
+        yield Need(stage, subject, memory, where)
     yield from _on_the_host(config, models.policy, place)
+
+
+def _answers_in(method: Method) -> str | None:
+    """The stage in which a model answers what the method trains on; None where none does."""
+    if method.own_pairs:
+        return "own_pairs"
+    if method.localized:
+        return "localized"
+    return "own_answers" if method.own_answers else None
 
 
 def _on_the_host(config: PipelineConfig, policy: Shape, place: Place) -> Iterator[Need]:
@@ -390,6 +402,9 @@ CHANGES: tuple[tuple[str, Change], ...] = (
     ("align", _training_dtype),
     ("align", _optimiser),
     ("generate", _dtype),
+    ("own_answers", _dtype),
+    ("localized", _dtype),
+    ("own_pairs", _dtype),
     ("generate", _evaluated),
     ("translate", _translated),
     ("register", _registered),

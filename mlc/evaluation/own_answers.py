@@ -7,11 +7,10 @@ from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.protocol import Completion
 from mlc.evaluation.engines.transformers import TransformersEngine
 from mlc.models.loading import Policy
+from mlc.models.together import ANSWERED_TOGETHER
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never
 
-BATCH_SIZE = 20
-"""Prompts that are answered together; changes nothing but time and memory."""
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
@@ -45,6 +44,6 @@ def greedy_texts(
     def count(completion: Completion) -> None:
         moved(1, completion.answer_tokens)
 
-    engine = TransformersEngine(policy, max_new_tokens=tokens, batch_size=BATCH_SIZE)
+    engine = TransformersEngine(policy, max_new_tokens=tokens, batch_size=ANSWERED_TOGETHER)
     given = answer_all(engine, asked, record=record, on_answer=count, should_stop=should_stop)
     return [completion.text.strip() for completion in given]

@@ -15,6 +15,7 @@ from mlc.errors import UserError
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
+from mlc.models.together import ANSWERED_TOGETHER
 from mlc.shapes.answers import answer_column
 from mlc.shapes.history import conversation, variants_of
 from mlc.stopping import ShouldStop, never, stop_if
@@ -22,8 +23,6 @@ from mlc.stopping import ShouldStop, never, stop_if
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
 
-BATCH_SIZE = 16
-"""Answers that are sampled, or read, together."""
 Pair = tuple[str, str]
 """A chosen and a rejected answer; empty texts where there is none."""
 NOTHING: Pair = ("", "")
@@ -163,9 +162,9 @@ def _with_pairs(row: Mapping[str, Any], pairs: Mapping[int, Pair]) -> dict[str, 
 
 
 def _batches(count: int, should_stop: ShouldStop) -> Iterable[slice]:
-    for start in range(0, count, BATCH_SIZE):
+    for start in range(0, count, ANSWERED_TOGETHER):
         stop_if(should_stop)
-        yield slice(start, start + BATCH_SIZE)
+        yield slice(start, start + ANSWERED_TOGETHER)
 
 
 @torch.no_grad()

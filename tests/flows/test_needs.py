@@ -17,8 +17,9 @@ from flows.terminal.needs_tables import needs_in_data, show_needs, show_shipped
 from flows.terminal.server import Server
 from mlc.errors import UserError
 from mlc.machine import Gpu, Machine
+from mlc.models.together import ANSWERED_TOGETHER
 from mlc.shipped import shipped_data
-from mlc.training.memory import GIB, Lengths
+from mlc.training.memory import GIB, KEPT, Lengths
 
 CARDS = {"llama-3.2-1b": 8, "qwen2.5-1.5b": 12, "qwen2.5-7b": 24, "nllb": 24}
 """GiB of the GPU that a shipped configuration is for."""
@@ -122,6 +123,16 @@ def test_needs_are_shown_and_told_as_data() -> None:
     told = json.loads(json.dumps(needs_in_data(found)))
     assert (told["parameters"], told["fits"]) == (7_615_616_512, False)
     assert {stage["stage"] for stage in told["stages"]} == {"translate", "align", "generate"}
+
+
+def test_methods_that_learn_from_own_answers_need_room_to_answer() -> None:
+    models = ["english-only", "sdrrl", "localized-refusals", "cm-align"]
+    _, found = needs("qwen2.5-1.5b", machine(64, 12), TYPICAL, models=models, candidate="sdrrl")
+    own = {need.label: need.memory for need in found.stages if need.stage in ("own_answers", "localized", "own_pairs")}
+    assert list(own) == ["own_answers · sdrrl", "localized · localized-refusals", "own_pairs · cm-align"]
+    # Keys and values of 28 layers and 2 heads of 128 in bfloat16, for prompts of 400 tokens and answers of 256.
+    kept = 2 * 28 * 256 * 2 * ANSWERED_TOGETHER * (400 + 256)
+    assert {memory.parts[KEPT] for memory in own.values()} == {kept}
 
 
 def too_large(folder: Path) -> Path:
