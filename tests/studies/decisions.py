@@ -111,11 +111,13 @@ def main() -> None:
     parser.add_argument("--config", default="study", help="whose languages and order of models count")
     parser.add_argument("--run", help="number of a run; all evaluations of the workspace if left out")
     parser.add_argument("--minus", default=ENGLISH_ONLY, metavar="MODEL", help="what the others are held against")
+    parser.add_argument("--suite", metavar="NAME", help="a suite; the held-out prompts if left out")
     given = parser.parse_args()
     config = load_config(given.config)
     order = ["base", *(method.name for method in config.methods)]
-    results = _complete(read_evaluations(_folders(given.workspace, given.run)))
-    print("\n".join(tables(results, config.languages, order, given.minus)))
+    results = read_evaluations(_folders(given.workspace, given.run))
+    asked = _complete([result for result in results if result.summary.suite == given.suite])
+    print("\n".join(tables(asked, config.languages, order, given.minus)))
 
 
 if __name__ == "__main__":
