@@ -43,9 +43,14 @@ class Catalogue:
         parts = sorted(name.split("+"))
         turned = [known for known in self.places if sorted(known.split("+")) == parts]
         near = turned or difflib.get_close_matches(name, self.places, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(self.places)},"
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(self.leading)},"
         more = "" if near else " or name an object of your own as module:object."
         raise UserError(f"The {self.kind} {name!r} is unknown: {hint}{more}")
+
+    @property
+    def leading(self) -> list[str]:
+        """The names without those that stand behind another one and a hyphen, as controls of methods do."""
+        return [name for name in self.places if not any(name.startswith(f"{other}-") for other in self.places)]
 
     def module(self, name: str) -> str:
         """Dotted name of the module that declares it; see :meth:`__getitem__`."""

@@ -45,6 +45,13 @@ def test_parts_in_another_order_are_known(name, meant):
         METHODS.load(name)
 
 
+def test_what_is_listed_are_methods_without_their_controls():
+    with pytest.raises(UserError, match="choose from english-only") as told:
+        METHODS.load("zz")
+    assert "localized-refusals" in str(told.value)
+    assert not re.search("shuffled|permuted", str(told.value))
+
+
 def test_a_module_that_fails_is_told_with_its_reason(tmp_path, monkeypatch):
     (tmp_path / "broken_judge.py").write_text("raise RuntimeError('no such luck')\n")
     monkeypatch.syspath_prepend(tmp_path)

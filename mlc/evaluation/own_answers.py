@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.protocol import Completion
-from mlc.evaluation.engines.transformers import TransformersEngine
-from mlc.models.loading import Policy
 from mlc.models.together import ANSWERED_TOGETHER
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never
+
+if TYPE_CHECKING:
+    from mlc.models.loading import Policy
 
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 
 
 def greedy_texts(
-    policy: Policy,
+    policy: "Policy",
     asked: Sequence[Prompt],
     tokens: int,
     *,
@@ -40,6 +42,7 @@ def greedy_texts(
     Raises:
         Stopped: ``should_stop`` said so.
     """
+    from mlc.evaluation.engines.transformers import TransformersEngine
 
     def count(completion: Completion) -> None:
         moved(1, completion.answer_tokens)

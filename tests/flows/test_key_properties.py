@@ -25,6 +25,7 @@ from tests.flows.smoked import PROJECT
 EXCLUDED: dict[str, Any] = {
     "name": "another",
     "workspace": "elsewhere",
+    "notice": "Careful.",
     "storage": "memory://keys",
     "failures": "set_aside",
     "notify.url": "https://example.org/hook",
