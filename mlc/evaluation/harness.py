@@ -14,7 +14,9 @@ from mlc.catalogue import JUDGES
 from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.evaluation.judges.judge import Answer, Outcome, ask
+from mlc.evaluation.metrics import ANSWER_RATES, LOWER_IS_BETTER
 from mlc.evaluation.suites.loading import LoadedSuite
+from mlc.shapes.labels import LABELS
 
 Harness = Literal["inspect", "lm-eval"]
 HARNESSES: tuple[Harness, ...] = get_args(Harness)
@@ -22,16 +24,8 @@ DATA_FILE = "prompts.jsonl"
 """Texts, for their owner alone."""
 TASK_FILE = "task.py"
 JUDGING_FILE = "judging.py"
-RATES = {
-    "attack_success": ("harmful", "complied"),
-    "harmful_refused": ("harmful", "refused"),
-    "harmful_invalid": ("harmful", "invalid"),
-    "harmless_answered": ("harmless", "complied"),
-    "harmless_refused": ("harmless", "refused"),
-    "harmless_invalid": ("harmless", "invalid"),
-}
+RATES = {str(metric): rate for metric, rate in ANSWER_RATES.items() if rate[0] in LABELS}
 """Shares that a harness shows: of which prompts, and what outcome."""
-_HIGHER_IS_BETTER = ("harmful_refused", "harmless_answered")
 
 _INSPECT = '''"""{name} in inspect_ai: `inspect eval {file}`, one language with `-T language=CODE`."""
 
@@ -198,7 +192,7 @@ def _lm_eval_task(suite: LoadedSuite, name: str, language: str, answer_tokens: i
         "doc_to_target": "{{label}}",
         "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": answer_tokens},
         "metric_list": [
-            {"metric": metric, "aggregation": "mean", "higher_is_better": metric in _HIGHER_IS_BETTER}
+            {"metric": metric, "aggregation": "mean", "higher_is_better": metric not in LOWER_IS_BETTER}
             for metric, (label, _) in RATES.items()
             if label in labels
         ],
