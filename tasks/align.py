@@ -12,7 +12,7 @@ from mlc.devices import pick_device
 from mlc.errors import UserError
 from mlc.evaluation.choosing import choose
 from mlc.languages import ENGLISH
-from mlc.left_out import LeftOut, read_left_out, require_few, told
+from mlc.left_out import LeftOut, read_left_out, require_few
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.shapes.spoken import LANGUAGE
@@ -26,6 +26,7 @@ from tasks.runtime.artifacts import (
     SPEED_FACT,
     TOKENS_FACT,
     TRAINING_LOG_FILE,
+    note_left_out,
 )
 from tasks.runtime.compute import computing, release
 from tasks.runtime.memory import remembering_memory
@@ -104,10 +105,7 @@ def align_model(
 
     def write(draft: Draft) -> None:
         def tell(left_out: Sequence[LeftOut]) -> None:
-            draft.facts["left_out"] = told(left_out)
-            for count in left_out:
-                if count.rows:
-                    run.display.note(f"{model.label}: {count.sentence}.")
+            note_left_out(run, draft, left_out, model.label)
 
         rows = _rows(run.store.folder(examples), anchor)
         with computing(run, model.device), remembering_memory(draft.facts, model.device):

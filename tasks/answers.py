@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.shapes.answers import answer_column
 from mlc.store import ArtifactRef, Draft
 from mlc.tables.saved import read_saved, write_saved
-from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
+from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
@@ -76,10 +76,7 @@ def join_answers(
         table = pa.Table.from_pylist(rows)
         write_saved(table, draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(rows)
-        draft.facts["left_out"] = told(left_out)
-        for count in left_out:
-            if count.rows:
-                run.display.note(f"training set with answers: {count.sentence}.")
+        note_left_out(run, draft, left_out, "training set with answers")
 
     return produce(run, STAGE, parts, write, subject=f"{about} joined", work=Work(examples.rows))
 

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.store import ArtifactRef, Draft
 from mlc.tables.saved import write_saved
-from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE
+from tasks.runtime.artifacts import DATASET_FOLDER, PROMPTS_FILE, VERDICTS_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.settings import DatasetSettings
 from tasks.runtime.stage import Stage, Work, produce, stage_task
@@ -73,10 +73,8 @@ def build_dataset(
         write_saved(pa.Table.from_pylist(usable), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(usable)
         left_out = _left_out(joined, usable, list(kept), settings)
-        draft.facts |= {"left_out": told(left_out), "languages": [anchor, *kept]}
-        for count in left_out:
-            if count.rows:
-                run.display.note(f"training set: {count.sentence}.")
+        draft.facts["languages"] = [anchor, *kept]
+        note_left_out(run, draft, left_out, "training set")
 
     return produce(run, STAGE, parts, write, subject=about, work=Work(prompts.rows))
 

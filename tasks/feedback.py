@@ -5,13 +5,13 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import resolve_language
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.permuted import dealt_anew
 from mlc.prompts import identify, locate
 from mlc.shapes.feedback import FEEDBACK, feedback_of
 from mlc.store import ArtifactRef, Draft
 from mlc.tables import TABLE_ENDINGS, TableFile, plain_text
-from tasks.runtime.artifacts import PROMPTS_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
@@ -50,10 +50,7 @@ def take_feedback(run: Run, location: str, about: str, *, permuted: bool = False
             rows = [{**row, FEEDBACK: verdict} for row, verdict in zip(rows, verdicts, strict=True)]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / PROMPTS_FILE)
         draft.rows = len(rows)
-        count = LeftOut("feedback set aside", wrong, wrong + len(rows))
-        draft.facts["left_out"] = told([count])
-        if count.rows:
-            run.display.note(f"feedback: {count.sentence}.")
+        note_left_out(run, draft, [LeftOut("feedback set aside", wrong, wrong + len(rows))], "feedback")
 
     parts = STAGE.parts({"permuted": permuted}, {"file": digest})
     return produce(run, STAGE, parts, write, subject=about, work=Work(free=True))

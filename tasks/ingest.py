@@ -17,7 +17,7 @@ from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_folder
 from mlc.tables.formats import ending_of
-from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PromptSettings
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
@@ -84,10 +84,7 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str, anchor: 
         draft.rows = len(suite)
         # Of every language the same rows are missing.
         left_out = [_set_aside(f"{split} set aside", file) for split, file in files.items() if language == anchor]
-        draft.facts["left_out"] = told(left_out)
-        for count in left_out:
-            if count.rows:
-                run.display.note(f"{count.sentence}.")
+        note_left_out(run, draft, left_out, "held-out prompts")
 
     parts = STAGE.parts({"language": language, "limit": settings.limit, **_meaning(settings)}, inputs)
     return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))

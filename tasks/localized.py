@@ -11,13 +11,13 @@ from mlc.evaluation.judges.rules import Rules
 from mlc.evaluation.own_answers import RECORD_FILE, greedy_texts
 from mlc.gating.refusals import refusals_in, shipped_refusals
 from mlc.languages import resolve_language
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.shapes.answers import answer_column
 from mlc.shapes.history import conversation, variants_of
 from mlc.shapes.labels import LABELS
 from mlc.store import ArtifactRef, Draft
 from mlc.tables.saved import read_saved, write_saved
-from tasks.runtime.artifacts import DATASET_FOLDER
+from tasks.runtime.artifacts import DATASET_FOLDER, note_left_out
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -105,10 +105,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
             row[answer_column("chosen")] = [row["chosen"], *chosen]
         write_saved(pa.Table.from_pylist(rows), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(rows)
-        count = LeftOut("no own answer", len(asked) - len(own), len(asked))
-        draft.facts["left_out"] = told([count])
-        if count.rows:
-            run.display.note(f"{model.label}: {count.sentence}.")
+        note_left_out(run, draft, [LeftOut("no own answer", len(asked) - len(own), len(asked))], model.label)
         known = {*shipped_refusals(), *plan.refusals}
         if english := [resolve_language(code).english_name for code in plan.languages if code not in known]:
             run.display.note(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlc.choices import OwnPairs
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.store import ArtifactRef, Draft
 from mlc.tables.saved import read_saved, write_saved
-from tasks.runtime.artifacts import DATASET_FOLDER
+from tasks.runtime.artifacts import DATASET_FOLDER, note_left_out
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -71,10 +71,7 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
             )
         write_saved(pa.Table.from_pylist(made), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(made)
-        count = LeftOut("no own pair", len(rows) - len(made), len(rows))
-        draft.facts["left_out"] = told([count])
-        if count.rows:
-            run.display.note(f"{model.label}: {count.sentence}.")
+        note_left_out(run, draft, [LeftOut("no own pair", len(rows) - len(made), len(rows))], model.label)
 
     effort = plan.answers * (examples.rows or 0)
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(examples.rows, effort=effort))

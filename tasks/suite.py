@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 
 from mlc.evaluation.suites.finding import find_suite, local_copy
 from mlc.evaluation.suites.loading import first_prompts, identify_suite, load_suite
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.store import ArtifactRef, Draft
-from tasks.runtime.artifacts import PROMPTS_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
@@ -50,9 +50,7 @@ def take_suite(run: Run, name: str, location: str, language: str, limit: int | N
         aside = sum(suite.set_aside.values())
         # Of the whole suite, in all of its languages.
         count = LeftOut("set aside", aside, aside + sum(map(len, suite.prompts.values())))
-        draft.facts["left_out"] = told([count])
-        if aside:
-            run.display.note(f"Suite {name}: {count.sentence}.")
+        note_left_out(run, draft, [count], f"suite {name}")
 
     parts = STAGE.parts(
         {"suite": settings.model_dump(mode="json"), "language": language, "limit": limit},

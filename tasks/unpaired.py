@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlc.left_out import LeftOut, told
+from mlc.left_out import LeftOut
 from mlc.prompts import locate_own, read_prompts
 from mlc.shapes.history import TURNS
 from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
-from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
@@ -45,11 +45,9 @@ def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
         count = LeftOut("set aside", len(prompts.rejected), len(prompts.rejected) + len(rows), language=language)
-        draft.facts["left_out"] = told([count])
         for note in prompts.notes:
             run.display.note(note)
-        if count.rows:
-            run.display.note(f"{language}: {count.sentence}.")
+        note_left_out(run, draft, [count], language)
 
     parts = STAGE.parts({"required": list(REQUIRED)}, {"file": digest})
     return produce(run, STAGE, parts, write, language=language, work=Work(free=True))

@@ -1,17 +1,19 @@
 """Names of the files in artifacts, and the reading of what other stages made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlc.left_out import LeftOut, read_left_out
-from mlc.store import ArtifactRef, ArtifactStore
+from mlc.left_out import LeftOut, read_left_out, told
+from mlc.store import ArtifactRef, ArtifactStore, Draft
 from mlc.store.manifests import MANIFEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from tasks.runtime.run import Run
 
 PROMPTS_FILE = "prompts.parquet"
 SET_ASIDE_FILE = "rejected.parquet"
@@ -107,6 +109,21 @@ def facts_of(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Any]:
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else store.manifest(ref.kind, ref.key)
     facts: dict[str, Any] = manifest["facts"]
     return facts
+
+
+def note_left_out(run: "Run", draft: Draft, counts: Sequence[LeftOut], of: str) -> None:
+    """Writes down what a stage goes without, and tells it where people watch the run.
+
+    Args:
+        run: The run.
+        draft: What the stage makes.
+        counts: What is left out; nothing is told of counts of none.
+        of: What the counts are about, for the display.
+    """
+    draft.facts["left_out"] = told(counts)
+    for count in counts:
+        if count.rows:
+            run.display.note(f"{of}: {count.sentence}.")
 
 
 def left_out_of(store: ArtifactStore, ref: ArtifactRef) -> list[LeftOut]:

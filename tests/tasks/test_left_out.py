@@ -74,7 +74,7 @@ def test_held_out_rows_that_are_set_aside(run: Run, notes: Notes, tmp_path: Path
     )
     english = made(ingest_suite.fn(run, settings, "eng_Latn"))
     assert left_out_of(run.store, english) == [LeftOut("test set aside", 2, 4)]
-    assert notes.sentences == ["2 of 4 rows of the test prompts cannot be used and are set aside."]
+    assert notes.sentences == ["held-out prompts: 2 of 4 rows of the test prompts cannot be used and are set aside."]
     check_held_out(run, load_config("smoke", overrides={"align.max_dropped": 0.5}), english)
     with pytest.raises(UserError) as error:
         check_held_out(run, load_config("smoke"), english)
