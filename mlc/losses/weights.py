@@ -56,3 +56,36 @@ def mean_over_translations(values: Tensor, weights: Tensor) -> Tensor:
     total = pairs.sum(dim=1)
     counted = torch.where(pairs > 0, values, 0.0)
     return (pairs * counted).sum(dim=1) / torch.where(total > 0, total, 1.0)
+
+
+def mean_over_prompts(
+    losses: Tensor, mask: Tensor, language_weights: Tensor | None, row_weights: Tensor | None
+) -> Tensor:
+    r"""Mean loss of prompts, each of which counts as much as its translations do in the mean.
+
+    Where the loss of a prompt is a weighted mean over its translations, weights say how much one of them counts beside
+    the others of the same prompt; a prompt with a single translation would count alike whatever its weight. The factor
+    of a prompt is the mean over its translations :math:`l` of :math:`w_l r_l / \bar w`, so that what comes out is the
+    mean over prompts of the *unweighted* mean over translations of :math:`w_l r_l / \bar w` times their losses.
+
+    Args:
+        losses: [B] of prompts.
+        mask: [B, L] bool, English first.
+        language_weights: [L] :math:`w`; they count relative to :math:`\bar w`, the mean over the languages other than
+            English that have a weight above 0.
+        row_weights: [B, L] :math:`r`, such as the quality of translations.
+
+    Returns:
+        The plain mean, to the last bit, where nothing has a weight.
+    """
+    if language_weights is None and row_weights is None:
+        return losses.mean()
+    there = mask[:, 1:].to(losses.dtype)
+    weights = torch.ones_like(there)
+    if row_weights is not None:
+        weights = weights * row_weights[:, 1:].to(weights)
+    if language_weights is not None:
+        others = language_weights[1:].to(weights)
+        weights = weights * others / others[others > 0].mean() if bool((others > 0).any()) else 0.0 * weights
+    factors = (there * weights).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+    return (losses * factors).mean()

@@ -74,11 +74,13 @@ def choose_pairs(
     for place, answers in texts.items():
         if len(set(answers)) < 2:
             continue
-        best, worst = nearest_and_farthest(states[place], reference)
         if chance:
-            best, worst = chance.sample(range(len(answers)), 2)
-        if answers[best] != answers[worst]:
-            found[place] = (answers[best], answers[worst])
+            # Of different answers, so that as many prompts have a pair as where they are chosen.
+            best, worst = chance.sample(sorted(set(answers)), 2)
+        else:
+            best, worst = (answers[each] for each in nearest_and_farthest(states[place], reference))
+        if best != worst:
+            found[place] = (best, worst)
     return found if 0 in found else {}
 
 

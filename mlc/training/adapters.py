@@ -49,6 +49,21 @@ def lora_config(settings: AdapterSettings, model: Any) -> Any:
     )
 
 
+def with_adapter(model: Any, adapter: Any, seed: int) -> Any:
+    """A model with a new adapter, whose weights are those of the seed, as the trainers of TRL make it.
+
+    Args:
+        model: Of transformers.
+        adapter: From :func:`lora_config`.
+        seed: Of the training.
+    """
+    from peft import get_peft_model
+    from transformers import set_seed
+
+    set_seed(seed)
+    return get_peft_model(model, adapter)
+
+
 def linear_names(model: Any) -> tuple[str, ...]:
     """Names of the linear modules in the layers of a model, without its head, sorted: ``down_proj``, ``q_proj`` …"""
     from transformers.pytorch_utils import Conv1D

@@ -32,6 +32,7 @@ from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.adapters import lora_config, warn_of_idle_term
 from mlc.training.carriers.carrier import Training
 from mlc.training.checkpoints import Checkpoints
+from mlc.training.cut import CUT, cut_answer, is_open, without_ends
 from mlc.training.mixin import VARIANT_TOKENS
 from mlc.training.preparation import ANSWER, LABEL, NAMES, TEXTS, WEIGHTS
 from mlc.training.settings import HARMFUL_LABEL, AlignSettings
@@ -144,6 +145,7 @@ def align(
             adapter = lora_config(settings.adapter, policy.model)
         make = _maker(policy, settings)
         trainer = make(Training(policy, teacher, dataset, settings, options, adapter, pairs))
+        trainer.train_dataset = without_ends(trainer.train_dataset, policy.stop_tokens)
         policy.model = trainer.accelerator.unwrap_model(trainer.model)
         if settings.adapter and settings.consistency.weight > 0:
             warn_of_idle_term(policy.model, settings.consistency.layer)
@@ -234,7 +236,7 @@ def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) ->
     if not kept:
         raise ValueError(f"none of the {given} prompts has at most {limit} tokens.")
     answers = [row[name] for row in kept for name in _answers(settings)]
-    cut = sum(_cut(tokenizer, answer, settings.max_answer_tokens) != answer for answer in answers)
+    cut = sum(cut_answer(tokenizer, answer, settings.max_answer_tokens) != answer for answer in answers)
     left_out.append(LeftOut("long answer", cut, len(answers), settings.max_answer_tokens))
     return kept, left_out
 
@@ -262,7 +264,7 @@ def _answers(settings: AlignSettings) -> dict[str, str]:
 
 
 def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
-    """The rows as the trainers of TRL read them; answers that are too long are cut.
+    """The rows as the trainers of TRL read them; answers that are too long are cut, see :mod:`mlc.training.cut`.
 
     Args:
         policy: Whose tokenizer counts, and whose chat template is used if there is one.
@@ -276,6 +278,11 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
     chat = tokenizer.chat_template is not None
     if chat:
         _require_asked_as_trained(tokenizer, rows, list(answers))
+    limit = settings.max_answer_tokens
+    open_answers = [
+        [column for name, column in answers.items() if is_open(tokenizer, row[name], limit)] for row in rows
+    ]
+    with_open = any(open_answers)
     # A column holds texts or messages, not both.
     with_turns = any(row.get(TURNS) for row in rows)
 
@@ -299,14 +306,12 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
         [
             {
                 "prompt": prompt_of(row),
-                **{
-                    column: answer(_cut(tokenizer, row[name], settings.max_answer_tokens))
-                    for name, column in answers.items()
-                },
+                **{column: answer(cut_answer(tokenizer, row[name], limit)) for name, column in answers.items()},
+                **({CUT: opens} if with_open else {}),
                 **judged(row),
                 **_for_the_term(row, settings, with_turns=with_turns),
             }
-            for row in rows
+            for row, opens in zip(rows, open_answers, strict=True)
         ]
     )
 
@@ -314,7 +319,8 @@ def build_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) 
 def build_encoded_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> Dataset:
     """The rows as trainers of encoder-decoders read them: prompts for the encoder, and answers as labels.
 
-    Labels begin with the token that every answer begins with, where the policy forces one, and end with its end token.
+    Labels begin with the token that every answer begins with, where the policy forces one, and end with its end token,
+    where they are not cut.
 
     Args:
         policy: An encoder-decoder.
@@ -325,8 +331,9 @@ def build_encoded_dataset(policy: Policy, rows: Sequence[Row], settings: AlignSe
 
     def encoded(row: Row) -> Row:
         ids = encode_prompt(tokenizer, _asked(row), language=row.get(LANGUAGE)).input_ids
-        answer = _cut(tokenizer, row["chosen"], settings.max_answer_tokens)
-        labels = (*opening, *answer_tokens(tokenizer, answer), policy.stop_token)
+        answer = cut_answer(tokenizer, row["chosen"], settings.max_answer_tokens)
+        end = () if is_open(tokenizer, row["chosen"], settings.max_answer_tokens) else (policy.stop_token,)
+        labels = (*opening, *answer_tokens(tokenizer, answer), *end)
         for_the_term = _for_the_term(row, settings, with_turns=False)
         if settings.terms.needs_answers:
             for_the_term[ANSWER] = answer
@@ -373,11 +380,6 @@ def _for_the_term(row: Row, settings: AlignSettings, *, with_turns: bool) -> Row
         texts = zip(found[TEXTS], before, strict=True)
         found[TEXTS] = [as_messages(conversation(text, turns)) if text else None for text, turns in texts]
     return found
-
-
-def _cut(tokenizer: Any, text: str, tokens: int) -> str:
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return text if len(places) <= tokens else text[: places[tokens - 1][1]]
 
 
 class _Stop(TrainerCallback):  # type: ignore[misc]

@@ -19,15 +19,16 @@ MOST = 0.25
 """Largest share of the prompts of a class that is set aside to measure the risk on."""
 
 
-def weights_by_temperature(counts: Sequence[int], temperature: float) -> Tensor:
+def weights_by_temperature(counts: Sequence[float], temperature: float) -> Tensor:
     r"""Weights of languages such that the sums over them go with :math:`n_l^{1/T}`, as in sampling with a temperature.
 
-    A language with :math:`n_l` translations of the prompts weighs :math:`n_l^{1/T - 1}`, divided by the mean over the
-    other languages than English: 1 for all with T = 1, and with a high T each language counts as much as any other one,
+    A language that has :math:`n_l` of the prompts weighs :math:`n_l^{1/T - 1}`, divided by the mean over the other
+    languages than English: 1 for all with T = 1, and with a high T each language counts as much as any other one,
     however few of its translations were kept.
 
     Args:
-        counts: [L] translations; 0 for a language without any, which weighs 0.
+        counts: [L] translations, where those of the same prompt share it, see
+            :func:`mlc.training.preparation.variant_counts`; 0 for a language without any, which weighs 0.
         temperature: T, at least 1.
 
     Returns:
@@ -37,7 +38,7 @@ def weights_by_temperature(counts: Sequence[int], temperature: float) -> Tensor:
         raise ValueError(f"temperature must be at least 1, not {temperature}.")
     numbers = torch.tensor(counts[1:], dtype=torch.float32)
     there = numbers > 0
-    weights = torch.where(there, numbers.clamp(min=1) ** (1 / temperature - 1), 0.0)
+    weights = torch.where(there, torch.where(there, numbers, 1.0) ** (1 / temperature - 1), 0.0)
     return _with_english(weights, there)
 
 

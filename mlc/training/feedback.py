@@ -10,8 +10,10 @@ from torch import Tensor
 from mlc.losses.feedback import feedback_loss
 from mlc.models.continuations import continue_prompts
 from mlc.shapes.feedback import FEEDBACK, GOOD
-from mlc.training.pairs import PairTrainer, answer_ids, asked, batch_of, in_batches, prompt_ids, tokens_of
+from mlc.shapes.history import Prompt
+from mlc.training.pairs import PairTrainer, answer_ids, asked, batch_of, prompt_ids, tokens_of
 from mlc.training.settings import FeedbackSettings
+from mlc.training.together import mean_of_all
 
 if TYPE_CHECKING:
     from mlc.training.carriers.carrier import Training
@@ -34,11 +36,7 @@ class FeedbackTrainer(PairTrainer):
         super().__init__(**kwargs)
         self.settings = settings
         rows = [dict(row) for row in self.train_dataset]
-        model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_train_batch_size
-        training = model.training
-        model.eval()
-        self.reference = torch.cat(in_batches(rows, size, lambda part: self._log_probabilities(model, part)))
-        model.train(training)
+        self.reference = self.of_the_start(rows, self._log_probabilities)
 
     def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
         """The mean over the answers."""
@@ -46,7 +44,7 @@ class FeedbackTrainer(PairTrainer):
         rewards = self._log_probabilities(model, pairs, ("answer",))[:, 0] - self.reference[places, 0]
         with torch.no_grad():
             others = self._log_probabilities(model, pairs, ("other",))[:, 0] - self.reference[places, 1]
-            point = others.mean().clamp(min=0)
+            point = mean_of_all(others.mean()).clamp(min=0)
         good = torch.tensor([bool(row["good"]) for row in pairs], device=rewards.device)
         found = feedback_loss(
             rewards,
@@ -72,17 +70,35 @@ class FeedbackTrainer(PairTrainer):
         return scores * torch.tensor(lengths, device=scores.device).T
 
 
+def answers_elsewhere(prompts: Sequence[Prompt]) -> list[int]:
+    """For each row the place of the answer to another prompt: always the same, so that the reference is asked once.
+
+    Args:
+        prompts: Of the rows, several of which may ask the same.
+
+    Returns:
+        The next row, in a circle, that asks something else; the next one where all ask the same.
+    """
+    count = len(prompts)
+
+    def elsewhere(place: int) -> int:
+        circle = ((place + step) % count for step in range(1, count))
+        return next((other for other in circle if prompts[other] != prompts[place]), (place + 1) % count)
+
+    return [elsewhere(place) for place in range(count)]
+
+
 def feedback_trainer(training: "Training") -> FeedbackTrainer:
     """The trainer of a training whose rows are answers with what people said of them."""
     policy, settings = training.policy, training.settings
+    others = answers_elsewhere([asked(row) for row in training.pairs])
     answers = [answer_ids(policy, row["chosen"], settings.max_answer_tokens) for row in training.pairs]
     rows = [
         {
             "number": number,
             "prompt": prompt_ids(policy.tokenizer, asked(row)),
             "answer": answers[number],
-            # The answer to another prompt, always to the same one, so that the reference need not be asked again.
-            "other": answers[(number + 1) % len(answers)],
+            "other": answers[others[number]],
             "good": row[FEEDBACK] == GOOD,
         }
         for number, row in enumerate(training.pairs)

@@ -121,7 +121,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         self.left_out: list[LeftOut] = []
         """Variants that count as missing; nothing without the term."""
         languages: tuple[str, ...] = ()
-        counts: list[int] = []
+        counts: list[float] = []
         probed: tuple[Variants, ...] = ()
         chat = True
         if terms.active:

@@ -16,7 +16,6 @@ from mlc.training.pairs import (
     asked,
     batch_of,
     english_rows,
-    in_batches,
     prompt_ids,
     tokens_of,
 )
@@ -48,12 +47,8 @@ class MPOTrainer(PairTrainer):
         super().__init__(**kwargs)
         self.beta, self.retention = beta, retention
         self.english = list(english)
-        model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_train_batch_size
-        training = model.training
-        model.eval()
-        self.reference_gaps = torch.cat(in_batches(self.english, size, lambda rows: self._gaps(model, rows)))
-        self.reference_states = torch.cat(in_batches(self.english, size, lambda rows: self._states(model, rows)))
-        model.train(training)
+        self.reference_gaps = self.of_the_start(self.english, self._gaps)
+        self.reference_states = self.of_the_start(self.english, self._states)
 
     def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
         """The mean over the pairs; English prompts of several pairs are read once."""

@@ -1,6 +1,5 @@
 """Self-distillation from a teacher that sees the English prompt (MSD, arXiv 2605.02971), off- or on-policy."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from mlc.losses.guided import guided_loss
 from mlc.models.adapters import is_adapted, without_adapter
 from mlc.models.continuations import continue_prompts
+from mlc.models.copies import frozen_copy
 from mlc.models.sampling import own_answers
 from mlc.shapes.history import TURNS, conversation
 from mlc.training.pairs import PairTrainer, asked, batch_of, prompt_ids, tokens_of
@@ -39,7 +39,7 @@ class MSDTrainer(PairTrainer):
         self.settings = settings
         model = self.accelerator.unwrap_model(self.model)
         # In a tuple, so that it is no part of what is trained.
-        self._teacher = () if is_adapted(model) else (copy.deepcopy(model).requires_grad_(False).eval(),)
+        self._teacher = () if is_adapted(model) else (frozen_copy(model),)
 
     def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
         """The weighted mean over the tokens of the answers."""

@@ -4,7 +4,7 @@ N pairs in a batch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from mlc.left_out import LeftOut
 from mlc.models.continuations import answer_tokens
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
 from mlc.shapes.history import TURNS, Prompt, conversation
+from mlc.training.adapters import with_adapter
+from mlc.training.together import mean_of_all, of_all, process_count
 from mlc.training.translated import ENGLISH
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def answer_ids(policy: "Policy", text: str, limit: int) -> list[int]:
-    """An answer as tokens, with the one that ends it where it is not cut.
+    """An answer as tokens, with the one that ends it where it is not cut, see :mod:`mlc.training.cut`.
 
     Args:
         policy: Whose tokenizer and end are meant.
@@ -44,7 +46,7 @@ def answer_ids(policy: "Policy", text: str, limit: int) -> list[int]:
         limit: Longest answer in tokens.
     """
     ids = answer_tokens(policy.tokenizer, text, chat=policy.tokenizer.chat_template is not None)
-    return list(ids[:limit]) if len(ids) > limit else [*ids, policy.stop_token]
+    return list(ids[:limit]) if len(ids) >= limit else [*ids, policy.stop_token]
 
 
 def batch_of(sequences: Sequence[Sequence[int]], pad: int, device: Any) -> PromptBatch:
@@ -69,8 +71,9 @@ def english_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, A
 class PairTrainer(Trainer, ABC):  # type: ignore[misc]
     """A trainer whose rows are pairs of an English prompt and a translation, as lists of tokens.
 
-    One process; batches of a step count alike, whatever their length. The number of tokens that the model and what it
-    is held against have read is logged as ``num_tokens``.
+    Batches of a step count alike, whatever their length, and so do the processes that train together. There is no
+    dropout, as in the trainers of TRL that hold a model against its start: the two would differ from the first step on.
+    The number of tokens that the model and what it is held against have read is logged as ``num_tokens``.
 
     Args:
         **kwargs: Of ``Trainer`` of transformers; ``train_dataset`` holds columns of tokens.
@@ -78,6 +81,7 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(data_collator=_as_they_are, **kwargs)
+        turn_dropout_off(self.model)
         # Losses are means over pairs, not sums over tokens.
         self.model_accepts_loss_kwargs = False
         self.left_out: list[LeftOut] = []
@@ -97,9 +101,7 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
 
         model = training.policy.model
         if training.adapter:
-            from peft import get_peft_model
-
-            model = get_peft_model(model, training.adapter)
+            model = with_adapter(model, training.adapter, training.options["seed"])
             if training.settings.gradient_checkpointing:
                 model.enable_input_require_grads()
         # Prompts and answers were measured before.
@@ -130,6 +132,40 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
         self._figures.append(figures)
         return (loss, None) if return_outputs else loss
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One batch; after the last one of a step the gradient is the mean over all processes."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if process_count() > 1 and self.accelerator.sync_gradients and not self.is_fsdp_enabled:
+            # The wrapper that would do it sees none of the passes, which go through parts of the model.
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                    parameter.grad = mean_of_all(gradient)
+        return loss
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(*args, **kwargs)
+        # What the start has read is in the log of the training that goes on.
+        self._seen = 0
+
+    @torch.no_grad()
+    def of_the_start(self, items: Sequence[Any], compute: Callable[[Any, Sequence[Any]], Tensor]) -> Tensor:
+        """What is computed of all items by the model before its first step, without a gradient, so many at a time.
+
+        Args:
+            items: N of them.
+            compute: From the model and some of the items to what is computed of these, [n, …].
+        """
+        model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_train_batch_size
+        before = model.training
+        model.eval()
+        try:
+            with self.accelerator.autocast():
+                parts = [compute(model, items[start : start + size]) for start in range(0, len(items), size)]
+        finally:
+            model.train(before)
+        return torch.cat(parts)
+
     def read(self, *sequences: Sequence[Sequence[int]]) -> None:
         """Counts tokens that a model has read."""
         self._seen += sum(len(ids) for rows in sequences for ids in rows)
@@ -144,10 +180,21 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
         """Adds what is watched to the log."""
         if "loss" in logs:
             for name in self._figures[0] if self._figures else ():
-                logs[name] = sum(figures[name] for figures in self._figures) / len(self._figures)
-            logs[TOKENS_SEEN] = float(self._seen)
+                mean = sum(figures[name] for figures in self._figures) / len(self._figures)
+                logs[name] = float(mean_of_all(torch.tensor(mean, device=self.args.device)))
+            seen = torch.tensor(float(self._seen), device=self.args.device, dtype=torch.float64)
+            logs[TOKENS_SEEN] = float(of_all(seen).sum())
             self._figures.clear()
         super().log(logs, *args, **kwargs)
+
+
+def turn_dropout_off(model: nn.Module) -> None:
+    """Takes dropout out of a model for good: its modules of that kind, and rates that layers keep as a number."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in [name for name, value in vars(module).items() if "dropout" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
 
 
 def _as_they_are(examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -157,9 +204,3 @@ def _as_they_are(examples: list[dict[str, Any]]) -> dict[str, Any]:
 def tokens_of(pairs: Sequence[Mapping[str, Any]], column: str) -> list[list[int]]:
     """One column of tokens of some pairs."""
     return [list(pair[column]) for pair in pairs]
-
-
-@torch.no_grad()
-def in_batches(items: Sequence[Any], size: int, compute: Any) -> list[Tensor]:
-    """What is computed of all items, without a gradient, so many at a time."""
-    return [compute(items[start : start + size]) for start in range(0, len(items), size)]

@@ -87,7 +87,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
             CONTENT: [list(prompt.content) if prompt else [] for prompt in encoded],
         }
         if label is not None:
-            columns[HARMFUL] = row[label] == HARMFUL_LABEL
+            columns[HARMFUL] = None if row[label] is None else row[label] == HARMFUL_LABEL
         if answer is not None:
             text = row[answer] if isinstance(row[answer], str) else row[answer][-1]["content"]
             columns[ANSWER_TOKENS] = list(answer_tokens(tokenizer, text, chat=chat)[: terms.answer.tokens])
@@ -101,12 +101,17 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
     return PreparedDataset(bare, languages, left_out, chat)
 
 
-def variant_counts(prepared: PreparedDataset) -> list[int]:
-    """[L] prompts that are there in each language."""
-    counts = [0] * len(prepared.languages)
-    for row in prepared.dataset[TOKENS]:
-        for place, ids in enumerate(row):
-            counts[place] += bool(ids)
+def variant_counts(prepared: PreparedDataset) -> list[float]:
+    """[L] how much of the prompts each language has: translations of the same prompt share it among them.
+
+    So they count in the terms, where the loss of a prompt is a mean over its translations.
+    """
+    counts = [0.0] * len(prepared.languages)
+    for english, *others in prepared.dataset[TOKENS]:
+        counts[0] += bool(english)
+        there = [place for place, ids in enumerate(others, 1) if ids]
+        for place in there:
+            counts[place] += 1 / len(there)
     return counts
 
 
@@ -228,7 +233,7 @@ def permutation(labels: Sequence[str | None], control: Control, seed: int) -> li
         seed: Seed of the permutation.
 
     Raises:
-        UserError: A row has no label, and classes are asked for.
+        UserError: A row has no label, and classes are asked for; or labels are to be dealt anew that are all the same.
 
     Returns:
         For each row the row whose translations it receives: another one, except in a class of one row, and where a
@@ -238,6 +243,11 @@ def permutation(labels: Sequence[str | None], control: Control, seed: int) -> li
         raise UserError(
             f"The control {control!r} needs a label for every prompt: add the column label (harmful or harmless), or "
             "use the control 'shuffled'."
+        )
+    if control == "permuted_labels" and len(set(labels)) == 1:
+        raise UserError(
+            f"The control 'permuted_labels' deals labels anew, and all {len(labels)} prompts are {labels[0]}: it "
+            "would be the method itself. Take prompts of both classes, or the control 'shuffled'."
         )
     givers = list(range(len(labels)))
     generator = random.Random(seed)

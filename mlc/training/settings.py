@@ -794,6 +794,8 @@ class AlignSettings(Settings):
     def with_translated(self, control: Control | None = None) -> "AlignSettings":
         """The same alignment with translated examples and no term, in steps that hold as many English ones as before.
 
+        As nearly, that is, as whole batches come to it.
+
         Args:
             control: In place of the configured one; a control never starts warm.
         """

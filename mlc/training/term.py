@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlc.losses import Centering, ConsistencyHead, consistency_loss
+from mlc.losses.weights import mean_over_prompts
 from mlc.models.states import prompt_states
 from mlc.training.settings import ConsistencyConfig, TermSettings
 from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
@@ -108,17 +109,31 @@ class ConsistencyTerm(nn.Module):
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         grid = states.new_zeros(*variants.mask.shape, states.shape[-1])
         grid = grid.masked_scatter(variants.mask.unsqueeze(-1), states)
+        weighted: dict[str, Any] = {
+            "mask": variants.mask,
+            "language_weights": self.language_weights,
+            "row_weights": variants.weights,
+        }
         result = consistency_loss(
             self.head(self.centering(grid, variants.mask)),
             temperature=self.config.temperature,
             form=self.config.form,
             signed=self.config.signed,
             anchor=self.config.anchor,
-            mask=variants.mask,
-            language_weights=self.language_weights,
-            row_weights=variants.weights,
+            **weighted,
         )
-        return TermOutput(result.loss.mean(), *_watched(grid.detach(), variants.mask))
+        # In the spectral forms a prompt with more weight has the larger loss by itself.
+        averaged = self.config.form in ("cosine", "contrastive")
+        loss = mean_over_prompts(result.loss, **weighted) if averaged else result.loss.mean()
+        if self._centred_away(len(grid)):
+            loss = 0.0 * loss
+        return TermOutput(loss, *_watched(grid.detach(), variants.mask))
+
+    def _centred_away(self, prompts: int) -> bool:
+        """Whether the mean that is subtracted is the English row itself, as of the last prompt of a pass alone."""
+        centering = self.centering
+        alone = prompts == 1 and not centering.across_processes
+        return alone and centering.center == "batch" and centering.scope == "english"
 
     def encode(self, tokenizer: Any, texts: Sequence[Sequence[Text | None]]) -> VariantBatch | None:
         """A batch from texts, for loops of one's own.

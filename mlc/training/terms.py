@@ -1,6 +1,5 @@
 """All terms of a training as one object for any loop: states, decisions and answers of translations, from one pass."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,9 @@ from torch import Tensor, nn
 
 from mlc.errors import UserError
 from mlc.losses import answer_loss, decision_loss
+from mlc.losses.weights import mean_over_prompts
 from mlc.models.continuations import Continued, Tokens, answer_tokens, continue_prompts
+from mlc.models.copies import frozen_copy
 from mlc.models.prompts import PromptBatch
 from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
@@ -92,13 +93,13 @@ class TranslationTerms(nn.Module):
         # In a tuple, so that it is neither trained nor saved with the terms.
         self._teacher: tuple[Any, ...] = ()
         if terms.answer.weight > 0 and terms.answer.teacher == "start":
-            self._teacher = (copy.deepcopy(model).requires_grad_(False).eval(),)
+            self._teacher = (frozen_copy(model),)
 
-    def weigh_by(self, counts: Sequence[int], probed: Sequence[Variants] = ()) -> None:
+    def weigh_by(self, counts: Sequence[float], probed: Sequence[Variants] = ()) -> None:
         """Takes what the languages weigh by, where ``balance`` asks for it.
 
         Args:
-            counts: [L] prompts that are there in each language.
+            counts: [L] translations into each language, see :func:`mlc.training.preparation.variant_counts`.
             probed: Prompts of both classes that are not trained on, for the risk.
 
         Raises:
@@ -270,15 +271,17 @@ class TranslationTerms(nn.Module):
                 delta=term.delta,
                 **self._weighted("decision", variants),
             )
-            losses["decision"] = decided.loss.mean()
+            losses["decision"] = mean_over_prompts(decided.loss, **self._weighted("decision", variants))
             figures["margin_gap"] = float(decided.gap.mean())
         if "answer" in weights:
-            losses["answer"] = self._answer(said, scores, plan, variants).mean()
+            each = self._answer(said, scores, plan, variants)
+            losses["answer"] = mean_over_prompts(each, **self._weighted("answer", variants))
         figures |= {f"{name}_loss": float(loss.detach()) for name, loss in losses.items()}
         weighted = [weights[name] * loss for name, loss in losses.items()]
         return TermsOutput(torch.stack(weighted).sum(), figures)
 
     def _weighted(self, name: TermName, variants: VariantBatch) -> dict[str, Any]:
+        """Which languages of which prompts count in a term, and how much."""
         device, weights = variants.mask.device, self._weights[name]
         return {
             "mask": variants.mask,

@@ -63,3 +63,12 @@ def of_all(numbers: torch.Tensor) -> torch.Tensor:
     held = [torch.empty_like(numbers) for _ in range(process_count())]
     distributed.all_gather(held, numbers)
     return torch.stack(held)
+
+
+def mean_of_all(numbers: torch.Tensor) -> torch.Tensor:
+    """The mean over the processes.
+
+    Args:
+        numbers: Of this one, of the same shape in all of them.
+    """
+    return numbers if process_count() == 1 else of_all(numbers).mean(dim=0)

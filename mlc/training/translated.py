@@ -48,7 +48,7 @@ def translated_rows(rows: Sequence[Row], settings: TranslatedSettings, *, seed: 
             **row,
             **own,
             ENGLISH: row,
-            "prompt": switched(row["prompt"], text, chance) if chance.random() < settings.switched else text,
+            "prompt": switched(rows[giver]["prompt"], text, chance) if chance.random() < settings.switched else text,
             TURNS: turns,
             "variants": [""] * len(row["variants"]),
             LANGUAGE: language,

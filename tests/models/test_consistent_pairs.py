@@ -81,3 +81,10 @@ def test_a_model_that_says_nothing_has_nothing_to_prefer(load_tiny: Any) -> None
     own.suppress_tokens = [token for token in range(policy.model.config.vocab_size) if token != end]
     with pytest.raises(UserError, match="None of the 2 training prompts gets two answers"):
         consistent_pairs(policy, rows(), answers=2, tokens=3, layer=0.5)
+
+
+def test_the_control_has_a_pair_wherever_answers_differ() -> None:
+    texts = {0: ["no", "no", "no", "yes"]}
+    for seed in range(20):
+        pair = choose_pairs(texts, {0: torch.eye(4)}, random.Random(seed))[0]
+        assert sorted(pair) == ["no", "yes"]

@@ -43,6 +43,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "translated": FIRST_HALVES,
         "options": {"bf16": True},
     },
+    "pairs": {"method": "mpo"},
+    "feedback": {"method": "feedback"},
     "no translations in some steps": {"term": {**RELEASED, "center": "batch"}, "translated": (0, 1, 2)},
 }
 
@@ -52,6 +54,8 @@ def run(scenario: str, folder: Path, *, processes: int) -> tuple[list[dict[str, 
     from tests.training.runs import make_rows, term, train
 
     chosen = SCENARIOS[scenario]
+    if "method" in chosen:
+        return of_pairs(chosen["method"], folder, processes=processes)
     rows = make_rows()
     for number, row in enumerate(rows):
         if number not in chosen.get("translated", ALL):
@@ -63,6 +67,42 @@ def run(scenario: str, folder: Path, *, processes: int) -> tuple[list[dict[str, 
     tensors = {**done.weights, **{f"term.{name}": t for name, t in done.trainer.term.state_dict().items()}}
     # Tied weights are one tensor, which safetensors would not write twice.
     return done.log, {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+
+
+def of_pairs(name: str, folder: Path, *, processes: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """The same of a method whose trainer reads pairs."""
+    from mlc.methods import resolve_method
+    from mlc.models.loading import load_policy
+    from mlc.models.sources import resolve_model
+    from mlc.training.carriers.carrier import Training
+    from mlc.training.settings import AlignSettings
+    from mlc.training.translated import translated_rows
+    from tests.training.runs import make_rows
+
+    settings = resolve_method(name).alignment(AlignSettings())
+    rows = [
+        row | {"variant_chosen": [row["chosen"]] * 3, "variant_rejected": [row["rejected"]] * 3, "feedback": verdict}
+        for row, verdict in zip(make_rows(), ("good", "bad") * 4, strict=True)
+    ]
+    pairs = rows if settings.english_loss.reads_feedback else translated_rows(rows, settings.translated, seed=0)
+    options = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 4 // processes,
+        "train_sampling_strategy": "sequential",
+        "adam_epsilon": 1e-3,
+        "learning_rate": 1e-2,
+        "max_steps": 3,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+    policy = load_policy(resolve_model("shipped:tiny"), device="cpu")
+    trainer = settings.english_loss.trainer(Training(policy, None, None, settings, options, None, pairs))
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    weights = {name: tensor.clone().contiguous() for name, tensor in trainer.model.state_dict().items()}
+    return log, weights
 
 
 def main(rank: int, world: int, folder: Path, scenarios: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mlc.errors import UserError
+from mlc.methods import resolve_method
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.training.align import LOG_FILE, align, build_dataset, usable_rows
@@ -348,3 +349,20 @@ def test_without_a_template_rows_are_bare_texts(rows, load_tiny, tmp_path):
     assert data["completion"][0] == rows[0]["chosen"]
     log = align(policy, rows, settings(), seed=0, folder=tmp_path)
     assert all("consistency_loss" in entry for entry in log)
+
+
+@pytest.mark.parametrize("more", [{}, {"adapter": {"r": 2}}, {"autocast": "bfloat16"}, {"carrier": "dpo"}], ids=str)
+def test_a_teacher_from_the_start_stays_there(rows, load_tiny, tmp_path, more):
+    def losses(teacher, *, packs=True):
+        given = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "answer": {"teacher": teacher}, **more}
+        policy = load_tiny()
+        if not packs:
+            policy.model.config.sliding_window = 8
+        alignment = resolve_method("answer").alignment(AlignSettings.model_validate(given))
+        return [entry["answer_loss"] for entry in align(policy, rows, alignment, seed=0, folder=tmp_path)]
+
+    start, own = losses("start"), losses("self")
+    assert start[0] == pytest.approx(own[0], rel=1e-3)
+    # Later on the policy is another one, and its start is not.
+    assert start[1:] != pytest.approx(own[1:], rel=1e-2)
+    assert losses("start", packs=False) == pytest.approx(start, rel=2e-2 if "autocast" in more else 1e-3)

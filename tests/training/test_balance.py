@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 from mlc.errors import UserError
+from mlc.losses import decision_loss
+from mlc.losses.weights import mean_over_prompts
 from mlc.stopping import Stopped
 from mlc.training.align import align
 from mlc.training.balance import attack_success, set_aside, weights_by_risk, weights_by_temperature
-from mlc.training.settings import AlignSettings
+from mlc.training.preparation import HARMFUL, permutation, prepare_variants, with_prompts_apart
+from mlc.training.settings import AlignSettings, DecisionConfig, Terms
 from tests.training.runs import make_rows
 
 
@@ -117,3 +121,55 @@ def test_the_risk_needs_labels(load_tiny: Any, tmp_path: Any) -> None:
     bare = [{name: value for name, value in row.items() if name != "label"} for row in make_rows(12)]
     with pytest.raises(UserError, match="0 are harmful: label more"):
         log_of(load_tiny, tmp_path / "bare", bare, weigh="risk")
+
+
+def test_what_each_language_brings_to_a_loss() -> None:
+    # Ten prompts; nine have the first translation alone, the last one has both.
+    mask = torch.ones(10, 3, dtype=torch.bool)
+    mask[:9, 2] = False
+    shares = torch.where(mask[:, 1:], 1.0, 0.0)
+    shares = (shares / shares.sum(dim=1, keepdim=True)).sum(dim=0)
+    for temperature in (1.0, 5.0, 1e9):
+        weights = weights_by_temperature([10.0, *shares.tolist()], temperature)
+        margins = torch.zeros(10, 3, requires_grad=True)
+        far = margins + torch.tensor([0.0, 1.0, 1.0])
+        given = {"mask": mask, "language_weights": weights, "row_weights": None}
+        mean_over_prompts(decision_loss(far, **given).loss, **given).backward()
+        assert margins.grad is not None
+        brought = margins.grad[:, 1:].sum(dim=0)
+        wanted = shares ** (1 / temperature)
+        torch.testing.assert_close(brought / brought.sum(), wanted / wanted.sum())
+
+
+def test_a_prompt_counts_as_much_as_its_translations() -> None:
+    mask = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+    losses = torch.tensor([1.0, 10.0, 100.0])
+    quality = torch.tensor([[1.0, 0.5, 0.0], [1.0, 1.0, 0.2], [1.0, 0.0, 0.0]])
+    found = mean_over_prompts(losses, mask, None, quality)
+    torch.testing.assert_close(found, torch.tensor((0.5 * 1 + 0.6 * 10) / 3))
+    # Languages count beside each other: twice the weight of all is the same.
+    weights = torch.tensor([1.0, 1.0, 3.0])
+    for scale in (1.0, 2.0):
+        found = mean_over_prompts(losses, mask, scale * weights, None)
+        torch.testing.assert_close(found, torch.tensor((0.5 * 1 + 1.0 * 10) / 3))
+    assert mean_over_prompts(losses, mask, torch.zeros(3), None) == 0
+    assert mean_over_prompts(losses, mask, None, None) == losses.mean()
+
+
+def test_prompts_without_a_label_are_of_no_class(load_tiny: Any) -> None:
+    rows = [row | {"label": row["label"] if number < 8 else None} for number, row in enumerate(make_rows() * 3)]
+    data = Dataset.from_list([{name: row[name] for name in ("prompt", "variants", "label")} for row in rows])
+    terms = Terms(decision=DecisionConfig(weight=1.0))
+    prepared = prepare_variants(data, load_tiny().tokenizer, terms, seed=0)
+    assert prepared.dataset[HARMFUL][:8] == [row["label"] == "harmful" for row in rows[:8]]
+    assert set(prepared.dataset[HARMFUL][8:]) == {None}
+    left, apart = with_prompts_apart(prepared, 4, 0)
+    # Of four of each class one is taken, and of what has no label nothing.
+    assert [variants.harmful for variants in apart].count(True) == 1
+    assert len(apart) == 2
+    assert list(left[HARMFUL]).count(None) == 16
+
+
+def test_labels_that_are_all_the_same_cannot_be_dealt_anew() -> None:
+    with pytest.raises(UserError, match="all 3 prompts are harmful"):
+        permutation(["harmful"] * 3, "permuted_labels", 0)

@@ -12,6 +12,7 @@ from mlc.models.sources import artifact_model, resolve_model
 from mlc.stopping import Stopped
 from mlc.training.align import _options, align, build_encoded_dataset
 from mlc.training.kl import Seq2SeqKLTrainer
+from mlc.training.settings import AlignSettings
 from tests.covering import chosen
 from tests.encoders import save_m2m100, save_t5
 from tests.training.runs import LANGUAGES, make_rows, same
@@ -165,3 +166,11 @@ def test_a_saved_adapter_answers_as_the_merged_model(load, trained, folders, tmp
 def test_a_carrier_without_a_trainer_says_so(trained):
     with pytest.raises(ValueError, match="the carrier dpo has no trainer for an encoder-decoder"):
         trained(settings("dpo"))
+
+
+def test_an_answer_that_is_cut_does_not_end(load, rows):
+    policy = load()
+    both = [rows[0] | {"chosen": "Use baking soda and an acid such as yoghurt."}, rows[1] | {"chosen": "No."}]
+    cut, whole = build_encoded_dataset(policy, both, AlignSettings(max_answer_tokens=6))["labels"]
+    assert policy.stop_token not in cut
+    assert whole[-1] == policy.stop_token

@@ -10,7 +10,7 @@ from mlc.losses.feedback import feedback_loss
 from mlc.methods import resolve_method
 from mlc.training.align import align
 from mlc.training.carriers.carrier import Training
-from mlc.training.feedback import feedback_trainer
+from mlc.training.feedback import answers_elsewhere, feedback_trainer
 from mlc.training.settings import AlignSettings
 
 SETTINGS = resolve_method("feedback").alignment(
@@ -36,7 +36,8 @@ def test_the_loss_of_a_step_is_that_of_its_answers_alone(load_tiny: Any, tmp_pat
     options = {"output_dir": str(tmp_path), "per_device_train_batch_size": 2, "use_cpu": True, "report_to": []}
     trainer = feedback_trainer(Training(policy, None, None, SETTINGS, options, None, ROWS))  # type: ignore[arg-type]
     rows = [dict(row) for row in trainer.train_dataset]
-    assert [row["other"] for row in rows] == [rows[1]["answer"], rows[2]["answer"], rows[0]["answer"]]
+    # The first two ask the same.
+    assert [row["other"] for row in rows] == [rows[2]["answer"], rows[2]["answer"], rows[0]["answer"]]
     loss, figures = trainer.loss_of(policy.model, rows)
     # Before the first step the model is its own reference.
     assert loss.item() == pytest.approx(0.5, abs=1e-4)
@@ -66,3 +67,10 @@ def test_good_answers_become_likelier_than_bad_ones_and_again_the_same(load_tiny
     assert logs[0][0]["loss"] == pytest.approx(0.5, abs=1e-4)
     assert logs[0][-1]["reward_good"] > logs[0][-1]["reward_bad"]
     assert logs[0][-1]["num_tokens"] > logs[0][0]["num_tokens"] > 0
+
+
+def test_other_answers_are_to_other_prompts() -> None:
+    assert answers_elsewhere(["a", "a", "b", "b", "c"]) == [2, 2, 4, 4, 0]
+    # Where all ask the same there is none.
+    assert answers_elsewhere(["a", "a"]) == [1, 0]
+    assert answers_elsewhere(["a"]) == [0]

@@ -146,3 +146,56 @@ def test_an_adapter_teaches_itself(rows, load_tiny, tmp_path):
 def test_a_configuration_names_the_method_not_the_loss():
     with pytest.raises(ValueError, match="name the method mpo in models"):
         AlignSettings.model_validate({"carrier": "mpo"})
+
+
+def first_adapter(policy, rows, folder, seed):
+    """Weights of a new adapter, whatever was drawn in the process before."""
+    from peft import LoraConfig
+
+    torch.randn(seed + 7)
+    settings = resolve_method("mpo").alignment(SETTINGS)
+    options = {"output_dir": str(folder), "per_device_train_batch_size": 4, "use_cpu": True, "report_to": []}
+    adapter = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    pairs = translated_rows(rows, settings.translated, seed=0)
+    trainer = mpo_trainer(Training(policy, None, None, settings, options | {"seed": seed}, adapter, pairs))
+    return torch.cat([tensor.flatten() for name, tensor in trainer.model.named_parameters() if "lora_A" in name])
+
+
+def test_a_new_adapter_is_that_of_the_seed(answered, load_tiny, tmp_path):
+    found = [first_adapter(load_tiny(), answered, tmp_path, seed) for seed in (0, 0, 1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("name", ["mpo", "msd"])
+def test_there_is_no_dropout(answered, load_tiny, tmp_path, name):
+    policy = load_tiny()
+    for layer in policy.model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+        layer.mlp.act_fn = torch.nn.Sequential(layer.mlp.act_fn, torch.nn.Dropout(0.5))
+    trainer = trainer_of(name, policy, answered, tmp_path)
+    trainer.model.train()
+    pairs = rows_in(trainer)[:3]
+    if name == "mpo":
+        # Before the first step the model is its own reference, in training mode too.
+        assert trainer.loss_of(trainer.model, pairs)[1]["retention"] == pytest.approx(0.0, abs=1e-6)
+    one, again = (trainer.model(torch.tensor([pairs[0]["prompt"]])).logits for _ in range(2))
+    assert torch.equal(one, again)
+
+
+def test_the_reference_is_computed_in_the_precision_of_the_training(answered, load_tiny, tmp_path):
+    settings = resolve_method("mpo").alignment(SETTINGS.model_copy(update={"autocast": "bfloat16", "steps": 1}))
+    log = align(load_tiny(), answered, settings, seed=0, folder=tmp_path)
+    assert log[0]["retention"] == pytest.approx(0.0, abs=1e-7)
+
+
+def test_tokens_of_the_start_count_once_where_a_training_goes_on(answered, load_tiny, tmp_path):
+    from mlc.stopping import Stopped
+
+    settings = resolve_method("mpo").alignment(SETTINGS)
+    (tmp_path / "whole").mkdir()
+    whole = align(load_tiny(), answered, settings, seed=0, folder=tmp_path / "whole")
+    partly = {"seed": 0, "folder": tmp_path, "checkpoints": tmp_path / "partial"}
+    with pytest.raises(Stopped):
+        align(load_tiny(), answered, settings, should_stop=lambda: True, **partly)
+    assert align(load_tiny(), answered, settings, **partly)[-1]["num_tokens"] == whole[-1]["num_tokens"]

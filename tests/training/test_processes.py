@@ -22,6 +22,8 @@ FEW = (
     "one process without translations, running mean",
     "one process without translations, bfloat16",
     "no translations in some steps",
+    "pairs",
+    "feedback",
 )
 """Each carrier, each form, each centre and each lack is in one of these."""
 

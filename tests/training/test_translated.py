@@ -125,3 +125,12 @@ def test_long_translations_are_left_out_and_counted(rows, load_tiny, tmp_path):
     align(load_tiny(), rows, settings, seed=0, folder=tmp_path, on_left_out=told.extend)
     counts = {count.kind: (count.rows, count.of) for count in told if count.rows}
     assert counts == {"long translation": (1, 12)}
+
+
+@pytest.mark.parametrize("control", ["shuffled", "shuffled_within_class"])
+def test_a_control_does_not_show_the_prompt_itself(rows, control):
+    settings = TranslatedSettings(share=0.5, switched=1.0, control=control)
+    for row in translated_rows(rows, settings, seed=0):
+        own = row["english"]["prompt"]
+        others = {word for other in rows if other["prompt"] != own for word in other["prompt"].split()}
+        assert not (set(own.split()) - others) & set(row["prompt"].split())

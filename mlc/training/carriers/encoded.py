@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from mlc.training.adapters import with_adapter
 from mlc.training.carriers.carrier import Training
 
 
@@ -14,15 +15,11 @@ def encoder_trainer(training: Training, kind: type[Any], **more: Any) -> Any:
         kind: A ``Seq2SeqTrainer`` of transformers with the term before it.
         **more: Further arguments of the trainer.
     """
-    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments, set_seed
+    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
     given = training.given()
     if adapter := given.pop("peft_config", None):
-        from peft import get_peft_model
-
-        # Trainers of TRL put an adapter beside a model themselves, and seed its weights so.
-        set_seed(training.options["seed"])
-        given["model"] = get_peft_model(given["model"], adapter)
+        given["model"] = with_adapter(given["model"], adapter, training.options["seed"])
     # Texts were measured and cut before, and the trainers of transformers know no longest one.
     options = {name: value for name, value in training.options.items() if name != "max_length"}
     arguments = replace(training, options=options).arguments(Seq2SeqTrainingArguments)
