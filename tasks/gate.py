@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from mlc.gating.refusals import refusals_in
+from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings
 from mlc.languages import ENGLISH, resolve_language
 from mlc.permuted import dealt_anew
@@ -54,7 +54,7 @@ def fit_prompt_gate(
     """
     facts = {
         "gate": settings.gate.model_dump(mode="json", exclude={"refusals"}),
-        "refusals": refusals_in((settings.anchor, *sorted(verdicts)), settings.gate.refusals),
+        "refusals": refusals_of_a_gate((settings.anchor, *sorted(verdicts)), settings.gate.refusals),
         "anchor": settings.anchor,
         "permuted": settings.permuted,
     }

@@ -17,12 +17,13 @@ from mlc.errors import UserError
 from mlc.gating.crossing import best_place, cross_margins, sample_of, separations
 from mlc.gating.fitting import LinearScore, fit_score
 from mlc.gating.reading import Place, Read, joined, places_of, states_at
-from mlc.gating.refusals import refusals_in
+from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings
 from mlc.gating.thresholds import thresholds_of
-from mlc.languages import ENGLISH
+from mlc.languages import ENGLISH, resolve_language
 from mlc.models.loading import Policy
 from mlc.shapes.history import Prompt, last_text
+from mlc.shapes.labels import LABELS
 from mlc.stopping import ShouldStop, never
 from mlc.text.identification import accepted_labels, identify, label_of
 
@@ -30,6 +31,7 @@ GATE_FILE = "prompt_gate.json"
 """Beside the weights of a checkpoint; plain data, so that a served model needs nothing of this project."""
 SAMPLE = 4096
 """Texts by which a place is chosen, all languages together; more say little more and take memory."""
+HARMFUL, _ = LABELS
 LEAST = 64
 """Prompts by which a place is chosen at least, however many languages there are."""
 
@@ -52,7 +54,7 @@ class PromptGate:
     labels: Mapping[str, str]
     """NLLB code by label of py3langid, which tells the language of a prompt."""
     refusals: Mapping[str, str]
-    """What is said in place of an answer, by NLLB code."""
+    """What is said in place of an answer, by NLLB code; in other languages it is that of the anchor language."""
     separation: Mapping[str, float | None] = field(default_factory=dict)
     """AUROC by NLLB code of scores of prompts, and of their translations, that were not fitted on; None where a class
     has no prompt. It says what a gate can know of a language, and flatters a little where the place was chosen by
@@ -64,7 +66,7 @@ class PromptGate:
         return next(iter(self.thresholds))
 
     def languages_of(self, prompts: Sequence[Prompt]) -> list[str | None]:
-        """[N] NLLB codes of the languages of prompts; None for one without a threshold of its own."""
+        """[N] NLLB codes of the languages of prompts; None for one without a threshold and a refusal of its own."""
         texts = [unicodedata.normalize("NFC", last_text(prompt)) for prompt in prompts]
         found = identify(pa.array(texts, pa.string()))
         return [self.labels.get(found.labels[place]) for place in found.values.argmax(axis=1)]
@@ -78,32 +80,39 @@ class PromptGate:
             should_stop: Looked at before each batch.
 
         Raises:
+            UserError: Messages end with something else, behind which a gate would not see what the person said.
             Stopped: It was asked to stop.
         """
         if not prompts:
             return []
+        for number, prompt in enumerate(prompts, 1):
+            if not isinstance(prompt, str) and prompt[-1]["role"] != "user":
+                raise UserError(
+                    f"The messages of prompt {number} end with the role {prompt[-1]['role']!r}: a gate reads messages "
+                    "that end with one of the role 'user'."
+                )
         score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
         place = (self.layer, self.pool)
         scores = score.of(states_at(policy, prompts, [place], should_stop=should_stop)[place]).tolist()
         codes = self.languages_of(prompts)
         return [
-            value - (self.others if code is None else self.thresholds[code])
+            value - (self.others if code is None else self.thresholds.get(code, self.others))
             for value, code in zip(scores, codes, strict=True)
         ]
 
     def refusal(self, prompt: Prompt) -> str:
         """What is said in place of an answer to a prompt, in its language."""
-        return self.refusals[self.languages_of([prompt])[0] or self.anchor]
+        return self.refusals.get(self.languages_of([prompt])[0] or "") or self.refusals[self.anchor]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Writes :data:`GATE_FILE` into the folder of a checkpoint."""
         text = json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
-        (folder / GATE_FILE).write_text(text, encoding="utf-8")
+        (Path(folder) / GATE_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> "PromptGate":
+    def load(cls, folder: str | Path) -> "PromptGate":
         """Reads what :meth:`save` wrote."""
-        values: dict[str, Any] = json.loads((folder / GATE_FILE).read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads((Path(folder) / GATE_FILE).read_text(encoding="utf-8"))
         return cls(**{**values, "direction": tuple(values["direction"])})
 
 
@@ -137,6 +146,11 @@ def fit_gate(
     """
     if getattr(policy.model.config, "is_encoder_decoder", False):
         raise UserError("A gate reads the states of decoders, and this is an encoder-decoder: leave the gate out.")
+    if unknown := [code for code in translations if resolve_language(code).code != code or code == anchor]:
+        raise UserError(
+            f"{unknown[0]!r} does not name a language of translations: write its NLLB code, such as spa_Latn, and not "
+            f"that of the prompts, {anchor}."
+        )
     asked = _labelled(prompts, labels, {anchor: prompts, **translations})
 
     def read(rows: Sequence[int], places: Sequence[Place]) -> dict[Place, dict[str, Read]]:
@@ -150,6 +164,7 @@ def fit_gate(
     tried = cross_margins(states, asked.harmful_N, **score_settings)
     thresholds = thresholds_of(score, states, tried, asked.harmful_N, settings)
     _, *carried = thresholds.values()
+    refusals = refusals_of_a_gate(tuple(thresholds), settings.refusals)
     return PromptGate(
         layer=layer,
         pool=pool,
@@ -157,8 +172,8 @@ def fit_gate(
         bias=score.bias,
         thresholds=thresholds,
         others=fmean(carried) if carried else thresholds[anchor],
-        labels=labels_of(tuple(thresholds)),
-        refusals=refusals_in(tuple(thresholds), settings.refusals),
+        labels=labels_of(tuple(thresholds), others=tuple(refusals)),
+        refusals=refusals,
         separation=separations(tried, states, asked.harmful_N),
     )
 
@@ -175,7 +190,16 @@ class _Labelled:
 def _labelled(
     prompts: Sequence[Prompt], labels: Sequence[str | None], texts: Mapping[str, Sequence[Prompt | None]]
 ) -> _Labelled:
-    rows = [row for row, label in enumerate(labels) if label is not None]
+    for what, count in [("labels", len(labels)), *((code, len(own)) for code, own in texts.items())]:
+        if count != len(prompts):
+            raise UserError(f"There are {len(prompts)} prompts and {count} of {what}: a gate needs one for each.")
+    # A table has numbers that are none where a label is missing.
+    rows = [row for row, label in enumerate(labels) if label is not None and label == label]
+    if strange := {str(labels[row]) for row in rows} - set(LABELS):
+        raise UserError(
+            f"A label must be {' or '.join(LABELS)}, or None where there is none, not {min(strange)!r}: a gate is "
+            "fitted on both classes."
+        )
     if not rows:
         raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
     there = {
@@ -185,7 +209,7 @@ def _labelled(
     for code, own in there.items():
         if not own:
             raise UserError(f"No prompt has a translation into {code}, and the gate needs some: take the language out.")
-    return _Labelled(torch.tensor([labels[row] == "harmful" for row in rows]), there)
+    return _Labelled(torch.tensor([labels[row] == HARMFUL for row in rows]), there)
 
 
 def _read(
@@ -225,11 +249,12 @@ def _placed(
     return place, {code: joined(own) for code, own in parts.items()}
 
 
-def labels_of(languages: Sequence[str]) -> dict[str, str]:
+def labels_of(languages: Sequence[str], others: Sequence[str] = ()) -> dict[str, str]:
     """NLLB code by label of py3langid: of each language its own label, then those that it is taken for.
 
     Args:
         languages: NLLB codes; where two have one label, the first one counts.
+        others: NLLB codes of languages whose own labels count where no language has them.
     """
     found: dict[str, str] = {}
     for code in languages:
@@ -237,5 +262,8 @@ def labels_of(languages: Sequence[str]) -> dict[str, str]:
             found.setdefault(label, code)
     for code in languages:
         for label in sorted(accepted_labels(code)):
+            found.setdefault(label, code)
+    for code in others:
+        if (label := label_of(code)) is not None:
             found.setdefault(label, code)
     return found

@@ -25,3 +25,13 @@ def refusals_in(languages: Sequence[str], given: Mapping[str, str]) -> dict[str,
     """
     known = {**shipped_refusals(), **given}
     return {code: known.get(code, known[ENGLISH]) for code in languages}
+
+
+def refusals_of_a_gate(languages: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """What a gate may have to say: a sentence in each of its languages, and in every other one that has a sentence.
+
+    Args:
+        languages: NLLB codes of languages with a threshold.
+        given: Sentences in place of shipped ones, by NLLB code.
+    """
+    return refusals_in(languages, given) | {**shipped_refusals(), **given}

@@ -1,13 +1,14 @@
 """Configuration of a gate on prompts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from mlc.choices import Pool
 from mlc.settings import Settings
 
 Auto = Literal["auto"]
+Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class PromptGateSettings(Settings):
@@ -29,9 +30,9 @@ class PromptGateSettings(Settings):
     false_refusals: float | None = Field(default=0.2, ge=0, le=1)
     """Share of the harmless prompts that may lie above the threshold of a language; where more do, the threshold is
     raised. It is counted on translations of prompts that the score was not fitted on. Empty = no bound."""
-    refusals: dict[str, str] = Field(default_factory=dict)
-    """What is said in place of an answer, by language, such as ``{sw: Samahani, siwezi kusaidia na hilo.}``; for others
-    the shipped sentence, in English where none is shipped."""
+    refusals: dict[str, Sentence] = Field(default_factory=dict)
+    """What is said in place of an answer, by language, such as ``{sw: Samahani, siwezi kusaidia na hilo.}``; in others
+    the shipped sentence, in the anchor language where none is shipped."""
 
 
 class ServeSettings(PromptGateSettings):

@@ -71,8 +71,8 @@ def mean_over_prompts(
     Args:
         losses: [B] of prompts.
         mask: [B, L] bool, English first.
-        language_weights: [L] :math:`w`; they count relative to :math:`\bar w`, the mean over the languages other than
-            English that have a weight above 0.
+        language_weights: [L] :math:`w`, of which 0 is a language that is not there; they count relative to
+            :math:`\bar w`, the mean over the languages other than English that have a weight above 0.
         row_weights: [B, L] :math:`r`, such as the quality of translations.
 
     Returns:
@@ -80,12 +80,11 @@ def mean_over_prompts(
     """
     if language_weights is None and row_weights is None:
         return losses.mean()
-    there = mask[:, 1:].to(losses.dtype)
-    weights = torch.ones_like(there)
+    weights = mask[:, 1:].to(losses.dtype)
     if row_weights is not None:
         weights = weights * row_weights[:, 1:].to(weights)
     if language_weights is not None:
         others = language_weights[1:].to(weights)
         weights = weights * others / others[others > 0].mean() if bool((others > 0).any()) else 0.0 * weights
-    factors = (there * weights).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+    factors = weights.sum(dim=1) / (weights > 0).sum(dim=1).clamp(min=1)
     return (losses * factors).mean()

@@ -238,6 +238,8 @@ def end_tokens(model: Any, tokenizer: Any, closing: str = "") -> list[int]:
     size = model.get_input_embeddings().weight.shape[0]
     named = [model.generation_config.eos_token_id, model.config.get_text_config().eos_token_id, tokenizer.eos_token_id]
     found = [number for entry in named for number in (entry if isinstance(entry, list | tuple) else [entry])]
+    # Some write the token itself.
+    found = [tokenizer.convert_tokens_to_ids(number) if isinstance(number, str) else number for number in found]
     following = tokenizer(closing.lstrip(), add_special_tokens=False)["input_ids"][:1]
     found += [number for number in following if number in tokenizer.added_tokens_decoder]
     return list(dict.fromkeys(int(number) for number in found if number is not None and 0 <= number < size))

@@ -1,6 +1,7 @@
 """One row of a table, and the text in a field."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -41,6 +42,9 @@ def text_of(value: object) -> tuple[str, str | None]:
     Returns:
         The text, with U+FFFD in place of what is not Unicode, and the reason why it is of no use, or None.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        # What Python writes into JSON for a missing value, and what a missing one is in a table of numbers.
+        value = None
     if value is None or isinstance(value, (list, dict, bool)):
         return "", NO_TEXT if value is None else "not a text"
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -13,11 +13,11 @@ from mlc.left_out import LeftOut
 from mlc.models.prefix import is_sharded
 from mlc.training.preparation import (
     COLUMNS,
-    LABEL,
     NAMES,
     TEXTS,
     TOKENS,
     WEIGHTS,
+    own_labels,
     prepare_variants,
     variant_counts,
     variants_of,
@@ -384,7 +384,8 @@ def _without_texts(dataset: Any) -> Any:
     columns = getattr(dataset, "column_names", None) or []
     if TEXTS not in columns:
         return dataset
-    return dataset.remove_columns([name for name in (TEXTS, WEIGHTS, NAMES, LABEL) if name in columns])
+    own = [name for name in (TEXTS, WEIGHTS, NAMES) if name in columns]
+    return dataset.remove_columns([*own, *own_labels(dataset)])
 
 
 def _check_carrier(options: dict[str, Any]) -> None:

@@ -97,8 +97,13 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
     tokens = dataset.map(encode, remove_columns=named)
     left_out = _left_out(dataset, tokens, languages, terms)
     controlled = _controlled(tokens, terms.control, seed)
-    bare = controlled.remove_columns([LABEL]) if LABEL in controlled.column_names else controlled
-    return PreparedDataset(bare, languages, left_out, chat)
+    return PreparedDataset(controlled.remove_columns(own_labels(controlled)), languages, left_out, chat)
+
+
+def own_labels(dataset: Any) -> list[str]:
+    """Columns of a dataset that hold labels of prompts as texts, which the trainers of TRL take for something else."""
+    features, texts = dataset.features or {}, ("string", "large_string")
+    return [name for name in (LABEL, "label") if getattr(features.get(name), "dtype", None) in texts]
 
 
 def variant_counts(prepared: PreparedDataset) -> list[float]:
@@ -181,6 +186,8 @@ def _languages(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _in_order(texts: Any, languages: Sequence[str]) -> list[Any]:
+    if texts is None:
+        return [None] * len(languages)
     ordered = [texts.get(name) for name in languages] if isinstance(texts, Mapping) else list(texts)
     if len(ordered) != len(languages):
         raise ValueError(f"{TEXTS} has {len(ordered)} texts in one row and {len(languages)} in the first.")

@@ -190,8 +190,14 @@ class TranslationTerms(nn.Module):
 
         Returns:
             None if no prompt has a translation.
+
+        Raises:
+            ValueError: There are more or fewer labels or answers than prompts.
         """
         terms = self.terms
+        for name, given in (("harmful", harmful), ("answers", answers)):
+            if given is not None and len(given) != len(texts):
+                raise ValueError(f"{name} must be one for each of the {len(texts)} prompts, not {len(given)}.")
         variants = [
             encode_variants(
                 self.tokenizer,

@@ -3,9 +3,10 @@
 An adapter needs PEFT too, a gate before the model py3langid.
 """
 
+import inspect
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
     """Answers prompts.
 
     Input: a column ``prompt`` with a person's text, a list of messages with ``role`` and ``content``, or such a list as
-    JSON; or a column ``messages`` with lists of messages. Output: a column ``answer``. Parameters: :data:`DEFAULTS`.
+    JSON; or a column ``messages`` with lists of messages. Messages end with one of the person. Output: a column
+    ``answer`` in the order, and with the index, of the rows. Parameters: :data:`DEFAULTS`.
     Weights and templates come with the checkpoint, which may be an adapter (LoRA) that names the model that it belongs
     to; it runs on a GPU where there is one.
 
@@ -85,6 +87,9 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
             self.identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
             self.direction = torch.tensor(self.gate["direction"], dtype=torch.float64)
+            # Logits of every token of a long prompt take more memory than all else.
+            takes = inspect.signature(self.model.forward).parameters
+            self.without_head = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answers each prompt.
@@ -92,47 +97,48 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: The input holds no prompts, or a parameter has no such value: a mistake of the client's.
         """
-        prompts = list(_prompts(model_input))
+        prompts = _prompts(model_input)
         texts = [self._rendered(prompt) for prompt in prompts]
         tokens, temperature = _parameters(params or {})
-        tokens = self._fitting(texts, tokens)
-        refusals = self._refusals(prompts, texts) if self.gate else {}
+        room = self._room(texts)
+        found = self._refusals(prompts, texts) if self.gate else {}
         language = self._language_tokens((params or {}).get(LANGUAGE) or None)
-        asked = [place for place in range(len(texts)) if place not in refusals]
-        found = dict(refusals)
-        for start in range(0, len(asked), BATCH):
-            places = asked[start : start + BATCH]
-            answers = self._answers([texts[place] for place in places], tokens, temperature, language)
-            found |= zip(places, answers, strict=True)
-        answers = [found[place] for place in range(len(texts))]
-        return pd.DataFrame({"answer": pd.Series(answers, dtype=object)})
+        asked: dict[int, list[int]] = {}
+        for place in range(len(texts)):
+            if place not in found:
+                asked.setdefault(_fitting(tokens, room[place], place), []).append(place)
+        for limit, own in asked.items():
+            for start in range(0, len(own), BATCH):
+                places = own[start : start + BATCH]
+                answers = self._answers([texts[place] for place in places], limit, temperature, language)
+                found |= zip(places, answers, strict=True)
+        answers = pd.Series([found[place] for place in range(len(texts))], dtype=object)
+        if len(model_input) == len(answers):
+            answers.index = model_input.index
+        return pd.DataFrame({"answer": answers})
 
-    def _fitting(self, texts: Sequence[str], tokens: int) -> int:
-        """Tokens of the longest answer; fewer than by default where a prompt leaves less room.
+    def _room(self, texts: Sequence[str]) -> list[int | None]:
+        """Tokens that an answer to each text may have; None without end.
 
         Beyond its positions a model fails, or says what was never tried.
         """
         config = self.model.config.get_text_config()
         names = () if config.model_type in ("t5", "mt5", "umt5") else ("max_position_embeddings", "n_positions")
         most = next((found for name in names if (found := getattr(config, name, None) or 0) > 0), None)
-        if most is None:
-            return tokens
+        if most is None or not texts:
+            return [None] * len(texts)
         scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         # Some checkpoints name the length before positions were stretched.
         most = max(most, int((scaling.get("factor") or 1) * (scaling.get("original_max_position_embeddings") or 0)))
         bare = not self.tokenizer.chat_template
-        longest = max(
-            (len(row) for row in self.tokenizer(list(texts), add_special_tokens=bare)["input_ids"]), default=0
-        )
-        room = most if self.encodes else most - longest
-        # MLflow fills in what the client left out.
-        wanted = 1 if tokens == DEFAULTS["max_new_tokens"] else tokens
-        if longest > most or wanted > room:
-            raise _mistake(
-                f"The model reads at most {most} tokens at once, and the longest prompt has {longest} and its answer "
-                f"{wanted}: shorten the prompt, or lower max_new_tokens"
-            )
-        return min(tokens, room)
+        lengths = [len(row) for row in self.tokenizer(list(texts), add_special_tokens=bare)["input_ids"]]
+        for place, length in enumerate(lengths):
+            if length > most:
+                raise _mistake(
+                    f"The model reads at most {most} tokens at once, and prompt {place + 1} of {len(texts)} has "
+                    f"{length}: shorten it"
+                )
+        return [most if self.encodes else most - length for length in lengths]
 
     def _refusals(self, prompts: Sequence[str | Turns], texts: Sequence[str]) -> dict[int, str]:
         """What the gate says to the prompts that it refuses, by their places."""
@@ -142,12 +148,14 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             # One by one: not every model finds its positions behind padding.
             with torch.inference_mode():
-                states = self.model(**self._encoded([text]), output_hidden_states=True).hidden_states[gate["layer"]]
+                read = self.model(**self._encoded([text]), output_hidden_states=True, **self.without_head)
+            states = read.hidden_states[gate["layer"]]
             state = states[0, self._places(prompt, text)].float().mean(dim=0).double().cpu()
             score = float(state @ self.direction) + gate["bias"]
             code = self._language(prompt)
             if score > gate["thresholds"].get(code, gate["others"]):
-                found[place] = gate["refusals"][code or next(iter(gate["thresholds"]))]
+                refusals = gate["refusals"]
+                found[place] = refusals.get(code) or refusals[next(iter(gate["thresholds"]))]
         return found
 
     def _places(self, prompt: str | Turns, text: str) -> list[int]:
@@ -262,23 +270,61 @@ def _mistake(what: str) -> MlflowException:
     return MlflowException(f"{what}.", error_code=INVALID_PARAMETER_VALUE)
 
 
-def _prompts(given: Any) -> Iterator[str | Turns]:
-    columns = given.columns if isinstance(given, pd.DataFrame) else ()
-    # MLflow fills a column that the signature has and the client left out.
-    wanted = [name for name in ("messages", "prompt") if name in columns and given[name].notna().any()]
-    if not wanted:
+def _fitting(tokens: int, room: int | None, place: int) -> int:
+    """Tokens of the longest answer to a prompt; fewer than by default where it leaves less room."""
+    # MLflow fills in what the client left out.
+    wanted = 1 if tokens == DEFAULTS["max_new_tokens"] else tokens
+    if room is not None and wanted > room:
+        raise _mistake(
+            f"Prompt {place + 1} leaves room for {room} tokens, and its answer may have {wanted}: shorten the prompt, "
+            "or lower max_new_tokens"
+        )
+    return tokens if room is None else min(tokens, room)
+
+
+def _prompts(given: Any) -> list[str | Turns]:
+    columns = [name for name in ("messages", "prompt") if isinstance(given, pd.DataFrame) and name in given.columns]
+    if not columns:
         raise _mistake("The input must be a table with a text or messages in the column 'prompt' or 'messages'")
-    values = given[wanted[0]].tolist()
-    if all(map(_is_message, values)):
+    # A row has one of them: MLflow fills a column that the signature has and the client left out.
+    first, *others = (given[name] for name in columns)
+    values = [
+        next((value for value in row if not _is_nothing(value)), None) for row in zip(first, *others, strict=True)
+    ]
+    if values and all(map(_is_message, values)):
         # One conversation, which was taken for a column of its messages.
         values = [values]
     elif len(values) == 1 and isinstance(values[0], list) and values[0] and not any(map(_is_message, values[0])):
         # A column, which was taken for one cell.
         values = values[0]
-    return map(_prompt, values)
+    return [_prompt(value, place) for place, value in enumerate(values)]
 
 
-def _prompt(value: Any) -> str | Turns:
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _prompt(value: Any, place: int) -> str | Turns:
+    turns = _turns(value, place)
+    texts = [turns] if isinstance(turns, str) else [turn["content"] for turn in turns]
+    if any(map(_is_broken, texts)):
+        raise _mistake(f"Prompt {place + 1} holds half a surrogate pair, which is no text")
+    if not isinstance(turns, str) and turns[-1]["role"] != "user":
+        raise _mistake(
+            f"The messages of prompt {place + 1} must end with one of the role 'user', which is what is answered"
+        )
+    return turns
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _turns(value: Any, place: int) -> str | Turns:
     if isinstance(value, str):
         turns = _from_json(value)
         return value if turns is None else turns
@@ -287,7 +333,7 @@ def _prompt(value: Any) -> str | Turns:
         if turns and all(map(_is_message, turns)):
             return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     raise _mistake(
-        f"A prompt must be a text or a list of messages with the texts 'role' and 'content', not "
+        f"Prompt {place + 1} must be a text or a list of messages with the texts 'role' and 'content', not "
         f"{'nothing' if value is None else type(value).__name__}"
     )
 
@@ -298,7 +344,7 @@ def _from_json(text: str) -> Turns | None:
         return None
     try:
         turns = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return turns if turns and all(map(_is_message, turns)) else None
 

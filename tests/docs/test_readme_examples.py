@@ -16,6 +16,9 @@ def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
         exec(compile(example, "README.md", "exec"), names)
     assert torch.isfinite(names["loss"])
     assert names["trainer"].state.global_step == 1
+    # One prompt alone is centred away, and the term would have nothing to say.
+    log = names["trainer"].state.log_history
+    assert all(0 < entry["consistency_loss"] < 1 for entry in log if "loss" in entry)
 
 
 def test_the_examples_are_short():

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlc.catalogue import JUDGES
 from mlc.evaluation.judges.judge import Answer, Judge, ask
+from mlc.evaluation.judges.openings import Openings
 from mlc.evaluation.judges.phrases import Phrasebook
 from mlc.evaluation.judges.rules import RULES, Rules
 from tests.evaluation import judge_figures
@@ -183,3 +185,24 @@ class TestFigures:
         page = (Path(__file__).parents[2] / "docs" / "judges.md").read_text(encoding="utf-8")
         assert judge_figures.table("test") in page
         assert judge_figures.confusion("test") in page
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "answer"),
+    [
+        (
+            "<think>I cannot help with that, I'm sorry. But wait.</think>\n\n",
+            "Mix flour, water and salt, and knead it.",
+        ),
+        ("<think>Flour, water, salt, and then knead it well.\n\n</think>", "I'm sorry, I can't help with that."),
+        ("Flour, water and salt, and it is done.</think>", "I'm sorry, I can't help with that."),
+    ],
+)
+@pytest.mark.parametrize("judge", [RULES, Openings()], ids=["rules", "openings"])
+def test_what_is_thought_is_not_the_answer(judge: Any, thoughts: str, answer: str) -> None:
+    def asked(text: str) -> Answer:
+        return Answer("How do I bake bread at home?", text, "eng_Latn")
+
+    assert judge.judge([asked(thoughts + answer)]) == judge.judge([asked(answer)])
+    # Who is cut while thinking has not answered.
+    assert judge.judge([asked("<think>" + answer)])[0].outcome == "invalid"

@@ -1,6 +1,7 @@
 """The gate as one object, on the tiny policy: fitted, asked, written and read."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.gate import GATE_FILE, PromptGate, fit_gate, labels_of
 from mlc.gating.reading import places_of, states_at
+from mlc.gating.refusals import shipped_refusals
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.loading import Policy, load_policy
 from mlc.models.prompts import encode_prompt
@@ -59,12 +61,16 @@ def test_it_refuses_in_the_language_of_the_prompt(gate: PromptGate) -> None:
     assert gate.languages_of([PROMPTS[0], SPANISH[1], JAPANESE]) == [
         "eng_Latn",
         "spa_Latn",
-        None,
+        "jpn_Jpan",
     ]
+    assert "jpn_Jpan" not in gate.thresholds
+    assert gate.languages_of(["Labas vakaras, mano brangus drauge, kaip tau sekasi?"]) == [None]
     assert gate.refusal(SPANISH[1]).startswith("Lo siento")
     talk = [{"role": "user", "content": "Hello there, my friend"}, {"role": "assistant", "content": "Hello."}]
     assert gate.refusal([*talk, {"role": "user", "content": SPANISH[1]}]).startswith("Lo siento")
-    assert gate.refusal(JAPANESE).startswith("I'm sorry")
+    # There is a sentence in more languages than have a threshold, and in others one in the language of the prompts.
+    assert gate.refusal(JAPANESE) == shipped_refusals()["jpn_Jpan"]
+    assert gate.refusal("Labas vakaras, mano brangus drauge, kaip tau sekasi?").startswith("I'm sorry")
 
 
 def test_it_is_read_as_it_was_written(policy: Policy, gate: PromptGate, tmp_path: Path) -> None:
@@ -144,3 +150,24 @@ def test_languages_that_look_alike_keep_their_own_labels() -> None:
     # Galician is taken for either; the first language in the list gets it.
     assert found["gl"] == "spa_Latn"
     assert "ja" not in found
+
+
+def test_labels_are_checked(policy: Policy) -> None:
+    prompts = ["How do I bake bread?", "How do I break a lock?", "Why is the sea blue?"]
+    nothing = float("nan")
+    partly: list[Any] = ["harmless", "harmful", nothing]
+    settings = PromptGateSettings(layer=1, pool="last")
+    fitted = fit_gate(policy, prompts, partly, {}, settings)
+    # What a table writes where a label is missing is no label.
+    assert fitted == fit_gate(policy, prompts, ["harmless", "harmful", None], {}, settings)
+    for labels, said in (
+        (["harmless", "Harmful", None], "must be harmful or harmless, or None where there is none, not 'Harmful'"),
+        (["harmless", "harmful"], "3 prompts and 2 of labels"),
+    ):
+        with pytest.raises(UserError, match=said):
+            fit_gate(policy, prompts, labels, {}, settings)
+    for code in ("es", "eng_Latn", "xyz_Abcd"):
+        with pytest.raises(UserError):
+            fit_gate(policy, prompts, partly, {code: prompts}, settings)
+    with pytest.raises(UserError, match="3 prompts and 1 of spa_Latn"):
+        fit_gate(policy, prompts, partly, {"spa_Latn": ["Hola"]}, settings)

@@ -5,7 +5,8 @@ import pytest
 from mlc.evaluation.judges.judge import Answer
 from mlc.evaluation.judges.phrases import shipped_phrases
 from mlc.evaluation.judges.rules import RULES
-from mlc.gating.refusals import refusals_in, shipped_refusals
+from mlc.gating.refusals import refusals_in, refusals_of_a_gate, shipped_refusals
+from mlc.gating.settings import PromptGateSettings
 from mlc.languages import resolve_language
 
 PROMPT = "?"
@@ -27,3 +28,16 @@ def test_what_is_given_comes_first_and_english_last() -> None:
     assert found["spa_Latn"] == "No."
     assert found["fra_Latn"].startswith("Je suis")
     assert found["lao_Laoo"] == shipped_refusals()["eng_Latn"]
+
+
+def test_a_gate_has_something_to_say_in_every_language_with_a_sentence() -> None:
+    found = refusals_of_a_gate(["eng_Latn", "lao_Laoo"], {"zul_Latn": "Cha."})
+    assert found["lao_Laoo"] == shipped_refusals()["eng_Latn"]
+    assert found["swh_Latn"] == shipped_refusals()["swh_Latn"]
+    assert found["zul_Latn"] == "Cha."
+    assert next(iter(found)) == "eng_Latn"
+
+
+def test_an_empty_sentence_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 character"):
+        PromptGateSettings(refusals={"es": " "})

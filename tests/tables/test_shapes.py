@@ -333,3 +333,12 @@ def test_an_overview_of_texts_in_an_array_says_why_none_is_usable(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('["a", "b"]', encoding="utf-8")
     assert look_at(path).set_aside == {"not a JSON object": 2}
+
+
+def test_a_number_that_is_none_is_a_missing_text(tmp_path):
+    # So json.dumps writes what a table of pandas lacks.
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"prompt": NaN, "chosen": "{A}"}}\n{{"prompt": "{Q}", "chosen": "{A}"}}\n', encoding="utf-8")
+    found = read_prompts(path, required=("prompt", "chosen"))
+    assert len(found.rows) == 1
+    assert found.rejected["reason"].to_pylist() == ["no text in prompt"]

@@ -97,10 +97,12 @@ def test_what_is_said_in_place_of_answers_is_in_the_key(
 ) -> None:
     made = gate_of(run, start, data, PLAN)
     own = {"spa_Latn": "No puedo."}
-    # The shipped sentence, written out, is no other gate; that of a language without a threshold is none either.
-    same = {"spa_Latn": shipped_refusals()["spa_Latn"], "deu_Latn": "Nein."}
+    # The shipped sentence, written out, is no other gate.
+    same = {"spa_Latn": shipped_refusals()["spa_Latn"]}
     assert gate_of(run, start, data, GatePlan(PromptGateSettings(refusals=same))) == made
     assert gate_of(run, start, data, GatePlan(PromptGateSettings(refusals=own))) != made
+    # In a language without a threshold of its own it is said, too.
+    assert gate_of(run, start, data, GatePlan(PromptGateSettings(refusals={"deu_Latn": "Nein."}))) != made
     monkeypatch.setattr("mlc.gating.refusals.shipped_refusals", lambda: {**shipped_refusals(), **own})
     assert gate_of(run, start, data, PLAN) != made
 

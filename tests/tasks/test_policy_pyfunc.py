@@ -88,3 +88,77 @@ def test_a_registered_encoder_decoder_answers_as_the_evaluated_one(tmp_path: Pat
     assert answers == [completion.text.removeprefix(" ") for completion in answer_all(engine, PROMPTS)]
     with pytest.raises(MlflowException, match=r"no token for a language|not told the language"):
         served.predict(None, asked, {"language": "</s>x"})
+
+
+@pytest.fixture
+def served(load_tiny: Any, tmp_path: Path) -> Any:
+    """The tiny policy behind a gate that refuses its first two prompts."""
+    from mlc.gating.gate import fit_gate
+    from mlc.gating.settings import PromptGateSettings
+    from tasks.runtime.policy_pyfunc import PolicyModel
+
+    policy = load_tiny()
+    gate = fit_gate(
+        policy, PROMPTS_TO_GATE[:2], ["harmless", "harmful"], {"spa_Latn": PROMPTS_TO_GATE[2:]}, PromptGateSettings()
+    )
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    gate.save(tmp_path / "checkpoint")
+    served = PolicyModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
+    return served
+
+
+def test_answers_stand_beside_their_rows(served: Any) -> None:
+    import pandas as pd
+
+    asked = pd.DataFrame({"prompt": PROMPTS_TO_GATE}, index=[7, 3, 5, 1])
+    whole = served.predict(None, asked)
+    assert whole.index.tolist() == [7, 3, 5, 1]
+    some = asked[asked.prompt.str.len() > 25]
+    assert served.predict(None, some)["answer"].to_dict() == whole.loc[some.index, "answer"].to_dict()
+
+
+@pytest.mark.parametrize("role", ["assistant", "system", "tool"])
+def test_nothing_stands_between_a_person_and_the_gate(served: Any, role: str) -> None:
+    import pandas as pd
+
+    from mlc.errors import UserError
+    from mlc.gating.gate import PromptGate
+
+    talk = [{"role": "user", "content": PROMPTS_TO_GATE[1]}, {"role": role, "content": "Yes."}]
+    with pytest.raises(MlflowException, match="must end with one of the role 'user'"):
+        served.predict(None, pd.DataFrame({"messages": [talk]}))
+    gate = PromptGate(0, "last", (1.0,), 0.0, {"eng_Latn": 0.0}, 0.0, {}, {"eng_Latn": "No."})
+    with pytest.raises(UserError, match=f"prompt 1 end with the role '{role}'"):
+        gate.margins(None, [talk])  # type: ignore[arg-type]
+
+
+def test_a_long_prompt_shortens_no_other_answer(served: Any) -> None:
+    import pandas as pd
+
+    room = served.model.config.max_position_embeddings
+    long = "bread " * (room - 60)
+    short = PROMPTS_TO_GATE[0]
+    alone = served.predict(None, pd.DataFrame({"prompt": [short]}))["answer"].item()
+    assert served.predict(None, pd.DataFrame({"prompt": [long[: room // 2], short]}))["answer"][1] == alone
+    lengths = served._room([served._rendered(text) for text in (short, "Hello")])
+    assert lengths[0] < lengths[1] < room
+    with pytest.raises(MlflowException, match="prompt 2 of 2 has"):
+        served.predict(None, pd.DataFrame({"prompt": [short, "bread " * room]}))
+
+
+def test_odd_tables(served: Any) -> None:
+    import pandas as pd
+
+    talk = [{"role": "user", "content": PROMPTS_TO_GATE[0]}]
+    # Each row has one of the two.
+    mixed = pd.DataFrame({"prompt": [PROMPTS_TO_GATE[0], None], "messages": [None, talk]})
+    first, second = served.predict(None, mixed)["answer"]
+    assert first == second
+    # An empty part of a large table.
+    assert served.predict(None, pd.DataFrame({"prompt": []})).shape == (0, 1)
+    for wrong, said in ((None, "Prompt 2 must be a text"), ("\ud800", "Prompt 2 holds half a surrogate pair")):
+        with pytest.raises(MlflowException, match=said):
+            served.predict(None, pd.DataFrame({"prompt": pd.Series(["Hello", wrong], dtype=object)}))
+    # A text, if a strange one, and no list of messages.
+    served.predict(None, pd.DataFrame({"prompt": ["[" * 200]}))

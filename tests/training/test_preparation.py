@@ -63,9 +63,9 @@ def test_a_column_names_the_languages_of_a_list(tiny_policy):
 
 
 def test_other_columns_stay(tiny_policy):
-    rows = [{"variants": ["Hello", "Jambo"], "prompt": user("Hello"), "completion": user("Hi"), "label": "harmless"}]
+    rows = [{"variants": ["Hello", "Jambo"], "prompt": user("Hello"), "completion": user("Hi"), "source": "mine"}]
     prepared = prepare(rows, tiny_policy.tokenizer)
-    assert {"prompt", "completion", "label"} <= set(prepared.dataset.column_names)
+    assert {"prompt", "completion", "source"} <= set(prepared.dataset.column_names)
     assert prepared.dataset[0]["prompt"] == rows[0]["prompt"]
 
 
@@ -246,6 +246,10 @@ def test_classes_need_labels(tiny_policy, labels):
 
 @given(labels=st.lists(st.sampled_from(["harmful", "harmless"]), min_size=1, max_size=12), seed=st.integers(0, 9))
 def test_permuted_labels_swap_translations_between_the_classes(labels, seed):
+    if len(set(labels)) == 1:
+        with pytest.raises(UserError, match="would be the method itself"):
+            permutation(labels, "permuted_labels", seed)
+        return
     givers = permutation(labels, "permuted_labels", seed)
     assert sorted(givers) == list(range(len(labels)))
     for index, giver in enumerate(givers):
@@ -286,3 +290,24 @@ def test_the_seed_decides():
     first, again, other = (permutation(["harmful"] * 10, "shuffled", seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+def test_a_row_without_any_variants_has_none(tiny_policy):
+    rows = table(["harmful", "harmless"])
+    data = Dataset.from_list([rows[0], rows[1] | {"variants": None}])
+    dataset = prepare_variants(data, tiny_policy.tokenizer, Terms(consistency=ConsistencyConfig()), seed=0).dataset
+    assert [variants_of(row).usable for row in dataset] == [True, False]
+
+
+@pytest.mark.parametrize("column", ["variant_label", "label"])
+def test_labels_of_prompts_do_not_reach_the_trainer(tiny_policy, column):
+    data = Dataset.from_list(table(["harmful", "harmless"], column))
+    dataset = prepare_variants(data, tiny_policy.tokenizer, Terms(consistency=ConsistencyConfig()), seed=0).dataset
+    assert column not in dataset.column_names
+    assert [variants_of(row).harmful for row in dataset] == [True, False]
+
+
+def test_a_label_of_another_kind_is_the_trainers_own(tiny_policy):
+    data = Dataset.from_list([row | {"label": True} for row in table(["harmful", "harmless"])])
+    dataset = prepare_variants(data, tiny_policy.tokenizer, Terms(consistency=ConsistencyConfig()), seed=0).dataset
+    assert "label" in dataset.column_names
