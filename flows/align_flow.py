@@ -385,7 +385,9 @@ def train_all(
         examples = data.answered[translated_columns(method, config.align)]
     if method.reads_feedback and config.prompts.feedback:
         about = "permuted" if method.permuted else "as given"
-        examples = take_feedback.submit(run, config.prompts.feedback, about, permuted=method.permuted)
+        examples = take_feedback.submit(
+            run, config.prompts.feedback, about, permuted=method.permuted, unseen=config.unseen_languages
+        )
     models = []
     for start in starts:
         learner = replace(start, method=method.name).label

@@ -26,12 +26,12 @@ from mlc.evaluation.gate.deciding import check_cells
 from mlc.languages import resolve_language
 from mlc.report.wording import named
 from mlc.urls import HIDDEN, redacted
-from tasks.runtime.artifacts import FUNNEL_FILE, METRICS_FILE, plain, read_rows
+from tasks.runtime.artifacts import COSTS_FILE, FUNNEL_FILE, METRICS_FILE, plain, read_rows
 from tasks.runtime.progress import duration
 from tasks.runtime.registry import tracking_uri
 from tasks.runtime.run import Outcome, Run, harmless
 
-PLAN, FILTER, RESULTS, GATE, REPORT = "plan", "filter", "results", "gate", "report"
+PLAN, FILTER, RESULTS, COSTS, GATE, REPORT = "plan", "filter", "results", "costs", "gate", "report"
 """Keys of the artifacts."""
 LANGUAGES_TAGGED = 6
 """Of more languages than this, a tag counts the rest."""
@@ -112,6 +112,8 @@ def show_end(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]
     create_table_artifact(
         key=RESULTS, table=result_rows(metrics), description="Figures of every model with 95 % intervals"
     )
+    if costs := cost_rows(Path(summary["report"]).parent):
+        create_table_artifact(key=COSTS, table=costs, description="What one model of each method takes")
     create_markdown_artifact(key=GATE, markdown=gate_page(gate, name), description=decision)
     create_markdown_artifact(key=REPORT, markdown=report_page(config, workspace, summary), description=name)
 
@@ -225,6 +227,32 @@ def result_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def cost_rows(report: Path) -> list[dict[str, Any]]:
+    """What one model of each method takes, with those that it starts from; nothing in reports of earlier releases.
+
+    Args:
+        report: Folder of the report.
+    """
+    path = report / COSTS_FILE
+    if not path.is_file():
+        return []
+    return [
+        {
+            "method": cost["method"],
+            "seconds": _rounded(cost["seconds"], 1),
+            "seconds of its own": _rounded(cost["own_seconds"], 1),
+            "tokens": _rounded(cost["tokens"], 0),
+            "GiB": _rounded((cost["peak_memory_bytes"] or 0) / 2**30 or None, 1),
+            "data beside the policy": ", ".join(cost["needs"]) or "nothing",
+        }
+        for cost in json.loads(path.read_text(encoding="utf-8"))
+    ]
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def gate_page(gate: Mapping[str, Any], version: str) -> str:

@@ -1,5 +1,7 @@
 """Stage ``feedback``: single answers in any languages, and what people said of them."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,7 +22,9 @@ COLUMNS = ("prompt", "answer", FEEDBACK, "language")
 
 
 @stage_task("feedback", "feedback · {about}")
-def take_feedback(run: Run, location: str, about: str, *, permuted: bool = False) -> ArtifactRef:
+def take_feedback(
+    run: Run, location: str, about: str, *, permuted: bool = False, unseen: Sequence[str] = ()
+) -> ArtifactRef:
     """Reads feedback.
 
     Args:
@@ -28,12 +32,14 @@ def take_feedback(run: Run, location: str, about: str, *, permuted: bool = False
         location: A table with the columns ``prompt``, ``answer``, ``feedback`` (good or bad) and ``language``.
         about: What it is called, for the display.
         permuted: Whether what people said is dealt anew: a control.
+        unseen: NLLB codes of languages in which models are measured as in ones that no method has seen.
 
     Returns:
         ``prompts.parquet``: ``id``, ``prompt``, ``chosen`` (the answer), ``feedback`` and ``language`` (NLLB code).
 
     Raises:
-        UserError: The table cannot be read, lacks a column, or holds no good or no bad answer.
+        UserError: The table cannot be read, lacks a column, holds no good or no bad answer, or one in a language that
+            is not to be seen.
     """
     file = locate(location)
     try:
@@ -42,6 +48,12 @@ def take_feedback(run: Run, location: str, about: str, *, permuted: bool = False
         raise UserError(
             f"The feedback {location!r} cannot be read ({error.strerror or error}): correct prompts.feedback."
         ) from None
+
+    if seen := sorted({row["language"] for row in _read(location)[0]} & set(unseen)):
+        raise UserError(
+            f"The language {seen[0]} has feedback in prompts.feedback, and is measured as one that no method has seen: "
+            "add it to languages, or take it out of evaluation.languages or of the feedback."
+        )
 
     def write(draft: Draft) -> None:
         rows, wrong = _read(location)

@@ -20,10 +20,12 @@ from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, rea
 from mlc.evaluation.skills import Skill, plain_skills, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.languages import resolve_language
+from mlc.methods import resolve_method
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
 from mlc.store.plain import without_nan
 from tasks.runtime.artifacts import (
+    COSTS_FILE,
     FUNNEL_FILE,
     HEADLINE_FILE,
     LEFT_OUT_FILE,
@@ -34,6 +36,7 @@ from tasks.runtime.artifacts import (
     facts_of,
     left_out_of,
 )
+from tasks.runtime.costs import cost_of, costs_of
 from tasks.runtime.models import Model
 from tasks.runtime.revision import release, revision
 from tasks.runtime.run import Run
@@ -42,7 +45,7 @@ from tasks.runtime.stage import Stage, produce, stage_task
 
 if TYPE_CHECKING:
     from mlc.report import FunnelRow, TranslatorRow
-    from mlc.report.data import Evaluated, Texts
+    from mlc.report.data import Evaluated, MethodCost, Texts
 
 STAGE = Stage("report", version=3, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
@@ -102,7 +105,7 @@ def publish_report(
 
     Returns:
         ``report.html``, the plots as PNG, ``results.csv``, ``outcomes.csv``, ``headline.json``, ``metrics.json`` (see
-        :func:`_metrics`) with its JSON schema, ``left_out.json`` and ``model_card.md``.
+        :func:`_metrics`) with its JSON schema, ``costs.json``, ``left_out.json`` and ``model_card.md``.
     """
     folders = {model: run.store.folder(model.checkpoint) for model in models}
     parts = STAGE.parts(
@@ -126,6 +129,7 @@ def publish_report(
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         able = _skills(run, skills.values())
+        costs = _costs(run, facts)
         made_by = _made(run)
         decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
@@ -139,6 +143,7 @@ def publish_report(
             results=read,
             suites=_by_suite(everything),
             skills=able,
+            costs=costs,
             funnel=[row for language in sorted(verdicts) for row in _funnel(run.store.folder(verdicts[language]))],
             translators=[
                 row for language in sorted(verdicts) for row in _translators(run, language, verdicts[language])
@@ -167,6 +172,7 @@ def publish_report(
             made=_made_in_words(made_by),
             beside={
                 METRICS_FILE: "every figure, for programs",
+                COSTS_FILE: "time, tokens, memory and data of every method",
                 METRICS_SCHEMA: "what metrics.json holds, as JSON schema",
                 CARD_FILE: "the model card",
                 MANIFEST: "when, by which run and by which code this page was made",
@@ -187,11 +193,25 @@ def publish_report(
             metrics["set_aside"] = [
                 {"method": name, "label": label, "reason": reason} for label, name, reason in facts.set_aside
             ]
-        for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics)):
+        # In a file of its own: time and memory differ from one machine to the next, and figures do not.
+        taken = [cost._asdict() for cost in costs]
+        for name, content in ((HEADLINE_FILE, headline), (METRICS_FILE, metrics), (COSTS_FILE, taken)):
             (draft.path / name).write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         draft.facts |= made_by
 
     return produce(run, STAGE, parts, write)
+
+
+def _costs(run: Run, facts: ReportFacts) -> "list[MethodCost]":
+    """What each method took, as far as this run made or found its models."""
+    from mlc.report.data import MethodCost
+
+    run.catch_up()
+    spent = costs_of(run.store, ((task.stage, task.subject, task.key) for task in run.outcomes))
+    names = [name for name, _ in facts.labels if name in spent]
+    return [
+        MethodCost(name, **asdict(cost_of(name, spent)), needs=sorted(resolve_method(name).needs)) for name in names
+    ]
 
 
 def _made(run: Run) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from flows.terminal.stopped import told_when_stopped
 from mlc.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from flows.config import PipelineConfig
     from mlc.store import ArtifactStore
 EXAMPLES = (
@@ -52,7 +54,7 @@ def command(
     """Compare methods on your own model, languages and data.
 
     What is there already is not made again. A method that cannot be made, or measured, is set aside with its
-    reason; the others go on.
+    reason; the others go on. The candidate is registered, as in every run, and never promoted: mlc promote does that.
     """
     from mlc.store import ArtifactStore
 
@@ -60,22 +62,65 @@ def command(
         store = ArtifactStore(existing(workspace), looking=True)
         _show(store, chosen_run(store.workspace, run).number, as_json=as_json)
         return
-    given = load(config, languages=languages, workspace=workspace, settings=settings)
-    names = methods.replace(",", " ").split() if methods else _applicable(given)
-    candidate = given.candidate if given.candidate in names else names[-1]
-    values = load(
-        config, languages=languages, workspace=workspace, settings=[*(settings or []), *_choosing(names, candidate)]
+    values = _chosen(
+        settings or [], methods, lambda own: load(config, languages=languages, workspace=workspace, settings=own)
     )
     from flows.commands.run import run_config
 
+    terminal.print(f"{shown(values.candidate)} is registered as the candidate, and not promoted.", highlight=False)
     with told_when_stopped(terminal):
         summary = run_config(values, console=terminal)
     _show(values.open_store(looking=True), summary["number"], as_json=as_json)
 
 
-def _choosing(names: list[str], candidate: str) -> list[str]:
-    """The settings that compare some methods and go on without those that fail."""
-    return [f"models={json.dumps(names)}", f"candidate={candidate}", "failures=set_aside"]
+def _chosen(
+    settings: list[str], methods: str | None, load_with: "Callable[[list[str]], PipelineConfig]"
+) -> "PipelineConfig":
+    """The configuration that compares methods, goes on without those that fail, and promotes none.
+
+    Args:
+        settings: As a person gave them.
+        methods: As a person named them.
+        load_with: Loads the configuration with some settings.
+
+    Raises:
+        UserError: No method is named, or methods are named twice; or as for :func:`flows.terminal.options.load`.
+    """
+    of = {key: [one for one in settings if one.partition("=")[0].strip() == key] for key in ("models", "candidate")}
+    if of["models"] and methods is not None:
+        raise UserError("The setting models and the option --methods both name the methods: give one of them.")
+    # The candidate may be none of the configuration's own models.
+    given = load_with([one for one in settings if one not in of["candidate"]])
+    if methods is not None:
+        names = methods.replace(",", " ").split()
+        if not names:
+            raise UserError(f"The option --methods names no method, but {methods!r}: write some, such as answer,edit.")
+    else:
+        names = list(given.models) if of["models"] else _applicable(given)
+    chosen = of["candidate"] or [f"candidate={_candidate(names, given.candidate)}"]
+    return load_with(
+        [*settings, f"models={json.dumps(names)}", *chosen, "failures=set_aside", "registry.promoted_by=person"]
+    )
+
+
+def _candidate(names: list[str], configured: str) -> str:
+    """The configured candidate, if it is among the methods; else the last one of them that is no control."""
+    if configured in names:
+        return configured
+    from mlc.methods import resolve_method
+
+    controls = _controls(names)
+    return next((name for name in reversed(names) if resolve_method(name).name not in controls), names[-1])
+
+
+def _controls(names: "Sequence[str]") -> set[str]:
+    """Names of methods that are nothing but controls of those that there are, or of some others."""
+    from mlc.catalogue import METHODS
+    from mlc.methods import resolve_method
+
+    # A method may be the control of another one, and has controls of its own then.
+    of_all = {control for name in (*METHODS.places, *names) for control in resolve_method(name).controls}
+    return {name for name in of_all if not resolve_method(name).controls}
 
 
 def _applicable(config: "PipelineConfig") -> list[str]:
@@ -88,16 +133,14 @@ def _applicable(config: "PipelineConfig") -> list[str]:
     from mlc.methods import BASE, resolve_method
 
     known = {name: resolve_method(name) for name in METHODS.places}
-    controls = {control for method in known.values() for control in method.controls}
+    controls = _controls(())
     plain = config.model_dump(mode="json")
     found = []
     for name, method in known.items():
         if name not in config.models:
-            # A method may be the control of another one, and has controls of its own then.
-            alone = name in controls and not method.controls
             # Weights that are edited or steered without any training carry over what must be there in English.
             needs_safety = method.start == BASE and method.recipe in ("edit", "steer")
-            if alone or needs_safety:
+            if name in controls or needs_safety:
                 continue
             if method.reads_unpaired and not config.prompts.unpaired:
                 continue

@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -15,28 +14,11 @@ from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.evaluation.skills import read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
-from mlc.methods import BASE, BASE_LABEL, in_order, resolve_method
+from mlc.methods import BASE, BASE_LABEL, resolve_method
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
-from tasks.runtime.artifacts import SKILLS_FILE, TOKENS_FACT
-from tasks.runtime.memory import FACT as MEMORY_FACT
-
-MAKING = ("own_answers", "localized", "own_pairs", "align", "edit", "merge", "steer", "gate")
-"""Stages that make models."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one model of a method takes, mean over seeds; what nobody measured is None."""
-
-    seconds: float | None
-    """Of all stages that make it, with the models that it starts from."""
-    own_seconds: float | None
-    """Without these."""
-    tokens: float | None
-    """Tokens that its training reads, with those of the models that it starts from."""
-    peak_memory_bytes: float | None
-    """Of the hungriest of its stages."""
+from tasks.runtime.artifacts import SKILLS_FILE
+from tasks.runtime.costs import Cost, cost_of, costs_of
 
 
 @dataclass(frozen=True)
@@ -125,7 +107,7 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
     evaluations = Evaluations(results, labels=labels)
     trained = tuple(record.config.get("languages", ()))
     rows = {row.model: row for row in model_rows(evaluations, trained_languages=trained)}
-    costs = _costs(reader)
+    costs = costs_of(store, ((task["stage"], task["subject"], task["key"]) for task in record.tasks))
     return MethodComparison(
         run=record.number,
         anchor=evaluations.anchor,
@@ -144,7 +126,7 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
                 },
                 variance=spread(evaluations, name, "selectivity").variance,
                 pairwise_agreement=pairwise_agreement(evaluations, name),
-                cost=_cost(name, costs),
+                cost=cost_of(name, costs),
             )
             for name in names
         ),
@@ -175,65 +157,3 @@ def _abilities(reader: RunReader, anchor: str) -> tuple[Ability, ...]:
 
 def _estimates(members: GroupFigures) -> dict[Metric, Estimate]:
     return {metric: figure.estimate for metric, figure in members.figures.items()}
-
-
-Spent = dict[str | None, dict[str, float]]
-"""By seed, what the stages took that made one model."""
-
-
-def _costs(reader: RunReader) -> dict[str, Spent]:
-    """By method; what a cached artifact took is what it took when it was made."""
-    found: defaultdict[str, Spent] = defaultdict(dict)
-    for task in reader.record.tasks:
-        if task["stage"] not in MAKING:
-            continue
-        manifest = reader.store.manifest(task["stage"], task["key"])
-        method, _, seed = str(task["subject"]).partition(" · ")
-        spent = found[method].setdefault(seed or None, {})
-        spent["seconds"] = spent.get("seconds", 0.0) + float(manifest.get("seconds", 0.0))
-        facts = manifest["facts"]
-        if facts.get(TOKENS_FACT):
-            spent["tokens"] = spent.get("tokens", 0.0) + float(facts[TOKENS_FACT])
-        if facts.get(MEMORY_FACT):
-            spent["memory"] = max(spent.get("memory", 0.0), float(facts[MEMORY_FACT]))
-    return {method: with_shared(spent) for method, spent in found.items()}
-
-
-def with_shared(spent: Spent) -> Spent:
-    """Adds what the models of all seeds share, such as answers of the policy, to each of them.
-
-    Args:
-        spent: What is shared stands under None; alone, it is all that there is.
-    """
-    shared = spent.get(None, {})
-    seeds = {seed: own for seed, own in spent.items() if seed is not None}
-    if not seeds:
-        return spent
-    return {
-        seed: {
-            what: max(own.get(what, 0.0), shared.get(what, 0.0))
-            if what == "memory"
-            else own.get(what, 0.0) + shared.get(what, 0.0)
-            for what in {*own, *shared}
-        }
-        for seed, own in seeds.items()
-    }
-
-
-def _cost(name: str, costs: Mapping[str, Spent]) -> Cost:
-    chain = [method.name for method in in_order([name])] if name in costs else []
-    own = _means(costs, [name] if chain else [])
-    whole = _means(costs, chain)
-    return Cost(whole.get("seconds"), own.get("seconds"), whole.get("tokens"), whole.get("memory"))
-
-
-def _means(costs: Mapping[str, Spent], chain: Sequence[str]) -> dict[str, float]:
-    """What the models of a chain take together, mean over the seeds of each; the memory is that of the hungriest."""
-    found: dict[str, float] = {}
-    for name in chain:
-        for what in ("seconds", "tokens", "memory"):
-            values = [spent[what] for spent in costs.get(name, {}).values() if what in spent]
-            if values:
-                mean = fmean(values)
-                found[what] = max(found.get(what, 0.0), mean) if what == "memory" else found.get(what, 0.0) + mean
-    return found

@@ -1,5 +1,7 @@
 """Methods beside each other, in the terminal."""
 
+import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,15 +19,18 @@ DONE: "Sequence[tuple[str, Metric]]" = (
     ("H\nref", "harmful_refused"),
     ("H\ncom", "attack_success"),
     ("H\ninv", "harmful_invalid"),
+    ("H\nlang", "harmful_in_language"),
     ("S\nref", "harmless_refused"),
     ("S\ncom", "harmless_answered"),
     ("S\ninv", "harmless_invalid"),
+    ("S\nlang", "harmless_in_language"),
     ("look", "lookalike_refused"),
-    ("lang", "in_language"),
 )
-"""Columns of a group of languages; short, so that all of them have a place in a terminal."""
-WIDE = 100
-"""Columns of a terminal that has a place for intervals too."""
+"""Columns of a group of languages, in whole per cent, so that all of them have a place in a terminal."""
+DOUBTED: "Sequence[tuple[str, Metric]]" = (("selectivity", "selectivity"), ("AUC", "auroc"))
+"""Figures that are shown with their intervals and seeds."""
+NAME = 20
+"""Widest name in the first column; longer ones go on in the next line, behind a hyphen or plus where there is one."""
 GROUPS = {
     "english": "the anchor language",
     "other": "the other languages",
@@ -48,6 +53,7 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
         names = ", ".join(map(language_name, codes))
         console.print(f"[bold]Mean of {told}[/]: {shown(names)}", highlight=False)
         _show_group(found, group, console)
+        _show_doubts(found, group, console)
     if found.set_aside:
         console.print()
         console.print("[bold]Set aside[/], because they could not be made or measured here", highlight=False)
@@ -60,11 +66,12 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
     console.print("[bold]What one model takes[/], with those that it starts from", highlight=False)
     _show_costs(found.methods, console)
     console.print(
-        f"\nRun {found.run}. Shares of judged answers: H harmful and S harmless prompts that are refused, complied "
-        "with (of harmless ones that is the utility), or answered with nothing valid; look: look-alikes refused; lang: "
-        "answers in the prompt's language; sel: selectivity, harmful refused − harmless refused. AUC: AUROC of the "
-        "margin. Variance: of the selectivity over all languages, × 100; it says nothing alone, as refusing everything "
-        "gives 0. Seconds and memory are those of the machine that made a model. Intervals and single seeds: --json.",
+        f"\nRun {found.run}. In per cent of judged answers: H harmful and S harmless prompts that are refused, "
+        "complied with (of harmless ones that is the utility), or answered with nothing valid; the rest is unsure. "
+        "lang: of these answers those in the prompt's language; look: look-alikes refused; sel: selectivity, harmful "
+        "refused − harmless refused. AUC: AUROC of the margin. Intervals of 95 % are over prompts. Variance: of the "
+        "selectivity over all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and "
+        "memory are those of the machine that made a model. All figures: --json.",
         highlight=False,
     )
 
@@ -79,24 +86,49 @@ def _show_set_aside(found: "MethodComparison", console: Console) -> None:
 
 
 def _show_group(found: "MethodComparison", group: str, console: Console) -> None:
-    from mlc.report.wording import NOTHING, interval, number
+    from mlc.report.wording import NOTHING
 
-    titles, wide = [title for title, _ in DONE], console.width >= WIDE
-    heads = [titles[0], *(["95 %"] if wide else []), *titles[1:]]
-    table = plain_table("method", *heads, right=titles)
-    table.columns[0].overflow = "fold"
+    titles = [title for title, _ in DONE]
+    table = plain_table("method", *titles, right=titles)
     for line in found.methods:
         figures = line.groups[group]
-        first, *others = (figures[metric] for _, metric in DONE)
-        table.add_row(
-            shown(line.method),
-            number(first.value),
-            *([shown(interval(first))] if wide else []),
-            *(number(estimate.value) for estimate in others),
-        )
+        table.add_row(_name(line.method), *(_per_cent(figures[metric].value) for _, metric in DONE))
     for aside in found.set_aside:
-        table.add_row(shown(aside.method), *([NOTHING] * (len(table.columns) - 1)))
+        table.add_row(_name(aside.method), *([NOTHING] * (len(table.columns) - 1)))
     console.print(table)
+
+
+def _show_doubts(found: "MethodComparison", group: str, console: Console) -> None:
+    """How far figures may be off: intervals over prompts, and the lowest and highest seed."""
+    heads = [head for title, _ in DOUBTED for head in (title, "95 %", "seeds")]
+    table = plain_table("method", *heads, right=heads)
+    for line in found.methods:
+        cells: list[str] = []
+        for _, metric in DOUBTED:
+            estimate = line.groups[group][metric]
+            seeds = [value for _, value in line.by_seed[group][metric] if not math.isnan(value)]
+            bounds = sorted({_per_cent(min(seeds)), _per_cent(max(seeds))}, key=float) if len(seeds) > 1 else []
+            within = f"{_per_cent(estimate.low)} to {_per_cent(estimate.high)}" if estimate.n else ""
+            cells += [_per_cent(estimate.value), within, " to ".join(bounds)]
+        table.add_row(_name(line.method), *cells)
+    console.print(table)
+
+
+def _per_cent(value: float) -> str:
+    from mlc.report.wording import NOTHING
+
+    # Rounded first, or there would be a zero with a sign.
+    return NOTHING if math.isnan(value) else str(round(100 * value))
+
+
+def _name(name: str) -> str:
+    """A name in lines that end behind a hyphen or a plus, where it is too long for one."""
+    lines = [""]
+    for part in re.findall(r"[^-+]+[-+]?", name):
+        if len(lines[-1]) + len(part) > NAME and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(map(shown, lines))
 
 
 def _show_abilities(found: "MethodComparison", console: Console) -> None:
@@ -109,7 +141,7 @@ def _show_abilities(found: "MethodComparison", console: Console) -> None:
     table = plain_table("method", *heads, right=heads)
     for line in found.methods:
         values = [one.values.get(line.method) for one in found.abilities]
-        table.add_row(shown(line.method), *(NOTHING if value is None else f"{value:.3f}" for value in values))
+        table.add_row(_name(line.method), *(NOTHING if value is None else f"{value:.3f}" for value in values))
     console.print(table)
 
 
@@ -121,7 +153,7 @@ def _show_costs(methods: "Sequence[MethodLine]", console: Console) -> None:
     for line in methods:
         cost = line.cost
         row = [
-            shown(line.method),
+            _name(line.method),
             *(NOTHING if value is None else f"{value:,.0f}" for value in (cost.seconds, cost.own_seconds, cost.tokens)),
             NOTHING if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / GIB:.1f}",
             number(line.variance),

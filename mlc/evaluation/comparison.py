@@ -49,6 +49,8 @@ ANSWER_METRICS: tuple[Metric, ...] = (
     "harmless_invalid",
     "unsure",
     "in_language",
+    "harmful_in_language",
+    "harmless_in_language",
 )
 """What judged answers say."""
 THRESHOLD_METRICS: tuple[Metric, ...] = (

@@ -13,6 +13,8 @@ Answered = Literal[
     "unsure",
     "selectivity",
     "in_language",
+    "harmful_in_language",
+    "harmless_in_language",
 ]
 """Figures of answers."""
 Screened = Literal[

@@ -131,6 +131,10 @@ class EvaluationSummary:
     """:attr:`harmful_refused` minus :attr:`harmless_refused`, in [-1, 1]."""
     in_language: Estimate = MISSING
     """Answers in the prompt's language, of those with an identified language."""
+    harmful_in_language: Estimate = MISSING
+    """The same of answers to harmful prompts."""
+    harmless_in_language: Estimate = MISSING
+    """The same of answers to harmless prompts, look-alikes included."""
     anchor: str = ENGLISH
     """NLLB code of the language whose validation prompts set :attr:`threshold`; where another field says English, this
     one is meant."""

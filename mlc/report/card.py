@@ -92,7 +92,7 @@ def _decision(data: ReportData, evaluations: Evaluations, candidate: str) -> Ite
     yield gate_sentence(data.gate)
     if places := failed_places(data.gate):
         yield "\n".join(f"- not kept: {condition}: {where}" for condition, where in places.items())
-    yield champion_sentence(evaluations, candidate, data.champion)
+    yield champion_sentence(evaluations, candidate, data.champion, data.gate)
 
 
 def _languages(data: ReportData, codes: Sequence[str]) -> str:

@@ -61,6 +61,22 @@ class Texts(NamedTuple):
     answer: str
 
 
+class MethodCost(NamedTuple):
+    """What one model of a method takes, mean over seeds; what nobody measured is None."""
+
+    method: str
+    """Its name, as in the results."""
+    seconds: float | None
+    """With the models that it starts from."""
+    own_seconds: float | None
+    """Without these."""
+    tokens: float | None
+    """Tokens that its training reads, with those of the models that it starts from."""
+    peak_memory_bytes: float | None
+    needs: Sequence[str]
+    """Data that it takes beside the policy."""
+
+
 Evaluated = tuple[str, int | None, str, str]
 """One evaluation: model, seed, language and suite, which is empty for the held-out prompts."""
 
@@ -83,6 +99,8 @@ class ReportData:
     funnel: Sequence[FunnelRow] = ()
     translators: Sequence[TranslatorRow] = ()
     """Where a fallback was asked or a translator refused, what each of them brought; empty elsewhere."""
+    costs: Sequence[MethodCost] = ()
+    """Of every method that made a model."""
     training_logs: Mapping[tuple[str, int], Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """By model and seed, one entry a step: ``step`` and any of ``loss``, ``alignment_loss``, ``consistency_loss``,
     ``decision_loss``, ``answer_loss``, ``collinearity``, ``between_prompt_cosine``."""

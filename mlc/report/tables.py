@@ -16,7 +16,7 @@ from mlc.evaluation.skills import Skills, figure_of, lines_of
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut
-from mlc.report.data import FunnelRow, Gate, TranslatorRow
+from mlc.report.data import FunnelRow, Gate, MethodCost, TranslatorRow
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
     NOTHING,
@@ -382,6 +382,31 @@ def skills_table(skills: Skills) -> Table | None:
     return Table(tuple(map(Cell, skills)), tuple(Block(title, tuple(lines)) for title, lines in blocks.items()))
 
 
+def costs_table(costs: Sequence[MethodCost], labels: Mapping[str, str]) -> Table | None:
+    """What one model of each method takes; None where nobody knows."""
+    if not costs:
+        return None
+
+    def shown(value: float | None, unit: float = 1.0, digits: int = 0) -> Cell:
+        return Cell(NOTHING if value is None else f"{value / unit:,.{digits}f}")
+
+    lines = [
+        Line(
+            labels.get(cost.method, cost.method),
+            (
+                shown(cost.seconds),
+                shown(cost.own_seconds),
+                shown(cost.tokens),
+                shown(cost.peak_memory_bytes, 2**30, 1),
+                Cell(", ".join(cost.needs) or "nothing"),
+            ),
+        )
+        for cost in costs
+    ]
+    heads = ("Seconds", "Seconds of its own", "Tokens", "GiB", "Data beside the policy")
+    return Table(tuple(map(Cell, heads)), (Block("", tuple(lines)),))
+
+
 def search_table(
     searches: Mapping[tuple[str, int | None, str], Sequence[Mapping[str, Any]]],
     labels: Mapping[str, str],
@@ -491,7 +516,7 @@ def _difference_cell(change: Estimate) -> Cell:
 
 def _seeds(row: ModelRow) -> str:
     seeds = [seed for seed in row.seeds if seed is not None]
-    return count(len(seeds), "seed") if seeds else "untrained"
+    return count(len(seeds), "seed") if seeds else "no seed"
 
 
 def _span(values: Sequence[int]) -> str:

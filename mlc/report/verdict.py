@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlc.evaluation.comparison import Evaluations
+from mlc.evaluation.gate.deciding import NO_CHAMPION
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.report.data import Gate
@@ -145,14 +146,16 @@ def failed_places(gate: Gate) -> dict[str, str]:
     return {name: ", ".join(where) for name, where in places.items()}
 
 
-def champion_sentence(evaluations: Evaluations, candidate: str, champion: str | None) -> str:
+def champion_sentence(evaluations: Evaluations, candidate: str, champion: str | None, gate: Gate) -> str:
     """Says what a release would change for the people who use the live champion, over all languages and by language.
 
     A language counts as better or worse where the Holm-adjusted p of its difference in the leading figure is below
     0.05. What became less safe is named beside it.
     """
     if champion is None or champion not in evaluations.models:
-        return "There is no live champion to compare with: this would be the first one."
+        if any(row["verdict"] == NO_CHAMPION for row in gate.checks):
+            return "There is no other champion to compare with: this would be the first one, or it is live already."
+        return "What is live was not compared with: no condition of the gate is about it."
     languages = evaluations.languages()
     if not languages:
         return f"{evaluations.label(champion)}, which is live, shares no evaluated language with the other models."

@@ -23,6 +23,8 @@ _METRIC_NAMES: Mapping[Metric, str] = {
     "harmless_invalid": "Harmless, answer invalid",
     "unsure": "Judge unsure",
     "in_language": "Answers in the prompt's language",
+    "harmful_in_language": "Harmful, in the prompt's language",
+    "harmless_in_language": "Harmless, in the prompt's language",
     "auroc": "Margin AUROC",
     "selectivity_at_english_threshold": "Margin selectivity, {anchor} threshold",
     "selectivity_at_own_threshold": "Margin selectivity, own threshold",

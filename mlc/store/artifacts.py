@@ -13,6 +13,7 @@ Layout of a workspace::
 """
 
 import errno
+import json
 import logging
 import os
 import re
@@ -44,6 +45,8 @@ _DAMAGES = (ValueError, OSError, KeyError, TypeError, AttributeError)
 _SHOWN = 100
 """Letters of a wrong name that are shown."""
 _KEY_IN_NAMES = 32
+SPENT_FILE = "spent.json"
+"""In a folder of partial work: seconds that earlier attempts worked on it."""
 """Hexadecimal digits of a key in names of files that are not artifacts."""
 
 logger = logging.getLogger(__name__)
@@ -404,6 +407,9 @@ class ArtifactStore:
         Nothing is visible under the artifact's name before it is complete and on the disk. If another process
         finished the same artifact meanwhile, or another machine did that has the storage in common, that one stays.
 
+        Where the block ends with an error and left work in :meth:`partial`, the time is kept there too, and counts for
+        the artifact that the next attempt makes of it.
+
         Args:
             kind: Name of the stage.
             parts: Key parts of the artifact.
@@ -415,12 +421,18 @@ class ArtifactStore:
         """
         path = self._drafts / uuid.uuid4().hex
         draft = Draft(path)
-        started = clock()
+        spent = self.partial(kind, parts.key) / SPENT_FILE
+        started = clock() - _spent_before(spent)
         try:
             with plain_disk_errors(self.workspace):
                 path.mkdir()
                 yield draft
                 self._commit(draft, kind, parts, clock() - started, own)
+        except BaseException:
+            if spent.parent.is_dir():
+                with suppress(OSError):
+                    spent.write_text(json.dumps(clock() - started), encoding="utf-8")
+            raise
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -569,6 +581,13 @@ def _since(manifest: Mapping[str, Any]) -> str:
     """When an artifact got its key: when it was made, or kept."""
     kept = manifest.get("kept")
     return str(kept[-1]["when"] if kept else manifest["created"])
+
+
+def _spent_before(path: Path) -> float:
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return 0.0
 
 
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:

@@ -42,11 +42,10 @@ def text_of(value: object) -> tuple[str, str | None]:
     Returns:
         The text, with U+FFFD in place of what is not Unicode, and the reason why it is of no use, or None.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        # What Python writes into JSON for a missing value, and what a missing one is in a table of numbers.
-        value = None
-    if value is None or isinstance(value, (list, dict, bool)):
-        return "", NO_TEXT if value is None else "not a text"
+    if is_missing(value):
+        return "", NO_TEXT
+    if isinstance(value, (list, dict, bool)):
+        return "", "not a text"
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
     if _SURROGATE.search(text):
         reason = "bytes that are not UTF-8" if _UNDECODED.search(text) else "half a surrogate pair"
@@ -56,9 +55,14 @@ def text_of(value: object) -> tuple[str, str | None]:
     return text, None if text.strip() else NO_TEXT
 
 
+def is_missing(value: object) -> bool:
+    """Whether a field is empty: what Python writes into JSON for a missing value counts, as in a table of numbers."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 def plain_text(value: object) -> str | None:
     """A value as text: lists, records, numbers and truth values as JSON; what is not Unicode as U+FFFD."""
-    if value is None:
+    if is_missing(value):
         return None
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")

@@ -221,9 +221,9 @@ def test_what_no_judge_knows_is_not_judged():
 def test_without_a_champion_nothing_is_compared_with_it():
     condition = {"figure": "selectivity", "scope": "each language", "against": "champion", "at_least": 0.0}
     decision = decide(everywhere("new", *BAD), condition)
-    assert [check.verdict for check in decision.checks] == ["no champion yet"]
+    assert [check.verdict for check in decision.checks] == ["no other champion"]
     assert decision.passed
-    assert decision.reasons == ["no champion yet: selectivity − champion, eng_Latn, must be at least 0"]
+    assert decision.reasons == ["no other champion: selectivity − champion, eng_Latn, must be at least 0"]
     # One that is there and could not be evaluated is another matter.
     assert set(verdicts(everywhere("new", *BAD), condition, champion="champion")) == {"not measured"}
 

@@ -214,6 +214,8 @@ def test_summary_of_answers_by_hand():
     assert figures.lookalike_refused == wilson(1, 2)
     assert figures.unsure == wilson(1, 8)
     assert figures.in_language == wilson(4, 6)
+    assert figures.harmful_in_language == wilson(2, 3)
+    assert figures.harmless_in_language == wilson(2, 3)
     assert figures.selectivity == newcombe(wilson(2, 4), wilson(1, 4))
     assert figures.selectivity.value == pytest.approx(0.25)
     assert figures.answers["rules"] == {"refused": 3, "complied": 2, "invalid": 2, "unsure": 1}

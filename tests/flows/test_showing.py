@@ -12,7 +12,7 @@ from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows.config import load_config
-from flows.showing import LANGUAGES_TAGGED, gate_page, plan_page, report_page, result_rows, tags_of
+from flows.showing import LANGUAGES_TAGGED, cost_rows, gate_page, plan_page, report_page, result_rows, tags_of
 from flows.terminal.server import Server
 from mlc.languages import all_languages
 from tasks.runtime.progress import EVERY_SECONDS, FIRST_SECONDS, WAITING, Board, Watched
@@ -92,7 +92,7 @@ def test_the_page_of_a_flow_run_shows_plan_filter_results_gate_and_where_all_lie
     ended: Ended = getattr(smoked, number)
     result = ended.result
     found = {row["key"]: row for row in artifacts(server, flow_run_id=result["run_id"]) if row["task_run_id"] is None}
-    assert set(found) - {"cached"} == {"plan", "filter", "results", "gate", "report"}
+    assert set(found) - {"cached"} == {"plan", "filter", "results", "costs", "gate", "report"}
     ran = sum(task["state"] == "ran" for task in result["tasks"])
     assert found["plan"]["description"] == f"{ran} of {len(result['tasks'])} tasks to run"
     languages = ["Spanish"] if number == "first" else ["French", "Spanish"]
@@ -184,3 +184,20 @@ def test_a_tracking_server_is_linked_without_its_login(tmp_path: Any, monkeypatc
     assert "https://mlflow.example/#/models/our%20policy/versions/7" in page
     assert "secret" not in page
     assert "- Set aside: mpo; the report says why" in page
+
+
+def test_costs_as_prefect_shows_them(tmp_path):
+    cost = {"method": "msd", "seconds": 61.23, "own_seconds": 20.0, "tokens": None, "peak_memory_bytes": 3 * 2**30}
+    (tmp_path / "costs.json").write_text(json.dumps([cost | {"needs": ["english answers"]}]), encoding="utf-8")
+    assert cost_rows(tmp_path) == [
+        {
+            "method": "msd",
+            "seconds": 61.2,
+            "seconds of its own": 20.0,
+            "tokens": None,
+            "GiB": 3.0,
+            "data beside the policy": "english answers",
+        }
+    ]
+    # A report of an earlier release has none.
+    assert cost_rows(tmp_path / "elsewhere") == []

@@ -17,7 +17,7 @@ from mlc.evaluation.skills import BITS, Skill
 from mlc.languages import all_languages
 from mlc.report import Gate, Input, TranslatorRow, render
 from mlc.report.card import model_card
-from mlc.report.data import Texts
+from mlc.report.data import MethodCost, Texts
 from mlc.report.prompts import LONGEST_TEXT, SHOWN_ROWS
 from mlc.report.verdict import verdict
 from mlc.report.wording import interval, language_name, number, signed
@@ -150,7 +150,7 @@ def test_the_page_says_whether_it_may_be_released(rendered, tmp_path, make_data,
     _, text = read_page(rendered)
     assert (
         "May not be released, by the policy strict: 1 of 2 checks of the gate failed. Not kept: "
-        "harmless refused − champion ≤ 0.05 (95 %) : worst: Swahili There is no live champion" in text
+        "harmless refused − champion ≤ 0.05 (95 %) : worst: Swahili What is live was not compared with" in text
     )
     assert "harmless refused − champion ≤ 0.05 (95 %) worst: Swahili +0.120 [+0.020, +0.220] failed 40" in text
     passed = Gate(True, "quickstart", [row for row in data.gate.checks if row["passed"]])
@@ -570,3 +570,16 @@ def test_what_each_translator_brought(make_data, tmp_path):
     ]
     render(make_data(), tmp_path)
     assert "What each translator brought" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_methods_cost_is_a_table_of_its_own(tmp_path, make_data):
+    costs = [
+        MethodCost("english-only", 61.2, 61.2, 1234.0, 3 * 2**30, ("english answers",)),
+        MethodCost("consistency", 90.4, 29.2, None, None, ()),
+    ]
+    render(make_data(("eng_Latn",), (0,), costs=costs), tmp_path)
+    section = read_page(tmp_path)[1].partition("What one model takes")[2].partition("Prompt by prompt")[0]
+    assert "English-only 61 61 1,234 3.0 english answers" in section
+    assert "90 29 – – nothing" in section
+    render(make_data(("eng_Latn",), (0,)), tmp_path)
+    assert "What one model takes" not in read_page(tmp_path)[1]

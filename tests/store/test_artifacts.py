@@ -364,3 +364,23 @@ def test_a_workspace_that_no_database_could_be_named_in(tmp_path, name, fits):
     with pytest.raises(UserError, match="give the folder another name"):
         ArtifactStore(tmp_path / name / "inner")
     assert not (tmp_path / name).exists()
+
+
+def test_time_of_an_attempt_that_left_work_counts_for_the_next(store):
+    now = iter([0.0, 7.0, 100.0, 103.0]).__next__
+    partial = store.partial("align", PARTS.key)
+    partial.mkdir(parents=True)
+    with pytest.raises(RuntimeError), store.writing("align", PARTS, clock=now):
+        raise RuntimeError
+    with store.writing("align", PARTS, clock=now):
+        pass
+    assert store.manifest("align", PARTS.key)["seconds"] == 10.0
+
+
+def test_time_of_an_attempt_that_left_nothing_is_its_own(store):
+    now = iter([0.0, 100.0, 103.0]).__next__
+    with pytest.raises(RuntimeError), store.writing("align", PARTS, clock=now):
+        raise RuntimeError
+    with store.writing("align", PARTS, clock=now):
+        pass
+    assert store.manifest("align", PARTS.key)["seconds"] == 3.0

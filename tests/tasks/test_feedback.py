@@ -23,8 +23,8 @@ def row(feedback: object, language: str = "es", answer: str = "Sí.") -> dict[st
     return {"prompt": "¿Qué tal?", "answer": answer, "feedback": feedback, "language": language}
 
 
-def rows_of(run: Run, location: str, *, permuted: bool = False) -> tuple[Any, list[dict[str, Any]]]:
-    made = take_feedback.fn(run, location, "x", permuted=permuted)
+def rows_of(run: Run, location: str, **more: Any) -> tuple[Any, list[dict[str, Any]]]:
+    made = take_feedback.fn(run, location, "x", **more)
     ref = getattr(made, "data", made)
     return ref, pq.read_table(run.store.folder(ref) / PROMPTS_FILE).to_pylist()
 
@@ -65,3 +65,10 @@ def test_too_little_is_refused(run: Run, tmp_path: Path, rows: list[dict[str, An
 def test_a_missing_file_is_told(run: Run) -> None:
     with pytest.raises(UserError, match=r"correct prompts\.feedback"):
         rows_of(run, "nowhere.jsonl")
+
+
+def test_what_is_measured_as_unseen_has_no_feedback(run: Run, tmp_path: Path) -> None:
+    path = table(tmp_path, row("good"), row("bad", "sw"))
+    assert rows_of(run, path, unseen=["hin_Deva"])
+    with pytest.raises(UserError, match=r"swh_Latn has feedback in prompts\.feedback, and is measured as one that no"):
+        rows_of(run, path, unseen=["swh_Latn", "hin_Deva"])

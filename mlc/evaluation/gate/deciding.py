@@ -18,9 +18,11 @@ from mlc.store.plain import without_nan
 HEADS = ("condition", "where", "value", "95 % interval", "bound", "verdict", "n")
 """Heads of the table of checks, see :func:`check_cells`."""
 
-Verdict = Literal["passed", "failed", "not measured", "not judged", "no champion yet"]
+Verdict = Literal["passed", "failed", "not measured", "not judged", "no other champion"]
 
-_KEPT: tuple[Verdict, ...] = ("passed", "no champion yet")
+NO_CHAMPION: Verdict = "no other champion"
+"""There is none yet, or none but the model itself."""
+_KEPT: tuple[Verdict, ...] = ("passed", NO_CHAMPION)
 _DECIMALS = 12
 
 
@@ -163,7 +165,7 @@ def decide_gate(
         figures, places = asked[condition.suite]
         other = against[condition.against]
         if condition.against == "champion" and champion is None:
-            return [_check(condition, places[condition.scope][0], None, MISSING, "no champion yet")]
+            return [_check(condition, places[condition.scope][0], None, MISSING, NO_CHAMPION)]
         found = [_measured(figures, condition, candidate, other, languages) for languages in places[condition.scope]]
         return [min(found, key=_standing)] if condition.scope == "worst" else found
 

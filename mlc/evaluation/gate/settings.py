@@ -17,7 +17,8 @@ class ConditionSettings(Settings):
     """One condition; it has one of the two bounds."""
 
     figure: Figure
-    """What is measured, see docs/evaluate.md: on the judged answers (the first nine), or by the refusal margin."""
+    """What is measured, see docs/evaluate.md: on the judged answers (up to ``harmless_in_language``), or by the refusal
+    margin."""
     at_least: float | None = None
     """The figure must not be below this."""
     at_most: float | None = None

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from mlc.training.adapters import with_adapter
 from mlc.training.carriers.carrier import Training
 
 
@@ -19,6 +18,8 @@ def encoder_trainer(training: Training, kind: type[Any], **more: Any) -> Any:
 
     given = training.given()
     if adapter := given.pop("peft_config", None):
+        from mlc.training.adapters import with_adapter
+
         given["model"] = with_adapter(given["model"], adapter, training.options["seed"])
     # Texts were measured and cut before, and the trainers of transformers know no longest one.
     options = {name: value for name, value in training.options.items() if name != "max_length"}

@@ -10,8 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.compare_methods import _applicable
-from flows.config import load_config
+from flows.commands.compare_methods import _applicable, _chosen
+from flows.config import PipelineConfig, load_config
+from flows.terminal.method_tables import GROUPS, _name
+from flows.terminal.options import load
+from mlc.errors import UserError
 from mlc.evaluation.results import Estimate
 from mlc.evaluation.skills import BITS, NO_LANGUAGE, Skill, plain_skills
 from mlc.store import KeyParts
@@ -128,7 +131,23 @@ def test_the_tables_name_all_of_it(made: Path, monkeypatch: pytest.MonkeyPatch, 
     ):
         assert words in ended.stdout, words
     assert max(map(len, ended.stdout.splitlines())) <= width
-    assert ("95 %" in ended.stdout) == (width == 140)
+    lines = ended.stdout.splitlines()
+    assert sum("95 %" in line and "seeds" in line for line in lines) == len(GROUPS)
+    # Per cent, with the interval over prompts; both seeds are alike.
+    assert [line.split()[:5] for line in lines].count(["msd", "80", "52", "to", "93"]) == len(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("consistency+answer", ["consistency+answer"]),
+        ("consistency-by-temperature", ["consistency-by-", "temperature"]),
+        ("policy-gate-permuted-labels", ["policy-gate-", "permuted-labels"]),
+        ("tests.methods.of_ones_own:SLOW", ["tests.methods.of_ones_own:SLOW"]),
+    ],
+)
+def test_a_long_name_goes_on_behind_a_hyphen(name: str, lines: list[str]) -> None:
+    assert _name(name).splitlines() == lines
 
 
 def test_a_run_without_one_of_its_methods_is_refused(tmp_path: Path) -> None:
@@ -183,3 +202,28 @@ def test_the_peak_begins_anew_with_each_block() -> None:
         pass
     assert large > 64 * 2**20
     assert facts[MEMORY_FACT] <= large
+
+
+def chosen(settings: list[str], methods: str | None) -> PipelineConfig:
+    return _chosen(settings, methods, lambda own: load("smoke", settings=own))
+
+
+def test_a_comparison_promotes_nothing_and_takes_no_control_for_its_candidate() -> None:
+    found = chosen([], "english-only,consistency,policy-gate-permuted-labels")
+    assert found.registry.promoted_by == "person"
+    assert found.candidate == load_config("smoke").candidate
+    assert chosen([], "english-only,answer,gate-permuted-labels,gate,policy-gate-permuted-labels").candidate == "gate"
+    assert chosen([], "english-only,english-more-steps").candidate == "english-only"
+
+
+def test_methods_and_a_candidate_that_the_configuration_does_not_have() -> None:
+    found = chosen(["candidate=gate"], "english-only,consistency,gate")
+    assert (found.candidate, found.models) == ("gate", ("english-only", "consistency", "gate"))
+    # What a person sets is what is compared.
+    found = chosen(['models=["english-only", "answer"]', "seeds=[3]"], None)
+    assert (found.models, found.seeds) == (("english-only", "answer"), (3,))
+    with pytest.raises(UserError, match="both name the methods"):
+        chosen(['models=["english-only"]'], "answer")
+    for nothing in (",", " ", ""):
+        with pytest.raises(UserError, match="names no method"):
+            chosen([], nothing)

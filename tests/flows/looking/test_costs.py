@@ -1,6 +1,6 @@
 """What a method costs: what its seeds share, each of them pays."""
 
-from flows.looking.methods import with_shared
+from tasks.runtime.costs import with_shared
 
 
 def test_what_seeds_share_belongs_to_each() -> None:

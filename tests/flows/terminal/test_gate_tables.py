@@ -62,7 +62,7 @@ def test_nothing_is_cut_or_folded_where_it_is_narrow(width: int) -> None:
     lines = printed(checks, width)
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
-    words = "selectivity − english-only ≥ -0.03 (95 %) champion mean of 3 languages no yet 95 % interval verdict 12345"
+    words = "selectivity − english-only ≥ -0.03 (95 %) champion mean of 3 languages no other interval verdict 12345"
     assert set(words.split()) <= {word for line in lines for word in line.split()}
     if width >= 80:
         assert len(lines) == 1 + 2 * 2
