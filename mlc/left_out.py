@@ -49,8 +49,15 @@ _TOLD_ONLY = (
 )
 """Kinds that a setting asks for: answers that are cut, and what ``prompts.remove_overlap``, the filter and
 ``dataset.min_languages`` decide."""
-_OF_HELD_OUT = ("validation set aside", "test set aside")
+_DETAILS = 3
+"""Reasons that are told of rows that are set aside, the most frequent ones."""
 _HELD_OUT = ("evaluation", "correct the file, or its columns and labels under evaluation")
+_FILES = {
+    "validation set aside": _HELD_OUT,
+    "test set aside": _HELD_OUT,
+    "set aside": ("training", "correct the file, or its columns and labels under prompts"),
+}
+"""Of what too much is left out, and what to do, for rows of files."""
 _TRAINING = ("training", "change the prompts or the limits under align")
 
 
@@ -67,6 +74,23 @@ class LeftOut:
     """Where the reason has one: tokens, or languages."""
     language: str | None = None
     """NLLB code, where the reason is about one language."""
+    details: str | None = None
+    """What is wrong with them, where that differs: ``40 × unknown label, 2 × no text in prompt``."""
+
+    @classmethod
+    def of_rows(cls, kind: str, reasons: Mapping[str, int], kept: int, language: str | None = None) -> "LeftOut":
+        """Rows of a table that are set aside.
+
+        Args:
+            kind: As for the class.
+            reasons: How many of them for what reason, in words that hold nothing of the rows.
+            kept: How many rows can be used.
+            language: As for the class.
+        """
+        rows = sum(reasons.values())
+        most = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))[:_DETAILS]
+        details = ", ".join(f"{count} × {reason}" for reason, count in most)
+        return cls(kind, rows, rows + kept, language=language, details=details or None)
 
     @property
     def share(self) -> float:
@@ -86,7 +110,7 @@ class LeftOut:
     @property
     def sentence(self) -> str:
         """All of it, without a full stop."""
-        return f"{self.rows} of {self.of} {self.what} {self.why}"
+        return f"{self.rows} of {self.of} {self.what} {self.why}" + (f" ({self.details})" if self.details else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -119,7 +143,7 @@ def require_few(counts: Iterable[LeftOut], limit: float) -> None:
     """
     for count in counts:
         if count.kind not in _TOLD_ONLY and count.share > limit:
-            of, change = _HELD_OUT if count.kind in _OF_HELD_OUT else _TRAINING
+            of, change = _FILES.get(count.kind, _TRAINING)
             raise UserError(
                 f"{count.sentence}, which is more than the share of {limit:g} that may be left out of {of}: {change}, "
                 "or raise align.max_dropped."

@@ -1,5 +1,6 @@
 """Stage ``feedback``: single answers in any languages, and what people said of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -62,24 +63,25 @@ def take_feedback(
             rows = [{**row, FEEDBACK: verdict} for row, verdict in zip(rows, verdicts, strict=True)]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / PROMPTS_FILE)
         draft.rows = len(rows)
-        note_left_out(run, draft, [LeftOut("feedback set aside", wrong, wrong + len(rows))], "feedback")
+        note_left_out(run, draft, [LeftOut.of_rows("feedback set aside", wrong, len(rows))], "feedback")
 
     parts = STAGE.parts({"permuted": permuted}, {"file": digest})
     return produce(run, STAGE, parts, write, subject=about, work=Work(free=True))
 
 
-def _read(location: str) -> tuple[list[dict[str, str]], int]:
-    """The rows that can be used, and how many cannot."""
+def _read(location: str) -> tuple[list[dict[str, str]], Counter[str]]:
+    """The rows that can be used, and how many cannot, by reason."""
     file = TableFile(locate(location), formats=TABLE_ENDINGS, what="feedback file")
     if missing := [name for name in COLUMNS if name not in file.columns]:
         raise UserError(
             f"The feedback {location!r} lacks the column {missing[0]!r}; it has {', '.join(file.columns)}: give each "
             f"answer {', '.join(COLUMNS)}."
         )
-    rows, wrong = [], 0
+    rows, wrong = [], Counter[str]()
     for row in file:
-        if (found := None if row.problem else _row(row.values)) is None:
-            wrong += 1
+        found = row.problem or _row(row.values)
+        if isinstance(found, str):
+            wrong[found] += 1
         else:
             rows.append({"id": str(row.number), **found})
     if len({row[FEEDBACK] for row in rows}) < 2:
@@ -90,15 +92,17 @@ def _read(location: str) -> tuple[list[dict[str, str]], int]:
     return rows, wrong
 
 
-def _row(values: object) -> dict[str, str] | None:
-    """One answer, or None if its texts, verdict or language cannot be used."""
+def _row(values: object) -> dict[str, str] | str:
+    """One answer, or why its texts, verdict or language cannot be used."""
     assert isinstance(values, dict)
     texts = {name: (plain_text(values.get(name)) or "").strip() for name in ("prompt", "answer", "language")}
     verdict = feedback_of(values.get(FEEDBACK))
-    if verdict is None or not all(texts.values()):
-        return None
+    if empty := [name for name, text in texts.items() if not text]:
+        return f"no text in {empty[0]}"
+    if verdict is None:
+        return f"neither good nor bad in {FEEDBACK}"
     try:
         language = resolve_language(texts["language"]).code
     except UserError:
-        return None
+        return "unknown language"
     return {"prompt": texts["prompt"], "chosen": texts["answer"], FEEDBACK: verdict, "language": language}

@@ -47,9 +47,8 @@ def take_suite(run: Run, name: str, location: str, language: str, limit: int | N
             draft.path / PROMPTS_FILE,
         )
         draft.rows = len(prompts)
-        aside = sum(suite.set_aside.values())
         # Of the whole suite, in all of its languages.
-        count = LeftOut("set aside", aside, aside + sum(map(len, suite.prompts.values())))
+        count = LeftOut.of_rows("set aside", suite.set_aside, sum(map(len, suite.prompts.values())))
         note_left_out(run, draft, [count], f"suite {name}")
 
     parts = STAGE.parts(

@@ -1,5 +1,6 @@
 """Stage ``unpaired``: prompts of other languages that stand beside no other prompt, with answers of their own."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -44,7 +45,8 @@ def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
         pq.write_table(rows, draft.path / PROMPTS_FILE)
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
-        count = LeftOut("set aside", len(prompts.rejected), len(prompts.rejected) + len(rows), language=language)
+        reasons = Counter(prompts.rejected["reason"].to_pylist())
+        count = LeftOut.of_rows("set aside", reasons, len(rows), language)
         for note in prompts.notes:
             run.display.note(note)
         note_left_out(run, draft, [count], language)

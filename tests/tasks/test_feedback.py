@@ -47,7 +47,10 @@ def test_verdicts_are_read_as_people_write_them(run: Run, tmp_path: Path) -> Non
     ref, rows = rows_of(run, table(tmp_path, *given))
     assert [own["feedback"] for own in rows] == ["good", "bad", "good", "bad"]
     (count,) = left_out_of(run.store, ref)
-    assert count.sentence == "3 of 7 answers with feedback cannot be used and are set aside"
+    assert count.sentence == (
+        "3 of 7 answers with feedback cannot be used and are set aside (1 × neither good nor bad in feedback, "
+        "1 × no text in answer, 1 × unknown language)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,10 @@ def test_rows_that_are_set_aside_and_without_a_label(run: Run, tmp_path: Path) -
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     prompts = made(ingest.fn(run, PromptSettings(path=str(path))))
-    assert left_out_of(run.store, prompts) == [LeftOut("set aside", 1, 3), LeftOut("no label", 1, 2)]
+    assert left_out_of(run.store, prompts) == [
+        LeftOut("set aside", 1, 3, details="1 × no text in chosen"),
+        LeftOut("no label", 1, 2),
+    ]
 
 
 def test_held_out_rows_that_are_set_aside(run: Run, notes: Notes, tmp_path: Path) -> None:
@@ -73,13 +76,16 @@ def test_held_out_rows_that_are_set_aside(run: Run, notes: Notes, tmp_path: Path
         {**{split: str(tmp_path / f"{split}.jsonl") for split in ("validation", "test")}, "references": None}
     )
     english = made(ingest_suite.fn(run, settings, "eng_Latn"))
-    assert left_out_of(run.store, english) == [LeftOut("test set aside", 2, 4)]
-    assert notes.sentences == ["held-out prompts: 2 of 4 rows of the test prompts cannot be used and are set aside."]
+    assert left_out_of(run.store, english) == [
+        LeftOut("test set aside", 2, 4, details="1 × no id, 1 × no text in label")
+    ]
+    aside = "2 of 4 rows of the test prompts cannot be used and are set aside (1 × no id, 1 × no text in label)"
+    assert notes.sentences == [f"held-out prompts: {aside}."]
     check_held_out(run, load_config("smoke", overrides={"align.max_dropped": 0.5}), english)
     with pytest.raises(UserError) as error:
         check_held_out(run, load_config("smoke"), english)
     assert str(error.value) == (
-        "2 of 4 rows of the test prompts cannot be used and are set aside, which is more than the share of 0.2 that "
+        f"{aside}, which is more than the share of 0.2 that "
         "may be left out of evaluation: correct the file, or its columns and labels under evaluation, or raise "
         "align.max_dropped."
     )
@@ -104,3 +110,14 @@ def test_what_the_filter_decides_is_within_any_limit() -> None:
 def test_manifests_of_an_earlier_release_hold_a_number() -> None:
     assert read_left_out({"left_out": 3}) == []
     assert read_left_out({}) == []
+
+
+def test_too_many_rows_of_a_file_say_why_and_where_to_help() -> None:
+    count = LeftOut.of_rows("set aside", {"unknown label": 40, "no id": 2, "no text in prompt": 2, "a NUL": 1}, 4)
+    with pytest.raises(UserError) as error:
+        require_few([count], 0.2)
+    assert str(error.value) == (
+        "45 of 49 rows of the prompt file cannot be used and are set aside (40 × unknown label, 2 × no id, 2 × no text "
+        "in prompt), which is more than the share of 0.2 that may be left out of training: correct the file, or its "
+        "columns and labels under prompts, or raise align.max_dropped."
+    )

@@ -50,8 +50,12 @@ def test_rows_are_read_or_set_aside_with_a_reason(run: Run, notes: Notes, tmp_pa
     ref = reference(take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", SWAHILI)))
     assert [row["id"] for row in rows_of(run, ref)] == ["1", "3"]
     assert [row["row"] for row in rows_of(run, ref, SET_ASIDE_FILE)] == [2]
-    assert left_out_of(run.store, ref) == [LeftOut("set aside", 1, 3, language="swh_Latn")]
-    assert notes.sentences == ["swh_Latn: 1 of 3 rows of the prompt file cannot be used and are set aside."]
+    assert left_out_of(run.store, ref) == [
+        LeftOut("set aside", 1, 3, language="swh_Latn", details="1 × no text in chosen")
+    ]
+    assert notes.sentences == [
+        "swh_Latn: 1 of 3 rows of the prompt file cannot be used and are set aside (1 × no text in chosen)."
+    ]
     assert reference(take_unpaired.fn(run, "swh_Latn", str(tmp_path / "sw.jsonl"))).key == ref.key
     changed = table(tmp_path / "sw.jsonl", SWAHILI[:1])
     assert reference(take_unpaired.fn(run, "swh_Latn", changed)).key != ref.key
