@@ -188,8 +188,9 @@ def _tell(summary: dict[str, Any], workspace: str, console: Console) -> None:
         console.print(f"Left out · {shown(sentence)}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)
     ran = sum(task["state"] == "ran" for task in summary["tasks"])
+    saved = f", which saved {summary['seconds_saved']:.1f} s of work" if ran < len(summary["tasks"]) else ""
     console.print(
         f"Run {summary['number']} is done in {summary['seconds']:.0f} s: {ran} tasks ran, "
-        f"{len(summary['tasks']) - ran} were cached, which saved {summary['seconds_saved']:.1f} s of work.",
+        f"{len(summary['tasks']) - ran} were cached{saved}.",
         highlight=False,
     )

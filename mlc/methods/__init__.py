@@ -28,6 +28,10 @@ def resolve_method(name: str) -> Method:
         return gated(resolve_gateable(name.removesuffix(SUFFIX)))
     if name.endswith(SUFFIX + PERMUTED) and name not in METHODS.places:
         return with_permuted_labels(resolve_method(name.removesuffix(PERMUTED)))
+    if name == BASE:
+        raise UserError(
+            "The policy as it is, 'base', is measured in every run and is no method: leave it out of the models."
+        )
     found: Method = METHODS.load(name)
     if name not in METHODS.places and found.name in (*METHODS.places, BASE, CHAMPION):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")

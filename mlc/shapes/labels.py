@@ -25,10 +25,11 @@ def checked_labels(given: Any, section: str) -> dict[str, str]:
     Raises:
         UserError: It is no mapping to the two labels.
     """
-    if not isinstance(given, Mapping) or any(label not in LABELS for label in given.values()):
+    wrong = [label for label in given.values() if label not in LABELS] if isinstance(given, Mapping) else [given]
+    if wrong:
         raise UserError(
             f"The key {section}.labels must map what the file writes to {' or '.join(LABELS)}, such as "
-            "{unsafe: harmful, safe: harmless}."
+            f"{{unsafe: harmful, safe: harmless}}, not to {str(wrong[0])[:40]!r}."
         )
     return {label_key(value): label for value, label in given.items()}
 

@@ -123,9 +123,13 @@ def _change(word: str, name: str, before: Any, after: Any) -> str:
     subject = f"{word} {name}".strip()
     if before is _MISSING or after is _MISSING:
         return f"{subject} is {'new' if before is _MISSING else 'gone'}"
-    if _is_opaque(before) or _is_opaque(after):
+    if _is_opaque(before) or _is_opaque(after) or len(f"{before}{after}") > _SHOWN:
         return f"{subject} changed"
     return f"{subject} {before} → {after}"
+
+
+_SHOWN = 80
+"""Letters of values that are told whole; longer ones, such as lists, say nothing in a line."""
 
 
 def _is_opaque(value: Any) -> bool:

@@ -274,3 +274,16 @@ def test_real_copies():
     assert {code: len(own) for code, own in suite.prompts.items() if code != "zho_Hans"}.keys() >= {ENGLISH, "yor_Latn"}
     assert {len(own) for code, own in suite.prompts.items() if code != "zho_Hans"} == {699}
     assert {len(own) for own in loaded("multijail", SHARED / "multijail").prompts.values()} == {150}
+
+
+def test_a_column_called_language_is_known(tmp_path):
+    rows = [
+        {"id": "a", "prompt": "Bake bread.", "label": "harmless", "language": "en"},
+        {"id": "a", "prompt": "Hornea pan.", "label": "harmless", "language": "es"},
+        {"id": "b", "prompt": "Break in.", "label": "harmful", "language": "en"},
+    ]
+    lines(tmp_path / "mine.jsonl", rows)
+    (tmp_path / "mine.yaml").write_text("name: mine\nsource: mine.jsonl\nlanguages: [en, es]\n")
+    suite = loaded(str(tmp_path / "mine.yaml"))
+    assert [one.id for one in suite.prompts[ENGLISH]] == ["a", "b"]
+    assert [one.prompt for one in suite.prompts["spa_Latn"]] == ["Hornea pan."]

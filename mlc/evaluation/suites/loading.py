@@ -284,7 +284,12 @@ class _Reader:
                     self._keep(code, replace(english, prompt=text))
 
     def _texts(self, file: TableFile, part: SuitePart, place: _Place) -> "_Texts":
-        if (column := part.columns.get("language")) is not None:
+        column = part.columns.get("language")
+        # A column of that name is known by itself where no other one is called by a language.
+        listed = place.language is None and isinstance(part.languages, tuple)
+        if column is None and listed and "language" in file.columns and not any(map(_tag, file.columns)):
+            column = "language"
+        if column is not None:
             file.require([column])
             named = part.languages if isinstance(part.languages, dict) else {}
             return _Texts(column=column, named={called: code for code, called in named.items()})
@@ -391,7 +396,8 @@ def _language_columns(
     if not there:
         raise UserError(
             f"The {WHAT} {file.location!r} names no language of the suite ({columns_in_words(file.columns)}): call "
-            f"columns by codes such as es or spa_Latn, or map them in {SECTION}.languages."
+            f"columns by codes such as es or spa_Latn, map them in {SECTION}.languages, or name the column with the "
+            f"language of each row in {SECTION}.columns.language."
         )
     return there
 
