@@ -100,13 +100,14 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         prompts = _prompts(model_input)
         texts = [self._rendered(prompt) for prompt in prompts]
         tokens, temperature = _parameters(params or {})
-        room = self._room(texts)
+        most = self._most()
+        room = self._room(texts, most)
         found = self._refusals(prompts, texts) if self.gate else {}
         language = self._language_tokens((params or {}).get(LANGUAGE) or None)
         asked: dict[int, list[int]] = {}
         for place in range(len(texts)):
             if place not in found:
-                asked.setdefault(_fitting(tokens, room[place], place), []).append(place)
+                asked.setdefault(_fitting(tokens, room[place], place, most), []).append(place)
         for limit, own in asked.items():
             for start in range(0, len(own), BATCH):
                 places = own[start : start + BATCH]
@@ -117,19 +118,21 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             answers.index = model_input.index
         return pd.DataFrame({"answer": answers})
 
-    def _room(self, texts: Sequence[str]) -> list[int | None]:
-        """Tokens that an answer to each text may have; None without end.
-
-        Beyond its positions a model fails, or says what was never tried.
-        """
+    def _most(self) -> int | None:
+        """Tokens that the model reads at once; None without end. Beyond, it fails, or says what was never tried."""
         config = self.model.config.get_text_config()
         names = () if config.model_type in ("t5", "mt5", "umt5") else ("max_position_embeddings", "n_positions")
         most = next((found for name in names if (found := getattr(config, name, None) or 0) > 0), None)
-        if most is None or not texts:
-            return [None] * len(texts)
+        if most is None:
+            return None
         scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         # Some checkpoints name the length before positions were stretched.
-        most = max(most, int((scaling.get("factor") or 1) * (scaling.get("original_max_position_embeddings") or 0)))
+        return max(most, int((scaling.get("factor") or 1) * (scaling.get("original_max_position_embeddings") or 0)))
+
+    def _room(self, texts: Sequence[str], most: int | None) -> list[int | None]:
+        """Tokens that an answer to each text may have; None without end."""
+        if most is None or not texts:
+            return [None] * len(texts)
         bare = not self.tokenizer.chat_template
         lengths = [len(row) for row in self.tokenizer(list(texts), add_special_tokens=bare)["input_ids"]]
         for place, length in enumerate(lengths):
@@ -270,14 +273,14 @@ def _mistake(what: str) -> MlflowException:
     return MlflowException(f"{what}.", error_code=INVALID_PARAMETER_VALUE)
 
 
-def _fitting(tokens: int, room: int | None, place: int) -> int:
+def _fitting(tokens: int, room: int | None, place: int, most: int | None) -> int:
     """Tokens of the longest answer to a prompt; fewer than by default where it leaves less room."""
     # MLflow fills in what the client left out.
     wanted = 1 if tokens == DEFAULTS["max_new_tokens"] else tokens
     if room is not None and wanted > room:
         raise _mistake(
-            f"Prompt {place + 1} leaves room for {room} tokens, and its answer may have {wanted}: shorten the prompt, "
-            "or lower max_new_tokens"
+            f"The model reads at most {most} tokens at once, and prompt {place + 1} leaves {room} for an answer that may "
+            f"have {wanted}: shorten the prompt, or lower max_new_tokens"
         )
     return tokens if room is None else min(tokens, room)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from mlc.methods import resolve_method
 from mlc.store import ArtifactRef, ArtifactStore
 from tasks.runtime.artifacts import HEADLINE_FILE, SPEED_FACT, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.memory import FACT as MEMORY_FACT
@@ -26,6 +27,8 @@ CHILD_TAG = "mlc.model"
 KEY_TAG = "artifact"
 """Of a child: key of the artifact that its model is."""
 CONFIG_FILE = "config.json"
+NEEDS = "data_beside_the_policy"
+"""Parameter of a child run: what its method needs."""
 """Every setting that decides the results, whole, among the files of the parent."""
 REPORT_FOLDER = "report"
 """The files of the report, among those of the parent."""
@@ -215,6 +218,7 @@ def track_children(
             points += [*_points(dict(_spent(manifest)), ended, 0), *_curves(store, model.checkpoint, ended)]
             points += _speeds(manifest, ended)
             params |= flattened(manifest["parts"]["settings"])
+            params[NEEDS] = ", ".join(sorted(resolve_method(model.method).needs)) or "nothing"
             digests = set(manifest["parts"]["inputs"].values())
             made_of = {name: ref for name, ref in tracked.training.items() if ref.sha256 in digests}
         _log(client, child, points, params)

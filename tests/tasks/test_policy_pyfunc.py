@@ -141,7 +141,7 @@ def test_a_long_prompt_shortens_no_other_answer(served: Any) -> None:
     short = PROMPTS_TO_GATE[0]
     alone = served.predict(None, pd.DataFrame({"prompt": [short]}))["answer"].item()
     assert served.predict(None, pd.DataFrame({"prompt": [long[: room // 2], short]}))["answer"][1] == alone
-    lengths = served._room([served._rendered(text) for text in (short, "Hello")])
+    lengths = served._room([served._rendered(text) for text in (short, "Hello")], served._most())
     assert lengths[0] < lengths[1] < room
     with pytest.raises(MlflowException, match="prompt 2 of 2 has"):
         served.predict(None, pd.DataFrame({"prompt": [short, "bread " * room]}))

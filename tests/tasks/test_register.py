@@ -102,6 +102,8 @@ def test_its_run_holds_what_it_was_made_of_and_what_came_of_it(run: Run, version
         # Nothing of this data set is in the checkpoint.
         assert data_sets(child) == {("held-out prompts swh_Latn", "e" * 36)}
         assert child.info.status == "FINISHED"
+        needs = child.data.params.get("data_beside_the_policy")
+        assert needs == (None if label == "base" else "english answers, translated prompts"), label
 
 
 def test_its_page_tells_what_decides(run: Run, version: Any, served: Any) -> None:
