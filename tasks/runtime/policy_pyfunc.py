@@ -279,8 +279,8 @@ def _fitting(tokens: int, room: int | None, place: int, most: int | None) -> int
     wanted = 1 if tokens == DEFAULTS["max_new_tokens"] else tokens
     if room is not None and wanted > room:
         raise _mistake(
-            f"The model reads at most {most} tokens at once, and prompt {place + 1} leaves {room} for an answer that may "
-            f"have {wanted}: shorten the prompt, or lower max_new_tokens"
+            f"The model reads at most {most} tokens at once, prompt {place + 1} leaves {room}, and its answer may have "
+            f"{wanted}: shorten the prompt, or lower max_new_tokens"
         )
     return tokens if room is None else min(tokens, room)
 
