@@ -45,9 +45,9 @@ _DAMAGES = (ValueError, OSError, KeyError, TypeError, AttributeError)
 _SHOWN = 100
 """Letters of a wrong name that are shown."""
 _KEY_IN_NAMES = 32
+"""Hexadecimal digits of a key in names of files that are not artifacts."""
 SPENT_FILE = "spent.json"
 """In a folder of partial work: seconds that earlier attempts worked on it."""
-"""Hexadecimal digits of a key in names of files that are not artifacts."""
 
 logger = logging.getLogger(__name__)
 

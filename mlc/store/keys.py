@@ -17,6 +17,8 @@ _FIRST_RULE = 1
 PENDING = "pending:"
 """Begins the digest of an artifact that a plan only foresees."""
 _DIGEST_LENGTH = 64
+_SHOWN = 80
+"""Letters of values that are told whole; longer ones, such as lists, say nothing in a line."""
 _MISSING = object()
 _WORDS = {
     "settings": "configuration",
@@ -126,10 +128,6 @@ def _change(word: str, name: str, before: Any, after: Any) -> str:
     if _is_opaque(before) or _is_opaque(after) or len(f"{before}{after}") > _SHOWN:
         return f"{subject} changed"
     return f"{subject} {before} → {after}"
-
-
-_SHOWN = 80
-"""Letters of values that are told whole; longer ones, such as lists, say nothing in a line."""
 
 
 def _is_opaque(value: Any) -> bool:
