@@ -70,6 +70,7 @@ def tracked_run(
     whole = config.model_dump(mode="json", include=DECIDING)
     number = f" · run {run.journal.number}" if run.journal else ""
     return Tracked(
+        needs={method.name: ", ".join(sorted(method.needs)) or "nothing" for method in config.methods},
         name=f"{config.name} · {config.languages_label}{number}",
         models=tuple(models),
         settings=read_settings(config, whole),

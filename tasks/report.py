@@ -20,7 +20,6 @@ from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, rea
 from mlc.evaluation.skills import Skill, plain_skills, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.languages import resolve_language
-from mlc.methods import resolve_method
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
 from mlc.store.plain import without_nan
@@ -75,6 +74,8 @@ class ReportFacts:
     """Names of the candidate's controls and what they are called, whether the run has them or not."""
     set_aside: tuple[tuple[str, str, str], ...] = ()
     """Label, name and reason of each method that the run went on without."""
+    made_of: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    """Of each method those that are made for it, itself last, and the data that it needs beside the policy."""
     texts: ShownTexts = "none"
     """Whether prompts and answers are in the page's file, see :class:`tasks.runtime.settings.ReportSettings`."""
 
@@ -208,9 +209,10 @@ def _costs(run: Run, facts: ReportFacts) -> "list[MethodCost]":
 
     run.catch_up()
     spent = costs_of(run.store, ((task.stage, task.subject, task.key) for task in run.outcomes))
-    names = [name for name, _ in facts.labels if name in spent]
     return [
-        MethodCost(name, **asdict(cost_of(name, spent)), needs=sorted(resolve_method(name).needs)) for name in names
+        MethodCost(chain[-1], **asdict(cost_of(chain, spent)), needs=needs)
+        for chain, needs in facts.made_of
+        if chain[-1] in spent
     ]
 
 

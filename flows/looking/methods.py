@@ -14,7 +14,7 @@ from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.evaluation.skills import read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
-from mlc.methods import BASE, BASE_LABEL, resolve_method
+from mlc.methods import BASE, BASE_LABEL, in_order, resolve_method
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import SKILLS_FILE
@@ -107,6 +107,11 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
     evaluations = Evaluations(results, labels=labels)
     trained = tuple(record.config.get("languages", ()))
     rows = {row.model: row for row in model_rows(evaluations, trained_languages=trained)}
+    # A method of one's own is found where the configuration says, and not by its name.
+    chains = {
+        resolve_method(name).name: [method.name for method in in_order([name])]
+        for name in record.config.get("models", ())
+    }
     costs = costs_of(store, ((task["stage"], task["subject"], task["key"]) for task in record.tasks))
     return MethodComparison(
         run=record.number,
@@ -126,7 +131,7 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
                 },
                 variance=spread(evaluations, name, "selectivity").variance,
                 pairwise_agreement=pairwise_agreement(evaluations, name),
-                cost=cost_of(name, costs),
+                cost=cost_of(chains.get(name, (name,)), costs),
             )
             for name in names
         ),

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mlc.methods import in_order
 from mlc.store import ArtifactStore
 from tasks.runtime.artifacts import TOKENS_FACT
 from tasks.runtime.memory import FACT as MEMORY_FACT
@@ -76,16 +75,17 @@ def with_shared(spent: Spent) -> Spent:
     }
 
 
-def cost_of(name: str, costs: Mapping[str, Spent]) -> Cost:
+def cost_of(chain: Sequence[str], costs: Mapping[str, Spent]) -> Cost:
     """What one model of a method takes.
 
     Args:
-        name: The method; one that nothing was spent on, such as the policy as it is, takes nothing.
+        chain: Names of the methods that are made for it, itself last; where nothing was spent on itself, as on the
+            policy as it is, it takes nothing.
         costs: From :func:`costs_of`.
     """
-    chain = [method.name for method in in_order([name])] if name in costs else []
-    own = _means(costs, [name] if chain else [])
-    whole = _means(costs, chain)
+    name = chain[-1]
+    own = _means(costs, [name])
+    whole = _means(costs, chain if name in costs else ())
     return Cost(whole.get("seconds"), own.get("seconds"), whole.get("tokens"), whole.get("memory"))
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mlc.methods import resolve_method
 from mlc.store import ArtifactRef, ArtifactStore
 from tasks.runtime.artifacts import HEADLINE_FILE, SPEED_FACT, TOKENS_FACT, TRAINING_LOG_FILE
 from tasks.runtime.memory import FACT as MEMORY_FACT
@@ -73,6 +72,8 @@ class Tracked:
     """Data sets that models are made of, by what they are called."""
     held_out: Mapping[str, ArtifactRef] = field(default_factory=dict)
     """Data sets that models are measured on."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """By method what data it needs beside the policy, in words."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """What the artifacts of each stage took when they were made."""
 
@@ -218,7 +219,7 @@ def track_children(
             points += [*_points(dict(_spent(manifest)), ended, 0), *_curves(store, model.checkpoint, ended)]
             points += _speeds(manifest, ended)
             params |= flattened(manifest["parts"]["settings"])
-            params[NEEDS] = ", ".join(sorted(resolve_method(model.method).needs)) or "nothing"
+            params |= {NEEDS: tracked.needs[model.method]} if model.method in tracked.needs else {}
             digests = set(manifest["parts"]["inputs"].values())
             made_of = {name: ref for name, ref in tracked.training.items() if ref.sha256 in digests}
         _log(client, child, points, params)

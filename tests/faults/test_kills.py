@@ -15,6 +15,7 @@ import pytest
 from mlc.store import ArtifactStore
 from mlc.store.manifests import MANIFEST
 from mlc.store.runs import run_records
+from tasks.runtime.artifacts import COSTS_FILE
 from tests.flows.smoked import PROJECT
 from tests.forked import Forked, Forks
 
@@ -52,15 +53,18 @@ def contents(workspace: Path) -> dict[str, str]:
     return found
 
 
-_BY_WHICH_RUN = re.compile(rb"<dt>(made|run)</dt><dd>[^<]*</dd>|^- (made|run): .*$", re.MULTILINE)
+_BY_WHICH_RUN = re.compile(
+    rb"<dt>(made|run)</dt><dd>[^<]*</dd>|^- (made|run): .*$|<h2>What one model takes</h2>(?s:.*?)</section>",
+    re.MULTILINE,
+)
 """In the page, and in the model card."""
 
 
 def report_of(folder: Path) -> str:
-    """Digest of a report without the lines that say when and by which run it was made."""
+    """Digest of a report without what says when and by which run it was made, and how long that took."""
     state = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST:
+        if path.name not in (MANIFEST, COSTS_FILE):
             state.update(_BY_WHICH_RUN.sub(b"", path.read_bytes()))
     return state.hexdigest()
 

@@ -42,6 +42,7 @@ def tracked(model: Model) -> Tracked:
     return Tracked(
         "trial",
         (policy, model),
+        needs={"consistency": "english answers, translated prompts"},
         settings={"align": {"steps": 2}},
         words={"policy": "tiny", "languages": "swh_Latn", "licence of the policy": "apache-2.0"},
         tags={"git.revision": "abc"},
