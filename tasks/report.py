@@ -130,7 +130,7 @@ def publish_report(
         made = {**given, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         able = _skills(run, skills.values())
-        costs = _costs(run, facts)
+        costs = _costs(run, models, facts)
         made_by = _made(run)
         decision = decide_gate(everything, gate, **asdict(facts.roles))
         data = ReportData(
@@ -203,12 +203,16 @@ def publish_report(
     return produce(run, STAGE, parts, write)
 
 
-def _costs(run: Run, facts: ReportFacts) -> "list[MethodCost]":
+def _costs(run: Run, models: Sequence[Model], facts: ReportFacts) -> "list[MethodCost]":
     """What each method took, as far as this run made or found its models."""
     from mlc.report.data import MethodCost
 
-    run.catch_up()
-    spent = costs_of(run.store, ((task.stage, task.subject, task.key) for task in run.outcomes))
+    # Where the run is recorded on another machine, that of the models themselves is known at least.
+    there: set[tuple[str, str | None, str]] = {
+        (model.checkpoint.kind, model.label, model.checkpoint.key) for model in models
+    }
+    there |= {(task.stage, task.subject, task.key) for task in run.told()}
+    spent = costs_of(run.store, sorted(there, key=str))
     return [
         MethodCost(chain[-1], **asdict(cost_of(chain, spent)), needs=needs)
         for chain, needs in facts.made_of

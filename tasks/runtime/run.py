@@ -345,6 +345,12 @@ class Run:
         self.carry_over()
         self.take_in()
 
+    def told(self) -> list[Outcome]:
+        """What became of the tasks of this run so far, wherever they ran, as far as its record is here."""
+        lines = self.journal.read_from(0)[0] if self.journal and self.journal.path.is_file() else []
+        with self._lock:
+            return [*(Outcome(**line["task"]) for line in lines if "task" in line), *self.outcomes]
+
     def carry_over(self) -> None:
         """Writes into the journal what machines that do not see it told, and tells them to stop if that is asked."""
         words = self.store.remote
