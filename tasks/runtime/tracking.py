@@ -41,6 +41,8 @@ AGGREGATES = ("selectivity", "attack_success", "harmless_refused", "auroc")
 """Figures over languages and seeds that the parent has, with their intervals."""
 LONGEST_VALUE = 250
 """Letters of a parameter; what is longer is cut, and whole in :data:`CONFIG_FILE`."""
+TRIALS = 3
+"""Of telling MLflow of data sets that another run may tell it of in the same moment."""
 MOST_STEPS = 1000
 """Steps of a training that its curves have; of more, these are spread evenly over it."""
 _METRICS, _PARAMETERS = 1000, 100
@@ -135,7 +137,7 @@ def track_settings(client: "MlflowClient", parent: "Run", tracked: Tracked) -> N
         tracked: What to write.
     """
     _log(client, parent, [], flattened(tracked.settings))
-    client.log_inputs(parent.info.run_id, _inputs(tracked.training, tracked.held_out))
+    log_inputs(client, parent.info.run_id, _inputs(tracked.training, tracked.held_out))
     client.log_dict(parent.info.run_id, {**tracked.config, "in words": dict(tracked.words)}, CONFIG_FILE)
 
 
@@ -223,7 +225,7 @@ def track_children(
             digests = set(manifest["parts"]["inputs"].values())
             made_of = {name: ref for name, ref in tracked.training.items() if ref.sha256 in digests}
         _log(client, child, points, params)
-        client.log_inputs(child.info.run_id, _inputs(made_of, tracked.held_out))
+        log_inputs(client, child.info.run_id, _inputs(made_of, tracked.held_out))
         client.set_terminated(child.info.run_id, "FINISHED", end_time=ended)
 
 
@@ -294,6 +296,28 @@ def _points(values: Mapping[str, float], made: int, step: int, model_id: str | N
         for name, value in values.items()
         if math.isfinite(value)
     ]
+
+
+def log_inputs(client: "MlflowClient", run_id: str, inputs: "Sequence[DatasetInput]") -> None:
+    """Tells MLflow of data sets.
+
+    It looks whether a data set is known, and adds it if not: of two runs that do so at once, one fails, and finds it
+    when it tries again.
+
+    Args:
+        client: Of the registry.
+        run_id: Of MLflow.
+        inputs: The data sets.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for left in reversed(range(TRIALS)):
+        try:
+            client.log_inputs(run_id, list(inputs))
+            return
+        except MlflowException as error:
+            if not left or error.error_code != "BAD_REQUEST":
+                raise
 
 
 def _inputs(training: Mapping[str, ArtifactRef], held_out: Mapping[str, ArtifactRef]) -> "list[DatasetInput]":

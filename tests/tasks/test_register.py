@@ -25,7 +25,7 @@ from tasks.runtime.models import Model
 from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings
-from tasks.runtime.tracking import flattened, metric_name
+from tasks.runtime.tracking import flattened, log_inputs, metric_name
 from tests.tasks.registering import CARD, tracked, written_report
 
 QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
@@ -312,3 +312,30 @@ def test_a_server_answers_such_a_request_with_400(served: Any) -> None:
     ):
         told = client.post("/invocations", json=body)
         assert told.status_code == 200, told.text
+
+
+@pytest.mark.parametrize(
+    ("code", "refused", "told"),
+    [("BAD_REQUEST", 2, True), ("BAD_REQUEST", 3, False), ("INTERNAL_ERROR", 1, False)],
+)
+def test_data_sets_that_two_runs_tell_of_at_once(code: str, refused: int, told: bool) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    calls: list[str] = []
+
+    class Racing:
+        """Refuses as MLflow does where another run was there first."""
+
+        def log_inputs(self, run_id: str, inputs: list[Any]) -> None:
+            calls.append(run_id)
+            if len(calls) <= refused:
+                raise MlflowException("UNIQUE constraint failed", error_code=ErrorCode.Value(code))
+
+    if told:
+        log_inputs(Racing(), "a", [])  # type: ignore[arg-type]
+        assert len(calls) == refused + 1
+        return
+    with pytest.raises(MlflowException):
+        log_inputs(Racing(), "a", [])  # type: ignore[arg-type]
+    assert len(calls) == refused
