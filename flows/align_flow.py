@@ -872,8 +872,8 @@ def report_facts(
         labels=tuple(labels),
         controls=tuple((method.name, method.label) for method in controls),
         made_of=tuple(
-            (tuple(method.name for method in in_order([name])), tuple(sorted(resolve_method(name).needs)))
-            for name in config.models
+            (tuple(method.name for method in chain), tuple(sorted(chain[-1].needs)))
+            for chain in (in_order([name]) for name in config.models)
         ),
         texts=config.report.texts,
         set_aside=tuple((resolve_method(name).label, name, reason) for name, reason in set_aside),

@@ -50,17 +50,18 @@ def take_feedback(
             f"The feedback {location!r} cannot be read ({error.strerror or error}): correct prompts.feedback."
         ) from None
 
-    if seen := sorted({row["language"] for row in _read(location)[0]} & set(unseen)):
+    given, wrong = _read(location)
+    if seen := sorted({row["language"] for row in given} & set(unseen)):
         raise UserError(
             f"The language {seen[0]} has feedback in prompts.feedback, and is measured as one that no method has seen: "
             "add it to languages, or take it out of evaluation.languages or of the feedback."
         )
 
     def write(draft: Draft) -> None:
-        rows, wrong = _read(location)
+        verdicts = [row[FEEDBACK] for row in given]
         if permuted:
-            verdicts = dealt_anew([row[FEEDBACK] for row in rows], seed=None)
-            rows = [{**row, FEEDBACK: verdict} for row, verdict in zip(rows, verdicts, strict=True)]
+            verdicts = dealt_anew(verdicts, seed=None)
+        rows = [{**row, FEEDBACK: verdict} for row, verdict in zip(given, verdicts, strict=True)]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / PROMPTS_FILE)
         draft.rows = len(rows)
         note_left_out(run, draft, [LeftOut.of_rows("feedback set aside", wrong, len(rows))], "feedback")

@@ -108,10 +108,8 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
     trained = tuple(record.config.get("languages", ()))
     rows = {row.model: row for row in model_rows(evaluations, trained_languages=trained)}
     # A method of one's own is found where the configuration says, and not by its name.
-    chains = {
-        resolve_method(name).name: [method.name for method in in_order([name])]
-        for name in record.config.get("models", ())
-    }
+    made_for = ([method.name for method in in_order([name])] for name in record.config.get("models", ()))
+    chains = {chain[-1]: chain for chain in made_for}
     costs = costs_of(store, ((task["stage"], task["subject"], task["key"]) for task in record.tasks))
     return MethodComparison(
         run=record.number,
