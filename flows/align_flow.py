@@ -128,7 +128,8 @@ class RunSummary:
     metrics: dict[str, Any]
     """Headline figures, see :func:`tasks.report.read_headline`."""
     model_version: dict[str, str]
-    """Name, version and MLflow run of the registered model."""
+    """Name and version of the registered model, and the MLflow run that tells how it was measured: that of the version
+    or, if the version was there already, a later one."""
     gate: dict[str, Any]
     """``passed``, ``policy``, ``reasons`` (the checks in sentences, failed ones first), ``checks`` (the same as rows,
     see :meth:`mlc.evaluation.gate.deciding.Check.row`), ``champion``, the version that it was compared with, and
@@ -890,7 +891,11 @@ def summarise_run(run: Run, number: int, started: float, report: ArtifactRef, de
         tasks=[asdict(outcome) for outcome in run.outcomes],
         seconds_saved=round(sum(outcome.seconds_saved for outcome in run.outcomes), 1),
         metrics=read_headline(run.store, report),
-        model_version={name: gate[name] for name in ("name", "version", "run_id")},
+        # Decisions of earlier releases know the run of the version alone.
+        model_version={
+            **{name: gate[name] for name in ("name", "version")},
+            "run_id": gate.get("told_in", gate["run_id"]),
+        },
         gate={
             **{name: gate[name] for name in ("passed", "policy", "reasons", "checks", "champion")},
             "waits": bool(gate.get("waits")) and not was_promoted(run.workspace, gate),

@@ -20,6 +20,7 @@ from tasks.runtime.registry import (
     look_at_champion,
     note_champion,
     promote_version,
+    read_told_in,
     read_version,
     registry_errors,
 )
@@ -30,7 +31,7 @@ from tasks.runtime.version_page import GATE, GATE_CHAMPION, GATE_FAILED, GATE_PO
 
 STAGE = Stage("promote", version=2, module=__name__)
 REGISTERED_DECISION = "gate.json"
-"""The decision, among the files of the MLflow run that registered the version."""
+"""The decision, among the files of the MLflow run that tells how the version was measured."""
 LONGEST_TAG = 500
 
 
@@ -59,8 +60,8 @@ def promote(
 
     Returns:
         ``decision.json``: passed, the policy, every check as a row and in words, the version, the champion that it was
-        compared with, the previous champion, whether it waits for a person. The same stands beside the version in the
-        registry, as ``gate.json``.
+        compared with, the previous champion, whether it waits for a person. The same stands in MLflow, as ``gate.json``
+        of the run that tells how the version was measured.
 
     Raises:
         UserError: It is passed, and meanwhile another version has become champion.
@@ -89,9 +90,10 @@ def promote(
                 previous = promote_version(client, record, candidate, decision.reasons, by="gate")
             else:
                 note_champion(client, record, candidate.name)
-            facts = {"champion": champion, "previous": previous, "waits": waits}
+            told_in = read_told_in(run.store, version)
+            facts = {"champion": champion, "previous": previous, "waits": waits, "told_in": told_in}
             stored = {**decision.plain(), **candidate.as_dict(), **facts}
-            client.log_dict(candidate.run_id, stored, REGISTERED_DECISION)
+            client.log_dict(told_in, stored, REGISTERED_DECISION)
             for tag, value in _tags(decision, champion, waits).items():
                 client.set_model_version_tag(candidate.name, candidate.version, tag, value)
             describe_version(client, candidate.name, candidate.version)

@@ -23,7 +23,6 @@ from tasks.runtime.artifacts import (
     METRICS_FILE,
     MODEL_CARD_FILE,
     PROMPT_GATE_FILE,
-    VERSION_FILE,
     left_out_in_words,
     plain,
 )
@@ -38,6 +37,7 @@ from tasks.runtime.registry import (
     FAILED,
     ModelVersion,
     Registration,
+    RegistrationKeys,
     connect,
     experiment_name,
     find_registration,
@@ -47,6 +47,7 @@ from tasks.runtime.registry import (
     registration_tags,
     registry_errors,
     version_problem,
+    write_version,
 )
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings
@@ -59,6 +60,7 @@ from tasks.runtime.tracking import (
     shortened,
     track_children,
     track_figures,
+    track_model,
     track_settings,
 )
 from tasks.runtime.version_page import (
@@ -113,7 +115,7 @@ def register_model(
     tracked: Tracked,
     settings: RegistrySettings,
 ) -> ArtifactRef:
-    """Registers the model.
+    """Registers the model as a version, unless it is one already, and tells MLflow how it was measured.
 
     Args:
         run: The run.
@@ -124,25 +126,24 @@ def register_model(
         settings: The registry.
 
     Returns:
-        ``version.json``: run id, name and version.
+        ``version.json``: run id, name and version, and ``told_in``, the MLflow run that tells how it was measured: its
+        own, or a later one if the same model was registered before.
     """
-    # The report is left out: it shows the gate's limits, and a new limit does not make a new model.
-    checkpoint = model.checkpoint
-    parts = STAGE.parts(
-        {"registry": settings.model_dump(mode="json", exclude={"promoted_by"}), "role": model.method},
-        {
-            "model": checkpoint,
-            "pyfunc": code_digest(PYFUNC.read_text(encoding="utf-8")),
-            **{f"evaluation {name}": ref for name, ref in results.items()},
-        },
-        seed=model.seed,
-    )
+    told = {"registry": settings.model_dump(mode="json", exclude={"promoted_by"}), "role": model.method}
+    made_of: dict[str, ArtifactRef | str] = {
+        "model": model.checkpoint,
+        "pyfunc": code_digest(PYFUNC.read_text(encoding="utf-8")),
+    }
+    # The report is left out: it shows the gate's limits, and a new limit changes nothing that MLflow is told.
+    beside = {f"evaluation {name}": ref for name, ref in results.items()}
+    parts = STAGE.parts(told, {**made_of, **beside}, seed=model.seed)
+    keys = RegistrationKeys(parts.key, STAGE.parts(told, made_of, seed=model.seed).key)
 
     folder = run.store.folder
 
-    def track(client: "MlflowClient", begun: Registration) -> ModelVersion:
+    def track(client: "MlflowClient", begun: Registration) -> tuple[str, ModelVersion]:
         """Writes all that MLflow keeps, but for what an earlier attempt has written."""
-        own, version = registration_tags(settings, run.workspace, parts.key), begun.version
+        own, version = registration_tags(settings, run.workspace, keys), begun.version
         with _mlflow_run(settings, tracked, begun, own) as parent:
             track_settings(client, parent, tracked)
             if version is None:
@@ -150,33 +151,31 @@ def register_model(
                     version = _log_version(weights, model, settings)
             experiment = parent.info.experiment_id
             (logged,) = logged_models(client, experiment, version.run_id)
+            if version.run_id != parent.info.run_id:
+                track_model(client, parent, logged)
             _log_card(client, logged, folder(report))
             figures = _figures(tracked, read_evaluations(map(folder, results.values())))
             track_children(client, run.store, parent, tracked, figures, model, logged)
             track_figures(client, run.store, parent, tracked, report)
-        page = {PAGE: f"#/experiments/{experiment}/runs/{version.run_id}"}
+        page = {PAGE: f"#/experiments/{experiment}/runs/{parent.info.run_id}"}
         for name, value in {**_tags(run, model, tracked, report, parts.key), **page}.items():
             client.set_model_version_tag(version.name, version.version, name, value)
         describe_version(client, version.name, version.version)
-        return version
+        return parent.info.run_id, version
 
     def write(draft: Draft) -> None:
         with registry_errors(settings, run.workspace):
             client = connect(settings, run.workspace)
             # An earlier attempt may have been killed anywhere before its artifact was there.
-            begun = find_registration(client, settings, run.workspace, parts.key)
-            version = begun.version
-            if version is None or not begun.finished:
-                version = track(client, begun)
-                try:
-                    _ask(run, model, version)
-                except UserError:
-                    client.set_model_version_tag(version.name, version.version, ASKED_TAG, FAILED)
-                    raise
-                client.set_model_version_tag(version.name, version.version, ASKED_TAG, ANSWERED)
-                finish_registration(client, version)
+            begun = find_registration(client, settings, run.workspace, keys)
+            run_id, version = begun.run_id, begun.version
+            if run_id is None or version is None or not begun.finished:
+                run_id, version = track(client, begun)
+                if not begun.answers:
+                    _ask_once(client, run, model, version)
+                finish_registration(client, run_id, version)
             client.set_registered_model_alias(settings.model_name, CANDIDATE, version.version)
-        (draft.path / VERSION_FILE).write_text(json.dumps(version.as_dict(), indent=1), encoding="utf-8")
+        write_version(draft.path, version, run_id)
 
     def still_valid(ref: ArtifactRef) -> str | None:
         return version_problem(read_version(run.store, ref), settings, run.workspace)
@@ -357,6 +356,16 @@ def _signature() -> Any:
             ]
         ),
     )
+
+
+def _ask_once(client: "MlflowClient", run: Run, model: Model, version: ModelVersion) -> None:
+    """Asks a version, and notes at it whether it answered."""
+    try:
+        _ask(run, model, version)
+    except UserError:
+        client.set_model_version_tag(version.name, version.version, ASKED_TAG, FAILED)
+        raise
+    client.set_model_version_tag(version.name, version.version, ASKED_TAG, ANSWERED)
 
 
 def _ask(run: Run, model: Model, version: ModelVersion) -> None:

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.version_page import NOBODY, REPLACES, describe_version
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.entities.model_registry import RegisteredModel
     from mlflow.tracking import MlflowClient
@@ -48,13 +49,19 @@ DATABASE_FILE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _PROMOTION = {"time", "name", "version", "run_id", "by", "reasons", "previous"}
 """What a line of the record says, at least."""
+_TOLD_IN = "told_in"
+"""Of a stored version: the MLflow run that tells how it was measured."""
 _NOT_READ = "not read"
 _KEY_TAG = "mlc.key"
 """Of an MLflow run: the key of the registration that it belongs to."""
 _PLACE_TAG = "mlc.workspace"
 """Of an MLflow run on a server: the workspace that began it."""
+_MADE_TAG = "mlc.version_key"
+"""Of an MLflow run: what its version is made of; versions of the same are one."""
 _FINISHED_TAG = "mlc.finished"
 """Of an MLflow run: set last, when its version has everything."""
+_TOLD_TAG = "mlc.registered"
+"""Of an MLflow run that is finished: the version that it tells of, which another run may have registered."""
 _PROMOTED_TAG = "mlc.promoted"
 """Of a registered model: the last line of the record whose alias was set."""
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -85,8 +92,31 @@ class ModelVersion:
 
 def read_version(store: ArtifactStore, ref: ArtifactRef) -> ModelVersion:
     """The registered version that an artifact of the stage ``register`` stands for."""
-    text = (store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8")
-    return ModelVersion(**json.loads(text))
+    told = _registered_as(store, ref)
+    return ModelVersion(told["run_id"], told["name"], told["version"])
+
+
+def read_told_in(store: ArtifactStore, ref: ArtifactRef) -> str:
+    """The MLflow run that tells how the version was measured: its own, or a later one where it was there already."""
+    told = _registered_as(store, ref)
+    return str(told.get(_TOLD_IN, told["run_id"]))
+
+
+def write_version(folder: Path, version: ModelVersion, told_in: str) -> None:
+    """Writes the content of an artifact of the stage ``register``.
+
+    Args:
+        folder: Of the artifact.
+        version: The registered version.
+        told_in: The MLflow run that tells how it was measured.
+    """
+    told = version.as_dict() | {_TOLD_IN: told_in}
+    (folder / VERSION_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+def _registered_as(store: ArtifactStore, ref: ArtifactRef) -> dict[str, str]:
+    found: dict[str, str] = json.loads((store.folder(ref) / VERSION_FILE).read_text(encoding="utf-8"))
+    return found
 
 
 def registry_of(store: ArtifactStore, name: str = "") -> RegistrySettings:
@@ -296,30 +326,48 @@ class Registration:
     """Of its run in MLflow; None where it has to be made."""
     version: ModelVersion | None = None
     """Its version; None where that has to be made."""
+    answers: bool = False
+    """Whether the version was asked already, by the registration that made it."""
     finished: bool = False
-    """Whether the version has everything."""
+    """Whether its run and its version have everything."""
 
 
-def registration_tags(settings: RegistrySettings, workspace: Path, key: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class RegistrationKeys:
+    """What tells registrations apart."""
+
+    run: str
+    """Of its run in MLflow: key of the artifact of the stage ``register``, by the model and all that it is measured
+    beside."""
+    version: str
+    """Of its version: by the model alone."""
+
+
+def registration_tags(settings: RegistrySettings, workspace: Path, keys: RegistrationKeys) -> dict[str, str]:
     """Tags of the MLflow run of a registration, so that it is known again if this process ends before it is done.
 
     Args:
         settings: The registry.
         workspace: Folder of the workspace.
-        key: Key of the artifact of the stage ``register``.
+        keys: What is registered.
     """
-    return {_KEY_TAG: key} | ({} if _named_uri(settings) is None else {_PLACE_TAG: _place(workspace)})
+    own = {_KEY_TAG: keys.run, _MADE_TAG: keys.version}
+    return own | ({} if _named_uri(settings) is None else {_PLACE_TAG: _place(workspace)})
 
 
-def finish_registration(client: "MlflowClient", version: ModelVersion) -> None:
-    """Notes that a version has everything."""
-    client.set_tag(version.run_id, _FINISHED_TAG, "true")
+def finish_registration(client: "MlflowClient", run_id: str, version: ModelVersion) -> None:
+    """Notes that a run of a registration, and the version that it tells of, have everything."""
+    client.set_tag(run_id, _TOLD_TAG, version.version)
+    client.set_tag(run_id, _FINISHED_TAG, "true")
 
 
-def find_registration(client: "MlflowClient", settings: RegistrySettings, workspace: Path, key: str) -> Registration:
+def find_registration(
+    client: "MlflowClient", settings: RegistrySettings, workspace: Path, keys: RegistrationKeys
+) -> Registration:
     """What earlier attempts at the same registration have left, so that this one goes on from there.
 
-    On a server, only what this workspace has begun is taken up: another machine may be at work on the rest. In the
+    A version of the same model that is finished is taken, whatever it was measured beside. On a server, of what is not
+    finished only what this workspace has begun is taken up: another machine may be at work on the rest. In the
     workspace nobody else works on the key. A version that was asked and could not answer is deleted, as are logged
     models that never became a version.
 
@@ -327,28 +375,44 @@ def find_registration(client: "MlflowClient", settings: RegistrySettings, worksp
         client: From :func:`connect`.
         settings: The registry.
         workspace: Folder of the workspace.
-        key: Key of the artifact of the stage ``register``.
+        keys: What is registered.
     """
     experiment = client.get_experiment_by_name(experiment_name(settings)).experiment_id
     begun = Registration()
-    for run in client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{key}'"):
-        run_id = run.info.run_id
-        versions = client.search_model_versions(f"run_id = '{run_id}' and name = '{settings.model_name}'")
+    for run in client.search_runs([experiment], f"tags.`{_KEY_TAG}` = '{keys.run}'"):
         if _FINISHED_TAG in run.data.tags:
-            if versions:
-                return Registration(run_id, _version_of(versions[0]), finished=True)
+            if told := _version_told(client, settings, run):
+                return Registration(run.info.run_id, told, answers=True, finished=True)
         elif begun.run_id is None and (
             _named_uri(settings) is None or run.data.tags.get(_PLACE_TAG) == _place(workspace)
         ):
-            for version in versions:
-                if version.tags.get(ASKED_TAG) == FAILED or version.status != "READY":
-                    client.delete_model_version(version.name, version.version)
-                else:
-                    begun = Registration(run_id, _version_of(version))
-            if begun.version is None:
-                for model in logged_models(client, experiment, run_id):
-                    client.delete_logged_model(model)
-                begun = Registration(run_id)
+            begun = _taken_up(client, settings, experiment, run.info.run_id)
+    if begun.version is None:
+        for run in client.search_runs([experiment], f"tags.`{_MADE_TAG}` = '{keys.version}'"):
+            if _FINISHED_TAG in run.data.tags and (told := _version_told(client, settings, run)):
+                return replace(begun, version=told, answers=True)
+    return begun
+
+
+def _version_told(client: "MlflowClient", settings: RegistrySettings, run: "MlflowRun") -> ModelVersion | None:
+    """The version that a finished run tells of; None where it is no longer in the registry."""
+    number = run.data.tags.get(_TOLD_TAG)
+    whose = f"version_number = {number}" if number else f"run_id = '{run.info.run_id}'"
+    found = client.search_model_versions(f"name = '{settings.model_name}' and {whose}")
+    return _version_of(found[0]) if found else None
+
+
+def _taken_up(client: "MlflowClient", settings: RegistrySettings, experiment: str, run_id: str) -> Registration:
+    """A registration that was left in its midst, without what of it is of no use."""
+    begun = Registration(run_id)
+    for version in client.search_model_versions(f"run_id = '{run_id}' and name = '{settings.model_name}'"):
+        if version.tags.get(ASKED_TAG) == FAILED or version.status != "READY":
+            client.delete_model_version(version.name, version.version)
+        else:
+            begun = Registration(run_id, _version_of(version))
+    if begun.version is None:
+        for model in logged_models(client, experiment, run_id):
+            client.delete_logged_model(model)
     return begun
 
 

@@ -141,6 +141,19 @@ def track_settings(client: "MlflowClient", parent: "Run", tracked: Tracked) -> N
     client.log_dict(parent.info.run_id, {**tracked.config, "in words": dict(tracked.words)}, CONFIG_FILE)
 
 
+def track_model(client: "MlflowClient", parent: "Run", model_id: str) -> None:
+    """Ties a run to a logged model that another run has made, so that MLflow's pages lead from one to the other.
+
+    Args:
+        client: Of the registry.
+        parent: The run of MLflow.
+        model_id: The logged model.
+    """
+    from mlflow.entities import LoggedModelInput
+
+    client.log_inputs(parent.info.run_id, models=[LoggedModelInput(model_id)])
+
+
 def track_figures(
     client: "MlflowClient", store: ArtifactStore, parent: "Run", tracked: Tracked, report: ArtifactRef
 ) -> None:

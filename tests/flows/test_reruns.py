@@ -153,6 +153,21 @@ def test_exactly_the_affected_stages_run(flow: Flow, workspace: Path, case: str)
         assert made(flow(workspace)) == set()
 
 
+def test_a_method_more_makes_no_other_version(flow: Flow, workspace: Path) -> None:
+    alone = flow(workspace, models=["english-only"], candidate="english-only")["model_version"]
+    summary = flow(workspace, candidate="english-only")
+    beside = summary["model_version"]
+    assert made(summary) == END
+    assert {name: beside[name] for name in ("name", "version")} == {name: alone[name] for name in ("name", "version")}
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow' / DATABASE_FILE}")
+    told = {run["run_id"]: {file.path for file in client.list_artifacts(run["run_id"])} for run in (alone, beside)}
+    # Each comparison has its own, with its models and its decision.
+    assert list(told.values()) == [{"config.json", "gate.json", "report"}] * 2
+    experiment = client.get_run(beside["run_id"]).info.experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{beside['run_id']}'")
+    assert {child.info.run_name for child in children} == set(MODELS)
+
+
 def test_another_machine_finds_everything_in_the_storage(flow: Flow, workspace: Path, tmp_path: Path) -> None:
     storage = f"memory://{tmp_path.name}"
     assert made(flow(workspace, storage=storage)) == set()

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mlc.errors import UserError
+from mlc.methods import BASE
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
@@ -22,10 +23,11 @@ from tasks.register import register_model
 from tasks.runtime import policy_pyfunc
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, TRAINING_LOG_FILE, plain
 from tasks.runtime.models import Model
-from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_version
+from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_told_in, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.tracking import flattened, log_inputs, metric_name
+from tests.evaluation.outcomes import FR, evaluated
 from tests.tasks.registering import CARD, tracked, written_report
 
 QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
@@ -50,10 +52,15 @@ def checkpoint(run: Run, name: str, **changes: Any) -> Model:
     return Model("consistency", 0, run.store.reference("align", parts.key), "cpu")
 
 
-def registered(run: Run, model: Model, settings: RegistrySettings = SETTINGS) -> ArtifactRef:
+def registered(
+    run: Run,
+    model: Model,
+    settings: RegistrySettings = SETTINGS,
+    results: Mapping[str, ArtifactRef] | None = None,
+) -> ArtifactRef:
     count = {"where": "training set", "kind": "no translation", "rows": 1, "of": 8, "language": "swh_Latn"}
     report = written_report(run, model.method, [count])
-    done = register_model.fn(run, model, {}, report, tracked(model), settings)
+    done = register_model.fn(run, model, results or {}, report, tracked(model), settings)
     return done if isinstance(done, ArtifactRef) else done.data
 
 
@@ -198,6 +205,47 @@ def test_a_registration_that_is_killed_anywhere_goes_on_from_there(
     # Another workspace takes over what is finished.
     other = Run(ArtifactStore(tmp_path / "other"))
     assert read_version(other.store, registered(other, checkpoint(other, "killed"), settings)) == version
+
+
+def test_the_same_model_measured_beside_another_is_no_other_version(run: Run) -> None:
+    settings = RegistrySettings(model_name="compared", experiment="compared")
+    model = checkpoint(run, "compared")
+    alone = read_version(run.store, registered(run, model, settings))
+    client = connect(settings, run.workspace)
+    for number in (2, 3):
+        results = {f"evaluation {count}": evaluation(run, count) for count in range(1, number)}
+        ref = registered(run, model, settings, results)
+        assert read_version(run.store, ref) == alone
+        told_in = read_told_in(run.store, ref)
+        assert told_in != alone.run_id
+        parent = client.get_run(told_in)
+        (asked,) = client.search_model_versions("name = 'compared'")
+        (logged,) = parent.inputs.model_inputs
+        assert client.get_logged_model(logged.model_id).source_run_id == alone.run_id
+        assert f"/runs/{told_in}" in asked.tags["mlflow.page"]
+        assert (parent.info.status, parent.data.params) == ("FINISHED", {"align.steps": "2"})
+        assert {file.path for file in client.list_artifacts(told_in)} == {"config.json", "report"}
+        of_it = [
+            child.info.run_name
+            for child in client.search_runs(
+                [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{told_in}'", max_results=9
+            )
+        ]
+        assert sorted(of_it) == ["base", "consistency · seed 0"]
+    runs = client.search_runs([parent.info.experiment_id])
+    assert len(runs) == 3 * 3
+    # One that is gone from the registry is made again.
+    client.delete_model_version("compared", alone.version)
+    again = read_version(run.store, registered(run, model, settings, {"another": evaluation(run, 9)}))
+    assert again.version != alone.version
+
+
+def evaluation(run: Run, count: int) -> ArtifactRef:
+    """Of the policy in French, with so many harmful prompts refused."""
+    parts = KeyParts("evaluate", 1, settings={"count": count})
+    with run.store.writing("evaluate", parts) as draft:
+        evaluated(BASE, FR, "r" * count + "c" * (20 - count), "c" * 20).write(draft.path)
+    return run.store.reference("evaluate", parts.key)
 
 
 def killed(*_: object) -> None:
