@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlc.store import ArtifactStore
 EXAMPLES = (
     "mlc compare-methods quickstart --methods english-only,consistency",
+    "mlc compare-methods own.yaml --plan",
     "mlc compare-methods --run last --json",
 )
 
@@ -49,6 +50,7 @@ def command(
             help="Compare what this run has, and run nothing: a number, or last.", autocompletion=completion.runs
         ),
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what it would run, and run nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods on your own model, languages and data.
@@ -58,6 +60,8 @@ def command(
     """
     from mlc.store import ArtifactStore
 
+    if run is not None and plan:
+        raise UserError("--run shows a run that is there, and --plan one that is not: give one of them.")
     if run is not None:
         store = ArtifactStore(existing(workspace), looking=True)
         _show(store, chosen_run(store.workspace, run).number, as_json=as_json)
@@ -65,6 +69,12 @@ def command(
     values = _chosen(
         settings or [], methods, lambda own: load(config, languages=languages, workspace=workspace, settings=own)
     )
+    if plan:
+        from flows.commands.plan import tell_plan
+
+        terminal.print(f"It would compare {shown(', '.join(values.models))}.", highlight=False)
+        tell_plan(values, as_json=as_json)
+        return
     from flows.commands.run import run_config
 
     terminal.print(f"{shown(values.candidate)} is registered as the candidate, and not promoted.", highlight=False)

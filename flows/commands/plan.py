@@ -49,24 +49,42 @@ def command(
 
     By stage, and only what would run. Nothing is written anywhere.
     """
+    values = load(config, languages=languages, workspace=workspace, settings=settings)
+    planned = tell_plan(values, everything=everything, as_json=as_json)
+    if detailed_exitcode and any(task["action"] == "run" for task in planned):
+        raise WouldRun
+
+
+def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bool = False) -> list[Task]:
+    """Shows what a run would do.
+
+    Args:
+        config: The pipeline.
+        everything: Every task in a line, the cached ones too.
+        as_json: Whether it is told as JSON on standard output, too.
+
+    Returns:
+        As of :func:`plan_run`.
+
+    Raises:
+        UserError: The configuration cannot be run.
+    """
     from flows.licences import in_words, require_licences
 
-    values = load(config, languages=languages, workspace=workspace, settings=settings)
-    licences = require_licences(values)
-    show_notice(values, terminal)
+    licences = require_licences(config)
+    show_notice(config, terminal)
     notes = Notes()
-    planned, needs = plan_with_needs(values, notes)
+    planned, needs = plan_with_needs(config, notes)
     (show_plan if everything else show_work)(planned, terminal)
     show_needs(needs, terminal)
-    for sentence in (*notes.sentences, where_in_words(values), in_words(licences)):
+    for sentence in (*notes.sentences, where_in_words(config), in_words(licences)):
         terminal.print(shown(sentence), highlight=False, soft_wrap=True)
-    if names := from_environment(values.registry):
+    if names := from_environment(config.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:
         told = {"tasks": planned, "notes": notes.sentences, "licences": licences, "needs": needs_in_data(needs)}
-        print_json(told | {"runner": values.runner.model_dump(), "resources": values.resources})
-    if detailed_exitcode and any(task["action"] == "run" for task in planned):
-        raise WouldRun
+        print_json(told | {"runner": config.runner.model_dump(), "resources": config.resources})
+    return planned
 
 
 class WouldRun(SystemExit):

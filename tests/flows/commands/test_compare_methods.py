@@ -227,3 +227,17 @@ def test_methods_and_a_candidate_that_the_configuration_does_not_have() -> None:
     for nothing in (",", " ", ""):
         with pytest.raises(UserError, match="names no method"):
             chosen([], nothing)
+
+
+def test_a_plan_of_a_comparison_makes_nothing(tmp_path: Path) -> None:
+    named = ("compare-methods", "smoke", "--methods", "english-only,answer", "--plan", "--json")
+    ended = CliRunner().invoke(app, [*named, "--workspace", str(tmp_path / "w")])
+    assert ended.exit_code == 0, ended.stderr
+    trained = {task["subject"] for task in json.loads(ended.stdout)["tasks"] if task["stage"] == "align"}
+    assert trained == {"english-only · seed 0", "answer · seed 0"}
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_plan_of_a_run_that_is_there_is_none(made: Path) -> None:
+    ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--plan", "--workspace", str(made)])
+    assert (ended.exit_code, "give one of them" in " ".join(ended.stderr.split())) == (2, True)
