@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -39,12 +39,15 @@ STAGES = {
 }  # fmt: skip
 
 
-def states(read: Read, ended: Ended) -> States:
-    """State of every task of a run, by name: `Completed` did work, `Cached` did none, in Prefect or without it."""
+def states(read: Read, ended: Ended, *, also: Collection[str] = ()) -> States:
+    """State of every task of a run, by name: `Completed` did work, `Cached` did none, in Prefect or without it.
+
+    No other state may be there, but for those in ``also``.
+    """
     assert ended.code == 0, ended.err[-3000:]
     runs = read(ended.result["run_id"])
     assert len({run.name for run in runs}) == len(runs)
-    assert {run.state for run in runs} <= {"Completed", "Cached"}
+    assert {run.state for run in runs} <= {"Completed", "Cached", *also}
     cached = {task_name(task): "Cached" for task in ended.result["tasks"] if task["state"] == "cached"}
     return cached | {run.name: run.state for run in runs}
 
