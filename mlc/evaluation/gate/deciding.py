@@ -146,7 +146,8 @@ def decide_gate(
         baseline: Name of the model that it is held against, or that of the unaligned model.
         base: Name of the unaligned model.
         champion: Name of the champion among the results; None where there is none yet.
-        trained: Languages that were trained, beside the anchor; all that were evaluated if None.
+        trained: Languages that were trained, beside the anchor; all that were evaluated if None. One in which the
+            candidate was not evaluated is not measured, which keeps no condition on each trained language.
     """
     anchor = anchor_of(results)
     asked = {
@@ -180,7 +181,10 @@ def _asked(
     others = sorted(codes - {anchor})
     # A suite need not be there in the anchor language.
     every = (anchor, *others) if not suite or anchor in codes else tuple(others)
-    wanted = every if trained is None else tuple(code for code in every if code in (anchor, *trained))
+    wanted = every if trained is None else (anchor, *sorted(set(trained) - {anchor}))
+    if suite:
+        # Nor in every language that was trained.
+        wanted = tuple(code for code in wanted if code in every)
     return Figures(results), {
         "each language": tuple((code,) for code in every) or ((),),
         "each trained language": tuple((code,) for code in wanted) or ((),),

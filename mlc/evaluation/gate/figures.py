@@ -11,6 +11,9 @@ from mlc.evaluation.figures import Figure
 from mlc.evaluation.metrics import ANSWER_RATES
 from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
 
+MOST_UNJUDGED = 0.1
+"""Share of a model's answers in a language that a judge may leave without an outcome; figures over fewer say too little
+of the others."""
 _JUDGED = (*ANSWER_RATES, "selectivity")
 
 
@@ -36,7 +39,7 @@ class Figures:
 
         Returns:
             The figure with its interval; NaN with ``n`` 0 where it could not be measured, None where answers were given
-            and the judge does not know a language.
+            and the judge left more than :data:`MOST_UNJUDGED` of them in a language without an outcome.
         """
         evaluations = self._of_classes(classes)
         if evaluations is None or not _there(evaluations, model, languages):
@@ -54,11 +57,15 @@ class Figures:
             figure: As in :meth:`of`, like the next.
             classes: As there.
             candidate: Name of the model.
-            other: Name of the model that is taken away.
+            other: Name of the model that is taken away. Where it has seeds, it needs those of the candidate, of which
+                none may be left out.
             languages: NLLB codes.
         """
         evaluations = self._of_classes(classes)
         if evaluations is None or not all(_there(evaluations, model, languages) for model in (candidate, other)):
+            return MISSING
+        seeds = evaluations.seeds(other)
+        if seeds != (None,) and not set(evaluations.seeds(candidate)) - {None} <= set(seeds):
             return MISSING
         if any(self._not_judged(figure, model, languages) for model in (candidate, other)):
             return None
@@ -80,7 +87,7 @@ class Figures:
             for one in self._results
             if one.summary.model == model and one.summary.language in languages and len(one.outcomes)
         ]
-        return any(outcomes.null_count == len(outcomes) for outcomes in own)
+        return any(outcomes.null_count > MOST_UNJUDGED * len(outcomes) for outcomes in own)
 
 
 def _only(rows: pa.Table, classes: tuple[str, ...]) -> pa.Table:
