@@ -19,7 +19,7 @@ from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suites.finding import find_suite
 from mlc.gating.settings import ServeSettings
-from mlc.languages import ENGLISH, resolve_language, resolve_languages
+from mlc.languages import ENGLISH, by_code, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
@@ -30,7 +30,7 @@ from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings, demand_of
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
-from mlc.training.settings import TRANSLATED_SHARE, AlignSettings, OpeningSettings
+from mlc.training.settings import OPENINGS, TRANSLATED_SHARE, AlignSettings, OpeningSettings
 from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import YamlProblem, parse_yaml, read_mapping
@@ -46,9 +46,6 @@ from tasks.runtime.settings import (
     Roles,
     RunnerSettings,
 )
-
-OPENINGS = ("refusal_openings", "compliance_openings")
-"""Settings, of the evaluation and of terms, that are texts in the anchor language."""
 
 
 class PipelineConfig(Settings):
@@ -144,6 +141,8 @@ class PipelineConfig(Settings):
         for method in in_order(self.models):
             terms = method.alignment(self.align).terms.active if method.recipe == "train" else {}
             read |= {f"align.{name}": term for name, term in terms.items() if isinstance(term, OpeningSettings)}
+            if method.recipe == "train" and method.alignment(self.align).terms.measures_risk:
+                read["align.decision"] = method.alignment(self.align).decision
         missing = [
             f"{section}.{name}"
             for section, settings in read.items()
@@ -260,14 +259,14 @@ class PipelineConfig(Settings):
     @field_validator("serve", mode="after")
     @classmethod
     def _refusals_by_code(cls, serve: ServeSettings) -> ServeSettings:
-        codes = {resolve_language(language).code: text for language, text in serve.refusals.items()}
+        codes = by_code(serve.refusals, "serve.refusals")
         return serve.model_copy(update={"refusals": codes})
 
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
         terms: dict[str, Settings] = {}
         for name, term in self.align.terms.each.items():
-            weights = {resolve_language(given).code: each for given, each in (term.language_weights or {}).items()}
+            weights = by_code(term.language_weights or {}, f"align.{name}.language_weights")
             for code in weights:
                 if code not in (self.anchor_language, *self.languages):
                     raise UserError(
@@ -316,6 +315,16 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _the_anchor_is_measured_by_its_own_prompts(self) -> "PipelineConfig":
+        if self.anchor_language in self.evaluation.languages:
+            name = resolve_language(self.anchor_language).english_name
+            raise UserError(
+                f"{name} ({self.anchor_language}) is the anchor language, which is always measured: take it out of "
+                "evaluation.languages."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _openings_are_apart(self) -> "PipelineConfig":
         measured = (*self.evaluation.refusal_openings, *self.evaluation.compliance_openings)
         require_own_openings(in_order(self.models), self.align, measured)
@@ -326,7 +335,7 @@ class PipelineConfig(Settings):
         found = {}
         for name in ("parallel", "unpaired"):
             given: dict[str, str] = getattr(self.prompts, name)
-            found[name] = {resolve_language(language).code: location for language, location in given.items()}
+            found[name] = by_code(given, f"prompts.{name}")
             for code in found[name]:
                 if code not in self.languages:
                     raise UserError(

@@ -8,14 +8,16 @@ import csv
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 from mlc.errors import UserError
 from mlc.shipped import shipped_data
 
 ENGLISH = "eng_Latn"
+_Value = TypeVar("_Value")
 _TAG = re.compile(r"[a-z]{2,3}(?:[_-][A-Z][a-z]{3}(?:[_-](?:[A-Z]{2}|[0-9]{3}))?|[_-](?:[A-Z]{2}|[0-9]{3}))")
 
 
@@ -113,6 +115,25 @@ def looks_like_a_tag(text: str) -> bool:
     A word of two or three letters alone may be anything.
     """
     return _TAG.fullmatch(text) is not None
+
+
+def by_code(given: Mapping[str, _Value], key: str) -> dict[str, _Value]:
+    """A setting by language, with NLLB codes in place of names.
+
+    Args:
+        given: By names, tags or codes.
+        key: Of the setting, as people write it.
+
+    Raises:
+        UserError: A name is unknown or ambiguous, or a language is named twice.
+    """
+    found: dict[str, _Value] = {}
+    for name, value in given.items():
+        code = resolve_language(name).code
+        if code in found:
+            raise UserError(f"The key {key} names {code} twice, the second time as {name!r}: write it once.")
+        found[code] = value
+    return found
 
 
 def resolve_languages(texts: Iterable[str], source: str = ENGLISH) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ def fit_prompt_gate(
         "refusals": refusals_of_a_gate((settings.anchor, *sorted(verdicts)), settings.gate.refusals),
         "anchor": settings.anchor,
         "permuted": settings.permuted,
+        **model.answering,
     }
     inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
     parts = STAGE.parts(facts, inputs, {"model": source_of(run, model).identity}, model.seed)

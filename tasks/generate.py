@@ -263,7 +263,7 @@ def _generated(
         here = settings.engine.kind == "transformers"
         with loaded_policy(run, model, encodes=True) as policy:
             _tell_of_system(run, policy, prompts)
-            if suite is HELD_OUT and validation == "all":
+            if suite == HELD_OUT and held_out.suite == held_out.texts:
                 _require_source_language(policy, language)
             _tell_of_language(run, policy, language)
             scorer = _scorer(policy, language, settings)

@@ -74,7 +74,7 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
             (number, place, conversation(text, turns))
             for number, row in enumerate(rows)
             for place, (text, turns) in enumerate(variants_of(row))
-            if place and text and row["label"] == HARMLESS
+            if place and text and row.get("label") == HARMLESS
         ]
         languages = [rows[number]["languages"][place] for number, place, _ in asked]
         texts = [rows[number]["variants"][place] for number, place, _ in asked]

@@ -1,5 +1,6 @@
 """Stage ``parallel``: prompts that need no translator, because they are there in the language."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -8,11 +9,12 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
+from mlc.left_out import LeftOut
 from mlc.prompts import locate_own, read_prompts
 from mlc.shapes.history import SOURCE_TURNS, speakers, turns_in, with_turns
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.table import SCHEMA
-from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE, note_left_out
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
@@ -45,7 +47,8 @@ def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, 
 
     def write(draft: Draft) -> None:
         asked = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
-        own = read_prompts(file, required=("id", "prompt")).rows
+        read = read_prompts(file, required=("id", "prompt"))
+        own = read.rows
         said = zip(own["prompt"].to_pylist(), turns_in(own), strict=True)
         texts = dict(zip(own["id"].to_pylist(), said, strict=True))
         ids = asked["id"].to_pylist()
@@ -67,6 +70,10 @@ def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, 
             table = with_turns(table, [turns for _, turns in found])
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(rows)
+        for note in read.notes:
+            run.display.note(note)
+        reasons = Counter(read.rejected["reason"].to_pylist())
+        note_left_out(run, draft, [LeftOut.of_rows("set aside", reasons, len(own), language)], language)
         unlike = sum(given is None for given, _ in found) - (len(ids) - len(there))
         draft.facts["parallel"] = {"missing": len(ids) - len(there), "left": len(texts) - len(there)}
         draft.facts["parallel"] |= {"other_turns": unlike} if unlike else {}

@@ -19,6 +19,7 @@ from mlc.editing.units import UnitStatistics
 from mlc.errors import UserError
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.models.loading import Policy
+from mlc.models.modes import asked_only
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import module_inputs
 from mlc.shapes.history import whole_text
@@ -246,9 +247,7 @@ def mlp_inputs(
         [N, D] by layer, in the model's type.
     """
     batch = pad_prompts(prompts, policy.pad_token, side="left").to(policy.model.device)
-    training = policy.model.training
-    policy.model.eval()
-    try:
+    with asked_only(policy.model):
         inputs = module_inputs(
             policy.model,
             [mlp.gate_proj for mlp in mlps],
@@ -258,6 +257,4 @@ def mlp_inputs(
             pool=pool,
             content_mask=batch.content_mask,
         )
-    finally:
-        policy.model.train(training)
     return dict(zip((mlp.layer for mlp in mlps), inputs, strict=True))

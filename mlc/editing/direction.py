@@ -24,6 +24,7 @@ from mlc.models.prompts import encode_prompt, pad_prompts
 from mlc.models.states import module_inputs, prompt_states
 from mlc.prompts import LABELS
 from mlc.shapes.history import Prompt
+from mlc.shapes.labels import is_harmful
 from mlc.stopping import ShouldStop, never, stop_if
 
 BATCH_SIZE = 16
@@ -80,6 +81,7 @@ def find_direction(
             same mean, or a state is not finite.
         Stopped: It was asked to stop.
     """
+    harmful_by_row = [is_harmful(label) for label in labels]
     for label in LABELS:
         if label not in labels:
             raise UserError(
@@ -98,7 +100,7 @@ def find_direction(
     states_NH, inputs_Nm = torch.cat(states).double(), torch.cat(inputs).double()
     if not bool(states_NH.isfinite().all() and inputs_Nm.isfinite().all()):
         raise UserError("The states of the model are not finite: load it in float32, and check its weights.")
-    harmful_N = torch.tensor([labels[row] == "harmful" for row in rows], device=states_NH.device)
+    harmful_N = torch.tensor([bool(harmful_by_row[row]) for row in rows], device=states_NH.device)
     difference_H = states_NH[harmful_N].mean(dim=0) - states_NH[~harmful_N].mean(dim=0)
     if not float(difference_H.norm()) > 0:
         raise UserError("Harmful and harmless prompts have the same mean state: take another layer in direction.layer.")

@@ -16,6 +16,7 @@ from mlc.models.begun import Begun, begin_encoded
 from mlc.models.bounds import layer_index
 from mlc.models.continuations import Tokens, answer_tokens, continue_encoded, continue_packed
 from mlc.models.loading import Policy
+from mlc.models.modes import asked_only
 from mlc.models.prefix import split_shared
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.shapes.history import Prompt
@@ -131,7 +132,8 @@ class Scorer:
         for start in range(0, len(missing), batch_size):
             stop_if(should_stop)
             members = missing[start : start + batch_size]
-            self._read(members, keeps=False)
+            with asked_only(self.policy.model):
+                self._read(members, keeps=False)
             if on_progress:
                 on_progress(len(members))
         margins, states = zip(*(self._scores[prompt.input_ids] for prompt in encoded), strict=True)

@@ -9,7 +9,7 @@ from mlc.chat.serving import START_SECONDS, require_marks
 from mlc.errors import UserError
 from mlc.evaluation.choosing import Entry, choose
 from mlc.extras import require_extra
-from mlc.languages import resolve_languages
+from mlc.languages import resolve_language
 from mlc.settings import Settings, Spoken, require_apart
 from mlc.shapes.labels import checked_labels
 
@@ -178,7 +178,7 @@ class EvaluationSettings(Settings):
     @field_validator("languages")
     @classmethod
     def _codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
-        return resolve_languages(languages)
+        return tuple(sorted({resolve_language(language).code for language in languages}))
 
     @field_validator("judges")
     @classmethod

@@ -16,6 +16,7 @@ from mlc.gating.settings import PromptGateSettings
 from mlc.models.bounds import layer_index
 from mlc.models.layers import pooled_layers
 from mlc.models.loading import Policy
+from mlc.models.modes import asked_only
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import prompt_states
 from mlc.shapes.history import Prompt
@@ -104,7 +105,9 @@ def states_at(
     for start in range(0, len(order), BATCH_SIZE):
         stop_if(should_stop)
         rows = order[start : start + BATCH_SIZE]
-        for place, states in _read(policy, [encoded[row] for row in rows], places).items():
+        with asked_only(policy.model):
+            read = _read(policy, [encoded[row] for row in rows], places)
+        for place, states in read.items():
             found[place].append(states.cpu())
         on_prompts(len(rows))
     back = torch.tensor(order).argsort()

@@ -83,7 +83,8 @@ class Centering(nn.Module):
         weights = valid.to(states.dtype).unsqueeze(-1)
         over = (0, 1) if self.scope == "overall" else (0,)
         count = weights.sum(dim=over)
-        total = (states * weights).sum(dim=over)
+        # What does not count may be anything, and 0 times NaN is NaN.
+        total = states.masked_fill(~valid.unsqueeze(-1), 0.0).sum(dim=over)
         if self.across_processes:
             torch.distributed.all_reduce(count)
             torch.distributed.all_reduce(total)

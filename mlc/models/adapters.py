@@ -26,12 +26,10 @@ def is_adapted(model: Any) -> bool:
 @contextmanager
 def without_adapter(model: Any) -> Iterator[Any]:
     """A block in which a model is what it was before its adapter, without dropout; then it is as it was."""
-    training = model.training
-    with model.disable_adapter():
-        try:
-            yield model.eval()
-        finally:
-            model.train(training)
+    from mlc.models.modes import asked_only
+
+    with model.disable_adapter(), asked_only(model):
+        yield model
 
 
 def in_shards(tensor: "torch.Tensor") -> bool:

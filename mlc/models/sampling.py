@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from mlc.models.encoders import decoder_opening, is_encoder_decoder
+from mlc.models.modes import asked_only
+from mlc.models.prefix import unwrapped
 from mlc.models.prompts import PromptBatch
+
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
+"""What a checkpoint says of generation that every answer needs."""
 
 
 @torch.no_grad()
@@ -25,9 +29,9 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
     Returns:
         N sequences of tokens.
     """
+    model = unwrapped(model)
     drawn: dict[str, Any] = {"do_sample": False}
     if sample:
-        # What a checkpoint says of sampling would change whose answers they are.
         drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     before = prompts.input_ids.shape[1]
     if is_encoder_decoder(model.config):
@@ -36,7 +40,7 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
         tokens += before - 1
         # The one that generate makes has as many layers as the encoder.
         drawn["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    with _not_training(model):
+    with asked_only(model), _generating_plainly(model):
         output = model.generate(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
@@ -55,10 +59,15 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
 
 
 @contextmanager
-def _not_training(model: nn.Module) -> Iterator[None]:
-    before = model.training
-    model.eval()
+def _generating_plainly(model: Any) -> Iterator[None]:
+    """A block in which the model generates without what its checkpoint says of penalties and sampling.
+
+    They would change whose answers these are. What is passed to ``generate`` does not do: what that leaves out is taken
+    from the checkpoint.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in _TOKENS})
     try:
         yield
     finally:
-        model.train(before)
+        model.generation_config = own

@@ -13,6 +13,23 @@ _USUAL = {"harmful": "harmful", "unsafe": "harmful", "harmless": "harmless", "sa
 """What is clear by itself; of numbers and truth values nobody knows which is which."""
 
 
+def is_harmful(label: Any) -> bool | None:
+    """Whether a label says harmful; None where there is none.
+
+    Args:
+        label: ``harmful``, ``harmless`` or None. Whatever else a table writes, :class:`Labels` reads.
+
+    Raises:
+        UserError: It is something else, which must not be taken for harmless.
+    """
+    if label is None or (isinstance(label, str) and label in LABELS):
+        return None if label is None else label == LABELS[0]
+    raise UserError(
+        f"A label must be {' or '.join(LABELS)}, or None where there is none, not {str(label)[:40]!r}: write "
+        "it so first."
+    )
+
+
 def label_key(value: object) -> str:
     """A label as it is looked up: ``1``, ``1.0`` and ``"1"`` are one, and so are ``True`` and ``"true"``."""
     text = str(value).strip().casefold()

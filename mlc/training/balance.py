@@ -3,7 +3,6 @@
 Both are named as future work by Bu et al., arXiv 2602.16660. L languages, English first; V prompts.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlc.errors import UserError
 from mlc.models.continuations import Tokens, continue_prompts
+from mlc.models.modes import asked_only
 from mlc.training.variants import VariantBatch
-
-MOST = 0.25
-"""Largest share of the prompts of a class that is set aside to measure the risk on."""
 
 
 def weights_by_temperature(counts: Sequence[float], temperature: float) -> Tensor:
@@ -90,31 +86,6 @@ def attack_success(margins: Tensor, mask: Tensor, harmful: Tensor) -> Tensor:
     return (answered / asked.sum(dim=0)).float()
 
 
-def set_aside(harmful: Sequence[bool | None], prompts: int, seed: int) -> list[int]:
-    """Which prompts the risk is measured on, and not trained on: half of them of each class, at most a quarter of it.
-
-    Args:
-        harmful: Label of each prompt; None where it has none.
-        prompts: How many.
-        seed: Of the choice.
-
-    Raises:
-        UserError: There are fewer than four labelled prompts of a class.
-    """
-    found: list[int] = []
-    chance = random.Random(seed)
-    for wanted in (True, False):
-        members = [place for place, label in enumerate(harmful) if label is wanted]
-        count = min(prompts // 2, int(MOST * len(members)))
-        if not count:
-            raise UserError(
-                f"The risk of languages is measured on labelled prompts, and {len(members)} are "
-                f"{'harmful' if wanted else 'harmless'}: label more, or set align.balance.weigh to equal."
-            )
-        found += chance.sample(members, count)
-    return sorted(found)
-
-
 @dataclass(frozen=True)
 class RiskProbe:
     """Measures the risk of languages on prompts that are not trained on."""
@@ -133,12 +104,8 @@ class RiskProbe:
         Args:
             model: The policy.
         """
-        before = model.training
-        model.eval()
-        try:
+        with asked_only(model):
             grids = [self._margins(model, batch) for batch in self.batches]
-        finally:
-            model.train(before)
         harmful = torch.tensor([label for batch in self.batches for label in batch.harmful])
         return attack_success(torch.cat(grids), torch.cat([batch.mask.cpu() for batch in self.batches]), harmful)
 

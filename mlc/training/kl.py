@@ -8,6 +8,7 @@ from transformers import Seq2SeqTrainer
 from trl import SFTTrainer
 
 from mlc.models.adapters import is_adapted, without_adapter
+from mlc.models.prefix import unwrapped
 from mlc.training.mixin import ConsistencyMixin
 from mlc.training.sharding import prepare_frozen
 
@@ -56,6 +57,8 @@ class _TeacherMixin:
                 raise ValueError("without a teacher_model the model needs an adapter: it is the teacher without it.")
             self.teacher_model = None
             return
+        if unwrapped(teacher_model) is trainer.accelerator.unwrap_model(trainer.model):
+            raise ValueError("teacher_model is the model that is trained: give another one, such as a copy of it.")
         self.teacher_model = prepare_frozen(trainer, teacher_model)
 
     @torch.no_grad()

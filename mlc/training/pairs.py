@@ -14,6 +14,7 @@ from transformers import Trainer
 
 from mlc.left_out import LeftOut
 from mlc.models.continuations import answer_tokens
+from mlc.models.modes import asked_only
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.training.adapters import with_adapter
@@ -157,13 +158,8 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
             compute: From the model and some of the items to what is computed of these, [n, …].
         """
         model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_train_batch_size
-        before = model.training
-        model.eval()
-        try:
-            with self.accelerator.autocast():
-                parts = [compute(model, items[start : start + size]) for start in range(0, len(items), size)]
-        finally:
-            model.train(before)
+        with asked_only(model), self.accelerator.autocast():
+            parts = [compute(model, items[start : start + size]) for start in range(0, len(items), size)]
         return torch.cat(parts)
 
     def read(self, *sequences: Sequence[Sequence[int]]) -> None:

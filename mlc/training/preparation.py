@@ -7,6 +7,7 @@ None or empty. A text may also be a list of messages. Optional: ``variant_weight
 reads the English answer: ``variant_answer``, or else the trainer's own ``completion`` or ``chosen``.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.models.continuations import answer_tokens
 from mlc.models.prompts import EncodedPrompt
-from mlc.training.balance import set_aside
-from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, Control, Terms
+from mlc.shapes.labels import is_harmful
+from mlc.training.apart import set_aside
+from mlc.training.settings import LABELLED_CONTROLS, Control, Terms
 from mlc.training.variants import Variants, encode_variants
 
 TEXTS, WEIGHTS, NAMES, LABEL = "variants", "variant_weights", "languages", "variant_label"
@@ -66,6 +68,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
         )
     first = next(iter(dataset))
     languages = _languages(first)
+    written = tuple(first[TEXTS]) if isinstance(first[TEXTS], Mapping) else languages
     # Prompts that are bare texts are read bare by the trainers of TRL, so their variants are too.
     chat = not isinstance(first.get("prompt"), str)
     answer = _answer_column(dataset.column_names) if terms.needs_answers else None
@@ -87,7 +90,11 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
             CONTENT: [list(prompt.content) if prompt else [] for prompt in encoded],
         }
         if label is not None:
-            columns[HARMFUL] = None if row[label] is None else row[label] == HARMFUL_LABEL
+            # A trainer may have a column of that name for something else.
+            foreign = label != LABEL and not terms.needs_labels and not isinstance(row[label], str)
+            columns[HARMFUL] = None if foreign else is_harmful(row[label])
+        if row.get(WEIGHTS) is not None:
+            columns[WEIGHTS] = _weights_in_order(row[WEIGHTS], written, languages)
         if answer is not None:
             text = row[answer] if isinstance(row[answer], str) else row[answer][-1]["content"]
             columns[ANSWER_TOKENS] = list(answer_tokens(tokenizer, text, chat=chat)[: terms.answer.tokens])
@@ -204,15 +211,30 @@ def _check_row(row: Mapping[str, Any], languages: Sequence[str]) -> None:
         raise ValueError(f"{WEIGHTS} has {len(weights)} weights in one row, {TEXTS} has {len(languages)} texts.")
 
 
+def _weights_in_order(weights: Sequence[Any], written: Sequence[str], languages: Sequence[str]) -> list[float]:
+    """Weights of a row in the order of the languages; they are given in that in which the texts are written."""
+    for weight in weights:
+        if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+            raise ValueError(f"{WEIGHTS} must be finite numbers of at least 0; one is {weight!r}.")
+    return [float(weights[written.index(name)]) for name in languages]
+
+
 def _left_out(texts: Any, tokens: Any, languages: Sequence[str], terms: Terms) -> LeftOut:
-    given = sum(bool(text) for row in texts[TEXTS] for text in _in_order(row, languages))
+    rows = [_in_order(row, languages) for row in texts[TEXTS]]
+    given = sum(bool(text) for row in rows for text in row)
     kept = sum(bool(ids) for row in tokens[TOKENS] for ids in row)
-    if given and not kept:
+    if any(map(_is_pair, rows)) and not any(map(_is_pair, tokens[TOKENS])):
         why = ", or blank, or changed by the chat template (see pool)" if terms.needs_content else ""
         raise ValueError(
-            f"none of the {given} variants can be used: they are longer than {terms.max_tokens} tokens{why}."
+            f"no prompt can be used beside a translation of it: {given - kept} of the {given} variants are longer than "
+            f"{terms.max_tokens} tokens{why}."
         )
     return LeftOut("unusable variant", given - kept, given, terms.max_tokens)
+
+
+def _is_pair(row: Sequence[Any]) -> bool:
+    """Whether English is there, and a translation of it."""
+    return bool(row[0]) and any(row[1:])
 
 
 def _controlled(dataset: Any, control: Control, seed: int) -> Any:
@@ -224,9 +246,17 @@ def _controlled(dataset: Any, control: Control, seed: int) -> Any:
     given = {column: dataset[column] for column in columns}
 
     def receive(_row: dict[str, Any], index: int) -> dict[str, Any]:
-        return {column: [rows[index][0], *rows[givers[index]][1:]] for column, rows in given.items()}
+        return {column: _received(rows[index], rows[givers[index]]) for column, rows in given.items()}
 
     return dataset.map(receive, with_indices=True)
+
+
+def _received(own: Sequence[Any] | None, giver: Sequence[Any] | None) -> list[Any] | None:
+    """The English entry of a row and the others of its giver; where one has no weights, all of its weigh 1."""
+    if own is None and giver is None:
+        return None
+    first, *_ = own or [1.0]
+    return [first, *(giver[1:] if giver is not None else [1.0] * (len(own or ()) - 1))]
 
 
 def permutation(labels: Sequence[str | None], control: Control, seed: int) -> list[int]:

@@ -167,6 +167,10 @@ class BalanceSettings(Settings):
     """What is added to each risk, so that a language without any still counts."""
 
 
+OPENINGS = ("refusal_openings", "compliance_openings")
+"""Settings, of the evaluation and of terms, that are texts in the anchor language."""
+
+
 class OpeningSettings(TermSettings):
     """A term that reads how an answer begins. Its openings are not those that the evaluation measures with."""
 
@@ -462,6 +466,11 @@ class Terms:
         return self.answer.weight > 0 and self.answer.source == "chosen"
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether it matters which prompts are harmful."""
+        return self.answer.weight > 0 or self.measures_risk or self.control in LABELLED_CONTROLS
+
+    @property
     def measures_risk(self) -> bool:
         """Whether languages weigh by their risk, which the openings of the decision term tell."""
         return bool(self.active) and self.balance.weigh == "risk"
@@ -740,6 +749,8 @@ class AlignSettings(Settings):
         unused = sections - {*self.terms.active, "grpo" if self.english_loss.samples else self.carrier}
         if not self.english_loss.reads_feedback:
             unused.add("feedback")
+        if self.terms.measures_risk:
+            unused.discard("decision")
         if self.balance.weigh == "equal" or not self.terms.active:
             unused.add("balance")
         return frozenset(unused if self.translated.share else unused | {"translated"})
@@ -763,6 +774,9 @@ class AlignSettings(Settings):
             term: TermSettings = getattr(self, name)
             changed = {"weight": term.weight or term.usual_weight} | ({} if control is None else {"control": control})
             update[name] = term.model_copy(update=changed) if name in names else off
+            if isinstance(term, OpeningSettings) and name not in names:
+                # The risk of languages is told by them, whether or not the term is on.
+                update[name] = off.model_copy(update={part: getattr(term, part) for part in OPENINGS})
         return self.model_copy(update=update | ({} if control is None else {"warm_start": False}))
 
     def with_pairs(self, carrier: str, control: Control | None = None) -> "AlignSettings":

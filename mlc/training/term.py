@@ -1,6 +1,6 @@
 """The consistency term as one object for any training loop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from mlc.losses import Centering, ConsistencyHead, consistency_loss
 from mlc.losses.weights import mean_over_prompts
 from mlc.models.states import prompt_states
 from mlc.training.settings import ConsistencyConfig, TermSettings
-from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants
+from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants, in_languages
 
 FIGURES = ("consistency_loss", "collinearity", "centred_collinearity", "between_prompt_cosine")
 """What a training log shows of the term."""
@@ -76,7 +76,8 @@ class ConsistencyTerm(nn.Module):
             scope=config.center_scope,
             across_processes=across_processes,
         )
-        with torch.random.fork_rng(devices=[]):
+        # It seeds the generators of all devices.
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.head = nn.Identity() if config.dim is None else ConsistencyHead(size, config.dim)
         self.register_buffer("language_weights", language_weights(config, names), persistent=False)
@@ -135,21 +136,27 @@ class ConsistencyTerm(nn.Module):
         alone = prompts == 1 and not centering.across_processes
         return alone and centering.center == "batch" and centering.scope == "english"
 
-    def encode(self, tokenizer: Any, texts: Sequence[Sequence[Text | None]]) -> VariantBatch | None:
+    def encode(
+        self, tokenizer: Any, texts: Sequence[Sequence[Text | None] | Mapping[str, Text | None]]
+    ) -> VariantBatch | None:
         """A batch from texts, for loops of one's own.
 
         Args:
             tokenizer: Fast tokenizer of the policy; its chat template is used if it has one.
-            texts: Prompts in their languages, English first; None or an empty text where a language is missing.
+            texts: Prompts in their languages, English first, or as mappings from the names of the languages; None or an
+                empty text where a language is missing.
 
         Returns:
             None if no prompt has a translation.
+
+        Raises:
+            ValueError: A prompt has not one text for each language.
         """
         config = self.config
         variants = [
             encode_variants(
                 tokenizer,
-                row,
+                in_languages(row, self.names),
                 max_tokens=config.max_tokens,
                 with_content=config.needs_content,
                 languages=self.names,

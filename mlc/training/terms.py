@@ -1,9 +1,10 @@
 """All terms of a training as one object for any loop: states, decisions and answers of translations, from one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +16,11 @@ from mlc.models.copies import frozen_copy
 from mlc.models.prompts import PromptBatch
 from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
+from mlc.shapes.labels import is_harmful
 from mlc.training.balance import RiskProbe, weights_by_risk, weights_by_temperature
 from mlc.training.settings import OpeningSettings, TermName, Terms
 from mlc.training.term import FIGURES, ConsistencyTerm, language_weights
-from mlc.training.variants import Text, VariantBatch, Variants, batch_variants, encode_variants
+from mlc.training.variants import Text, VariantBatch, Variants, batch_variants, encode_variants, in_languages
 
 PROBED_TOGETHER = 4
 """Prompts whose risk is measured in one pass, in all their languages."""
@@ -176,38 +178,43 @@ class TranslationTerms(nn.Module):
 
     def encode(
         self,
-        texts: Sequence[Sequence[Text | None]],
+        texts: Sequence[Sequence[Text | None] | Mapping[str, Text | None]],
         *,
-        harmful: Sequence[bool] | None = None,
+        harmful: Sequence[bool | str | None] | None = None,
         answers: Sequence[str] | None = None,
     ) -> VariantBatch | None:
         """A batch from texts, for loops of one's own.
 
         Args:
-            texts: Prompts in their languages, English first; None or an empty text where a language is missing.
-            harmful: Whether each prompt is harmful, for the answer term; None = no label, which counts as harmless.
+            texts: Prompts in their languages, English first, or as mappings from the names of the languages; None or an
+                empty text where a language is missing.
+            harmful: Whether each prompt is harmful, for the answer term: true or false, or its label in words; None =
+                no label, which counts as harmless.
             answers: English answers, for the answer term with the source ``chosen``.
 
         Returns:
             None if no prompt has a translation.
 
         Raises:
-            ValueError: There are more or fewer labels or answers than prompts.
+            ValueError: There are more or fewer labels or answers than prompts, answers that a term reads are missing,
+                a label is none, or a prompt has not one text for each language.
         """
         terms = self.terms
+        if terms.needs_answers and answers is None:
+            raise ValueError("the answer term reads chosen answers: give answers, or the term the source 'own'.")
         for name, given in (("harmful", harmful), ("answers", answers)):
             if given is not None and len(given) != len(texts):
                 raise ValueError(f"{name} must be one for each of the {len(texts)} prompts, not {len(given)}.")
         variants = [
             encode_variants(
                 self.tokenizer,
-                row,
+                in_languages(row, self.languages),
                 chat=self.chat,
                 max_tokens=terms.max_tokens,
                 with_content=terms.needs_content,
                 languages=self.languages,
             ).about(
-                harmful=bool(harmful and harmful[place]),
+                harmful=harmful is not None and _says_harmful(harmful[place]),
                 answer=answer_tokens(self.tokenizer, answers[place], chat=self.chat) if answers else (),
             )
             for place, row in enumerate(texts)
@@ -436,3 +443,10 @@ def _english_rows(mask: Tensor) -> list[int]:
 def _english(variants: VariantBatch) -> PromptBatch:
     rows, prompts = _english_rows(variants.mask), variants.prompts
     return PromptBatch(prompts.input_ids[rows], prompts.attention_mask[rows], prompts.content_mask[rows])
+
+
+def _says_harmful(label: Any) -> bool:
+    """A label as a truth value; a word is not true because it is there."""
+    if isinstance(label, bool | np.bool_):
+        return bool(label)
+    return bool(is_harmful(label))

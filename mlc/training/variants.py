@@ -3,7 +3,7 @@
 V prompts, L languages with English first, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +58,30 @@ class VariantBatch:
         """The same batch on another device."""
         weights = None if self.weights is None else self.weights.to(device)
         return VariantBatch(self.prompts.to(device), self.mask.to(device), weights, self.harmful, self.answers)
+
+
+def in_languages(texts: Any, languages: Sequence[str]) -> list[Text | None]:
+    """A prompt in its languages, in their order.
+
+    Args:
+        texts: A list in the order of the languages, or a mapping from their names; None or an empty text where the
+            prompt is missing in one.
+        languages: [L] their names.
+
+    Raises:
+        ValueError: It is one text alone, has too many or too few, or names a language that is not there.
+    """
+    if isinstance(texts, Mapping):
+        if strange := [name for name in texts if name not in languages]:
+            raise ValueError(f"a prompt has a text in {strange[0]!r}; the languages are {', '.join(languages)}.")
+        return [texts.get(name) for name in languages]
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or any(isinstance(one, Mapping) for one in texts):
+        raise ValueError("a prompt must be a list of its texts in all languages, or a mapping, and not one text alone.")
+    if len(texts) != len(languages):
+        raise ValueError(
+            f"a prompt has {len(texts)} texts, and there are {len(languages)} languages: give one for each."
+        )
+    return list(texts)
 
 
 def encode_variants(

@@ -10,6 +10,7 @@ import pytest
 from flows.commands.plan import foresee
 from flows.config import combine_languages, load_config, parse_overrides, shipped_configs, validate_config
 from mlc.errors import UserError
+from mlc.methods import resolve_method
 from mlc.models.sources import resolve_model
 
 PAPER_LANGUAGES = {"zho_Hans", "rus_Cyrl", "jpn_Jpan", "arb_Arab", "ben_Beng", "swh_Latn", "urd_Arab", "pbt_Arab"}
@@ -429,3 +430,46 @@ def test_a_runner_may_be_a_word_or_have_an_address(monkeypatch: pytest.MonkeyPat
         config = load_config("smoke", overrides={"runner": {"name": name, "address": address}})
         assert (config.runner.name, config.runner.address) == (name, address)
         assert validate_config(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("prompts.parallel", {"fr": "a.jsonl", "French": "b.jsonl"}),
+        ("prompts.unpaired", {"fr": "a.jsonl", "fra_Latn": "b.jsonl"}),
+        ("serve.refusals", {"fr": "Non.", "fra_Latn": "Jamais."}),
+        ("align.consistency.language_weights", {"fr": 2, "fra_Latn": 3}),
+    ],
+)
+def test_a_language_that_is_named_twice_is_refused(key: str, value: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"The key {key} names fra_Latn twice"):
+        load_config("smoke", languages=["fr"], overrides={key: value})
+
+
+ANCHORED_ELSEWHERE = {
+    "anchor_language": "es",
+    "evaluation.refusal_openings": ["No puedo ayudar"],
+    "evaluation.compliance_openings": ["Claro, aquí tienes"],
+    "models": ["english-only"],
+    "gate": "margins",
+}
+
+
+def test_the_anchor_is_no_other_language_and_english_may_be_one() -> None:
+    with pytest.raises(UserError, match=r"Spanish \(spa_Latn\) is the anchor language"):
+        load_config("smoke", languages=["fr"], overrides={**ANCHORED_ELSEWHERE, "evaluation.languages": ["es"]})
+    found = load_config("smoke", languages=["fr"], overrides={**ANCHORED_ELSEWHERE, "evaluation.languages": ["en"]})
+    assert found.evaluation.languages == ("eng_Latn",)
+
+
+def test_the_risk_of_languages_is_told_by_the_configured_openings() -> None:
+    risky = {"models": ["english-only", "consistency-by-risk"]}
+    own = {"align.decision.refusal_openings": ["I must refuse"]}
+    config = load_config("smoke", overrides={**risky, **own})
+    align = resolve_method("consistency-by-risk").alignment(config.align)
+    assert align.terms.decision.refusal_openings == ("I must refuse",)
+    # So they decide its training, and no other.
+    assert "decision" not in align.unused
+    assert "decision" in resolve_method("consistency").alignment(config.align).unused
+    with pytest.raises(UserError, match=r"set align\.decision\.refusal_openings"):
+        load_config("smoke", languages=["fr"], overrides={**ANCHORED_ELSEWHERE, **risky})

@@ -12,7 +12,8 @@ from mlc.losses import decision_loss
 from mlc.losses.weights import mean_over_prompts
 from mlc.stopping import Stopped
 from mlc.training.align import align
-from mlc.training.balance import attack_success, set_aside, weights_by_risk, weights_by_temperature
+from mlc.training.apart import set_aside
+from mlc.training.balance import attack_success, weights_by_risk, weights_by_temperature
 from mlc.training.preparation import HARMFUL, permutation, prepare_variants, with_prompts_apart
 from mlc.training.settings import AlignSettings, DecisionConfig, Terms
 from tests.training.runs import make_rows

@@ -94,11 +94,19 @@ def test_a_missing_text_is_masked(tiny_policy, missing):
 
 
 def test_long_texts_are_masked_and_counted_but_never_told(tiny_policy, caplog, capfd):
-    rows = [{"variants": ["Hello", "forbidden " * 40, None]}, {"variants": ["forbidden " * 40, "Asante", "Ẹ ṣé"]}]
+    rows = [
+        {"variants": ["Hello", "forbidden " * 40, None]},
+        {"variants": ["forbidden " * 40, "Asante", "Ẹ ṣé"]},
+        {"variants": ["Thanks", "Asante", None]},
+    ]
     with caplog.at_level(logging.DEBUG):
         prepared = prepare(rows, tiny_policy.tokenizer, max_tokens=60)
-    assert texts(prepared, tiny_policy.tokenizer) == [[turn("Hello"), None, None], [None, turn("Asante"), turn("Ẹ ṣé")]]
-    assert (prepared.left_out.rows, prepared.left_out.of, prepared.left_out.limit) == (2, 5, 60)
+    first, second, _ = texts(prepared, tiny_policy.tokenizer)
+    assert [first, second] == [[turn("Hello"), None, None], [None, turn("Asante"), turn("Ẹ ṣé")]]
+    assert (prepared.left_out.rows, prepared.left_out.of, prepared.left_out.limit) == (2, 7, 60)
+    # Each has English or a translation, and none has both: the terms would do nothing, and nobody would know.
+    with pytest.raises(ValueError, match="no prompt can be used beside a translation of it: 2 of the 5 variants"):
+        prepare(rows[:2], tiny_policy.tokenizer, max_tokens=60)
     assert "forbidden" not in caplog.text + "".join(capfd.readouterr())
 
 
@@ -112,10 +120,10 @@ def test_variants_of_which_none_can_be_used(tiny_policy):
     changing = copy.deepcopy(tiny_policy.tokenizer)
     changing.chat_template = "{{ messages[0]['content'] | upper }}!"
     rows = [{"variants": ["hello", "habari"]}]
-    with pytest.raises(ValueError, match=r"none of the 2 variants can be used.*changed by the chat template"):
+    with pytest.raises(ValueError, match=r"2 of the 2 variants are longer .*changed by the chat template"):
         prepare(rows, changing, pool="last_content")
     assert all(texts(prepare(rows, changing, pool="last"), changing)[0])
-    with pytest.raises(ValueError, match="none of the 2 variants can be used: they are longer than 3 tokens"):
+    with pytest.raises(ValueError, match="2 of the 2 variants are longer than 3 tokens"):
         prepare(rows, tiny_policy.tokenizer, pool="last", max_tokens=3)
 
 
@@ -130,6 +138,20 @@ def test_weights_come_along(tiny_policy):
     ]
     prepared = prepare(rows, tiny_policy.tokenizer)
     assert [variants_of(row).weights for row in prepared.dataset] == [(1.0, 0.25), None]
+
+
+def test_weights_belong_to_the_languages_that_they_were_written_for(tiny_policy):
+    rows = [{"variants": {"es": "Hola", "en": "Hello", "sw": "Jambo"}, "variant_weights": [0.25, 1.0, 0.5]}]
+    prepared = prepare(rows, tiny_policy.tokenizer)
+    assert prepared.languages == ("en", "es", "sw")
+    assert [variants_of(row).weights for row in prepared.dataset] == [(1.0, 0.25, 0.5)]
+
+
+@pytest.mark.parametrize("weight", [None, float("nan"), -1.0])
+def test_weights_that_are_none_are_refused(tiny_policy, weight):
+    rows = [{"variants": ["Hello", "Jambo"], "variant_weights": [1.0, weight]}]
+    with pytest.raises(ValueError, match="variant_weights must be finite numbers"):
+        prepare(rows, tiny_policy.tokenizer)
 
 
 # Mistakes.

@@ -270,7 +270,7 @@ def test_own_answers_are_the_models_greedy_ones(rows, sharp):
 
 def test_an_own_answer_ends_where_the_model_ends_it(rows, load_tiny):
     policy = load_tiny()
-    prompts = terms_of(policy, answer=ANSWERED).encode([rows[0]["variants"]]).prompts
+    prompts = terms_of(policy, answer=ANSWERED).encode([rows[0]["variants"]], answers=["No."]).prompts
     (whole,) = set(own_answers(policy.model, type(prompts)(*(part[:1] for part in vars(prompts).values())), 4))
     policy.model.generation_config.eos_token_id = whole[1]
     (short,) = own_answers(policy.model, type(prompts)(*(part[:1] for part in vars(prompts).values())), 4)

@@ -17,11 +17,7 @@ def _trainer(training: Training) -> Any:
 def _encoder_trainer(training: Training) -> Any:
     from mlc.training.seq2seq import ConsistencySeq2SeqTrainer
 
-    trainer = encoder_trainer(training, ConsistencySeq2SeqTrainer)
-    # Such models take the number of tokens of a step and pay no heed to it: the Trainer would add up the means of its
-    # batches and processes, where it has to average them.
-    trainer.model_accepts_loss_kwargs = False
-    return trainer
+    return encoder_trainer(training, ConsistencySeq2SeqTrainer)
 
 
 SFT = Carrier(trainer=_trainer, encoder_trainer=_encoder_trainer)
