@@ -369,6 +369,17 @@ def take_all_unpaired(
     return found, read
 
 
+def separate_feedback(run: Run, config: PipelineConfig, feedback: Future, held_out: Mapping[str, HeldOut]) -> Future:
+    """The feedback, compared with the held-out prompts of every language as training prompts are."""
+    require_few(left_out_of(run.store, feedback.result()), config.align.max_dropped)
+    for language, own in held_out.items():
+        subject = f"feedback {language}"
+        overlap = separate.submit(run, feedback, own.texts, config.prompts, subject=subject)
+        check_overlap(run, config, overlap.result(), subject, within=False)
+        feedback = overlap if config.prompts.remove_overlap else feedback
+    return feedback
+
+
 def train_all(
     run: Run,
     config: PipelineConfig,
@@ -386,9 +397,10 @@ def train_all(
         examples = data.answered[translated_columns(method, config.align)]
     if method.reads_feedback and config.prompts.feedback:
         about = "permuted" if method.permuted else "as given"
-        examples = take_feedback.submit(
+        given = take_feedback.submit(
             run, config.prompts.feedback, about, permuted=method.permuted, unseen=config.unseen_languages
         )
+        examples = separate_feedback(run, config, given, held_out)
     models = []
     for start in starts:
         learner = replace(start, method=method.name).label

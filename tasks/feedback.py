@@ -97,6 +97,8 @@ def _row(values: object) -> dict[str, str] | str:
     """One answer, or why its texts, verdict or language cannot be used."""
     assert isinstance(values, dict)
     texts = {name: (plain_text(values.get(name)) or "").strip() for name in ("prompt", "answer", "language")}
+    if spoken := [name for name in texts if isinstance(values.get(name), list | dict)]:
+        return f"{spoken[0]} is no text"
     verdict = feedback_of(values.get(FEEDBACK))
     if empty := [name for name, text in texts.items() if not text]:
         return f"no text in {empty[0]}"

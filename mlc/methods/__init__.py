@@ -4,12 +4,14 @@ The mapping of them is :data:`mlc.catalogue.METHODS`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlc.catalogue import METHODS
 from mlc.errors import UserError
 from mlc.methods.controls import PERMUTED, with_permuted_labels
 from mlc.methods.gate import SUFFIX, gated
 from mlc.methods.method import BASE, BASE_LABEL, CHAMPION, Method, Need, Recipe
+from mlc.methods.sound import require_sound
 
 __all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method"]
 
@@ -35,6 +37,10 @@ def resolve_method(name: str) -> Method:
     found: Method = METHODS.load(name)
     if name not in METHODS.places and found.name in (*METHODS.places, BASE, CHAMPION):
         raise UserError(f"The method {name!r} calls itself {found.name!r}, which is taken: give it another name.")
+    if name not in METHODS.places:
+        require_sound(found, name)
+        if ":" in found.baseline:
+            found = replace(found, baseline=resolve_method(found.baseline).name)
     return found
 
 
@@ -65,7 +71,8 @@ def in_order(names: Sequence[str]) -> tuple[Method, ...]:
             raise UserError(f"The methods {', '.join(waiting)} start from each other: one must start from {BASE!r}.")
         if method.start != BASE:
             make(method.start, (*waiting, method.name))
-        made.setdefault(method.name, method)
+        start = BASE if method.start == BASE else resolve_method(method.start).name
+        made.setdefault(method.name, replace(method, start=start))
 
     for name in names:
         make(name, ())

@@ -157,3 +157,26 @@ def test_methods_that_start_from_each_other_are_refused(monkeypatch: pytest.Monk
 
 def test_an_own_method_is_found_by_its_place() -> None:
     assert resolve_method("tests.methods.own:SLOW").alignment(SETTINGS).learning_rate == SETTINGS.learning_rate / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("RECIPE", "has the recipe 'distil': take one of train, edit"),
+        ("RAISING", r"cannot make its alignment \(AttributeError"),
+        ("NOTHING", "makes its alignment a NoneType"),
+        ("MISSPELT", "sets 'learning_rte', which is no setting of align"),
+        ("NO_STEPS", r"sets align\.steps to what it cannot be"),
+        ("EDITING", "add 'translated prompts' to its needs"),
+        ("ANSWERING", "add 'translated prompts' to its needs"),
+    ],
+)
+def test_a_method_of_ones_own_that_cannot_be_made_is_told_at_once(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        resolve_method(f"tests.methods.own:{name}")
+
+
+def test_a_method_of_ones_own_starts_from_another_one_in_its_module() -> None:
+    first, second = in_order(["tests.methods.own:SECOND"])
+    assert (first.name, second.name, second.start) == ("first", "second", "first")
+    assert resolve_method("tests.methods.own:SECOND").baseline == "first"

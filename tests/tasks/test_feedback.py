@@ -75,3 +75,11 @@ def test_what_is_measured_as_unseen_has_no_feedback(run: Run, tmp_path: Path) ->
     assert rows_of(run, path, unseen=["hin_Deva"])
     with pytest.raises(UserError, match=r"swh_Latn has feedback in prompts\.feedback, and is measured as one that no"):
         rows_of(run, path, unseen=["swh_Latn", "hin_Deva"])
+
+
+def test_a_conversation_is_no_text(run: Run, tmp_path: Path) -> None:
+    spoken = {**row("good"), "prompt": [{"role": "user", "content": "¿Qué tal?"}]}
+    ref, rows = rows_of(run, table(tmp_path, spoken, row("good"), row("bad")))
+    assert [own["prompt"] for own in rows] == ["¿Qué tal?"] * 2
+    (count,) = left_out_of(run.store, ref)
+    assert "prompt is no text" in count.sentence
