@@ -184,7 +184,9 @@ def test_seeds_are_resampled_only_when_there_are_three():
 
     arguments = {"baseline": "english-only", "candidate": "consistency", "metric": "auroc"}
     two, three = results((0, 2)), results((0, 1, 2))
-    assert compare(two, resample_seeds=True, **arguments) == compare(two, **arguments)
+    for metric in ("auroc", "safety", "selectivity_at_english_threshold"):
+        asked = {**arguments, "metric": metric}
+        assert compare(two, resample_seeds=True, **asked) == compare(two, **asked)
     with_seeds, without = compare(three, resample_seeds=True, **arguments), compare(three, **arguments)
     assert with_seeds.value == pytest.approx(without.value)
     assert width(with_seeds) > 1.5 * width(without)
