@@ -369,11 +369,13 @@ def take_all_unpaired(
     return found, read
 
 
-def separate_feedback(run: Run, config: PipelineConfig, feedback: Future, held_out: Mapping[str, HeldOut]) -> Future:
+def separate_feedback(
+    run: Run, config: PipelineConfig, feedback: Future, about: str, held_out: Mapping[str, HeldOut]
+) -> Future:
     """The feedback, compared with the held-out prompts of every language as training prompts are."""
     require_few(left_out_of(run.store, feedback.result()), config.align.max_dropped)
     for language, own in held_out.items():
-        subject = f"feedback {language}"
+        subject = f"feedback {about} {language}"
         overlap = separate.submit(run, feedback, own.texts, config.prompts, subject=subject)
         check_overlap(run, config, overlap.result(), subject, within=False)
         feedback = overlap if config.prompts.remove_overlap else feedback
@@ -400,7 +402,7 @@ def train_all(
         given = take_feedback.submit(
             run, config.prompts.feedback, about, permuted=method.permuted, unseen=config.unseen_languages
         )
-        examples = separate_feedback(run, config, given, held_out)
+        examples = separate_feedback(run, config, given, about, held_out)
     models = []
     for start in starts:
         learner = replace(start, method=method.name).label

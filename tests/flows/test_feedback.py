@@ -28,3 +28,12 @@ def test_feedback_on_held_out_prompts_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="held-out"):
         plan_run(config)
+
+
+def test_a_control_is_compared_by_itself(tmp_path: Path) -> None:
+    feedback = "shipped:quickstart/feedback.jsonl"
+    given = {"models": ["english-only", "feedback", "feedback-permuted"], "prompts.feedback": feedback}
+    config = load_config("smoke", languages=["es"], workspace=str(tmp_path / "w"), overrides=given)
+    compared = [task["subject"] for task in plan_run(config) if task["stage"] == "overlap" and task["subject"]]
+    codes = ("eng_Latn", "spa_Latn")
+    assert compared == [f"feedback {about} {code}" for about in ("as given", "permuted") for code in codes]
