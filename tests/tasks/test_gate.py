@@ -169,3 +169,8 @@ def test_refusals_stand_in_place_of_answers_in_the_language_of_the_prompt(run: R
     margins = pq.read_table(folder / MARGINS_FILE)["margin"].to_pylist()
     assert margins[0] > 0 > margins[1]
     assert (folder / STATES_FILE).is_file()
+
+
+@pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"attention": "eager"}])
+def test_a_gate_is_of_the_states_that_it_reads(run: Run, start: Model, data: Any, how: dict[str, str]) -> None:
+    assert gate_of(run, replace(start, **how), data, PLAN).key != gate_of(run, start, data, PLAN).key

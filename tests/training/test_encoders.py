@@ -15,7 +15,7 @@ from mlc.training.kl import Seq2SeqKLTrainer
 from mlc.training.settings import AlignSettings
 from tests.covering import chosen
 from tests.encoders import save_m2m100, save_t5
-from tests.training.runs import LANGUAGES, make_rows, same
+from tests.training.runs import LANGUAGES, make_rows, same, term, train
 from tests.training.test_align import settings
 
 OFF = {"weight": 0}
@@ -174,3 +174,13 @@ def test_an_answer_that_is_cut_does_not_end(load, rows):
     cut, whole = build_encoded_dataset(policy, both, AlignSettings(max_answer_tokens=6))["labels"]
     assert policy.stop_token not in cut
     assert whole[-1] == policy.stop_token
+
+
+def test_batches_that_are_accumulated_are_averaged(tmp_path):
+    options = {"max_steps": 1, "learning_rate": 0.0}
+    whole = train("seq2seq", tmp_path / "8", term(), per_device_train_batch_size=8, **options).series()
+    parts = train(
+        "seq2seq", tmp_path / "1", term(), per_device_train_batch_size=1, gradient_accumulation_steps=8, **options
+    ).series()
+    # A mean over tokens, and a mean over answers of means over their tokens: not eight times as much.
+    assert parts[0] == pytest.approx(whole[0], rel=0.2)

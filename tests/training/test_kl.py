@@ -92,3 +92,12 @@ def test_the_teacher_stays_as_it_is(tmp_path):
 def test_training_brings_the_student_to_the_teacher(tmp_path):
     losses = train("kl", tmp_path, None, max_steps=12, per_device_train_batch_size=8, learning_rate=3e-4).series()
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_policy_is_no_teacher_of_itself(tmp_path):
+    trainer = trainer_of("kl", tmp_path, None)
+    model, rows = trainer.model, trainer.train_dataset
+    with pytest.raises(ValueError, match="teacher_model is the model that is trained"):
+        type(trainer)(model, args=trainer.args, train_dataset=rows, teacher_model=model)
+    # The caller goes on with it.
+    assert all(parameter.requires_grad for parameter in model.parameters())
