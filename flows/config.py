@@ -139,10 +139,12 @@ class PipelineConfig(Settings):
             return self
         read: dict[str, Settings] = {"evaluation": self.evaluation}
         for method in in_order(self.models):
-            terms = method.alignment(self.align).terms.active if method.recipe == "train" else {}
-            read |= {f"align.{name}": term for name, term in terms.items() if isinstance(term, OpeningSettings)}
-            if method.recipe == "train" and method.alignment(self.align).terms.measures_risk:
-                read["align.decision"] = method.alignment(self.align).decision
+            if method.recipe != "train":
+                continue
+            terms = method.alignment(self.align).terms
+            read |= {f"align.{name}": term for name, term in terms.active.items() if isinstance(term, OpeningSettings)}
+            if terms.measures_risk:
+                read["align.decision"] = terms.decision
         missing = [
             f"{section}.{name}"
             for section, settings in read.items()

@@ -11,6 +11,7 @@ from mlc.left_out import LeftOut, require_few
 from mlc.methods.method import Method
 from mlc.prompts import LABELS
 from mlc.shapes.answers import ANSWERS
+from mlc.shapes.labels import is_harmful
 from mlc.training.apart import set_aside
 from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, AlignSettings
 
@@ -38,7 +39,7 @@ def require_data(
         if method.localized:
             _require_both_labels(prompts, method, align)
         if alignment.terms.measures_risk:
-            set_aside([_is_harmful(label) for label in _values(prompts, "label")], alignment.balance.prompts, 0)
+            set_aside([is_harmful(label) for label in _values(prompts, "label")], alignment.balance.prompts, 0)
         if alignment.english_loss.needs_rejected and not method.own_pairs:
             _require_rejected(prompts, alignment)
         if alignment.english_loss.samples:
@@ -135,10 +136,6 @@ def _values(prompts: pa.Table, column: str) -> list[str | None]:
         return [None] * len(prompts)
     values: list[str | None] = prompts[column].to_pylist()
     return values
-
-
-def _is_harmful(label: str | None) -> bool | None:
-    return None if label is None else label == HARMFUL_LABEL
 
 
 def _require_rejected(prompts: pa.Table, align: AlignSettings) -> None:
