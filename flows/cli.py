@@ -56,6 +56,7 @@ from flows.terminal.stopped import ending_in_order
 from mlc.errors import UserError
 from mlc.extras import missing_package
 from mlc.packages import VERSION
+from mlc.stopping import hearing_signals
 
 DEFECT = 1
 DETAILED_MISTAKE = 1
@@ -202,7 +203,7 @@ def main() -> None:
     set_unless_set(NO_TELEMETRY)
     loopback_past_proxies()
     try:
-        with ending_in_order():
+        with hearing_signals(), ending_in_order():
             app()
         code = 0
     except plan.WouldRun:

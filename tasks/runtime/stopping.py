@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect import get_client, get_run_logger
 from prefect.exceptions import TerminationSignal
 
+from mlc.stopping import hearing_signals
 from tasks.runtime.run import Run, harmless
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -78,7 +79,8 @@ def _first_signal_only(run: Run) -> Iterator[None]:
     for number in before:
         signal.signal(number, handle)
     try:
-        yield
+        with hearing_signals():
+            yield
     finally:
         if not began:
             for number, former in before.items():
