@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.evaluation.bits import surprises
-from mlc.evaluation.metrics import CONFIDENCE, Floats
+from mlc.evaluation.intervals import Floats, half_width
 from mlc.evaluation.results import MISSING, Estimate
 from mlc.evaluation.skills import BITS, Skill
 from mlc.evaluation.suites.loading import LoadedSuite
@@ -174,9 +174,7 @@ def _estimate(value: float, residuals: Floats) -> Estimate:
     n = len(residuals)
     if n == 1:
         return Estimate(value, math.nan, math.nan, n)
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(n / (n - 1) * float((residuals**2).sum())))
+    half = half_width(math.sqrt(n / (n - 1) * float((residuals**2).sum())), n - 1)
     return Estimate(value, value - half, value + half, n)
 
 

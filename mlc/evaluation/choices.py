@@ -13,8 +13,8 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.evaluation.bits import surprises_after
+from mlc.evaluation.intervals import wilson
 from mlc.evaluation.judges.phrases import UNSPACED_SCRIPTS
-from mlc.evaluation.metrics import wilson
 from mlc.evaluation.skills import CHOICE, Skill
 from mlc.languages import resolve_language
 from mlc.models.loading import Policy

@@ -1,9 +1,9 @@
 """Comparison of models over languages and seeds.
 
 A prompt is a cluster: its translations share content, and every model and seed answers the same prompts. Shares,
-selectivities and their differences have the intervals of :mod:`mlc.evaluation.paired`. For AUROC, balanced accuracy and
-the cosine a bootstrap resample draws prompts, harmful and harmless ones apart, and takes each along with all its
-languages, models and seeds. Thresholds are taken as given. Languages count equally, seeds count equally.
+selectivities and their differences have the intervals of :mod:`mlc.evaluation.paired`. For AUROC and the cosine a
+bootstrap resample draws prompts, harmful and harmless ones apart, and takes each along with all its languages, models
+and seeds. Thresholds are taken as given. Languages count equally, seeds count equally.
 """
 
 import math
@@ -16,11 +16,10 @@ import numpy as np
 
 from mlc.errors import UserError
 from mlc.evaluation.figures import SELECTIVITIES
+from mlc.evaluation.intervals import Floats, half_width, halved, mean_area, over_seeds
 from mlc.evaluation.metrics import (
-    BOOTSTRAP_SEED,
     RATES,
     Flags,
-    Floats,
     Metric,
     ScoredPrompts,
     estimate,
@@ -66,7 +65,9 @@ TABLE_METRICS: tuple[Metric, ...] = (*ANSWER_METRICS, *THRESHOLD_METRICS, *SCREE
 LINEAR: tuple[Metric, ...] = (*RATES, *SELECTIVITIES)
 """Metrics that are a mean over prompts, or the difference of two."""
 
-_MIN_SEEDS_TO_RESAMPLE = 3
+_TWICE: Metric = "selectivity_at_english_threshold"
+"""Of balanced accuracy, less one; what has its intervals."""
+_MIN_SEEDS = 3
 _DECIMALS = 12
 
 
@@ -188,18 +189,21 @@ class Evaluations:
         chosen = self._check_languages(languages, runs)
         if len(runs) == len(chosen) == 1:
             prompts = self._prompts[runs[0]][chosen[0]]
-            # Resamples take a hundred times as long as the shares, which do without.
-            counts = None if metric in LINEAR else resample_counts(prompts.harmful, self._resamples)
+            # Resamples take a hundred times as long as what does without.
+            counts = resample_counts(prompts.harmful, self._resamples) if metric == "matched_cosine" else None
             alone = figure(metric, prompts, counts)
             return Figure(alone, ((seeds[0], alone.value),))
+        if metric == "balanced_accuracy":
+            whole = self.average(model, languages, _TWICE)
+            return Figure(halved(whole.estimate, 1.0), tuple((seed, (1 + value) / 2) for seed, value in whole.by_seed))
         if metric in LINEAR:
             values, harmful = self._values(runs, chosen, metric)
             means = [mean(_strata(own, harmful, metric)) for own in values]
             found = share(_strata(np.hstack(list(values)), harmful, metric))
         else:
-            draws, n = self._measure(runs, chosen, metric)
+            draws, behind = self._measure(runs, chosen, metric)
             means = [float(own.mean(axis=0)[0]) for own in draws]
-            found = estimate(draws.mean(axis=1).mean(axis=0), n)
+            found = _mean_figure(metric, draws.mean(axis=1).mean(axis=0), *behind)
         return Figure(found, tuple(zip(seeds, means, strict=True)))
 
     def compare(
@@ -209,20 +213,24 @@ class Evaluations:
         candidate: str,
         languages: Literal["other"] | Collection[str] = "other",
         metric: Metric,
-        resample_seeds: bool = False,
+        other_seeds: bool = False,
     ) -> Estimate:
         """Does what :func:`compare` does."""
         before, after, chosen = self._compared(baseline, candidate, languages, metric)
-        seeds_count = resample_seeds and len(before) >= _MIN_SEEDS_TO_RESAMPLE
-        if metric in LINEAR and not seeds_count:
-            return self._change(before, after, chosen, metric).estimate
+        counts_seeds = other_seeds and len(before) >= _MIN_SEEDS
+        if metric == "balanced_accuracy":
+            return halved(self._change(before, after, chosen, _TWICE, counts_seeds).estimate)
+        if metric in LINEAR:
+            return self._change(before, after, chosen, metric, counts_seeds).estimate
         runs = list(dict.fromkeys(before + after))
-        draws, n = self._measure(runs, chosen, metric)
+        draws, behind = self._measure(runs, chosen, metric)
         position = {run: index for index, run in enumerate(runs)}
-        # [pairs, 1 + R]
-        difference = (draws[[position[run] for run in after]] - draws[[position[run] for run in before]]).mean(axis=1)
-        # Without rounding, a bound of 0 could become -1e-17 and seem to exclude 0.
-        return estimate(np.round(_over_seeds(difference, seeds_count), _DECIMALS), n)
+        # [pairs, 1 + R]; without rounding, a bound of 0 could become -1e-17 and seem to exclude 0.
+        difference = np.round(
+            (draws[[position[run] for run in after]] - draws[[position[run] for run in before]]).mean(axis=1), _DECIMALS
+        )
+        over_prompts = estimate(difference.mean(axis=0), sum(behind))
+        return _widened(over_prompts, difference) if counts_seeds and over_prompts.n else over_prompts
 
     def by_language(self, *, baseline: str, candidate: str, metric: Metric) -> dict[str, Change]:
         """Candidate minus baseline in each language that both were evaluated in.
@@ -248,10 +256,17 @@ class Evaluations:
         adjusted = holm([change.p for change in changes])
         return {code: replace(change, p=p) for code, change, p in zip(chosen, changes, adjusted, strict=True)}
 
-    def _change(self, before: Sequence[Run], after: Sequence[Run], languages: Sequence[str], metric: Metric) -> Change:
+    def _change(
+        self,
+        before: Sequence[Run],
+        after: Sequence[Run],
+        languages: Sequence[str],
+        metric: Metric,
+        other_seeds: bool = False,
+    ) -> Change:
         values, harmful = self._values([*before, *after], languages, metric)
         differences = values[len(before) :] - values[: len(before)]
-        return change(_strata(np.hstack(list(differences)), harmful, metric))
+        return change(_strata(np.hstack(list(differences)), harmful, metric), len(before) if other_seeds else 1)
 
     def _compared(
         self, baseline: str, candidate: str, languages: Literal["other"] | Collection[str], metric: Metric
@@ -291,12 +306,14 @@ class Evaluations:
         runs = [(model, seed) for seed in self.seeds(model)]
         if not languages or self.anchor not in self.languages(model) or metric == "matched_cosine":
             return MISSING
+        if metric == "balanced_accuracy":
+            return halved(self.gap(model, languages, _TWICE))
         if metric in LINEAR:
             values, harmful = self._values(runs, [*languages, self.anchor], metric)
             return change(_strata(np.hstack(list(values[:, :, :-1] - values[:, :, -1:])), harmful, metric)).estimate
-        draws, n = self._measure(runs, [*languages, self.anchor], metric)
+        draws, behind = self._measure(runs, [*languages, self.anchor], metric)
         difference = draws[:, :-1].mean(axis=1) - draws[:, -1]
-        return estimate(np.round(difference.mean(axis=0), _DECIMALS), n)
+        return estimate(np.round(difference.mean(axis=0), _DECIMALS), sum(behind))
 
     def prompts(self, model: str, seed: int | None, language: str) -> ScoredPrompts:
         """The test prompts of one evaluation."""
@@ -357,8 +374,8 @@ class Evaluations:
                         values[number, rows[name], column] = value
         return values, self._labels(runs, languages, names)
 
-    def _measure(self, runs: Sequence[Run], languages: Sequence[str], metric: Metric) -> tuple[Floats, int]:
-        """Draws of each run and language, [runs, languages, 1 + R], and the number of prompts behind them."""
+    def _measure(self, runs: Sequence[Run], languages: Sequence[str], metric: Metric) -> tuple[Floats, tuple[int, int]]:
+        """Draws of each run and language, [runs, languages, 1 + R], and how many harmful and harmless prompts count."""
         shared = {code: _common_ids([self._prompts[run][code] for run in runs]) for code in languages}
         clusters = tuple(sorted({name for ids in shared.values() for name in ids}))
         harmful = self._labels(runs, languages, clusters)
@@ -371,7 +388,8 @@ class Evaluations:
                 prompts = self._prompts[run][code]
                 counted = {name for name, counts in zip(prompts.ids, prompts.behind(metric), strict=True) if counts}
                 behind |= counted.intersection(shared[code])
-        return np.asarray(draws), len(behind)
+        among = int(harmful[[name in behind for name in clusters]].sum())
+        return np.asarray(draws), (among, len(behind) - among)
 
     def _draw(
         self, run: Run, language: str, metric: Metric, shared: tuple[str, ...], clusters: tuple[str, ...]
@@ -408,7 +426,7 @@ def compare(
     languages: Literal["other"] | Collection[str] = "other",
     metric: Metric,
     resamples: int = RESAMPLES,
-    resample_seeds: bool = False,
+    other_seeds: bool = False,
 ) -> Estimate:
     """Computes candidate minus baseline, averaged over languages and seeds.
 
@@ -423,9 +441,9 @@ def compare(
         metric: Which figure. Higher is better for AUROC, balanced accuracy, safety and selectivity, lower for attack
             success, over-refusal and invalid answers.
         resamples: Bootstrap resamples.
-        resample_seeds: Resample seeds too, so that the interval also shows the noise of training. Of few seeds that is
-            too little: where they are all of the noise, the interval of five covers about 80 %, not 95 %. With fewer
-            than three it changes nothing, for so few say nothing about their spread.
+        other_seeds: Whether the interval is for other seeds as well as for other prompts, as
+            :func:`mlc.evaluation.intervals.over_seeds` has it, so that it also shows the noise of training. With fewer
+            than three seeds it changes nothing, for so few say nothing about their spread.
 
     Returns:
         The difference, in [-1, 1] ([-2, 2] for the cosine and for selectivities), with its interval clustered over
@@ -436,7 +454,7 @@ def compare(
         UserError: A model, language or common seed is missing, or the prompts contradict each other.
     """
     return Evaluations(results, resamples=resamples).compare(
-        baseline=baseline, candidate=candidate, languages=languages, metric=metric, resample_seeds=resample_seeds
+        baseline=baseline, candidate=candidate, languages=languages, metric=metric, other_seeds=other_seeds
     )
 
 
@@ -512,15 +530,16 @@ def _counting(values: Floats) -> Floats:
     return kept
 
 
-def _over_seeds(difference: Floats, resample_seeds: bool) -> Floats:
-    """Averages [pairs, 1 + R] over the pairs, which are resampled too if asked for."""
-    pairs, draws = difference.shape
-    if not resample_seeds:
-        return np.asarray(difference.mean(axis=0))
-    generator = np.random.default_rng(BOOTSTRAP_SEED + 1)
-    counts = np.ones((draws, pairs))
-    counts[1:] = generator.multinomial(pairs, np.full(pairs, 1 / pairs), size=draws - 1)
-    return np.asarray((counts.T * difference).mean(axis=0))
+def _mean_figure(metric: Metric, draws: Floats, harmful: int, harmless: int) -> Estimate:
+    return mean_area(draws, harmful, harmless) if metric == "auroc" else estimate(draws, harmful + harmless)
+
+
+def _widened(over_prompts: Estimate, difference: Floats) -> Estimate:
+    """The interval of a difference for other seeds too, from [pairs, 1 + R]; never narrower than for other prompts."""
+    resampled = difference[:, 1:][:, ~np.isnan(difference[:, 1:]).any(axis=0)]
+    half = half_width(*over_seeds(difference[:, 0], np.cov(resampled)))
+    value = over_prompts.value
+    return replace(over_prompts, low=min(over_prompts.low, value - half), high=max(over_prompts.high, value + half))
 
 
 def _common_ids(cells: Sequence[ScoredPrompts]) -> tuple[str, ...]:

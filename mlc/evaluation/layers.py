@@ -16,7 +16,8 @@ import torch
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.evaluation.metrics import Flags, Floats, estimate, resample_counts, wilson
+from mlc.evaluation.intervals import Floats, mean_area, wilson
+from mlc.evaluation.metrics import Flags, estimate, resample_counts
 from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.representation import pair_figures
 from mlc.evaluation.results import MISSING, Estimate
@@ -194,7 +195,7 @@ def measure_layer(states: np.ndarray, prompts: ParallelPrompts, *, layer: int, p
                 transfer=float(transferred[-1][0]),
             )
         )
-    in_english, labelled = separation(0), int(harmful.sum() + harmless.sum())
+    in_english, of_each = separation(0), (int(harmful.sum()), int(harmless.sum()))
     return LayerFigures(
         layer=layer,
         pool=pool,
@@ -203,9 +204,9 @@ def measure_layer(states: np.ndarray, prompts: ParallelPrompts, *, layer: int, p
         matched=float(np.mean([figure.matched for figure in figures])),
         unmatched=float(np.mean([figure.unmatched for figure in figures])),
         retrieval=_rate(_over_languages(found), int(mask[:, 1:].any(axis=1).sum())),
-        separation=estimate(in_english, labelled),
+        separation=mean_area(in_english, *of_each),
         separation_error=_standard_error(in_english),
-        transfer=estimate(_over_languages(transferred), labelled),
+        transfer=mean_area(_over_languages(transferred), *of_each),
         languages=tuple(figures),
     )
 

@@ -7,7 +7,6 @@ A figure that cannot be computed, because a class of prompts is empty, is an :cl
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlc.errors import UserError
 from mlc.evaluation.figures import SELECTIVITIES, Answered, Screened
+from mlc.evaluation.intervals import CONFIDENCE, Floats, area, halved, newcombe, wilson
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import MISSING, Estimate, EvaluationSummary, no_outcomes
 from mlc.languages import ENGLISH
 
-Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 PromptGroup = Literal["all", "harmful", "harmless", "lookalike"]
 Metric = Literal[Screened, "matched_cosine", Answered]
@@ -62,8 +61,6 @@ LOWER_IS_BETTER: tuple[Metric, ...] = (
     "unsure",
 )
 """Of the other metrics a higher value is better."""
-CONFIDENCE = 0.95
-"""Coverage of every interval of the project."""
 BOOTSTRAP_SEED = 20_260_216
 """Seed of every bootstrap: the same rows always give the same interval."""
 
@@ -228,60 +225,6 @@ def auroc(harmful_margins: ArrayLike, harmless_margins: ArrayLike) -> float:
     return float(_auroc(margins, flags, np.ones((1, len(margins))))[0])
 
 
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
-    """A proportion with Wilson's score interval (Wilson, 1927), without continuity correction.
-
-    Args:
-        successes: How many of the trials succeeded, 0 to ``n``.
-        n: Trials.
-        confidence: Coverage, between 0 and 1, both exclusive.
-
-    Returns:
-        The proportion with its interval within [0, 1]; NaN with ``n`` 0.
-
-    Raises:
-        ValueError: An argument is out of its range.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes must be between 0 and n = {n}, not {successes}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, not {confidence}.")
-    if n == 0:
-        return MISSING
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # At 0 and n successes the exact bounds are 0 and 1; rounding would put them beside the proportion.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return Estimate(share, low, high, n)
-
-
-def newcombe(harmful: Estimate, harmless: Estimate) -> Estimate:
-    """One proportion minus an independent one, with the hybrid score interval.
-
-    Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998), without
-    continuity correction: from Wilson's bounds l and u of each,
-
-        d − √((p₁ − l₁)² + (u₂ − p₂)²)   to   d + √((u₁ − p₁)² + (p₂ − l₂)²)
-
-    Args:
-        harmful: From :func:`wilson`.
-        harmless: From :func:`wilson`; subtracted.
-
-    Returns:
-        The difference in [-1, 1], with the trials of both together; missing if one is.
-    """
-    if not harmful.n or not harmless.n:
-        return MISSING
-    value = harmful.value - harmless.value
-    down = math.hypot(harmful.value - harmful.low, harmless.high - harmless.value)
-    up = math.hypot(harmful.high - harmful.value, harmless.value - harmless.low)
-    return Estimate(value, value - down, value + up, harmful.n + harmless.n)
-
-
 def choose_threshold(margins: ArrayLike, harmful: ArrayLike) -> float:
     """Finds the refusal margin that best separates harmful from harmless prompts.
 
@@ -403,19 +346,24 @@ def _counted(outcomes: pa.Table) -> dict[str, dict[str, int]]:
 def figure(metric: Metric, prompts: ScoredPrompts, counts: Floats | None = None) -> Estimate:
     """A metric of one evaluation with its interval.
 
-    Rates have Wilson's interval and selectivities Newcombe's, see :func:`newcombe`. AUROC and balanced accuracy get
-    percentile intervals from a bootstrap over prompts, harmful and harmless ones resampled apart and the threshold
-    taken as given. A bootstrap cannot see beyond its prompts: where they are separated perfectly, its interval has no
-    width.
+    Rates have Wilson's interval and selectivities Newcombe's, see :func:`newcombe`; so has balanced accuracy, with the
+    threshold taken as given. AUROC has that of :func:`area`. The cosine has the percentiles of a bootstrap over
+    prompts, harmful and harmless ones resampled apart.
 
     Args:
         metric: Which figure.
         prompts: N prompts.
-        counts: [1 + R, N] from :func:`resample_counts`; rates and selectivities need none.
+        counts: [1 + R, N] from :func:`resample_counts`; only the cosine needs them.
 
     Raises:
         ValueError: The metric needs resamples, and none are given.
     """
+    if metric == "balanced_accuracy":
+        return halved(figure("selectivity_at_english_threshold", prompts), 1.0)
+    if metric == "auroc":
+        behind = prompts.behind(metric)
+        value = float(measure(metric, prompts, np.ones((1, len(behind))))[0])
+        return area(value, int((behind & prompts.harmful).sum()), int((behind & ~prompts.harmful).sum()))
     if metric in RATES:
         return _share(metric, prompts, prompts.behind(metric))
     if metric in SELECTIVITIES:

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from mlc.evaluation.metrics import CONFIDENCE, Floats
+from mlc.evaluation.intervals import Floats, Z, beyond, half_width, over_seeds
 from mlc.evaluation.results import MISSING, Estimate
 
 POWER = 0.8
@@ -73,45 +73,63 @@ def share(strata: Sequence[Stratum]) -> Estimate:
     return _interval(strata, _SHARE if len(strata) == 1 else _SIDE, low)[0]
 
 
-def change(strata: Sequence[Stratum]) -> Change:
+def change(strata: Sequence[Stratum], seeds: int = 1) -> Change:
     """How much a figure differs between two models.
 
     Args:
         strata: Of the figure; values are those of the one model minus those of the other for the same prompt in the
             same cell, in [-1, 1].
+        seeds: Of more than one the interval is also for other seeds, see :func:`over_seeds`; the cells are then those
+            of the first seed, of the next one, and so on.
 
     Returns:
         The difference; NaN with ``n`` 0 if a cell of a stratum has no prompt.
     """
     reach = float(len(strata))
-    estimate, centre, error = _interval(strata, _CHANGE, -reach)
-    return Change(estimate, math.nan if not estimate.n else 2 * (1 - _NORMAL.cdf(abs(centre) / error)))
+    estimate, p = _interval(strata, _CHANGE, -reach, seeds)
+    return Change(estimate, p)
 
 
-def _interval(strata: Sequence[Stratum], pseudo: tuple[float, ...], low: float) -> tuple[Estimate, float, float]:
-    """The figure with its interval, the middle of the interval, and the standard error."""
+def _interval(
+    strata: Sequence[Stratum], pseudo: tuple[float, ...], low: float, seeds: int = 1
+) -> tuple[Estimate, float]:
+    """The figure with its interval, and the p-value of none."""
     value = mean(strata)
     if math.isnan(value):
-        return MISSING, math.nan, math.nan
+        return MISSING, math.nan
     n = sum(int((~np.isnan(stratum.values)).any(axis=1).sum()) for stratum in strata)
     more = [np.vstack([stratum.values, *np.outer(pseudo, np.ones(stratum.values.shape[1]))]) for stratum in strata]
-    centre = sum(stratum.sign * _mean(values) for stratum, values in zip(strata, more, strict=True))
-    error = math.sqrt(sum(map(_variance, more)))
-    half = _NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * error
+    centre, error, freedom = _middle([stratum.sign for stratum in strata], more, seeds)
+    half = half_width(error, freedom)
     high = -low if low < 0 else 1.0
     ends = max(low, min(centre - half, value)), min(high, max(centre + half, value))
-    return Estimate(value, *ends, n), centre, error
+    return Estimate(value, *ends, n), beyond(abs(centre) / error, freedom)
+
+
+def _middle(signs: Sequence[int], tables: Sequence[Floats], seeds: int) -> tuple[float, float, float]:
+    """The middle of an interval, its standard error and its degrees of freedom."""
+    # [prompts, seeds, languages]
+    apart = [values.reshape(len(values), seeds, -1) for values in tables]
+    by_seed = np.asarray(
+        sum(sign * np.nanmean(values, axis=0).mean(axis=1) for sign, values in zip(signs, apart, strict=True))
+    )
+    covariance = np.asarray(sum(map(_covariance, apart)))
+    if seeds == 1:
+        return float(by_seed[0]), math.sqrt(covariance[0, 0]), math.inf
+    return float(by_seed.mean()), *over_seeds(by_seed, covariance)
 
 
 def _mean(values: Floats) -> float:
     return float(np.nanmean(values, axis=0).mean())
 
 
-def _variance(values: Floats) -> float:
-    """Cluster-robust variance of the mean over cells of the means over prompts."""
+def _covariance(values: Floats) -> Floats:
+    """Cluster-robust covariance of seeds: of their means over languages of the means over prompts."""
     counted = ~np.isnan(values)
-    deviations = np.where(counted, values - np.nanmean(values, axis=0), 0.0) / counted.sum(axis=0)
-    return float((deviations.mean(axis=1) ** 2).sum())
+    # [prompts, seeds]
+    deviations = (np.where(counted, values - np.nanmean(values, axis=0), 0.0) / counted.sum(axis=0)).mean(axis=2)
+    covariance: Floats = deviations.T @ deviations
+    return covariance
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -182,8 +200,7 @@ def difference_shown(prompts: int, discordant: float, power: float = POWER) -> f
 
 
 def _quantiles(discordant: float, power: float, difference: float) -> float:
-    confidence = _NORMAL.inv_cdf((1 + CONFIDENCE) / 2)
-    return confidence * math.sqrt(discordant) + _NORMAL.inv_cdf(power) * math.sqrt(discordant - difference**2)
+    return Z * math.sqrt(discordant) + _NORMAL.inv_cdf(power) * math.sqrt(discordant - difference**2)
 
 
 def _check_power(discordant: float, power: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlc.evaluation.metrics import wilson
+from mlc.evaluation.intervals import wilson
 from mlc.evaluation.results import Estimate
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.evaluation.metrics import wilson
+from mlc.evaluation.intervals import wilson
 from mlc.languages import ENGLISH, resolve_language
 from mlc.making.calibrate import read_ntrex
 from mlc.quality.filtering import filter_pairs

@@ -14,7 +14,8 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from mlc.errors import UserError
-from mlc.evaluation.metrics import BOOTSTRAP_SEED, auroc, wilson
+from mlc.evaluation.intervals import wilson
+from mlc.evaluation.metrics import BOOTSTRAP_SEED, auroc
 from mlc.evaluation.results import Estimate
 from mlc.languages import ENGLISH, all_languages, resolve_language
 from mlc.making.calibrate import MLQE_PAIRS, is_good, read_judged, read_ntrex, without_model

@@ -10,7 +10,7 @@ from mlc.errors import UserError
 from mlc.evaluation.bits import surprises, surprises_after
 from mlc.evaluation.choices import Choice, measure_choices, read_choices
 from mlc.evaluation.harnessed import skills_of
-from mlc.evaluation.metrics import wilson
+from mlc.evaluation.intervals import wilson
 from mlc.evaluation.settings import AbilitySettings
 from mlc.evaluation.skills import BITS, CHOICE, Skill, figure_of, lines_of, plain_skills, read_skills
 

@@ -7,7 +7,8 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations, compare, model_table
-from mlc.evaluation.metrics import summarise, wilson
+from mlc.evaluation.intervals import wilson
+from mlc.evaluation.metrics import summarise
 from mlc.evaluation.paired import Stratum, change, share
 from mlc.evaluation.results import ROWS_SCHEMA, EvaluationResult
 
@@ -173,7 +174,7 @@ def test_shared_prompts_cancel_in_the_difference():
     assert width(difference) < width(model_table(results)[0].groups["other"].figures["auroc"].estimate) / 2
 
 
-def test_seeds_are_resampled_only_when_there_are_three():
+def test_intervals_are_for_other_seeds_only_where_there_are_three():
     def results(seeds):
         # Seeds disagree much, prompts little.
         return [
@@ -186,8 +187,8 @@ def test_seeds_are_resampled_only_when_there_are_three():
     two, three = results((0, 2)), results((0, 1, 2))
     for metric in ("auroc", "safety", "selectivity_at_english_threshold"):
         asked = {**arguments, "metric": metric}
-        assert compare(two, resample_seeds=True, **asked) == compare(two, **asked)
-    with_seeds, without = compare(three, resample_seeds=True, **arguments), compare(three, **arguments)
+        assert compare(two, other_seeds=True, **asked) == compare(two, **asked)
+    with_seeds, without = compare(three, other_seeds=True, **arguments), compare(three, **arguments)
     assert with_seeds.value == pytest.approx(without.value)
     assert width(with_seeds) > 1.5 * width(without)
 

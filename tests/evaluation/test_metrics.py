@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from mlc.errors import UserError
 from mlc.evaluation.figures import SELECTIVITIES
+from mlc.evaluation.intervals import newcombe, wilson
 from mlc.evaluation.metrics import (
     ANSWER_RATES,
     MARGIN_RATES,
@@ -16,11 +17,9 @@ from mlc.evaluation.metrics import (
     choose_threshold,
     estimate,
     measure,
-    newcombe,
     resample_counts,
     scored_prompts,
     summarise,
-    wilson,
 )
 from mlc.evaluation.results import MISSING, OUTCOMES_SCHEMA, ROWS_SCHEMA
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlc.evaluation.metrics import wilson
+from mlc.evaluation.intervals import wilson
 from mlc.evaluation.paired import Stratum, change, difference_shown, holm, prompts_needed, share
 
 Z = stats.norm.ppf(0.975)

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from mlc.evaluation.comparison import Evaluations, compare, model_rows
-from mlc.evaluation.metrics import newcombe, summarise, wilson
+from mlc.evaluation.intervals import newcombe, wilson
+from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import MISSING, OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
 from mlc.evaluation.spread import pairwise_agreement, spread
 

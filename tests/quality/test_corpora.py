@@ -10,7 +10,7 @@ from itertools import islice
 import pyarrow as pa
 import pytest
 
-from mlc.evaluation.metrics import wilson
+from mlc.evaluation.intervals import wilson
 from mlc.languages import ENGLISH
 from mlc.quality.filtering import filter_pairs
 from mlc.quality.settings import QualitySettings

@@ -81,7 +81,7 @@ def _cell(found: Evaluations, model: str, languages: Sequence[str], metric: Metr
 
 
 def _change(found: Evaluations, baseline: str, model: str, languages: Sequence[str], metric: Metric) -> str:
-    change = found.compare(baseline=baseline, candidate=model, languages=languages, metric=metric, resample_seeds=True)
+    change = found.compare(baseline=baseline, candidate=model, languages=languages, metric=metric, other_seeds=True)
     return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 
