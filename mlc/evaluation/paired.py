@@ -9,6 +9,10 @@ Alone it would be 0 where all prompts agree, so that three prompts could prove a
 added, as published for one language and one seed: to a share two at 0 and two at 1 (Agresti and Coull, 1998), to each
 side of a difference of independent shares one at 0 and one at 1 (Agresti and Caffo, 2000), to paired differences one at
 -1 and one at +1 (Bonett and Price, 2012). Nothing is drawn at random: the same prompts give the same interval.
+
+A pseudo-prompt that says the same in every cell is a strong one where real prompts do not. Those of differences are
+therefore ±√r, with r the variance of a prompt's mean over that of its cells, the pseudo-prompts at ±1 among them: 1
+with one cell or where a prompt says the same in all, and the less the more its cells say something of their own.
 """
 
 import math
@@ -99,6 +103,8 @@ def _interval(
         return MISSING, math.nan
     n = sum(int((~np.isnan(stratum.values)).any(axis=1).sum()) for stratum in strata)
     more = [np.vstack([stratum.values, *np.outer(pseudo, np.ones(stratum.values.shape[1]))]) for stratum in strata]
+    if pseudo == _CHANGE:
+        more = [np.vstack([values[:-2], values[-2:] * math.sqrt(_in_common(values))]) for values in more]
     centre, error, freedom = _middle([stratum.sign for stratum in strata], more, seeds)
     half = half_width(error, freedom)
     high = -low if low < 0 else 1.0
@@ -117,6 +123,13 @@ def _middle(signs: Sequence[int], tables: Sequence[Floats], seeds: int) -> tuple
     if seeds == 1:
         return float(by_seed[0]), math.sqrt(covariance[0, 0]), math.inf
     return float(by_seed.mean()), *over_seeds(by_seed, covariance)
+
+
+def _in_common(values: Floats) -> float:
+    """Variance of the mean of a prompt's cells over the mean variance of a cell, from 1 / cells to 1."""
+    deviations = values - np.nanmean(values, axis=0)
+    of_cells = float(np.nanmean(deviations**2, axis=0).mean())
+    return min(1.0, float((np.nanmean(deviations, axis=1) ** 2).mean()) / of_cells)
 
 
 def _mean(values: Floats) -> float:

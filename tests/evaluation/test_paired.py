@@ -180,3 +180,24 @@ def test_impossible_questions_are_refused(arguments):
 def test_no_prompts_show_nothing():
     with pytest.raises(ValueError, match="prompts must be at least 1"):
         difference_shown(0, 0.3)
+
+
+def test_pseudo_prompts_say_as_much_in_common_as_prompts_do():
+    # One cell, and cells that agree: Bonett and Price's interval, whatever the number of cells.
+    column = np.array([1.0, 0, 0, 0, -1, 1, 1, 0])[:, None]
+    alone, agreeing = (change([Stratum(np.repeat(column, cells, axis=1))]).estimate for cells in (1, 20))
+    assert (agreeing.low, agreeing.high) == pytest.approx((alone.low, alone.high))
+    padded = np.append(column[:, 0], [1, -1])
+    half = Z * padded.std() / math.sqrt(len(padded))
+    assert (alone.low, alone.high) == pytest.approx((padded.mean() - half, padded.mean() + half), abs=1e-6)
+    # Two cells that differ in one prompt. Deviations by hand: of cells 1, 1, 0, 0, …
+    values = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    # With ±1: means over prompts 1/6 and 0; in the first cell the squares sum to 3 - 6/36, in the second to 2.
+    of_cells = (3 - 1 / 6 + 2) / 2
+    # Deviations of the prompts' means: 1/2 - 1/12, three of -1/12, ±1 - 1/12.
+    of_means = (5 / 12) ** 2 + 3 / 144 + (11 / 12) ** 2 + (13 / 12) ** 2
+    scale = math.sqrt(of_means / of_cells)
+    rows = np.vstack([values, [scale, scale], [-scale, -scale]])
+    error = math.sqrt((((rows - rows.mean(axis=0)).mean(axis=1) / 6) ** 2).sum())
+    found = change([Stratum(values)]).estimate
+    assert (found.low, found.high) == pytest.approx((1 / 12 - Z * error, 1 / 12 + Z * error), abs=1e-6)
