@@ -351,8 +351,8 @@ def take_all_unpaired(
     readers = [method for method in methods if method.reads_unpaired]
     pairs = [method.name for method in methods if method.translates]
     found, read = {}, {}
-    for language, location in config.prompts.unpaired.items():
-        own = take_unpaired.submit(run, language, location)
+    for language in config.prompts.unpaired:
+        own = take_unpaired.submit(run, language, config.prompts)
         rows = read_rows(run.store.folder(own.result()) / PROMPTS_FILE)
         require_data(rows, left_out_of(run.store, own.result()), readers, config.align)
         if pairs and language not in config.paired_languages:
@@ -548,8 +548,8 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
     parallel = config.prompts.parallel
     machine = tuple(language for language in config.paired_languages if language not in parallel)
     found = translate_all(run, config, prompts, machine) | {
-        language: take_parallel.submit(run, prompts, language, location, config.anchor_language)
-        for language, location in parallel.items()
+        language: take_parallel.submit(run, prompts, language, config.prompts, config.anchor_language)
+        for language in parallel
     }
     return {language: found[language] for language in config.paired_languages}
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypedDict
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, Row, TableFile, find_place, is_remote, plain_text
 
-__all__ = ["LABELS", "PromptFile", "identify", "locate", "locate_own", "read_prompts"]
+__all__ = ["LABELS", "PromptFile", "identify", "locate", "locate_own", "meaning_of", "read_beside", "read_prompts"]
 
 CHUNK_ROWS = 10_000
 """Rows that are held as Python objects at a time."""
@@ -73,6 +74,50 @@ def read_prompts(
     notes = [f"{file.location}: {', '.join(file.notes)}."] if file.notes else []
     notes += [f"{file.location}: {reading.in_words}."] if reading.in_words else []
     return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])))
+
+
+class Meaning(TypedDict):
+    """What a person says of the tables of prompts, see :func:`read_prompts`."""
+
+    columns: dict[str, str]
+    labels: dict[str, str]
+
+
+class HasMeaning(Protocol):
+    """Settings that say it."""
+
+    columns: dict[str, str]
+    labels: dict[str, str]
+
+
+def meaning_of(settings: HasMeaning) -> Meaning:
+    """What settings say of columns and labels."""
+    return {"columns": dict(settings.columns), "labels": dict(settings.labels)}
+
+
+def read_beside(
+    location: Path | str,
+    *,
+    required: tuple[str, ...],
+    columns: Mapping[str, str],
+    labels: Mapping[str, str],
+    section: str = "prompts",
+) -> PromptFile:
+    """Reads prompts that belong to those of another file, such as their translations.
+
+    Args:
+        location: As of :func:`read_prompts`.
+        required: As there.
+        columns: What columns of the other file mean, and those of this one that have the same names.
+        labels: What both write for labels.
+        section: As there.
+
+    Raises:
+        UserError: As there.
+    """
+    there = TableFile(location, formats=TABLE_ENDINGS, what="prompt file").columns
+    own = {role: name for role, name in columns.items() if name in there}
+    return read_prompts(location, required=required, columns=own, labels=labels, section=section)
 
 
 class _Rows:

@@ -81,8 +81,7 @@ def align_model(
     if settings.launch and settings.processes > 1:
         # A step that is shared out sums in another order.
         facts["launch"] = settings.launch.facts
-    if "attention" in model.answering:
-        facts["attention"] = model.attention
+    facts |= model.attending
     modules = [CARRIERS.module(settings.carrier)]
     if settings.english_loss.samples:
         (chosen,) = choose((settings.grpo.judge,))

@@ -79,6 +79,7 @@ def compute_delta(
     facts: dict[str, Any] = {"language": language, **edit.model_dump(mode="json", exclude=NOT_IN_KEY)}
     facts |= {} if settings.anchor == ENGLISH else {"anchor": settings.anchor}
     facts |= {"permuted": True} if settings.permuted else {}
+    facts |= model.attending
     if edit.search.wanted:
         inputs |= {"suite": held_out.suite, "texts": held_out.texts}
         scoring = settings.evaluation.model_dump(mode="json")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +11,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suite import read_references, read_suite
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, told
-from mlc.prompts import PromptFile, identify, locate, read_prompts
+from mlc.prompts import PromptFile, identify, locate, meaning_of, read_prompts
 from mlc.shipped import resolve_path
 from mlc.store import ArtifactRef, Draft
 from mlc.store.hashing import digest_folder
@@ -39,7 +38,7 @@ def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
     source = locate(settings.path)
 
     def write(draft: Draft) -> None:
-        prompts = read_prompts(source, required=REQUIRED, columns=settings.columns, labels=settings.labels)
+        prompts = read_prompts(source, required=REQUIRED, **meaning_of(settings))
         rows = prompts.rows.slice(0, settings.limit)
         pq.write_table(rows, draft.path / PROMPTS_FILE)
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
@@ -49,7 +48,7 @@ def ingest(run: Run, settings: PromptSettings) -> ArtifactRef:
             run.display.note(note)
         _tell(run, prompts.rejected)
 
-    facts = {"format": ending_of(str(source)), "required": list(REQUIRED), **_meaning(settings)}
+    facts = {"format": ending_of(str(source)), "required": list(REQUIRED), **meaning_of(settings)}
     parts = STAGE.parts({**facts, "limit": settings.limit}, {"file": _digest(source)})
     return produce(run, STAGE, parts, write, subject="prompts", work=Work(free=True))
 
@@ -74,19 +73,18 @@ def ingest_suite(run: Run, settings: EvaluationSettings, language: str, anchor: 
             validation,
             test,
             limit=settings.limit,
-            columns=settings.columns,
-            labels=settings.labels,
+            **meaning_of(settings),
             on_read=files.__setitem__,
         )
         if references is not None:
-            suite = read_references(suite, references, language, anchor=anchor)
+            suite = read_references(suite, references, language, anchor=anchor, **meaning_of(settings))
         pq.write_table(suite, draft.path / PROMPTS_FILE)
         draft.rows = len(suite)
         # Of every language the same rows are missing.
         left_out = [_set_aside(f"{split} set aside", file) for split, file in files.items() if language == anchor]
         note_left_out(run, draft, left_out, "held-out prompts")
 
-    parts = STAGE.parts({"language": language, "limit": settings.limit, **_meaning(settings)}, inputs)
+    parts = STAGE.parts({"language": language, "limit": settings.limit, **meaning_of(settings)}, inputs)
     return produce(run, STAGE, parts, write, language=language, subject="held-out", work=Work(free=True))
 
 
@@ -114,11 +112,6 @@ def _tell(run: Run, rejected: pa.Table) -> None:
     counts = Counter(rejected["reason"].to_pylist()).most_common()
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts)
     run.display.note(f"{len(rejected)} rows of the prompt file are set aside: {reasons}.")
-
-
-def _meaning(settings: PromptSettings | EvaluationSettings) -> dict[str, Any]:
-    """What a person says of the columns and labels of a file."""
-    return {"columns": dict(settings.columns), "labels": dict(settings.labels)}
 
 
 def _digest(location: Path | str) -> str:

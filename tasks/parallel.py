@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
 from mlc.left_out import LeftOut
-from mlc.prompts import locate_own, read_prompts
+from mlc.prompts import locate_own, meaning_of, read_beside
 from mlc.shapes.history import SOURCE_TURNS, speakers, turns_in, with_turns
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.table import SCHEMA
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE, note_left_out
 from tasks.runtime.run import Run
+from tasks.runtime.settings import PromptSettings
 from tasks.runtime.stage import Stage, Work, produce, shows, stage_task
 
 STAGE = Stage("parallel", version=1, module=__name__, libraries=("pyarrow",))
@@ -26,14 +27,17 @@ GIVEN = "given"
 
 
 @stage_task("parallel", "parallel · {language}")
-def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, source: str = ENGLISH) -> ArtifactRef:
+def take_parallel(
+    run: Run, prompts: ArtifactRef, language: str, settings: PromptSettings, source: str = ENGLISH
+) -> ArtifactRef:
     """Takes the prompts of one language that are parallel to those of the anchor by id.
 
     Args:
         run: The run.
         prompts: Artifact with ``prompts.parquet``.
         language: NLLB code.
-        location: A table with the columns ``id`` and ``prompt``, the latter a conversation where the prompt is one.
+        settings: Names the language's table, with the columns ``id`` and ``prompt``, the latter a conversation where
+            the prompt is one; and what columns and labels are called in all tables of prompts.
         source: NLLB code of the prompts' language.
 
     Returns:
@@ -43,11 +47,12 @@ def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, 
     Raises:
         UserError: The table cannot be read, or shares no id with the prompts.
     """
+    location = settings.parallel[language]
     file, digest = locate_own(location, language, "prompts.parallel")
 
     def write(draft: Draft) -> None:
         asked = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
-        read = read_prompts(file, required=("id", "prompt"))
+        read = read_beside(file, required=("id", "prompt"), **meaning_of(settings))
         own = read.rows
         said = zip(own["prompt"].to_pylist(), turns_in(own), strict=True)
         texts = dict(zip(own["id"].to_pylist(), said, strict=True))
@@ -80,7 +85,10 @@ def take_parallel(run: Run, prompts: ArtifactRef, language: str, location: str, 
         _tell(run, draft.facts["parallel"], len(ids), language)
 
     facts = {"language": asdict(resolve_language(language)), **({} if source == ENGLISH else {"source": source})}
-    parts = STAGE.parts(facts, {"prompts": prompts, "file": digest})
+    parts = STAGE.parts(
+        {**facts, **{name: said for name, said in meaning_of(settings).items() if said}},
+        {"prompts": prompts, "file": digest},
+    )
     return produce(run, STAGE, parts, write, language=language, work=Work(prompts.rows))
 
 

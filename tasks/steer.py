@@ -36,7 +36,7 @@ def steer_model(
         The folder ``checkpoint``, and ``direction.json``: layer, length, separation of the classes, and fit of the
         constant.
     """
-    facts = {"direction": settings.model_dump(mode="json")} | ({"permuted": True} if permuted else {})
+    facts = {"direction": settings.model_dump(mode="json")} | ({"permuted": True} if permuted else {}) | model.attending
     parts = STAGE.parts(facts, {"prompts": prompts}, {"model": source_of(run, model).identity}, model.seed)
 
     def write(draft: Draft) -> None:

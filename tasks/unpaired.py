@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlc.left_out import LeftOut
-from mlc.prompts import locate_own, read_prompts
+from mlc.prompts import locate_own, meaning_of, read_beside
 from mlc.shapes.history import TURNS
 from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import PROMPTS_FILE, SET_ASIDE_FILE, note_left_out
 from tasks.runtime.run import Run
+from tasks.runtime.settings import PromptSettings
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("unpaired", version=1, module=__name__, libraries=("pyarrow",))
@@ -22,14 +23,14 @@ TRAINED = ("id", "prompt", "chosen", "rejected", "label", TURNS)
 
 
 @stage_task("unpaired", "unpaired · {language}")
-def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
+def take_unpaired(run: Run, language: str, settings: PromptSettings) -> ArtifactRef:
     """Reads the prompts of one language that say the same as no prompt of the anchor.
 
     Args:
         run: The run.
         language: NLLB code.
-        location: A table with ``prompt`` and ``chosen`` in the language; ``rejected``, ``label`` and ``id`` are kept
-            where they are there.
+        settings: Names the language's table, with ``prompt`` and ``chosen`` in the language; ``rejected``, ``label``
+            and ``id`` are kept where they are there. It also says what columns and labels are called in all tables.
 
     Returns:
         ``prompts.parquet`` and ``rejected.parquet`` (row numbers and reasons).
@@ -37,10 +38,10 @@ def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
     Raises:
         UserError: The table cannot be read, lacks a column, or holds no usable row.
     """
-    file, digest = locate_own(location, language, "prompts.unpaired")
+    file, digest = locate_own(settings.unpaired[language], language, "prompts.unpaired")
 
     def write(draft: Draft) -> None:
-        prompts = read_prompts(file, required=REQUIRED)
+        prompts = read_beside(file, required=REQUIRED, **meaning_of(settings))
         rows = prompts.rows.select([name for name in TRAINED if name in prompts.rows.column_names])
         pq.write_table(rows, draft.path / PROMPTS_FILE)
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
@@ -51,7 +52,10 @@ def take_unpaired(run: Run, language: str, location: str) -> ArtifactRef:
             run.display.note(note)
         note_left_out(run, draft, [count], language)
 
-    parts = STAGE.parts({"required": list(REQUIRED)}, {"file": digest})
+    parts = STAGE.parts(
+        {"required": list(REQUIRED), **{name: said for name, said in meaning_of(settings).items() if said}},
+        {"file": digest},
+    )
     return produce(run, STAGE, parts, write, language=language, work=Work(free=True))
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
 from mlc.errors import UserError
 from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
-from mlc.prompts import LABELS, PromptFile, read_prompts
+from mlc.prompts import LABELS, PromptFile, meaning_of, read_beside, read_prompts
 from mlc.shapes.history import TURNS, earlier, turns_in, whole_texts, with_turns, written
 from mlc.shapes.turns import conversation_in, history_in, prompt_in
 from mlc.shipped import resolve_path
@@ -95,8 +96,7 @@ def held_out_prompts(settings: EvaluationSettings, base: Path) -> dict[str, list
     return {
         split: read_prompts(
             location if is_remote(location) else resolve_path(location, base),
-            columns=settings.columns,
-            labels=settings.labels,
+            **meaning_of(settings),
             section=SECTION,
         )
         .rows["prompt"]
@@ -187,7 +187,15 @@ def _language_columns(file: TableFile, anchor: str) -> dict[str, str]:
     return columns
 
 
-def read_references(suite: pa.Table, folder: Path, language: str, *, anchor: str = ENGLISH) -> pa.Table:
+def read_references(
+    suite: pa.Table,
+    folder: Path,
+    language: str,
+    *,
+    anchor: str = ENGLISH,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:
     """The suite with its prompts in another language.
 
     Args:
@@ -195,6 +203,8 @@ def read_references(suite: pa.Table, folder: Path, language: str, *, anchor: str
         folder: Folder of references, see :func:`reference_languages`.
         language: NLLB code.
         anchor: NLLB code of the prompts' own language.
+        columns: As of :func:`read_suite`, where the references have the same.
+        labels: As there.
 
     Raises:
         UserError: A prompt has no translation.
@@ -203,14 +213,15 @@ def read_references(suite: pa.Table, folder: Path, language: str, *, anchor: str
     texts: dict[str, str] = {}
     for split in SPLITS:
         file = _reference_file(folder, split)
-        columns = _language_columns(file, anchor)
-        if language not in columns:
+        texts_in = _language_columns(file, anchor)
+        if language not in texts_in:
             raise UserError(
                 f"The {file.what} {file.location!r} has no column {language!r} ({columns_in_words(file.columns)}): add "
                 "it, or set evaluation.references to null for machine translation."
             )
-        rows = read_prompts(file.location, required=("id", columns[language]), section=SECTION).rows
-        texts.update(zip(rows["id"].to_pylist(), rows[columns[language]].to_pylist(), strict=True))
+        column = texts_in[language]
+        rows = read_beside(file.location, required=("id", column), columns=columns, labels=labels, section=SECTION).rows
+        texts.update(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
     ids = suite["id"].to_pylist()
     missing = [name for name in ids if name not in texts]
     if missing:

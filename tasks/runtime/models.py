@@ -42,6 +42,11 @@ class Model:
         return {name: given for name in usual if (given := getattr(self, name)) != usual[name]}
 
     @property
+    def attending(self) -> dict[str, str]:
+        """What decides its states in a type of the stage's own, apart from its weights; for keys, as above."""
+        return {name: given for name, given in self.answering.items() if name != "dtype"}
+
+    @property
     def checkpoint(self) -> ArtifactRef:
         """The checkpoint, of a model that a stage made."""
         if not isinstance(self.weights, ArtifactRef):

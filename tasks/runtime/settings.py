@@ -79,9 +79,11 @@ class PromptSettings(Settings):
     they are there."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Columns of the file by role, where they have other names, such as ``{prompt: goal, chosen: response}``; roles are
-    ``id``, ``system``, ``prompt``, ``chosen``, ``rejected``, ``label`` and ``kind``."""
+    ``id``, ``system``, ``prompt``, ``chosen``, ``rejected``, ``label`` and ``kind``. In the files of ``parallel`` and
+    ``unpaired`` those count that are there."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """``harmful`` or ``harmless`` by what the file writes, such as ``{1: harmful, 0: harmless}``."""
+    """``harmful`` or ``harmless`` by what the file writes, and those of ``parallel`` and ``unpaired``, such as
+    ``{1: harmful, 0: harmless}``."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first prompts of the file; none = all."""
     max_overlap: float = Field(default=0.01, ge=0.0, le=1.0)

@@ -253,6 +253,15 @@ def test_the_suite_in_another_language(files, references):
     assert french.schema == suite.schema
 
 
+def test_references_whose_columns_and_labels_are_called_otherwise(files, references):
+    for split, count in (("validation", 4), ("test", 3)):
+        rows = [{"name": f"{split}-{n}", "fr": f"fra {n}", "label": str(n % 2)} for n in range(count)]
+        write(references / f"{split}.jsonl", rows)
+    meaning = {"columns": {"id": "name", "prompt": "goal"}, "labels": {"0": "harmless", "1": "harmful"}}
+    french = read_references(read_suite(*files), references, "fra_Latn", **meaning)
+    assert french["prompt"].to_pylist() == [f"fra {n}" for n in (*range(4), *range(3))]
+
+
 def test_references_may_hold_more_than_a_limited_suite(files, references):
     assert len(read_references(read_suite(*files, limit=2), references, "deu_Latn")) == 4
 

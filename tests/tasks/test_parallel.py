@@ -15,6 +15,7 @@ from mlc.translation.table import SCHEMA
 from tasks.parallel import MISSING, OTHER_TURNS, take_parallel
 from tasks.runtime.artifacts import PROMPTS_FILE, SIGNALS_FILE, TRANSLATIONS_FILE
 from tasks.runtime.run import Notes, Run
+from tasks.runtime.settings import PromptSettings
 from tasks.signals import measure_signals
 
 ENGLISH = {"a": "Where is the library?", "b": "I have a quick question.", "c": "What time is it?"}
@@ -34,6 +35,10 @@ def own(folder: Path, rows: list[dict[str, Any]]) -> str:
     return str(file)
 
 
+def given_by(location: str, **more: Any) -> PromptSettings:
+    return PromptSettings(path="english.jsonl", parallel={"swh_Latn": location}, **more)
+
+
 def reference(done: Any) -> ArtifactRef:
     return done if isinstance(done, ArtifactRef) else done.data
 
@@ -47,7 +52,7 @@ def test_they_stand_beside_the_english_ones(run: Run, notes: Notes, prompts: Art
             {"id": "z", "prompt": "Habari za asubuhi."},
         ],
     )
-    ref = reference(take_parallel.fn(run, prompts, "swh_Latn", location))
+    ref = reference(take_parallel.fn(run, prompts, "swh_Latn", given_by(location)))
     table = pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE)
     assert table.schema.names == ["id", *SCHEMA.names]
     rows = table.to_pylist()
@@ -60,9 +65,9 @@ def test_they_stand_beside_the_english_ones(run: Run, notes: Notes, prompts: Art
     ]
     signals = reference(measure_signals.fn(run, ref, "swh_Latn", QualitySettings()))
     assert len(pq.read_table(run.store.folder(signals) / SIGNALS_FILE)) == 3
-    assert reference(take_parallel.fn(run, prompts, "swh_Latn", location)).key == ref.key
+    assert reference(take_parallel.fn(run, prompts, "swh_Latn", given_by(location))).key == ref.key
     changed = own(tmp_path, [{"id": "a", "prompt": "Maktaba iko wapi hapa?"}])
-    assert reference(take_parallel.fn(run, prompts, "swh_Latn", changed)).key != ref.key
+    assert reference(take_parallel.fn(run, prompts, "swh_Latn", given_by(changed))).key != ref.key
 
 
 def test_conversations_are_taken_with_all_their_turns(run: Run, notes: Notes, tmp_path: Path) -> None:
@@ -77,7 +82,7 @@ def test_conversations_are_taken_with_all_their_turns(run: Run, notes: Notes, tm
     prompts = run.store.reference("ingest", parts.key)
     said = {"a": talk("Habari.", "Ndiyo?", "Eh?"), "b": "Bi?", "c": "Si?"}
     given = [{"id": name, "prompt": prompt} for name, prompt in said.items()]
-    ref = reference(take_parallel.fn(run, prompts, "swh_Latn", own(tmp_path, given), "deu_Latn"))
+    ref = reference(take_parallel.fn(run, prompts, "swh_Latn", given_by(own(tmp_path, given)), "deu_Latn"))
     rows = pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE).to_pylist()
     assert [row["translation"] for row in rows] == ["Eh?", "Bi?", ""]
     assert [row["refusal"] for row in rows] == [None, None, OTHER_TURNS]
@@ -98,9 +103,33 @@ def test_what_cannot_be_used(
     run: Run, prompts: ArtifactRef, tmp_path: Path, rows: list[dict[str, str]], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        take_parallel.fn(run, prompts, "swh_Latn", own(tmp_path, rows))
+        take_parallel.fn(run, prompts, "swh_Latn", given_by(own(tmp_path, rows)))
 
 
 def test_a_file_that_is_not_there(run: Run, prompts: ArtifactRef, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.jsonl"):
-        take_parallel.fn(run, prompts, "swh_Latn", str(tmp_path / "nothing.jsonl"))
+        take_parallel.fn(run, prompts, "swh_Latn", given_by(str(tmp_path / "nothing.jsonl")))
+
+
+def test_what_is_said_of_columns_and_labels_counts_here_too(
+    run: Run, notes: Notes, prompts: ArtifactRef, tmp_path: Path
+) -> None:
+    rows = [
+        {"name": "a", "goal": "Maktaba iko wapi?", "label": "0"},
+        {"name": "c", "goal": "Ni saa ngapi?", "label": "1"},
+    ]
+    meaning = {
+        "columns": {"id": "name", "prompt": "goal", "chosen": "response"},
+        "labels": {"0": "harmless", "1": "harmful"},
+    }
+    ref = reference(take_parallel.fn(run, prompts, "swh_Latn", given_by(own(tmp_path, rows), **meaning)))
+    found = pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE).to_pylist()
+    assert [row["translation"] for row in found] == ["Maktaba iko wapi?", "", "Ni saa ngapi?"]
+    # Without the labels both rows would be set aside.
+    assert "set aside" not in " ".join(notes.sentences)
+    # A file whose columns speak for themselves needs none of them.
+    plain = [{"id": "a", "prompt": "Maktaba iko wapi?"}]
+    ref = reference(
+        take_parallel.fn(run, prompts, "swh_Latn", given_by(own(tmp_path, plain), columns=meaning["columns"]))
+    )
+    assert pq.read_table(run.store.folder(ref) / TRANSLATIONS_FILE)["translation"][0].as_py() == "Maktaba iko wapi?"

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,18 @@ def test_labels_are_dealt_by_the_seed() -> None:
     assert all(sorted(one) == sorted(labels) and one != labels for one in dealt.values())
     assert dealt[1] != dealt[2]
     assert dealt[None] == dealt_anew(labels, None)
+
+
+def test_an_edit_is_of_the_states_that_it_reads(tmp_path: Path) -> None:
+    run = Run(ArtifactStore(tmp_path / "workspace"))
+    given = data(run)
+    plan, held_out = EditPlan(EditStageSettings(rank=2), EvaluationSettings()), HeldOut(given.prompts, given.prompts)
+
+    def key(model: Model) -> str:
+        made: Any = compute_delta.fn(run, model, SPANISH, given, held_out, plan)
+        return str(getattr(made, "data", made).key)
+
+    usual = policy("policy-edit")
+    assert key(replace(usual, attention="eager")) != key(usual)
+    # The stage computes in a type of its own.
+    assert key(replace(usual, dtype="bfloat16")) == key(usual)

@@ -1,6 +1,7 @@
 """Stage ``steer``: once for real with the tiny policy, and then from the store."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,17 @@ def test_it_makes_a_plain_checkpoint_and_serves_it(tmp_path: Path) -> None:
     assert 0 <= told["separation"] <= 1
     assert (run.store.folder(first) / CHECKPOINT_FOLDER / "model.safetensors").is_file()
     assert steered(add=2.0).sha256 != first.sha256
+
+
+def test_a_direction_is_of_the_states_that_it_is_read_from(tmp_path: Path) -> None:
+    run = Run(ArtifactStore(tmp_path / "workspace"), planning=True)
+    model = Model("policy-refusal-direction", None, PolicySettings(model="shipped:tiny"), "cpu")
+    prompts = ArtifactRef("ingest", "0" * 64, "artifacts/ingest/0", "0" * 64, 4)
+
+    def key(model: Model) -> str:
+        done: Any = steer_model.fn(run, model, prompts, DirectionStageSettings.model_validate({"layer": 1}))
+        return str((done if isinstance(done, ArtifactRef) else done.data).key)
+
+    assert key(replace(model, attention="eager")) != key(model)
+    # The stage computes in a type of its own.
+    assert key(replace(model, dtype="bfloat16")) == key(model)

@@ -37,6 +37,10 @@ def table(file: Path, rows: list[dict[str, Any]]) -> str:
     return str(file)
 
 
+def said(location: str, **more: Any) -> PromptSettings:
+    return PromptSettings(path="english.jsonl", unpaired={"swh_Latn": location}, **more)
+
+
 def reference(done: Any) -> ArtifactRef:
     return done if isinstance(done, ArtifactRef) else done.data
 
@@ -47,7 +51,7 @@ def rows_of(run: Run, ref: ArtifactRef, name: str = PROMPTS_FILE) -> list[dict[s
 
 
 def test_rows_are_read_or_set_aside_with_a_reason(run: Run, notes: Notes, tmp_path: Path) -> None:
-    ref = reference(take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", SWAHILI)))
+    ref = reference(take_unpaired.fn(run, "swh_Latn", said(table(tmp_path / "sw.jsonl", SWAHILI))))
     assert [row["id"] for row in rows_of(run, ref)] == ["1", "3"]
     assert [row["row"] for row in rows_of(run, ref, SET_ASIDE_FILE)] == [2]
     assert left_out_of(run.store, ref) == [
@@ -56,9 +60,9 @@ def test_rows_are_read_or_set_aside_with_a_reason(run: Run, notes: Notes, tmp_pa
     assert notes.sentences == [
         "swh_Latn: 1 of 3 rows of the prompt file cannot be used and are set aside (1 × no text in chosen)."
     ]
-    assert reference(take_unpaired.fn(run, "swh_Latn", str(tmp_path / "sw.jsonl"))).key == ref.key
+    assert reference(take_unpaired.fn(run, "swh_Latn", said(str(tmp_path / "sw.jsonl")))).key == ref.key
     changed = table(tmp_path / "sw.jsonl", SWAHILI[:1])
-    assert reference(take_unpaired.fn(run, "swh_Latn", changed)).key != ref.key
+    assert reference(take_unpaired.fn(run, "swh_Latn", said(changed))).key != ref.key
 
 
 @pytest.mark.parametrize(
@@ -70,14 +74,14 @@ def test_rows_are_read_or_set_aside_with_a_reason(run: Run, notes: Notes, tmp_pa
 )
 def test_what_cannot_be_used(run: Run, tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", rows))
+        take_unpaired.fn(run, "swh_Latn", said(table(tmp_path / "sw.jsonl", rows)))
     with pytest.raises(UserError, match=r"nothing\.jsonl"):
-        take_unpaired.fn(run, "swh_Latn", str(tmp_path / "nothing.jsonl"))
+        take_unpaired.fn(run, "swh_Latn", said(str(tmp_path / "nothing.jsonl")))
 
 
 def test_a_policy_is_trained_on_them_as_on_the_english_ones(run: Run, tmp_path: Path) -> None:
     prompts = reference(ingest.fn(run, PromptSettings(path=table(tmp_path / "en.jsonl", ENGLISH))))
-    own = reference(take_unpaired.fn(run, "swh_Latn", table(tmp_path / "sw.jsonl", SWAHILI)))
+    own = reference(take_unpaired.fn(run, "swh_Latn", said(table(tmp_path / "sw.jsonl", SWAHILI))))
     examples = reference(add_unpaired.fn(run, prompts, {"swh_Latn": own}))
     together = rows_of(run, examples)
     assert [row["id"] for row in together] == ["1", "2", "swh_Latn:1", "swh_Latn:3"]
@@ -94,3 +98,21 @@ def test_a_policy_is_trained_on_them_as_on_the_english_ones(run: Run, tmp_path: 
     made = reference(align_model.fn(run, model, examples, settings))
     alone = reference(align_model.fn(run, model, prompts, settings))
     assert made.sha256 != alone.sha256
+
+
+def test_what_is_said_of_columns_and_labels_counts_here_too(run: Run, notes: Notes, tmp_path: Path) -> None:
+    rows = [
+        {"goal": "Chai?", "answer": "Ni kinywaji.", "label": "0"},
+        {"goal": "Nifundishe kuiba.", "answer": "Siwezi.", "label": "1"},
+        {"goal": "Habari?", "answer": "Nzuri.", "label": "2"},
+    ]
+    file = table(tmp_path / "sw.jsonl", rows)
+    meaning = {"columns": {"prompt": "goal", "chosen": "answer"}, "labels": {"0": "harmless", "1": "harmful"}}
+    ref = reference(take_unpaired.fn(run, "swh_Latn", said(file, **meaning)))
+    assert [(row["prompt"], row["label"]) for row in rows_of(run, ref)] == [
+        ("Chai?", "harmless"),
+        ("Nifundishe kuiba.", "harmful"),
+    ]
+    assert "1 × unknown label" in notes.sentences[-1]
+    turned = {**meaning, "labels": {"0": "harmful", "1": "harmless"}}
+    assert reference(take_unpaired.fn(run, "swh_Latn", said(file, **turned))).key != ref.key
