@@ -207,6 +207,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     if is_encoder(run, policy):
         require_for_encoder(own.model, methods, config.align, config.evaluation)
     check_layers(run, config, policy, methods)
+    tell_unread(run, config)
     tell_of_toy(run, config, methods)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
@@ -297,6 +298,13 @@ def tell_where(run: Run, config: PipelineConfig) -> None:
     """Tells that the environment decides where models are registered."""
     if names := from_environment(config.registry):
         run.display.note(f"Models are registered where {' and '.join(names)} say{'s' if len(names) == 1 else ''}.")
+
+
+def tell_unread(run: Run, config: PipelineConfig) -> None:
+    """Tells which settings decide nothing, because no method of the run reads them."""
+    if unread := config.unread:
+        named = ", ".join(f"{section} ({method} would)" for section, method in unread.items())
+        run.display.note(f"No method of models reads what is set in {named}.")
 
 
 def tell_of_toy(run: Run, config: PipelineConfig, methods: Sequence[Method]) -> None:

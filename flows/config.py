@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from flows.places import DEFAULT_WORKSPACE, SHIPPED_CONFIGS, shipped_configs
+from mlc.catalogue import METHODS
 from mlc.choices import hint_among, words_of
 from mlc.errors import UserError
 from mlc.evaluation.gate.policies import default_policy, read_policy
@@ -483,11 +484,37 @@ class PipelineConfig(Settings):
             "direction": self._direction_in_words,
             "serve": self._gate_in_words,
         }
-        read = {section for method in in_order(self.models) for section in method.reads}
         for section, tell in words.items():
-            if section in read:
+            if section in self._read:
                 told |= tell()
         return told
+
+    @property
+    def _read(self) -> frozenset[str]:
+        return frozenset(section for method in in_order(self.models) for section in method.reads)
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Sections that say something that no method of ``models`` reads; by their names, a method that would."""
+        # The plainest first: what reads the least beside it.
+        catalogue = sorted((METHODS.load(name) for name in METHODS.places), key=lambda method: len(method.reads))
+        read = self._read | ({"serve"} if self.serve.gate else set())
+        if self.align.balance.weigh != "equal":
+            # Of all terms; by risk with the openings of one of them.
+            read |= {"align.balance", "align.decision"}
+        found = {}
+        for section in sorted({section for method in catalogue for section in method.reads} - read):
+            if self._says_something(section):
+                found[section] = next(method.name for method in catalogue if section in method.reads)
+        if self.prompts.feedback and not any(method.reads_feedback for method in in_order(self.models)):
+            found["prompts.feedback"] = next(method.name for method in catalogue if method.reads_feedback)
+        return found
+
+    def _says_something(self, section: str) -> bool:
+        *above, name = section.split(".")
+        settings: Settings = getattr(self, above[0]) if above else self
+        usual = type(settings).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(settings, name) != usual)
 
     def _left_out_in_words(self) -> dict[str, str]:
         alone = [code for code in self.languages if code not in self.paired_languages]

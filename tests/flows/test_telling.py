@@ -1,10 +1,11 @@
 """What a person is told before anything is made."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.align_flow import tell_of_toy
+from flows.align_flow import tell_of_toy, tell_unread
 from flows.config import load_config
 from mlc.methods import in_order
 from mlc.store import ArtifactStore
@@ -27,3 +28,33 @@ def test_answers_that_the_shipped_translator_would_invent(
     notes = Notes()
     tell_of_toy(Run(ArtifactStore(tmp_path / "workspace"), notes), config, in_order(models))
     assert [sentence.rpartition("translator.model ")[2] for sentence in notes.sentences] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("models", "settings", "told"),
+    [
+        (["english-only", "consistency"], {}, None),
+        (["english-only", "consistency"], {"align.consistency.weight": 0.5}, None),
+        (["english-only", "consistency"], {"align.decision.weight": 0.5}, "align.decision (decision would)"),
+        (["english-only", "consistency+decision"], {"align.decision.weight": 0.5}, None),
+        (["english-only"], {"align.consistency.weight": 0.5}, "align.consistency (consistency would)"),
+        (["english-only", "consistency"], {"align.balance.weigh": "temperature"}, None),
+        (["english-only", "consistency"], {"align.balance.weigh": "risk", "align.decision.delta": 2.0}, None),
+        (
+            ["english-only", "consistency"],
+            {"edit.rank": 3, "serve.rank": 3},
+            "edit (policy-edit would), serve (policy-gate would)",
+        ),
+        (["english-only", "consistency", "edit", "gate"], {"edit.rank": 3, "serve.rank": 3}, None),
+        (["english-only", "consistency"], {"serve.gate": True, "serve.rank": 3}, None),
+        (["english-only", "consistency"], {"prompts.feedback": "said.jsonl"}, "prompts.feedback (feedback would)"),
+    ],
+)
+def test_settings_that_no_method_reads(
+    models: list[str], settings: dict[str, Any], told: str | None, tmp_path: Path
+) -> None:
+    overrides = {"models": models, "candidate": models[-1], **settings}
+    config = load_config("smoke", workspace=str(tmp_path / "workspace"), overrides=overrides)
+    notes = Notes()
+    tell_unread(Run(ArtifactStore(tmp_path / "workspace"), notes), config)
+    assert notes.sentences == ([f"No method of models reads what is set in {told}."] if told else [])
