@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlc.errors import UserError
 from mlc.shapes.history import TURNS, with_turns
-from mlc.shapes.labels import LABELS, Labels
+from mlc.shapes.labels import LABELS, Labels, kind_of
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, Row, TableFile, find_place, is_remote, plain_text
@@ -149,6 +149,8 @@ class _Rows:
         if problem is None:
             found, problems = self._reading.values(row)
             values |= found
+            if "kind" in values:
+                values["kind"] = kind_of(values["kind"])
             if self._numbered:
                 values["id"] = str(row.number)
             problem = self._problem(values, problems)

@@ -1,7 +1,7 @@
 """Stage ``feedback``: single answers in any languages, and what people said of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ from tasks.runtime.stage import Stage, Work, produce, stage_task
 
 STAGE = Stage("feedback", version=1, module=__name__, libraries=("pyarrow",))
 COLUMNS = ("prompt", "answer", FEEDBACK, "language")
+OTHERWISE = {"answer": ("completion", "response"), FEEDBACK: ("label",)}
 
 
 @stage_task("feedback", "feedback · {about}")
@@ -30,7 +31,8 @@ def take_feedback(
 
     Args:
         run: The run.
-        location: A table with the columns ``prompt``, ``answer``, ``feedback`` (good or bad) and ``language``.
+        location: A table with the columns ``prompt``, ``answer``, ``feedback`` (good or bad) and ``language``; TRL's
+            ``completion`` and ``label`` (true or false) will do.
         about: What it is called, for the display.
         permuted: Whether what people said is dealt anew: a control.
         unseen: NLLB codes of languages in which models are measured as in ones that no method has seen.
@@ -73,14 +75,15 @@ def take_feedback(
 def _read(location: str) -> tuple[list[dict[str, str]], Counter[str]]:
     """The rows that can be used, and how many cannot, by reason."""
     file = TableFile(locate(location), formats=TABLE_ENDINGS, what="feedback file")
-    if missing := [name for name in COLUMNS if name not in file.columns]:
+    columns = _columns(file.columns)
+    if missing := [name for name in COLUMNS if name not in columns]:
         raise UserError(
             f"The feedback {location!r} lacks the column {missing[0]!r}; it has {', '.join(file.columns)}: give each "
             f"answer {', '.join(COLUMNS)}."
         )
     rows, wrong = [], Counter[str]()
     for row in file:
-        found = row.problem or _row(row.values)
+        found = row.problem or _row({name: row.values.get(own) for name, own in columns.items()})
         if isinstance(found, str):
             wrong[found] += 1
         else:
@@ -93,9 +96,15 @@ def _read(location: str) -> tuple[list[dict[str, str]], Counter[str]]:
     return rows, wrong
 
 
-def _row(values: object) -> dict[str, str] | str:
+def _columns(there: Sequence[str]) -> dict[str, str]:
+    """Columns by what they hold: by their own names, whatever the case, else by those of TRL's data for KTO."""
+    plain = {name.strip().casefold(): name for name in reversed(there)}
+    names = {role: next((name for name in (role, *OTHERWISE.get(role, ())) if name in plain), None) for role in COLUMNS}
+    return {role: plain[name] for role, name in names.items() if name}
+
+
+def _row(values: Mapping[str, object]) -> dict[str, str] | str:
     """One answer, or why its texts, verdict or language cannot be used."""
-    assert isinstance(values, dict)
     texts = {name: (plain_text(values.get(name)) or "").strip() for name in ("prompt", "answer", "language")}
     if spoken := [name for name in texts if isinstance(values.get(name), list | dict)]:
         return f"{spoken[0]} is no text"

@@ -299,3 +299,11 @@ def test_the_shipped_prompts_are_sound(name):
     assert len(found.rows) >= 80
     labels = found.rows["label"].to_pylist()
     assert abs(labels.count("harmful") - labels.count("harmless")) <= len(labels) / 4
+
+
+def test_a_look_alike_is_one_however_it_is_written(tmp_path):
+    kinds = ["Look-alike", "lookalike", "look_alikes", "LOOK ALIKE", "alike", None, "harmful"]
+    rows = [{"prompt": f"{place}?", "kind": kind} for place, kind in enumerate(kinds)]
+    path = tmp_path / "kinds.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert read_prompts(path).rows["kind"].to_pylist() == ["lookalike"] * 4 + ["alike", None, "harmful"]

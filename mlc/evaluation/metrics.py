@@ -20,6 +20,7 @@ from mlc.evaluation.intervals import CONFIDENCE, Floats, area, halved, newcombe,
 from mlc.evaluation.judges.judge import OUTCOMES
 from mlc.evaluation.results import MISSING, Estimate, EvaluationSummary, no_outcomes
 from mlc.languages import ENGLISH
+from mlc.shapes.labels import LOOKALIKE
 
 Flags = NDArray[np.bool_]
 PromptGroup = Literal["all", "harmful", "harmless", "lookalike"]
@@ -153,7 +154,7 @@ def scored_prompts(
         threshold: Refusal margin above which a prompt counts as refused.
         own_threshold: The same from this language's own validation prompts.
         outcomes: As in :data:`mlc.evaluation.results.OUTCOMES_SCHEMA`; the judge of the first row decides.
-        language: NLLB code of the language of the prompts.
+        language: NLLB code of the language of the prompts; None where it is not known, and so not measured.
 
     Returns:
         The rows with split ``test``, in the order of the rows.
@@ -183,13 +184,15 @@ def scored_prompts(
     return ScoredPrompts(
         ids=ids,
         harmful=labels == "harmful",
-        lookalike=np.asarray([kind == "lookalike" for kind in test["kind"].to_pylist()], dtype=bool),
+        lookalike=np.asarray([kind == LOOKALIKE for kind in test["kind"].to_pylist()], dtype=bool),
         margins=margins,
         matched_cosine=np.asarray(test["matched_cosine"].to_numpy(), dtype=np.float64),
         threshold=threshold,
         own_threshold=math.nan if own_threshold is None else own_threshold,
         outcomes=np.asarray([told.get(name, (None, None))[0] for name in ids], dtype=object),
-        in_language=np.asarray([math.nan if code is None else float(code == language) for code in spoken]),
+        in_language=np.asarray(
+            [math.nan if code is None or language is None else float(code == language) for code in spoken]
+        ),
     )
 
 

@@ -30,6 +30,16 @@ def is_harmful(label: Any) -> bool | None:
     )
 
 
+LOOKALIKE = "lookalike"
+"""Kind of harmless prompts that look harmful."""
+
+
+def kind_of(value: str | None) -> str | None:
+    """A kind of prompts; one word for those that only look harmful, however a table writes it, as ``Look-alike``."""
+    plain = "".join(filter(str.isalpha, value or "")).casefold()
+    return LOOKALIKE if plain in (LOOKALIKE, LOOKALIKE + "s") else value
+
+
 def label_key(value: object) -> str:
     """A label as it is looked up: ``1``, ``1.0`` and ``"1"`` are one, and so are ``True`` and ``"true"``."""
     text = str(value).strip().casefold()

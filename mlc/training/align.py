@@ -27,6 +27,7 @@ from mlc.models.loading import Policy
 from mlc.models.prompts import encode_prompt, fitted, render_messages
 from mlc.shapes.answers import answer_column
 from mlc.shapes.history import TURNS, VARIANT_TURNS, Prompt, as_messages, conversation
+from mlc.shapes.labels import LOOKALIKE
 from mlc.shapes.spoken import LANGUAGE
 from mlc.stopping import ShouldStop, Stopped, never
 from mlc.training.adapters import lora_config, warn_of_idle_term
@@ -42,8 +43,6 @@ from mlc.training.translated import mixed_rows, translated_rows
 LOG_FILE = "training_log.jsonl"
 TOKEN_COUNTS = ("num_tokens", VARIANT_TOKENS)
 """In a training log: tokens that the English loss has read so far, and those that the terms have."""
-LOOKALIKE = "lookalike"
-"""Kind of a harmless prompt that only looks harmful."""
 OPTIMISERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused"}
 """What transformers calls those that it calls something else."""
 

@@ -233,6 +233,14 @@ def test_one_outcome_everywhere(outcome):
     assert figures.selectivity.low < 0 < figures.selectivity.high
 
 
+def test_without_a_language_nothing_is_said_of_that_of_answers():
+    rows = make_rows([1.0, 2.0], [0.0, 0.0])
+    outcomes = outcomes_of(rows, ["complied"] * 4, ["spa_Latn"] * 4)
+    found = scored_prompts(rows, 0.0, outcomes=outcomes)
+    assert np.isnan(found.in_language).all()
+    assert scored_prompts(rows, 0.0, outcomes=outcomes, language="spa_Latn").in_language.tolist() == [1.0] * 4
+
+
 def test_without_answers_nothing_is_said_of_them():
     figures = summary_of(make_rows([1.0], [0.0]))
     assert figures.judge is None

@@ -83,3 +83,18 @@ def test_a_conversation_is_no_text(run: Run, tmp_path: Path) -> None:
     assert [own["prompt"] for own in rows] == ["¿Qué tal?"] * 2
     (count,) = left_out_of(run.store, ref)
     assert "prompt is no text" in count.sentence
+
+
+def test_columns_are_known_by_other_names(run: Run, tmp_path: Path) -> None:
+    given = [
+        {"Prompt": "¿Qué tal?", "completion": "Bien.", "label": True, "LANGUAGE": "es"},
+        {"Prompt": "¿Y tú?", "completion": "Mal.", "label": False, "LANGUAGE": "es"},
+    ]
+    _, rows = rows_of(run, table(tmp_path, *given))
+    assert [(row["prompt"], row["chosen"], row["feedback"]) for row in rows] == [
+        ("¿Qué tal?", "Bien.", "good"),
+        ("¿Y tú?", "Mal.", "bad"),
+    ]
+    # A column's own name counts before another one that would do.
+    both = [{**row(said), "label": not said} for said in (True, False)]
+    assert [own["feedback"] for own in rows_of(run, table(tmp_path, *both))[1]] == ["good", "bad"]

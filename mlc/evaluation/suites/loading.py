@@ -11,7 +11,7 @@ from mlc.errors import UserError
 from mlc.evaluation.suites.finding import find_suite, local_copy
 from mlc.evaluation.suites.settings import COLUMNS, LANGUAGE_MARK, SECTION, SuitePart, SuiteSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
-from mlc.shapes.labels import LABELS, Labels
+from mlc.shapes.labels import LABELS, Labels, kind_of
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.store.hashing import digest_data
@@ -320,7 +320,7 @@ class _Reader:
         kinds: Mapping[str, str | None] = (
             dict(part.kind.items()) if isinstance(part.kind, dict) else dict.fromkeys(LABELS, part.kind)
         )
-        prompt = SuitePrompt(f"{prefix}{name}", "", label, kinds.get(label) or values.get("kind") or label)
+        prompt = SuitePrompt(f"{prefix}{name}", "", label, kind_of(kinds.get(label) or values.get("kind")) or label)
         found = texts.of(row, values.get("prompt"), problems.get("prompt"))
         if isinstance(found, str):
             self.set_aside[found] += 1
