@@ -10,7 +10,13 @@ NO_SEED = 0
 
 
 def dealt_anew(labels: Sequence[T], seed: int | None) -> list[T]:
-    """The same labels in another order, by the seed of the model that is made from them."""
-    dealt = list(labels)
-    random.Random(NO_SEED if seed is None else seed).shuffle(dealt)
+    """The same labels in another order, by the seed of the model that is made from them.
+
+    Of few labels an order may be the old one, and the control then the method itself: such an order does not count.
+    Labels that are all the same have no other.
+    """
+    dealt, generator = list(labels), random.Random(NO_SEED if seed is None else seed)
+    generator.shuffle(dealt)
+    while dealt == list(labels) and len(set(labels)) > 1:
+        generator.shuffle(dealt)
     return dealt

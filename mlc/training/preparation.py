@@ -17,6 +17,7 @@ from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.models.continuations import answer_tokens
 from mlc.models.prompts import EncodedPrompt
+from mlc.permuted import dealt_anew
 from mlc.shapes.labels import is_harmful
 from mlc.training.apart import set_aside
 from mlc.training.settings import LABELLED_CONTROLS, Control, Terms
@@ -287,10 +288,8 @@ def permutation(labels: Sequence[str | None], control: Control, seed: int) -> li
             "would be the method itself. Take prompts of both classes, or the control 'shuffled'."
         )
     givers = list(range(len(labels)))
-    generator = random.Random(seed)
     if control == "permuted_labels":
-        dealt = list(labels)
-        generator.shuffle(dealt)
+        dealt = dealt_anew(labels, seed)
         changes: dict[tuple[str | None, str | None], list[int]] = {}
         for index, change in enumerate(zip(labels, dealt, strict=True)):
             changes.setdefault(change, []).append(index)
@@ -300,6 +299,7 @@ def permutation(labels: Sequence[str | None], control: Control, seed: int) -> li
                 for receiver, giver in zip(receivers, changes.get((new, old), ()), strict=False):
                     givers[receiver] = giver
         return givers
+    generator = random.Random(seed)
     groups: dict[str | None, list[int]] = {}
     for index, label in enumerate(labels):
         groups.setdefault(label if control == "shuffled_within_class" else None, []).append(index)
@@ -309,4 +309,10 @@ def permutation(labels: Sequence[str | None], control: Control, seed: int) -> li
         # A rotation of a shuffled order leaves nobody with its own translations.
         for receiver, giver in zip(order, order[1:] + order[:1], strict=True):
             givers[receiver] = giver
+    if givers == list(range(len(labels))):
+        whose = "" if control == "shuffled" else " of its class"
+        raise UserError(
+            f"The control {control!r} finds for no prompt another one{whose} to take translations from, and would be "
+            "the method itself: take more prompts."
+        )
     return givers

@@ -93,6 +93,15 @@ def test_labels_are_dealt_by_the_seed() -> None:
     assert dealt[None] == dealt_anew(labels, None)
 
 
+@pytest.mark.parametrize("labels", [["good", "bad"], ["good", "bad", "bad"], ["good", "bad", None]])
+def test_the_old_order_does_not_count(labels: list[str | None]) -> None:
+    for seed in range(50):
+        dealt = dealt_anew(labels, seed)
+        assert sorted(map(str, dealt)) == sorted(map(str, labels))
+        assert dealt != labels
+    assert dealt_anew(["good", "good"], 0) == ["good", "good"]
+
+
 def test_an_edit_is_of_the_states_that_it_reads(tmp_path: Path) -> None:
     run = Run(ArtifactStore(tmp_path / "workspace"))
     given = data(run)
