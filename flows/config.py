@@ -25,7 +25,7 @@ from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.gate import gated
-from mlc.methods.needs import require_own_openings
+from mlc.methods.needs import require_one_control, require_own_openings
 from mlc.quality.choice import require_measured
 from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings, demand_of
@@ -331,6 +331,11 @@ class PipelineConfig(Settings):
     def _openings_are_apart(self) -> "PipelineConfig":
         measured = (*self.evaluation.refusal_openings, *self.evaluation.compliance_openings)
         require_own_openings(in_order(self.models), self.align, measured)
+        return self
+
+    @model_validator(mode="after")
+    def _terms_take_one_control(self) -> "PipelineConfig":
+        require_one_control(in_order(self.models), self.align)
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,12 @@ from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, AlignSetting
 
 
 def require_data(
-    prompts: pa.Table, left_out: Sequence[LeftOut], methods: Sequence[Method], align: AlignSettings
+    prompts: pa.Table,
+    left_out: Sequence[LeftOut],
+    methods: Sequence[Method],
+    align: AlignSettings,
+    *,
+    gate_labels: int = 0,
 ) -> None:
     """Checks that the training prompts hold what methods need.
 
@@ -26,6 +31,7 @@ def require_data(
         left_out: What reading them left out.
         methods: All that are made.
         align: The alignment as it is configured.
+        gate_labels: Labelled prompts of a class from which a gate's thresholds are set.
 
     Raises:
         UserError: Too many rows are set aside, or a method lacks rejected answers or labels.
@@ -34,6 +40,8 @@ def require_data(
     for method in methods:
         if method.recipe != "train":
             _require_both_labels(prompts, method, align)
+            if method.recipe == "gate":
+                _require_gate_labels(prompts, gate_labels)
             continue
         alignment = method.alignment(align)
         if method.localized:
@@ -100,6 +108,24 @@ def translated_columns(method: Method, align: AlignSettings) -> tuple[str, ...]:
         align: The alignment as it is configured.
     """
     return ANSWERS if method.alignment(align).english_loss.needs_rejected else ANSWERS[:1]
+
+
+def require_one_control(methods: Sequence[Method], align: AlignSettings) -> None:
+    """Checks that the terms of each method take the same control, for they share their translations.
+
+    Args:
+        methods: All that are made.
+        align: The alignment as it is configured.
+
+    Raises:
+        UserError: The terms of a method differ in it.
+    """
+    for method in methods:
+        if method.recipe == "train":
+            try:
+                _ = method.alignment(align).terms.control
+            except ValueError as problem:
+                raise UserError(f"The method {method.name!r} cannot be made: {problem}") from None
 
 
 def require_own_openings(methods: Sequence[Method], align: AlignSettings, measured: Sequence[str]) -> None:
@@ -175,6 +201,16 @@ def _require_harmful(prompts: pa.Table, method: Method) -> None:
         raise UserError(
             f"The method {method.name!r} compares the answers to harmful prompts, and none of the {len(prompts)} "
             f"training prompts has the label {HARMFUL_LABEL}: add the column label (harmful or harmless)."
+        )
+
+
+def _require_gate_labels(prompts: pa.Table, wanted: int) -> None:
+    labels = _values(prompts, "label")
+    fewest = min(LABELS, key=labels.count)
+    if labels.count(fewest) < wanted:
+        raise UserError(
+            f"serve.labels asks for {wanted} prompts of a class in each language, and {labels.count(fewest)} of the "
+            f"{len(prompts)} training prompts have the label {fewest}: lower it, or add some."
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
 from mlc.methods import in_order
-from mlc.methods.needs import require_data, require_own_openings
+from mlc.methods.needs import require_data, require_one_control, require_own_openings
 from mlc.training.settings import AlignSettings
 
 
@@ -21,8 +21,9 @@ def some(value, count, of=10):
     return [value] * count + [None] * (of - count)
 
 
-def check(table, *methods, left_out=(), **align):
-    require_data(table, left_out, in_order(methods or ("consistency",)), AlignSettings.model_validate(align))
+def check(table, *methods, left_out=(), gate_labels=0, **align):
+    chosen = in_order(methods or ("consistency",))
+    require_data(table, left_out, chosen, AlignSettings.model_validate(align), gate_labels=gate_labels)
 
 
 @pytest.mark.parametrize("carrier", ["dpo", "simpo", "orpo"])
@@ -118,3 +119,23 @@ def test_a_carrier_that_rewards_answers_needs_prompts_of_both_labels():
     with pytest.raises(UserError, match="2 of 10 prompts have no label"):
         check(prompts(label=both + [None] * 2), carrier="grpo", max_dropped=0.1)
     check(prompts(label=both + [None] * 2), carrier="grpo")
+
+
+@pytest.mark.parametrize("method", ["policy-gate", "gate"])
+def test_thresholds_from_labels_need_as_many(method):
+    table = prompts(label=["harmful"] * 7 + ["harmless"] * 3)
+    check(table, method, gate_labels=3)
+    with pytest.raises(UserError, match="asks for 4 prompts of a class in each language, and 3 of the 10"):
+        check(table, method, gate_labels=4)
+    check(table, "english-only", gate_labels=4)
+
+
+def test_terms_of_a_method_take_one_control():
+    align = AlignSettings.model_validate({"consistency": {"control": "shuffled"}})
+    require_one_control(in_order(["consistency", "answer"]), align)
+    with pytest.raises(
+        UserError, match=r"'consistency\+answer' cannot be made: the terms consistency and answer share"
+    ):
+        require_one_control(in_order(["consistency+answer"]), align)
+    # The method's own control is one for all of its terms.
+    require_one_control(in_order(["consistency+answer-shuffled"]), align)
