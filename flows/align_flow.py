@@ -157,6 +157,8 @@ class TrainingData:
     """The prompts, and after them those of other languages that stand beside none; none if no method needs them."""
     answered: Mapping[tuple[str, ...], Future] = field(default_factory=dict)
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
+    own: dict[str, dict[str, Future]] = field(default_factory=dict)
+    """What single methods make of them to train on, by method and by what it is called; filled while they do."""
 
     @property
     def sets(self) -> dict[str, Future]:
@@ -268,6 +270,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     read |= {"training set": data.joined} if data.joined else {}
     for columns in answer_columns(config):
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
+    for method in in_order(config.models):
+        read |= data.own.get(method.name, {})
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
     tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
@@ -412,13 +416,16 @@ def train_all(
         )
         examples = separate_feedback(run, config, given, about, held_out)
     models = []
+    own = data.own.setdefault(method.name, {})
     for start in starts:
         learner = replace(start, method=method.name).label
         if method.own_answers:
-            examples = with_own_answers(run, config, start, data, learner)
+            answers, examples = with_own_answers(run, config, start, data, learner)
+            own |= {f"answers of {start.label}": answers, f"training set with answers of {start.label}": examples}
         if method.localized:
             plan = LocalizedPlan(tuple(sorted(data.verdicts)), config.align.max_answer_tokens, config.serve.refusals)
             examples = answer_translations.submit(run, start, data.joined, plan, learner)
+            own[f"training set of {learner}"] = examples
         for seed in config.seeds if start.seed is None else [start.seed]:
             model = replace(start, method=method.name, seed=seed)
             if method.own_pairs:
@@ -426,6 +433,7 @@ def train_all(
                 layer = align.consistency.layer
                 pairs = PairPlan(align.cm_align.answers, align.max_answer_tokens, layer, method.own_pairs)
                 examples = make_pairs.submit(run, model, data.joined, pairs)
+                own[f"training set of {model.label}"] = examples
             weights = align_model.submit(run, model, examples, settings, config.anchor_language)
             models.append(replace(model, weights=weights, base=start))
     return models
@@ -733,13 +741,15 @@ def answers_in_all_languages(
     return fall_back(run, config, filter_all(run, config, signals, about), about)
 
 
-def with_own_answers(run: Run, config: PipelineConfig, start: Model, data: TrainingData, learner: str) -> Future:
-    """The training set with a model's own answers in every language, in place of those that were given."""
+def with_own_answers(
+    run: Run, config: PipelineConfig, start: Model, data: TrainingData, learner: str
+) -> tuple[Future, Future]:
+    """A model's own answers, and the training set with them in every language, in place of those that were given."""
     own = answer_prompts.submit(run, start, data.prompts, config.align.max_answer_tokens, learner)
     about = f"answers of {start.label}"
     joined = build_dataset.submit(run, own, data.verdicts, config.dataset, config.anchor_language, about)
     verdicts = {"chosen": answers_in_all_languages(run, config, own, "chosen", about)}
-    return join_answers.submit(run, joined, verdicts, about)
+    return own, join_answers.submit(run, joined, verdicts, about)
 
 
 def answered_by(

@@ -18,6 +18,8 @@ _WORDS = {
     "no rejected": ("prompts", "have no rejected answer"),
     "feedback set aside": ("answers with feedback", "cannot be used and are set aside"),
     "no own pair": ("prompts", "get no two answers that differ from the model itself"),
+    "no own translated pair": ("translated prompts", "get no two answers that differ from the model itself"),
+    "no answer": ("prompts", "get no answer from the model itself"),
     "no own answer": (
         "translated harmless prompts",
         "are refused by the model itself, or not answered in their language",
@@ -39,6 +41,8 @@ _WORDS = {
 _TOLD_ONLY = (
     "held out",
     "no own pair",
+    "no own translated pair",
+    "no answer",
     "no own answer",
     "long answer",
     "long translated answer",

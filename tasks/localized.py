@@ -105,7 +105,11 @@ def answer_translations(run: Run, model: Model, examples: ArtifactRef, plan: Loc
             row[answer_column("chosen")] = [row["chosen"], *chosen]
         write_saved(pa.Table.from_pylist(rows), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(rows)
-        note_left_out(run, draft, [LeftOut("no own answer", len(asked) - len(own), len(asked))], model.label)
+        counts = [
+            LeftOut("no own answer", len(asked) - len(own), len(asked)),
+            LeftOut("no label", sum(row["label"] not in LABELS for row in rows), len(rows)),
+        ]
+        note_left_out(run, draft, counts, model.label)
         known = {*shipped_refusals(), *plan.refusals}
         if english := [resolve_language(code).english_name for code in plan.languages if code not in known]:
             run.display.note(

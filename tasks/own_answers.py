@@ -5,9 +5,10 @@ import pyarrow.parquet as pq
 
 from mlc.errors import UserError
 from mlc.evaluation.own_answers import RECORD_FILE, greedy_texts
+from mlc.left_out import LeftOut
 from mlc.shapes.history import TURNS, conversation
 from mlc.store import ArtifactRef, Draft
-from tasks.runtime.artifacts import PROMPTS_FILE
+from tasks.runtime.artifacts import PROMPTS_FILE, note_left_out
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
@@ -55,7 +56,6 @@ def answer_prompts(run: Run, model: Model, prompts: ArtifactRef, tokens: int, ab
             )
         pq.write_table(own, draft.path / PROMPTS_FILE)
         draft.rows = len(own)
-        if missing := len(rows) - len(own):
-            run.display.note(f"{model.label}: {missing} of {len(rows)} training prompts get no answer from it.")
+        note_left_out(run, draft, [LeftOut("no answer", len(rows) - len(own), len(rows))], model.label)
 
     return produce(run, STAGE, parts, write, subject=about, work=Work(prompts.rows))

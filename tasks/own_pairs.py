@@ -1,11 +1,14 @@
 """Stage ``own_pairs``: a model's own answers in every language, as pairs of a preferred and a rejected one."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from mlc.choices import OwnPairs
 from mlc.left_out import LeftOut
+from mlc.shapes.answers import answer_column
 from mlc.store import ArtifactRef, Draft
 from mlc.tables.saved import read_saved, write_saved
 from tasks.runtime.artifacts import DATASET_FOLDER, note_left_out
@@ -71,7 +74,22 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
             )
         write_saved(pa.Table.from_pylist(made), draft.path / DATASET_FOLDER, parts.key)
         draft.rows = len(made)
-        note_left_out(run, draft, [LeftOut("no own pair", len(rows) - len(made), len(rows))], model.label)
+        note_left_out(run, draft, without_pairs(len(rows), made), model.label)
 
     effort = plan.answers * (examples.rows or 0)
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(examples.rows, effort=effort))
+
+
+def without_pairs(prompts: int, made: Sequence[Mapping[str, Any]]) -> list[LeftOut]:
+    """Prompts without a pair, and translations without one of those that have an English one.
+
+    Args:
+        prompts: How many were answered.
+        made: The rows that have an English pair.
+    """
+    translations = sum(there for row in made for there in row["mask"][1:])
+    pairs = sum(bool(answer) for row in made for answer in row[answer_column("chosen")][1:])
+    return [
+        LeftOut("no own pair", prompts - len(made), prompts),
+        LeftOut("no own translated pair", translations - pairs, translations),
+    ]

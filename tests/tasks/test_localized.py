@@ -101,6 +101,7 @@ def test_translations_are_answered_in_their_languages(tmp_path: Path, taught: st
     # That the model refuses a harmless prompt is nothing to learn.
     assert refused == unlabelled == ["given", "", ""]
     assert [sentence for sentence in display.sentences if "1 of 2 translated harmless prompts are refused" in sentence]
+    assert "base: 1 of 4 prompts have no label." in display.sentences
     trained = translated_rows(rows, resolve_method("localized-refusals").alignment(AlignSettings()).translated, seed=0)
     assert [row["chosen"] for row in trained] == [*harmful[1:], ANSWER]
     settings = AlignSettings.model_validate({"steps": 2, "batch_size": 2})
