@@ -4,6 +4,7 @@ import os
 import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from flows.config import PipelineConfig
@@ -95,13 +96,13 @@ def read_settings(config: PipelineConfig, whole: Mapping[str, Any]) -> dict[str,
     read = {section for method in methods for section in method.reads}
     trained = [method.alignment(config.align) for method in methods if method.recipe == "train"]
     unused = frozenset.intersection(*(align.unused for align in trained)) if trained else frozenset()
-    found = {name: dict(value) if isinstance(value, Mapping) else value for name, value in whole.items()}
+    found = deepcopy(dict(whole))
     for section in sorted((known - read) | {f"align.{name}" for name in unused}):
-        outer, _, inner = section.partition(".")
-        if inner:
-            found.get(outer, {}).pop(inner, None)
-        else:
-            found.pop(outer, None)
+        *above, name = section.split(".")
+        place: Any = found
+        for outer in above:
+            place = place.get(outer, {})
+        place.pop(name, None)
     return found
 
 

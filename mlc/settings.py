@@ -1,6 +1,6 @@
 """The base of every configuration model: frozen; unknown keys and numbers that are not finite are errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -35,6 +35,18 @@ _MUST = {
     "too_long": "must have at most {max_length} in it, not {actual_length}",
 }
 """What a value must be, by the type of pydantic's error and with its context."""
+
+
+def nested(names: Iterable[str]) -> dict[str, Any]:
+    """Names of settings, some of them as ``section.name``, as pydantic takes them where they are to be left out."""
+    found: dict[str, Any] = {}
+    for name in sorted(names):
+        section, _, inner = name.partition(".")
+        if not inner:
+            found[section] = True
+        elif found.setdefault(section, {}) is not True:
+            found[section][inner] = True
+    return found
 
 
 class Settings(BaseModel):

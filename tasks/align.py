@@ -14,6 +14,7 @@ from mlc.evaluation.choosing import choose
 from mlc.languages import ENGLISH
 from mlc.left_out import LeftOut, read_left_out, require_few
 from mlc.models.sources import ModelSource, artifact_model, resolve_model
+from mlc.settings import nested
 from mlc.shapes.history import TURNS, VARIANT_TURNS
 from mlc.shapes.spoken import LANGUAGE
 from mlc.store import ArtifactRef, Draft
@@ -77,7 +78,7 @@ def align_model(
             f"align.launch holds the weights in shards, and the adapter of {model.label} must be merged into the model "
             "that it starts from: train this method in one process or by DDP, or set align.adapter to none."
         )
-    facts = settings.model_dump(mode="json", exclude=NOT_IN_KEY | OWN_SETTINGS | settings.unused)
+    facts = settings.model_dump(mode="json", exclude=nested(NOT_IN_KEY | OWN_SETTINGS | settings.unused))
     if settings.launch and settings.processes > 1:
         # A step that is shared out sums in another order.
         facts["launch"] = settings.launch.facts

@@ -743,7 +743,7 @@ class AlignSettings(Settings):
 
     @property
     def unused(self) -> frozenset[str]:
-        """Sections that are off, so that nothing in them decides anything."""
+        """Sections that are off, and settings of ``align`` and ``align.consistency``, that decide nothing here."""
         # What of cm_align decides a training is in its examples, and in nll_weight.
         sections = {"consistency", "decision", "answer", "cm_align", "grpo", *PAIR_LOSSES}
         unused = sections - {*self.terms.active, "grpo" if self.english_loss.samples else self.carrier}
@@ -753,7 +753,22 @@ class AlignSettings(Settings):
             unused.discard("decision")
         if self.balance.weigh == "equal" or not self.terms.active:
             unused.add("balance")
-        return frozenset(unused if self.translated.share else unused | {"translated"})
+        if not self.translated.share:
+            unused.add("translated")
+        return frozenset(unused | self._unread_by_carrier() | self._unread_by_form())
+
+    def _unread_by_carrier(self) -> set[str]:
+        # What one from elsewhere reads is not known.
+        if self.carrier not in CARRIERS.places:
+            return set()
+        return {
+            *({"beta"} if self.english_loss.beta is None else ()),
+            *({"simpo_gamma"} if self.carrier != "simpo" else ()),
+        }
+
+    def _unread_by_form(self) -> set[str]:
+        read = {"cosine": set(), "contrastive": {"temperature"}}.get(self.consistency.form, {"temperature", "signed"})
+        return {f"consistency.{name}" for name in {"temperature", "signed"} - read}
 
     def without_consistency(self) -> "AlignSettings":
         """The English-only baseline of this alignment: the same with all terms and translations left out.

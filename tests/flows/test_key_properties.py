@@ -177,6 +177,10 @@ WITH: dict[str, dict[str, Any]] = {
     "align.msd.": {"method": "msd"},
     "align.cm_align.": {"method": "cm-align"},
     "align.nll_weight": {"align.carrier": "dpo"},
+    "align.beta": {"align.carrier": "dpo"},
+    "align.simpo_gamma": {"align.carrier": "simpo"},
+    "align.consistency.temperature": {"align.consistency.form": "contrastive"},
+    "align.consistency.signed": {"align.consistency.form": "released"},
     **{
         f"quality.default.{threshold}": {"quality.model_signals": [signal]}
         for signal, thresholds in MODEL_THRESHOLDS.items()

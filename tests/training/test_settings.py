@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from mlc.settings import nested
 from mlc.training.settings import (
     AlignSettings,
     AnswerConfig,
@@ -135,10 +136,38 @@ def test_terms_share_their_prompts():
 
 def test_what_is_off_decides_nothing():
     settings = AlignSettings(answer=AnswerConfig(weight=1.0), translated=TranslatedSettings(share=0.5))
-    assert settings.unused == {"decision", "grpo", "mpo", "msd", "cm_align", "balance", "feedback"}
+    off = {"beta", "simpo_gamma", "consistency.temperature", "consistency.signed"}
+    assert settings.unused == off | {"decision", "grpo", "mpo", "msd", "cm_align", "balance", "feedback"}
     assert "grpo" not in AlignSettings(carrier="grpo").unused
     alone = {"consistency", "decision", "answer", "translated", "balance", "grpo", "mpo", "msd", "cm_align", "feedback"}
-    assert settings.without_consistency().unused == alone
+    assert settings.without_consistency().unused == off | alone
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"carrier": "dpo"}, {"beta"}),
+        ({"carrier": "simpo"}, {"beta", "simpo_gamma"}),
+        ({"consistency": {"form": "contrastive"}}, {"consistency.temperature"}),
+        ({"consistency": {"form": "released"}}, {"consistency.temperature", "consistency.signed"}),
+        # What a carrier from elsewhere reads is not known.
+        ({"carrier": "mlc.training.carriers.sft:SFT"}, {"beta", "simpo_gamma"}),
+    ],
+)
+def test_what_is_read_is_in_keys(given, read):
+    known = {"beta", "simpo_gamma", "consistency.temperature", "consistency.signed"}
+    assert AlignSettings.model_validate(given).unused & known == known - read
+
+
+def test_names_are_left_out_at_any_depth():
+    left_out = nested({"beta", "consistency.signed", "consistency.temperature"})
+    assert left_out == {"beta": True, "consistency": {"signed": True, "temperature": True}}
+    facts = AlignSettings().model_dump(exclude=left_out)
+    assert "beta" not in facts
+    assert "signed" not in facts["consistency"]
+    assert facts["consistency"]["form"] == "cosine"
+    # A section that is left out is left out whole.
+    assert nested({"consistency", "consistency.signed"}) == {"consistency": True}
 
 
 def test_openings_are_read_where_a_term_is_on():
