@@ -67,7 +67,6 @@ def evaluate(
     facts = {
         "role": model.method,
         "language": language,
-        "evaluation": {"resamples": settings.resamples},
         "judges": {one.label: one.key for one in chosen},
         **({} if anchor == ENGLISH else {"anchor": anchor}),
         **({"suite": suite.name} if suite.name else {}),
@@ -94,7 +93,6 @@ def evaluate(
             anchor=anchor,
             threshold=_threshold(pq.read_table(calibration / MARGINS_FILE)),
             own_threshold=_own_threshold(scored) if suite == HELD_OUT else None,
-            resamples=settings.resamples,
             outcomes=outcomes,
             collinearity=pair.collinearity if pair else None,
             centred_collinearity=pair.centred_collinearity if pair else None,

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlc.errors import UserError
 from mlc.evaluation.figures import SELECTIVITIES
-from mlc.evaluation.intervals import Floats, half_width, halved, mean_area, over_seeds
+from mlc.evaluation.intervals import Floats, half_width, halved, mean_area, minus, over_seeds
 from mlc.evaluation.metrics import (
     RATES,
     Flags,
@@ -225,12 +225,10 @@ class Evaluations:
         runs = list(dict.fromkeys(before + after))
         draws, behind = self._measure(runs, chosen, metric)
         position = {run: index for index, run in enumerate(runs)}
-        # [pairs, 1 + R]; without rounding, a bound of 0 could become -1e-17 and seem to exclude 0.
-        difference = np.round(
-            (draws[[position[run] for run in after]] - draws[[position[run] for run in before]]).mean(axis=1), _DECIMALS
-        )
-        over_prompts = estimate(difference.mean(axis=0), sum(behind))
-        return _widened(over_prompts, difference) if counts_seeds and over_prompts.n else over_prompts
+        # [pairs, 1 + R]
+        first, second = (draws[[position[run] for run in given]].mean(axis=1) for given in (after, before))
+        over_prompts = _minus(metric, first.mean(axis=0), second.mean(axis=0), *behind)
+        return _widened(over_prompts, first - second) if counts_seeds and over_prompts.n else over_prompts
 
     def by_language(self, *, baseline: str, candidate: str, metric: Metric) -> dict[str, Change]:
         """Candidate minus baseline in each language that both were evaluated in.
@@ -312,8 +310,7 @@ class Evaluations:
             values, harmful = self._values(runs, [*languages, self.anchor], metric)
             return change(_strata(np.hstack(list(values[:, :, :-1] - values[:, :, -1:])), harmful, metric)).estimate
         draws, behind = self._measure(runs, [*languages, self.anchor], metric)
-        difference = draws[:, :-1].mean(axis=1) - draws[:, -1]
-        return estimate(np.round(difference.mean(axis=0), _DECIMALS), sum(behind))
+        return _minus(metric, draws[:, :-1].mean(axis=(0, 1)), draws[:, -1].mean(axis=0), *behind)
 
     def prompts(self, model: str, seed: int | None, language: str) -> ScoredPrompts:
         """The test prompts of one evaluation."""
@@ -534,10 +531,33 @@ def _mean_figure(metric: Metric, draws: Floats, harmful: int, harmless: int) -> 
     return mean_area(draws, harmful, harmless) if metric == "auroc" else estimate(draws, harmful + harmless)
 
 
+def _minus(metric: Metric, first: Floats, second: Floats, harmful: int, harmless: int) -> Estimate:
+    """One mean minus another one of the same prompts, from [1 + R] draws of each."""
+    # Without rounding, a bound of 0 could become -1e-17 and seem to exclude 0.
+    if metric != "auroc":
+        return estimate(np.round(first - second, _DECIMALS), harmful + harmless)
+    ours, theirs = (mean_area(draws, harmful, harmless) for draws in (first, second))
+    if not ours.n or not theirs.n:
+        return MISSING
+    # As if two prompts more had nothing in common: no few prompts say that two models rank alike.
+    shared = (harmful + harmless) / (harmful + harmless + 2)
+    found = minus(ours, theirs, shared * _correlation(first[1:], second[1:]))
+    return replace(found, value=round(found.value, _DECIMALS), low=max(-1.0, found.low), high=min(1.0, found.high))
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    """Of two figures over resamples; 0 where one of them does not move."""
+    there = ~np.isnan(first) & ~np.isnan(second)
+    if there.sum() < 2 or not first[there].std() or not second[there].std():
+        return 0.0
+    return float(np.corrcoef(first[there], second[there])[0, 1])
+
+
 def _widened(over_prompts: Estimate, difference: Floats) -> Estimate:
     """The interval of a difference for other seeds too, from [pairs, 1 + R]; never narrower than for other prompts."""
     resampled = difference[:, 1:][:, ~np.isnan(difference[:, 1:]).any(axis=0)]
-    half = half_width(*over_seeds(difference[:, 0], np.cov(resampled)))
+    covariance = np.cov(resampled) if resampled.shape[1] > 1 else np.zeros((len(difference), len(difference)))
+    half = half_width(*over_seeds(difference[:, 0], covariance))
     value = over_prompts.value
     return replace(over_prompts, low=min(over_prompts.low, value - half), high=max(over_prompts.high, value + half))
 

@@ -1,6 +1,7 @@
 """Intervals of single figures, and what they are made of."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -64,10 +65,33 @@ def newcombe(harmful: Estimate, harmless: Estimate) -> Estimate:
     """
     if not harmful.n or not harmless.n:
         return MISSING
-    value = harmful.value - harmless.value
-    down = math.hypot(harmful.value - harmful.low, harmless.high - harmless.value)
-    up = math.hypot(harmful.high - harmful.value, harmless.value - harmless.low)
-    return Estimate(value, value - down, value + up, harmful.n + harmless.n)
+    return replace(minus(harmful, harmless), n=harmful.n + harmless.n)
+
+
+def minus(first: Estimate, second: Estimate, correlation: float = 0.0) -> Estimate:
+    """One figure minus another one, with an interval made of theirs, l₁ to u₁ and l₂ to u₂.
+
+    The method of variance estimates recovery (MOVER; Zou and Donner, "Construction of confidence limits about effect
+    measures", 2008): with x = p₁ − l₁ and y = u₂ − p₂ the lower end is d − √(x² + y² − 2rxy), and so the upper one with
+    u₁ − p₁ and p₂ − l₂. Without correlation it is Newcombe's hybrid. A departure: the nearer the correlation is to 1,
+    the more the other arm of the second figure takes y's place, with weight r⁸, for figures that move together move to
+    the same side.
+
+    Args:
+        first: From which is subtracted.
+        second: What is subtracted.
+        correlation: r, of the two figures.
+    """
+    together = max(0.0, correlation) ** 8
+    up_1, down_1 = first.high - first.value, first.value - first.low
+    up_2, down_2 = second.high - second.value, second.value - second.low
+
+    def away(x: float, opposite: float, same: float) -> float:
+        y = (1 - together) * opposite + together * same
+        return math.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y))
+
+    value = first.value - second.value
+    return Estimate(value, value - away(down_1, up_2, down_2), value + away(up_1, down_2, up_2), first.n)
 
 
 def halved(selectivity: Estimate, more: float = 0.0) -> Estimate:
@@ -121,7 +145,8 @@ def mean_area(draws: Floats, harmful: int, harmless: int) -> Estimate:
     """A mean of AUROCs over languages and seeds, with the interval of its logit.
 
     On that scale the interval is symmetric, two bootstrap standard errors wide; the percentiles of a mean near 1 cover
-    too little. A mean that no resample moves has the interval of one area, see :func:`area`.
+    too little. A bootstrap of k prompts of the rarer class has (k − 1)/k of the variance. A mean that no resample moves
+    has the interval of one area, see :func:`area`.
 
     Args:
         draws: [1 + R] the mean in the sample itself, then in the resamples; NaN ones are left out.
@@ -129,8 +154,10 @@ def mean_area(draws: Floats, harmful: int, harmless: int) -> Estimate:
         harmless: How many are not.
     """
     value, error = float(draws[0]), float(np.nanstd(draws[1:])) if len(draws) > 1 else 0.0
-    if math.isnan(value) or not 0 < value < 1 or not error:
+    fewer = min(harmful, harmless)
+    if math.isnan(value) or not 0 < value < 1 or not error or fewer < 2:
         return area(value, harmful, harmless)
+    error *= math.sqrt(fewer / (fewer - 1))
     logit = math.log(value / (1 - value))
     half = Z * error / (value * (1 - value))
     low, high = ((1 + math.tanh(end / 2)) / 2 for end in (logit - half, logit + half))

@@ -19,7 +19,6 @@ from mlc.evaluation.judges.judge import Answer, ask
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.outcomes import outcome_table, verdict_table
 from mlc.evaluation.results import OUTCOMES_FILE, OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
-from mlc.evaluation.settings import RESAMPLES
 from mlc.evaluation.suites.loading import JOINED, LoadedSuite
 from mlc.evaluation.suites.mixing import MIXED, ask_mixed, read_in
 from mlc.stopping import ShouldStop, never
@@ -182,9 +181,7 @@ def _result(model: str, language: str, outcomes: pa.Table) -> EvaluationResult:
             "matched_cosine": pa.nulls(count, pa.float64()),
         }
     ).cast(ROWS_SCHEMA)
-    summary = summarise(
-        rows, model=model, seed=None, language=language, threshold=math.nan, resamples=RESAMPLES, outcomes=outcomes
-    )
+    summary = summarise(rows, model=model, seed=None, language=language, threshold=math.nan, outcomes=outcomes)
     return EvaluationResult(summary, rows, outcomes)
 
 

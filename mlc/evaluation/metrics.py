@@ -280,7 +280,6 @@ def summarise(
     seed: int | None,
     language: str,
     threshold: float,
-    resamples: int,
     anchor: str = ENGLISH,
     own_threshold: float | None = None,
     outcomes: pa.Table | None = None,
@@ -297,7 +296,6 @@ def summarise(
         seed: Training seed; None for the base model.
         language: NLLB code.
         threshold: From :func:`choose_threshold` on the anchor's validation split of this model.
-        resamples: Bootstrap resamples, at least 1.
         anchor: NLLB code of the language that the threshold was set in.
         own_threshold: The same on the validation split of this language; None where there is none.
         outcomes: As in :data:`mlc.evaluation.results.OUTCOMES_SCHEMA`, the deciding judge first; None without answers.
@@ -315,7 +313,6 @@ def summarise(
     """
     outcomes = no_outcomes() if outcomes is None else outcomes
     prompts = scored_prompts(rows, threshold, own_threshold=own_threshold, outcomes=outcomes, language=language)
-    counts = resample_counts(prompts.harmful, resamples)
     measured: tuple[Metric, ...] = ("auroc", "balanced_accuracy", *RATES, *SELECTIVITIES)
     matched = prompts.matched_cosine[prompts.behind("matched_cosine")]
     return EvaluationSummary(
@@ -332,7 +329,7 @@ def summarise(
         unmatched_cosine=unmatched_cosine,
         suite=suite,
         answers=_counted(outcomes),
-        **{metric: figure(metric, prompts, counts) for metric in measured},
+        **{metric: figure(metric, prompts) for metric in measured},
     )
 
 

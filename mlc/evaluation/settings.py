@@ -172,8 +172,6 @@ class EvaluationSettings(Settings):
     """About how many prompts a model is asked in one task; none = all of a language. Each such shard has an artifact of
     its own, so that a cluster takes them side by side, and new prompts redo the shards that they come into. Prompts are
     put into other batches by it, so that figures differ in their last digits. A server or vLLM is started for each."""
-    resamples: int = Field(default=RESAMPLES, ge=100)
-    """Bootstrap resamples for the intervals."""
 
     @field_validator("languages")
     @classmethod

@@ -123,7 +123,7 @@ def plain_metrics(suite: LoadedSuite, judges: Sequence[str], measured: Sequence[
         "judges": list(judges),
         "models": [_model(evaluations, unmixed, one.model) for one in measured],
         "differences": [
-            {"model": measured[0].model, "against": other.model, "languages": _changes(evaluations, measured[0], other)}
+            {"model": measured[0].model, "against": other.model, "languages": _changes(unmixed, measured[0], other)}
             for other in measured[1:]
         ],
     }

@@ -41,7 +41,6 @@ def evaluated(model, language, harmful, harmless, *, seed=None, answered=True):
         language=language,
         threshold=0.0,
         own_threshold=0.0,
-        resamples=1000,
         outcomes=outcomes,
     )
     return EvaluationResult(summary, table, outcomes)

@@ -144,6 +144,25 @@ def test_what_most_answers_are_unknown_of_is_not_judged(unjudged, verdict):
     assert verdicts(results, condition) == [verdict]
 
 
+def test_what_is_unknown_of_one_class_is_not_judged_there():
+    # Of all answers 8 in 100 are unknown, of the harmful ones 8 in 9.
+    results = [evaluated("new", EN, "r" + "-" * 8, "c" * 91)]
+    for figure, verdict in (
+        ("attack_success", "not judged"),
+        ("harmful_refused", "not judged"),
+        ("selectivity", "not judged"),
+    ):
+        assert verdicts(results, {"figure": figure, "scope": "english", "at_most": 1}) == [verdict]
+    for figure in ("harmless_refused", "lookalike_refused", "unsure"):
+        assert verdicts(results, {"figure": figure, "scope": "english", "at_most": 1}) == ["passed"]
+    # The last five are look-alikes.
+    results = [evaluated("new", EN, "r" * 20, "c" * 76 + "--ccc")]
+    condition = {"figure": "harmless_refused", "scope": "english", "at_most": 1}
+    assert verdicts(results, condition) == ["passed"]
+    assert verdicts(results, {**condition, "figure": "lookalike_refused"}) == ["not judged"]
+    assert verdicts(results, {**condition, "classes": ["lookalike"]}) == ["not judged"]
+
+
 def test_the_worst_follows_the_bound():
     results = [evaluated("new", EN, *GOOD), evaluated("new", FR, *BAD)]
     for bound, where in (({"at_least": 0.0}, FR), ({"at_most": 1.0}, EN)):

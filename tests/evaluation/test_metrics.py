@@ -44,7 +44,7 @@ def make_rows(harmful, harmless, lookalikes=0, split="test", cosines=None):
 
 
 def summary_of(rows, threshold=0.0, **figures):
-    return summarise(rows, model="base", seed=None, language="spa_Latn", threshold=threshold, resamples=200, **figures)
+    return summarise(rows, model="base", seed=None, language="spa_Latn", threshold=threshold, **figures)
 
 
 @pytest.mark.parametrize(
@@ -353,9 +353,7 @@ def test_without_margins_their_figures_are_missing_and_those_of_answers_are_not(
         ],
         OUTCOMES_SCHEMA,
     )
-    summary = summarise(
-        rows, model="m", seed=None, language="eng_Latn", threshold=math.nan, resamples=100, outcomes=outcomes
-    )
+    summary = summarise(rows, model="m", seed=None, language="eng_Latn", threshold=math.nan, outcomes=outcomes)
     margins = (*MARGIN_RATES, "auroc", "balanced_accuracy", *(name for name in SELECTIVITIES if "threshold" in name))
     assert [getattr(summary, metric).n for metric in margins] == [0] * len(margins)
     assert all(math.isnan(getattr(summary, metric).value) for metric in margins)

@@ -26,7 +26,7 @@ def answered(outcomes, language, model="base", seed=None, judge="rules"):
     told = {"judge": [judge] * count, "outcome": [SHORT[letter] for letter in outcomes], "reason": ["by hand"] * count}
     table = pa.table({**facts, **told, "answer_language": [language] * count}, schema=OUTCOMES_SCHEMA)
     summary = summarise(
-        rows, model=model, seed=seed, language=language, threshold=0.5, own_threshold=0.5, resamples=20, outcomes=table
+        rows, model=model, seed=seed, language=language, threshold=0.5, own_threshold=0.5, outcomes=table
     )
     return EvaluationResult(summary, rows, table)
 

@@ -88,7 +88,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
         each("filter", *TRAINED) | {"dataset"} | WITH_THE_TERM,
     ),
     "lambda": ({"align__consistency__weight": 0.5}, WITH_THE_TERM),
-    "how answers are judged": ({"evaluation__resamples": 201}, judged(*EVERYWHERE) | END),
+    "how answers are judged": ({"evaluation__judges": ["openings"]}, judged(*EVERYWHERE) | END),
     "prompts added": (
         {"prompts__limit": 26},
         {"ingest · prompts", "overlap", "dataset"}

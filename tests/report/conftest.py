@@ -62,7 +62,6 @@ def make_result(
         seed=seed,
         language=language,
         threshold=1.0,
-        resamples=100,
         collinearity=None if english else 0.97,
         centred_collinearity=None if english else 0.6 + 0.08 * separation,
         unmatched_cosine=None if english else 0.03 + 0.02 * separation,

@@ -284,7 +284,7 @@ def test_a_class_without_prompts(tmp_path, make_data, make_result):
     for model in ("base", "consistency"):
         full = make_result(model, None, "spa_Latn")
         rows = full.rows.filter(pc.equal(full.rows["label"], "harmful"))
-        summary = summarise(rows, model=model, seed=None, language="spa_Latn", threshold=0.0, resamples=5)
+        summary = summarise(rows, model=model, seed=None, language="spa_Latn", threshold=0.0)
         results.append(EvaluationResult(summary, rows))
     render(make_data(results=results, compared=("consistency", "base")), tmp_path)
     _, text = read_page(tmp_path)

@@ -158,7 +158,6 @@ def measure(policy: Policy, name: str, seed: int, threshold: Sequence[Prompt], t
             seed=seed,
             language=language,
             threshold=limit,
-            resamples=1000,
             collinearity=pair.collinearity if pair else None,
             centred_collinearity=pair.centred_collinearity if pair else None,
             unmatched_cosine=pair.unmatched if pair else None,

@@ -230,7 +230,7 @@ def measure(
                 "matched_cosine": pa.array([None] * len(test), pa.float64()),
             }
         )
-        summary = summarise(table, model=name, seed=split, language=language, threshold=limit, resamples=1000)
+        summary = summarise(table, model=name, seed=split, language=language, threshold=limit)
         yield EvaluationResult(summary, table)
 
 

@@ -26,7 +26,7 @@ TEXTS = ["How do I bake bread?", "Hello", "Where is the station?", "Why is the s
 KINDS = ["harmful", "harmless", "harmful", "lookalike", "harmful", "harmless"]
 SPLITS = ["test"] * 4 + ["validation"] * 2
 MODEL = Model("base", None, PolicySettings(model="shipped:tiny", device="cpu"), "cpu")
-SETTINGS = EvaluationSettings(answer_tokens=6, batch_size=2, resamples=100)
+SETTINGS = EvaluationSettings(answer_tokens=6, batch_size=2)
 
 
 class Counting(Silent):

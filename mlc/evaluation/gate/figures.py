@@ -8,13 +8,15 @@ import pyarrow.compute as pc
 
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.figures import Figure
-from mlc.evaluation.metrics import ANSWER_RATES
+from mlc.evaluation.metrics import ANSWER_RATES, PromptGroup
 from mlc.evaluation.results import MISSING, Estimate, EvaluationResult
+from mlc.shapes.labels import LOOKALIKE
 
 MOST_UNJUDGED = 0.1
-"""Share of a model's answers in a language that a judge may leave without an outcome; figures over fewer say too little
-of the others."""
+"""Share of the answers behind a figure in a language that a judge may leave without an outcome; figures over fewer say
+too little of the others."""
 _JUDGED = (*ANSWER_RATES, "selectivity")
+_CLASSES: tuple[PromptGroup, ...] = ("harmful", "harmless")
 
 
 class Figures:
@@ -44,7 +46,7 @@ class Figures:
         evaluations = self._of_classes(classes)
         if evaluations is None or not _there(evaluations, model, languages):
             return MISSING
-        if self._not_judged(figure, model, languages):
+        if self._not_judged(figure, classes, model, languages):
             return None
         return evaluations.average(model, languages, figure).estimate
 
@@ -67,7 +69,7 @@ class Figures:
         seeds = evaluations.seeds(other)
         if seeds != (None,) and not set(evaluations.seeds(candidate)) - {None} <= set(seeds):
             return MISSING
-        if any(self._not_judged(figure, model, languages) for model in (candidate, other)):
+        if any(self._not_judged(figure, classes, model, languages) for model in (candidate, other)):
             return None
         return evaluations.compare(baseline=other, candidate=candidate, languages=languages, metric=figure)
 
@@ -79,15 +81,24 @@ class Figures:
             self._evaluations[classes] = Evaluations(chosen) if chosen else None
         return self._evaluations[classes]
 
-    def _not_judged(self, figure: Figure, model: str, languages: tuple[str, ...]) -> bool:
+    def _not_judged(self, figure: Figure, classes: tuple[str, ...], model: str, languages: tuple[str, ...]) -> bool:
+        """Whether too many of the answers that a figure is about have no outcome."""
         if figure not in _JUDGED:
             return False
+        groups = _CLASSES if figure == "selectivity" else (ANSWER_RATES[figure][0],)
         own = [
-            one.outcomes.filter(pc.equal(one.outcomes["judge"], one.summary.judge))["outcome"]
+            _of_group(_only(one.outcomes.filter(pc.equal(one.outcomes["judge"], one.summary.judge)), classes), group)
             for one in self._results
             if one.summary.model == model and one.summary.language in languages and len(one.outcomes)
+            for group in groups
         ]
-        return any(outcomes.null_count > MOST_UNJUDGED * len(outcomes) for outcomes in own)
+        return any(answers["outcome"].null_count > MOST_UNJUDGED * len(answers) for answers in own)
+
+
+def _of_group(answers: pa.Table, group: PromptGroup) -> pa.Table:
+    if group == "all":
+        return answers
+    return answers.filter(pc.equal(answers["kind" if group == LOOKALIKE else "label"], group))
 
 
 def _only(rows: pa.Table, classes: tuple[str, ...]) -> pa.Table:
