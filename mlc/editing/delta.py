@@ -192,7 +192,7 @@ def _overlaps(deltas: Sequence[EditDelta]) -> Iterator[Overlap]:
                 *place,
                 len(both),
                 len(both) / either,
-                float(inner / (_size(first) * _size(second))),
+                float(inner / size) if (size := _size(first) * _size(second)) else 0.0,
             )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mlc.models.loading import Policy
+from mlc.models.modes import asked_only
 from mlc.models.prompts import EncodedPrompt, pad_prompts
 from mlc.stopping import ShouldStop, never, stop_if
 
@@ -118,7 +119,8 @@ def _read(
         members = rows[start : start + batch_size]
         prompts = [EncodedPrompt(row.ids, (True,) * len(row.ids)) for row in members]
         batch = pad_prompts(prompts, policy.pad_token, side="right").to(policy.model.device)
-        logits = policy.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
+        with asked_only(policy.model):
+            logits = policy.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
         following = batch.input_ids[:, 1:].masked_fill(batch.attention_mask[:, 1:] == 0, -100)
         for number, row in enumerate(members):
             following[number, : row.first - 1] = -100

@@ -83,9 +83,18 @@ class PromptGate:
             UserError: Messages end with something else, behind which a gate would not see what the person said.
             Stopped: It was asked to stop.
         """
+        if isinstance(prompts, str):
+            raise UserError("A gate reads a list of prompts, and this is one text: put it into a list.")
         if not prompts:
             return []
+        if (width := policy.model.config.get_text_config().hidden_size) != len(self.direction):
+            raise UserError(
+                f"The gate reads states of {len(self.direction)} numbers, and this model has {width}: take the one "
+                "that the gate was fitted on."
+            )
         for number, prompt in enumerate(prompts, 1):
+            if not prompt:
+                raise UserError(f"Prompt {number} is empty: a gate reads texts, or messages of a person.")
             if not isinstance(prompt, str) and prompt[-1]["role"] != "user":
                 raise UserError(
                     f"The messages of prompt {number} end with the role {prompt[-1]['role']!r}: a gate reads messages "
@@ -146,6 +155,8 @@ def fit_gate(
     """
     if getattr(policy.model.config, "is_encoder_decoder", False):
         raise UserError("A gate reads the states of decoders, and this is an encoder-decoder: leave the gate out.")
+    if resolve_language(anchor).code != anchor:
+        raise UserError(f"{anchor!r} is no NLLB code, such as eng_Latn: name the language of the prompts by one.")
     if unknown := [code for code in translations if resolve_language(code).code != code or code == anchor]:
         raise UserError(
             f"{unknown[0]!r} does not name a language of translations: write its NLLB code, such as spa_Latn, and not "
@@ -203,13 +214,18 @@ def _labelled(
     if not rows:
         raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
     there = {
-        code: {number: text for number, row in enumerate(rows) if (text := own[row]) is not None}
+        code: {number: text for number, row in enumerate(rows) if (text := own[row]) is not None and _is_there(text)}
         for code, own in texts.items()
     }
     for code, own in there.items():
         if not own:
             raise UserError(f"No prompt has a translation into {code}, and the gate needs some: take the language out.")
     return _Labelled(torch.tensor([labels[row] == HARMFUL for row in rows]), there)
+
+
+def _is_there(prompt: Prompt) -> bool:
+    """Whether there is a prompt; tables have numbers that are none, or empty texts, where one is missing."""
+    return bool(prompt.strip() if isinstance(prompt, str) else prompt) and prompt == prompt
 
 
 def _read(

@@ -74,12 +74,14 @@ class Centering(nn.Module):
             if self.center == "running":
                 if self.training:
                     self._move(batch_mean, present)
-                batch_mean = self.mean.to(states.dtype)
-        return states - batch_mean
+                batch_mean = self.mean.to(batch_mean.dtype)
+        return (states - batch_mean).to(states.dtype)
 
     def _batch_mean(self, states: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         if self.scope == "english":
             states, valid = states[:, :1], valid[:, :1]
+        # Sums of many rows leave the range of float16, and means in bfloat16 are off by more than rows differ.
+        states = states.to(torch.promote_types(states.dtype, torch.float32))
         weights = valid.to(states.dtype).unsqueeze(-1)
         over = (0, 1) if self.scope == "overall" else (0,)
         count = weights.sum(dim=over)

@@ -164,7 +164,9 @@ def _spectral(sigma: Tensor, weights: Tensor, temperature: float, form: str) -> 
     # A row that counts w times brings w - 1 more singular values of 0, each with e^0 in the sum.
     total = weights.sum(dim=1)
     more = torch.where(total > 0, total - count.squeeze(1), 0.0)
-    return torch.log(relative.sum(dim=1) + more * torch.exp(-logits[:, 0]))
+    loss = torch.log(relative.sum(dim=1) + more * torch.exp(-logits[:, 0]))
+    # A row alone agrees with itself, whatever it weighs.
+    return torch.where((weights > 0).sum(dim=1) > 1, loss, 0.0)
 
 
 def _cosine(gram: Tensor, weights: Tensor, anchor: str) -> Tensor:

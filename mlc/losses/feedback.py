@@ -3,6 +3,7 @@
 "KTO: Model Alignment as Prospect Theoretic Optimization", arXiv 2402.01306.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +59,12 @@ def feedback_loss(
         raise ValueError(
             f"rewards must be [N] and good [N] bool, not {list(rewards.shape)} and {list(good.shape)} {good.dtype}."
         )
-    if not beta > 0 or not min(good_weight, bad_weight) >= 0:
-        raise ValueError(f"beta must be above 0 and weights at least 0, not {beta}, {good_weight}, {bad_weight}.")
+    if not rewards.is_floating_point():
+        raise ValueError(f"rewards must be floating point, not {rewards.dtype}.")
+    if not 0 < beta < math.inf or not all(0 <= weight < math.inf for weight in (good_weight, bad_weight)):
+        raise ValueError(
+            f"beta must be above 0 and weights at least 0, all finite, not {beta}, {good_weight}, {bad_weight}."
+        )
     require_finite(rewards, "rewards")
     point = torch.as_tensor(reference_point, dtype=rewards.dtype, device=rewards.device).detach()
     if point.ndim or not bool(torch.isfinite(point)):

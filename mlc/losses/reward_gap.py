@@ -5,10 +5,13 @@
 Shapes: N pairs of a prompt and a translation, H hidden size.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from mlc.losses.finite import require_finite
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,13 @@ def reward_gap_loss(
         raise ValueError(
             f"states must both be [{len(gaps)}, H], not {list(states.shape)} and {list(reference_states.shape)}."
         )
-    if not beta > 0 or not retention >= 0:
-        raise ValueError(f"beta must be above 0 and retention at least 0, not {beta} and {retention}.")
+    if not 0 < beta < math.inf or not 0 <= retention < math.inf:
+        raise ValueError(f"beta must be above 0 and retention at least 0, both finite, not {beta} and {retention}.")
     if not bool(torch.isfinite(gaps).all() and torch.isfinite(reference_gaps).all()):
         raise ValueError("gaps must be finite.")
     loss = (beta * gaps - reference_gaps.detach()).square()
     if not retention:
         return RewardGapLoss(loss, gaps.detach(), gaps.new_zeros(gaps.shape))
     kept = (states.float() - reference_states.detach().float()).square().sum(dim=1)
+    require_finite(kept, "states and the squared distances between them")
     return RewardGapLoss(loss + retention * kept.to(loss.dtype), gaps.detach(), kept.detach())

@@ -146,9 +146,19 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
                 seed=self.args.seed,
                 across_processes=self._processes > 1,
             ).to(self.args.device)
+            self._require_company()
             self.terms.weigh_by(counts, probed)
             self.term = self.terms.consistency
             self.data_collator: Any = VariantCollator(self.data_collator)
+
+    def _require_company(self) -> None:
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self._processes
+        consistency = self.terms.terms.consistency if self.terms else None
+        if consistency and consistency.weight > 0 and together == 1 and consistency.centres_alone_away:
+            raise ValueError(
+                "with one prompt in a step the mean of its states is the prompt's own, so that the consistency term "
+                "has nothing to learn from: take larger batches, accumulate some, or take another center."
+            )
 
     @property
     def _processes(self) -> int:

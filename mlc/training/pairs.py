@@ -78,9 +78,19 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
 
     Args:
         **kwargs: Of ``Trainer`` of transformers; ``train_dataset`` holds columns of tokens.
+
+    Raises:
+        ValueError: There is a data set to measure on, or no tokenizer.
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get("eval_dataset") is not None:
+            raise ValueError(
+                f"{type(self).__name__} measures no data set beside the training: leave eval_dataset out, and evaluate "
+                "the model itself."
+            )
+        if kwargs.get("processing_class") is None:
+            raise ValueError(f"{type(self).__name__} needs the policy's tokenizer: give it as processing_class.")
         super().__init__(data_collator=_as_they_are, **kwargs)
         turn_dropout_off(self.model)
         # Losses are means over pairs, not sums over tokens.

@@ -21,7 +21,7 @@ from mlc.permuted import dealt_anew
 from mlc.shapes.labels import is_harmful
 from mlc.training.apart import set_aside
 from mlc.training.settings import LABELLED_CONTROLS, Control, Terms
-from mlc.training.variants import Variants, encode_variants
+from mlc.training.variants import Variants, encode_variants, require_names
 
 TEXTS, WEIGHTS, NAMES, LABEL = "variants", "variant_weights", "languages", "variant_label"
 ANSWER, ANSWERS = "variant_answer", ("variant_answer", "completion", "chosen")
@@ -67,7 +67,9 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
             f"the training set needs a column {TEXTS!r} (a list of texts with English first, or a mapping from "
             f"language to text); it has {', '.join(dataset.column_names or [])}."
         )
-    first = next(iter(dataset))
+    first = next((row for row in dataset if row[TEXTS] is not None), None)
+    if first is None:
+        raise ValueError(f"none of the {len(dataset)} rows of the training set has {TEXTS}: give at least one.")
     languages = _languages(first)
     written = tuple(first[TEXTS]) if isinstance(first[TEXTS], Mapping) else languages
     # Prompts that are bare texts are read bare by the trainers of TRL, so their variants are too.
@@ -97,8 +99,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
         if row.get(WEIGHTS) is not None:
             columns[WEIGHTS] = _weights_in_order(row[WEIGHTS], written, languages)
         if answer is not None:
-            text = row[answer] if isinstance(row[answer], str) else row[answer][-1]["content"]
-            columns[ANSWER_TOKENS] = list(answer_tokens(tokenizer, text, chat=chat)[: terms.answer.tokens])
+            columns[ANSWER_TOKENS] = _answer_tokens(row[answer], answer, tokenizer, chat)[: terms.answer.tokens]
         return columns
 
     named = [TEXTS, *(column for column in (NAMES, ANSWER, "mask") if column in dataset.column_names)]
@@ -106,6 +107,13 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
     left_out = _left_out(dataset, tokens, languages, terms)
     controlled = _controlled(tokens, terms.control, seed)
     return PreparedDataset(controlled.remove_columns(own_labels(controlled)), languages, left_out, chat)
+
+
+def _answer_tokens(given: Any, column: str, tokenizer: Any, chat: bool) -> list[int]:
+    text = given if isinstance(given, str) or not given else given[-1].get("content")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"the answer term reads {column!r}, and a row has no answer there: give each row one.")
+    return list(answer_tokens(tokenizer, text, chat=chat))
 
 
 def own_labels(dataset: Any) -> list[str]:
@@ -190,6 +198,8 @@ def _languages(row: Mapping[str, Any]) -> tuple[str, ...]:
     names = row.get(NAMES)
     if names is not None and len(names) != len(texts):
         raise ValueError(f"{NAMES} names {len(names)} languages, {TEXTS} has {len(texts)} texts.")
+    if names is not None:
+        require_names(names)
     return tuple(names) if names is not None else tuple(str(place) for place in range(len(texts)))
 
 

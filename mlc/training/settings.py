@@ -135,12 +135,17 @@ class ConsistencyConfig(TermSettings):
             raise ValueError(
                 "with prompts_per_step 1 the form contrastive has no other prompt to contrast with; take at least 2"
             )
-        if alone and self.center == "batch" and self.center_scope == "english":
+        if alone and self.centres_alone_away:
             raise ValueError(
                 "with prompts_per_step 1 the mean of the batch's English rows is the English row itself, so nothing "
                 "is left to learn from; take at least 2, or another center"
             )
         return self
+
+    @property
+    def centres_alone_away(self) -> bool:
+        """Whether of a prompt that is alone in a batch nothing is left once the mean is subtracted."""
+        return self.center == "batch" and self.center_scope != "overall"
 
     @property
     def needs_content(self) -> bool:

@@ -70,6 +70,8 @@ class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc]
             and self.compute_loss_func is None
             and self.label_smoother is None
             and not self.aux_loss_enabled
+            # Its noise depends on how a batch is padded.
+            and not self.args.neftune_noise_alpha
             and not self.args.torch_compile
             and self.accelerator.parallelism_config is None
         )

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mlc.losses import Centering, ConsistencyHead, consistency_loss
 from mlc.losses.weights import mean_over_prompts
+from mlc.models.prefix import unwrapped
 from mlc.models.states import prompt_states
 from mlc.training.settings import ConsistencyConfig, TermSettings
-from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants, in_languages
+from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants, in_languages, require_names
 
 FIGURES = ("consistency_loss", "collinearity", "centred_collinearity", "between_prompt_cosine")
 """What a training log shows of the term."""
@@ -64,7 +65,9 @@ class ConsistencyTerm(nn.Module):
         across_processes: bool = False,
     ) -> None:
         super().__init__()
-        size = model if isinstance(model, int) else int(model.config.get_text_config().hidden_size)
+        size = model if isinstance(model, int) else int(unwrapped(model).config.get_text_config().hidden_size)
+        if not isinstance(languages, int):
+            require_names(languages)
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
         self.config = config
         self.names = tuple(names)
@@ -134,7 +137,7 @@ class ConsistencyTerm(nn.Module):
         """Whether the mean that is subtracted is the English row itself, as of the last prompt of a pass alone."""
         centering = self.centering
         alone = prompts == 1 and not centering.across_processes
-        return alone and centering.center == "batch" and centering.scope == "english"
+        return alone and centering.center == "batch" and centering.scope != "overall"
 
     def encode(
         self, tokenizer: Any, texts: Sequence[Sequence[Text | None] | Mapping[str, Text | None]]

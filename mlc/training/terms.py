@@ -193,18 +193,22 @@ class TranslationTerms(nn.Module):
             answers: English answers, for the answer term with the source ``chosen``.
 
         Returns:
-            None if no prompt has a translation.
+            None if no prompt has a translation, or no term a weight.
 
         Raises:
             ValueError: There are more or fewer labels or answers than prompts, answers that a term reads are missing,
                 a label is none, or a prompt has not one text for each language.
         """
         terms = self.terms
+        if not terms.active:
+            return None
         if terms.needs_answers and answers is None:
             raise ValueError("the answer term reads chosen answers: give answers, or the term the source 'own'.")
         for name, given in (("harmful", harmful), ("answers", answers)):
             if given is not None and len(given) != len(texts):
                 raise ValueError(f"{name} must be one for each of the {len(texts)} prompts, not {len(given)}.")
+        if terms.needs_answers and not all(isinstance(text, str) and text.strip() for text in answers or ()):
+            raise ValueError("the answer term reads chosen answers, and one of them is missing: give each prompt one.")
         variants = [
             encode_variants(
                 self.tokenizer,

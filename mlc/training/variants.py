@@ -60,6 +60,16 @@ class VariantBatch:
         return VariantBatch(self.prompts.to(device), self.mask.to(device), weights, self.harmful, self.answers)
 
 
+def require_names(names: Sequence[str]) -> None:
+    """Checks names of languages.
+
+    Raises:
+        ValueError: They are one text, or one of them occurs twice.
+    """
+    if isinstance(names, str) or len(set(names)) < len(names):
+        raise ValueError(f"languages must be a list that names each language once, English first, not {names!r}.")
+
+
 def in_languages(texts: Any, languages: Sequence[str]) -> list[Text | None]:
     """A prompt in its languages, in their order.
 
