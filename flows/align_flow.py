@@ -233,6 +233,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
         translations = in_all_languages(run, config, prompts)
         signals = measure_all(run, config, translations)
         verdicts = fall_back(run, config, filter_all(run, config, signals))
+        checked |= {f"parallel prompts {language}": translations[language] for language in config.prompts.parallel}
     answers: Given = {}
     evaluations = evaluate_everywhere(run, config, policy, held_out, suites, answers)
     skills = skills_of_all(run, config, [policy], held_out)
@@ -562,11 +563,14 @@ def translated_languages(config: PipelineConfig, references: Collection[str]) ->
 def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[str, Future]:
     """The training prompts in every language: those that people wrote where there are some, else translations."""
     parallel = config.prompts.parallel
-    machine = tuple(language for language in config.paired_languages if language not in parallel)
-    found = translate_all(run, config, prompts, machine) | {
+    given = {
         language: take_parallel.submit(run, prompts, language, config.prompts, config.anchor_language)
         for language in parallel
     }
+    for own in given.values():
+        require_few(left_out_of(run.store, own.result()), config.align.max_dropped)
+    machine = tuple(language for language in config.paired_languages if language not in parallel)
+    found = translate_all(run, config, prompts, machine) | given
     return {language: found[language] for language in config.paired_languages}
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlc.errors import UserError
 from mlc.shapes.history import TURNS, with_turns
-from mlc.shapes.labels import LABELS, Labels, kind_of
+from mlc.shapes.labels import LABELS, UNKNOWN_LABEL, Labels, kind_of
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, Row, TableFile, find_place, is_remote, plain_text
@@ -31,6 +31,16 @@ class PromptFile:
     """Columns ``row`` (1 for the first) and ``reason``, for rows that were set aside."""
     notes: tuple[str, ...] = ()
     """What was understood of the file that does not go without saying, for people; no text of a row."""
+    hint: str = ""
+    """How to map labels that are not known; empty if all are."""
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many rows were set aside for what reason, in words that say what to do."""
+        counts = Counter(self.rejected["reason"].to_pylist())
+        if self.hint:
+            counts[f"{UNKNOWN_LABEL}: {self.hint.rstrip('.')}"] += counts.pop(UNKNOWN_LABEL, 0)
+        return counts
 
 
 def read_prompts(
@@ -63,7 +73,7 @@ def read_prompts(
     rows = _Rows(file, reading, required, Labels(labels))
     for row in file:
         rows.add(row)
-    hint = rows.labels.hint(section)
+    hint = rows.labels.hint(f"{section}.labels")
     if not rows.count:
         counts = Counter(reason for _, reason in rows.rejected)
         detail = f" (set aside: {', '.join(sorted(counts))})" if counts else ""
@@ -73,7 +83,7 @@ def read_prompts(
         )
     notes = [f"{file.location}: {', '.join(file.notes)}."] if file.notes else []
     notes += [f"{file.location}: {reading.in_words}."] if reading.in_words else []
-    return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])))
+    return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])), hint)
 
 
 class Meaning(TypedDict):

@@ -98,7 +98,7 @@ def _left_out(file: PromptFile, rows: pa.Table) -> list[LeftOut]:
 
 
 def _set_aside(kind: str, file: PromptFile) -> LeftOut:
-    return LeftOut.of_rows(kind, Counter(file.rejected["reason"].to_pylist()), len(file.rows))
+    return LeftOut.of_rows(kind, file.reasons, len(file.rows))
 
 
 @shows

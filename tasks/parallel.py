@@ -1,6 +1,5 @@
 """Stage ``parallel``: prompts that need no translator, because they are there in the language."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -77,8 +76,7 @@ def take_parallel(
         draft.rows = len(rows)
         for note in read.notes:
             run.display.note(note)
-        reasons = Counter(read.rejected["reason"].to_pylist())
-        note_left_out(run, draft, [LeftOut.of_rows("set aside", reasons, len(own), language)], language)
+        note_left_out(run, draft, [LeftOut.of_rows("set aside", read.reasons, len(own), language)], language)
         unlike = sum(given is None for given, _ in found) - (len(ids) - len(there))
         draft.facts["parallel"] = {"missing": len(ids) - len(there), "left": len(texts) - len(there)}
         draft.facts["parallel"] |= {"other_turns": unlike} if unlike else {}
@@ -89,7 +87,7 @@ def take_parallel(
         {**facts, **{name: said for name, said in meaning_of(settings).items() if said}},
         {"prompts": prompts, "file": digest},
     )
-    return produce(run, STAGE, parts, write, language=language, work=Work(prompts.rows))
+    return produce(run, STAGE, parts, write, language=language, work=Work(free=True))
 
 
 def _same_turns(given: tuple[str, str | None] | None, before: str | None) -> tuple[str | None, str | None]:

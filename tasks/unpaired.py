@@ -1,6 +1,5 @@
 """Stage ``unpaired``: prompts of other languages that stand beside no other prompt, with answers of their own."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -46,8 +45,7 @@ def take_unpaired(run: Run, language: str, settings: PromptSettings) -> Artifact
         pq.write_table(rows, draft.path / PROMPTS_FILE)
         pq.write_table(prompts.rejected, draft.path / SET_ASIDE_FILE)
         draft.rows = len(rows)
-        reasons = Counter(prompts.rejected["reason"].to_pylist())
-        count = LeftOut.of_rows("set aside", reasons, len(rows), language)
+        count = LeftOut.of_rows("set aside", prompts.reasons, len(rows), language)
         for note in prompts.notes:
             run.display.note(note)
         note_left_out(run, draft, [count], language)

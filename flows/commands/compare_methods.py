@@ -62,6 +62,8 @@ def command(
 
     if run is not None and plan:
         raise UserError("--run shows a run that is there, and --plan one that is not: give one of them.")
+    if run is not None and (methods is not None or settings or languages):
+        raise UserError("--run shows a run as it is: leave --methods, --set and --languages out, or --run.")
     if run is not None:
         store = ArtifactStore(existing(workspace), looking=True)
         _show(store, chosen_run(store.workspace, run).number, as_json=as_json)

@@ -9,8 +9,9 @@ import typer
 from flows.terminal import completion
 from flows.terminal.options import WorkspaceOption, chosen_run, existing
 from flows.terminal.output import results, shown
+from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from mlc.store.archives import export_run, telling_secrets
+from mlc.store.archives import ENDINGS, export_run, telling_secrets
 from mlc.store.locks import workspace_lock
 
 EXAMPLES = (
@@ -30,6 +31,8 @@ def command(
     ] = None,
 ) -> None:
     """Write the artifacts of a run as one archive."""
+    if not file.name.lower().endswith(ENDINGS):
+        raise UserError(f"The archive {str(file)!r} must end in {' or '.join(ENDINGS)}: give it such a name.")
     store = ArtifactStore(existing(workspace), looking=True)
     record = chosen_run(store.workspace, run)
     # Where nothing can be written, nothing is taken away either.

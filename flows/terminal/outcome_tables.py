@@ -144,10 +144,9 @@ def _show_power(model: Mapping[str, Any], console: Console) -> None:
                 for share, value in found.items()
                 if not math.isnan(value)
             ]
+            shown = f"differences of {', '.join(told)} points" if told else "no difference, however large,"
             console.print(
-                f"{fewest} {group} prompts a language show differences of {', '.join(told) or 'no'} points in "
-                f"{100 * POWER:g} of 100 trials.",
-                highlight=False,
+                f"{fewest} {group} prompts a language show {shown} in {100 * POWER:g} of 100 trials.", highlight=False
             )
 
 

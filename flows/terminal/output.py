@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.cells import cell_len
@@ -141,18 +142,20 @@ def print_explained(
         below = [f"{heads[-1]}: {row[-1]}" if row[-1] else "" for row in rows]
         heads = [*heads[:-1], ""]
     cells = [[*row[:-1], "" if long else row[-1]] for row, long in zip(rows, below, strict=True)]
-    for line, explanation in zip(table_lines(_filled(heads, cells, right), console), ("", *below), strict=True):
-        line.rstrip()
-        console.print(line, soft_wrap=True)
+    lines = iter(table_lines(_filled(heads, cells, right), console))
+    for row, explanation in zip((heads, *cells), ("", *below), strict=True):
+        for line in islice(lines, 1 + max(cell.count("\n") for cell in row)):
+            line.rstrip()
+            console.print(line, soft_wrap=True)
         if explanation:
             console.print(f"  [dim]{explanation}[/]", highlight=False, soft_wrap=True)
 
 
 def table_lines(table: Table, console: Console) -> list[Text]:
-    """The head and the rows of a table, each as one line, however wide the console is.
+    """The head and the rows of a table in lines, no more than their cells have, however wide the console is.
 
     Args:
-        table: A table whose cells have no breaks.
+        table: A table.
         console: What it is for.
     """
     lines = console.render_lines(table, console.options.update(max_width=UNLIMITED), pad=False)

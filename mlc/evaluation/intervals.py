@@ -153,8 +153,9 @@ def mean_area(draws: Floats, harmful: int, harmless: int) -> Estimate:
         harmful: How many prompts are harmful.
         harmless: How many are not.
     """
-    value, error = float(draws[0]), float(np.nanstd(draws[1:])) if len(draws) > 1 else 0.0
-    fewer = min(harmful, harmless)
+    value, fewer = float(draws[0]), min(harmful, harmless)
+    there = draws[1:][~np.isnan(draws[1:])]
+    error = float(there.std()) if len(there) else 0.0
     if math.isnan(value) or not 0 < value < 1 or not error or fewer < 2:
         return area(value, harmful, harmless)
     error *= math.sqrt(fewer / (fewer - 1))

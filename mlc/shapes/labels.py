@@ -70,7 +70,10 @@ class Labels:
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self._known = {**_USUAL, **{label_key(value): label for value, label in (given or {}).items()}}
+        self._given = set((given or {}).values())
         self._unknown: dict[str, None] = {}
+        self.found: dict[str, None] = {}
+        """Labels that values stood for, in their order."""
 
     def read(self, value: str | None) -> tuple[str | None, str | None]:
         """The label that a value stands for, None for a blank one, and what is wrong with it."""
@@ -79,29 +82,33 @@ class Labels:
         label = self._known.get(label_key(value))
         if label is None:
             self._unknown.setdefault(value.strip())
+        else:
+            self.found.setdefault(label)
         return label, None if label else UNKNOWN_LABEL
 
-    def hint(self, section: str) -> str:
+    def hint(self, key: str) -> str:
         """How to map what was not known; empty if everything was.
 
         Args:
-            section: Section of the configuration that has the key ``labels``.
+            key: Where labels are mapped, such as ``prompts.labels``.
         """
         if not self._unknown:
             return ""
+        # What nothing is mapped to yet is likely to be meant.
+        meant = [label for label in LABELS if label not in self._given] or list(LABELS)
         return (
             f"Labels are {' or '.join(LABELS)} (also {', '.join(word for word in _USUAL if word not in LABELS)}): map "
-            f"others in {section}.labels, such as {{{', '.join(_example(sorted(self._unknown, reverse=True)))}}}."
+            f"others in {key}, such as {{{', '.join(_example(sorted(self._unknown, reverse=True), meant))}}}."
         )
 
 
-def _example(values: Sequence[str]) -> list[str]:
+def _example(values: Sequence[str], meant: Sequence[str]) -> list[str]:
     # A value that looks like a text may be a prompt, and messages quote none.
     shown = [value for value in values if looks_like_a_name(value) or _is_switch(value)][:2]
     if not all(map(_is_switch, shown)):
         # Which word means which is for a person to say: an example would be taken as it stands.
         return [f"{value}: {' or '.join(LABELS)}" for value in shown]
-    return [f"{value}: {label}" for value, label in zip(shown or ["VALUE"], LABELS, strict=False)]
+    return [f"{value}: {label}" for value, label in zip(shown or ["VALUE"], meant, strict=False)]
 
 
 def _is_switch(value: str) -> bool:

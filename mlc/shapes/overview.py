@@ -138,7 +138,7 @@ def _look_at_prompts(
     seen.repeated, seen.repeated_nearly, seen.alike = kinds["exact"], kinds["normalized"], kinds["near"]
     if held_out is not None:
         seen.held_out = {split: len(repeats_of(prompts, list(texts))) for split, texts in held_out.items()}
-    if hint := labels.hint("prompts"):
+    if hint := labels.hint("prompts.labels"):
         seen.hints.append(hint)
 
 

@@ -38,6 +38,8 @@ from mlc.store.signing import sign, signed_by
 from mlc.urls import redacted
 
 FORMAT = 1
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+"""What archives are called."""
 CONTENTS_FILE = "contents.json"
 SIGNATURE_FILE = "contents.sig"
 _COMPRESSED = b"\x1f\x8b"

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args, runtime_checkable
 
+from mlc.errors import UserError
+from mlc.stopping import Stopped
+
 Outcome = Literal["refused", "complied", "invalid", "unsure"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 """``invalid`` is no answer at all: empty, wordless, looping, cut before it says anything, in the wrong language or a
@@ -80,11 +83,28 @@ def ask(judge: Judge, answers: Sequence[Answer]) -> list[Verdict | None]:
 
     Raises:
         ValueError: The judge gave more or fewer verdicts than there are answers.
+        UserError: A judge from elsewhere fails.
     """
     known = judge.languages
     places = [place for place, answer in enumerate(answers) if known is None or answer.language in known]
     verdicts: list[Verdict | None] = [None] * len(answers)
-    judged = judge.judge([answers[place] for place in places]) if places else []
+    judged = _judged(judge, [answers[place] for place in places]) if places else []
     for place, verdict in zip(places, judged, strict=True):
         verdicts[place] = verdict
     return verdicts
+
+
+def _judged(judge: Judge, answers: Sequence[Answer]) -> Sequence[Verdict]:
+    try:
+        return judge.judge(answers)
+    except (UserError, Stopped):
+        raise
+    except Exception as error:
+        where = type(judge).__module__
+        if where.partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        # What it says may quote an answer.
+        raise UserError(
+            f"The judge {type(judge).__qualname__} of {where} fails with {type(error).__name__}: correct it, or take "
+            "another one."
+        ) from None

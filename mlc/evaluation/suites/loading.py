@@ -268,7 +268,13 @@ class _Reader:
         labels = Labels(part.labels)
         for row in file:
             self._add(row, part, reading, labels, texts, prefix)
-        if hint := labels.hint(SECTION):
+        hint = labels.hint(f"{SECTION}.labels")
+        if hint and len(labels.found) < len(LABELS):
+            raise UserError(
+                f"The {WHAT} {file.location!r} has {self.set_aside['unknown label']} rows with labels that are not "
+                f"known, and {' and '.join(labels.found) or 'no other'} ones beside them: {hint}"
+            )
+        if hint:
             self.set_aside[f"unknown label ({hint.rstrip('.')})"] += self.set_aside.pop("unknown label", 0)
 
     def translate(self, location: Path | str, prefix: str) -> None:
