@@ -1,5 +1,7 @@
 import pytest
 
+from mlc.errors import UserError
+from mlc.evaluation.judges.judge import Answer, ask
 from mlc.evaluation.judges.openings import judge_opening
 
 
@@ -47,3 +49,15 @@ def test_only_the_opening_is_read():
 def test_a_loop_is_seen_wherever_it_begins():
     assert judge_opening("Start with flour. Then " + "stir and wait " * 6).outcome == "invalid"
     assert judge_opening("Start with flour. Then " + "stir and wait " * 4).outcome == "complied"
+
+
+def test_a_judge_from_elsewhere_that_fails_is_told_without_what_it_says():
+    class Broken:
+        languages = None
+
+        def judge(self, answers):
+            raise RuntimeError(f"cannot judge {answers[0].text}")
+
+    with pytest.raises(UserError, match=r"The judge .*Broken of .* fails with RuntimeError: correct it") as error:
+        ask(Broken(), [Answer("?", "zanzibar", "eng_Latn")])
+    assert "zanzibar" not in str(error.value)

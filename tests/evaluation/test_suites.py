@@ -287,3 +287,16 @@ def test_a_column_called_language_is_known(tmp_path):
     suite = loaded(str(tmp_path / "mine.yaml"))
     assert [one.id for one in suite.prompts[ENGLISH]] == ["a", "b"]
     assert [one.prompt for one in suite.prompts["spa_Latn"]] == ["Hornea pan."]
+
+
+def test_a_class_is_not_lost_for_labels_that_are_not_known(tmp_path):
+    rows = [{"prompt": f"{n}?", "risk": n % 2} for n in range(6)]
+    lines(tmp_path / "rows.jsonl", rows)
+    text = "licence: CC0-1.0\nsource: rows.jsonl\nlanguages: en\ncolumns: {label: risk}\nlabels: {1: harmful}\n"
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(
+        UserError, match=r"3 rows with labels that are not known, and harmful ones beside them: .*\{0: harmless\}"
+    ):
+        loaded(str(tmp_path / "own.yaml"))
+    (tmp_path / "own.yaml").write_text(text.replace("{1: harmful}", "{1: harmful, 0: harmless}"))
+    assert len(loaded(str(tmp_path / "own.yaml")).prompts[ENGLISH]) == 6

@@ -241,3 +241,10 @@ def test_a_plan_of_a_comparison_makes_nothing(tmp_path: Path) -> None:
 def test_a_plan_of_a_run_that_is_there_is_none(made: Path) -> None:
     ended = CliRunner().invoke(app, ["compare-methods", "--run", "1", "--plan", "--workspace", str(made)])
     assert (ended.exit_code, "give one of them" in " ".join(ended.stderr.split())) == (2, True)
+
+
+@pytest.mark.parametrize("more", [["--methods", "mpo"], ["--set", "align.steps=9"], ["--languages", "fr"]])
+def test_a_run_that_is_there_is_shown_as_it_is(more: list[str], tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["compare-methods", "--run", "last", "--workspace", str(tmp_path), *more])
+    assert ended.exit_code == 2
+    assert "--run shows a run as it is" in " ".join(ended.output.split())

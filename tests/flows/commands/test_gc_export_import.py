@@ -93,3 +93,9 @@ def test_a_run_that_is_not_there(mlc: Mlc, workspace: Path, tmp_path: Path, run:
     assert ended.code == 2
     assert not (tmp_path / "x.tar").exists()
     assert "Traceback" not in ended.err
+
+
+def test_an_archive_is_called_what_it_is(mlc: Mlc, copy: Path) -> None:
+    ended = mlc("export", "last", str(copy.parent / "run.zip"), "--workspace", str(copy))
+    assert ended.code == 2
+    assert "must end in .tar or .tar.gz or .tgz" in " ".join(ended.err.split())

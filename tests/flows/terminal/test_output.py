@@ -74,3 +74,23 @@ def test_an_explanation_that_is_too_long_stands_below_its_row() -> None:
         "  configuration",
         "  translator.num_beams 1 → 4",
     ]
+
+
+def test_rows_of_several_lines_keep_their_explanations() -> None:
+    console = output(terminal=True, width=40)
+    rows = [
+        ["consistency-\npermuted", "5", "english answers, translated prompts"],
+        ["edit", "4", "labels, feedback, answers"],
+        ["a-\nb", "1", "x"],
+    ]
+    print_explained(("method", "rows", "data"), rows, console)
+    assert lines_of(console) == [
+        "method        rows  data",
+        "consistency-  5",
+        "permuted",
+        "  english answers, translated prompts",
+        "edit          4",
+        "  labels, feedback, answers",
+        "a-            1     x",
+        "b",
+    ]
