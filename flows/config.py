@@ -104,7 +104,7 @@ class PipelineConfig(Settings):
     @field_validator("gate", mode="before")
     @classmethod
     def _policy_by_name(cls, gate: Any) -> Any:
-        return read_policy(gate, Path.cwd()) if isinstance(gate, str) else gate
+        return read_gate(gate) if isinstance(gate, str) else gate
 
     @field_validator("runner", mode="before")
     @classmethod
@@ -1014,9 +1014,9 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
     if isinstance(given, bool):
         words = f", which is how YAML reads {_AS_YAML_READS[given]} without quotes"
     advice = f": write [{given}]" if first["type"] == "tuple_type" and isinstance(given, str | int | float) else ""
-    return UserError(
-        f"The configuration key {key!r} has the value {_short(given)}{words}, but it {alternatives}{advice}."
-    )
+    near = difflib.get_close_matches(str(given), re.findall("'([^']+)'", first.get("ctx", {}).get("expected", "")), n=1)
+    end = f": did you mean {near[0]!r}?" if near else f"{advice}."
+    return UserError(f"The configuration key {key!r} has the value {_short(given)}{words}, but it {alternatives}{end}")
 
 
 def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:

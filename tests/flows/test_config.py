@@ -473,3 +473,14 @@ def test_the_risk_of_languages_is_told_by_the_configured_openings() -> None:
     assert "decision" in resolve_method("consistency").alignment(config.align).unused
     with pytest.raises(UserError, match=r"set align\.decision\.refusal_openings"):
         load_config("smoke", languages=["fr"], overrides={**ANCHORED_ELSEWHERE, **risky})
+
+
+def test_a_word_that_is_nearly_one_is_asked_about(tmp_path):
+    (tmp_path / "gate.yaml").write_text("conditions: [{figure: atack_success, at_most: 0.05}]", encoding="utf-8")
+    with pytest.raises(UserError, match=r"did you mean 'attack_success'\?") as error:
+        load_config("smoke", overrides={"gate": str(tmp_path / "gate.yaml")})
+    assert "'gate.conditions.0.figure' has the value 'atack_success'" in str(error.value)
+    with pytest.raises(UserError, match=r"'cosine', .*: did you mean 'cosine'\?"):
+        load_config("smoke", overrides={"align.consistency.form": "cosin"})
+    with pytest.raises(UserError, match=r"must be 'cosine', .* or 'paper'\.$"):
+        load_config("smoke", overrides={"align.consistency.form": "zzzz"})
