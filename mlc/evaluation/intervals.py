@@ -101,6 +101,8 @@ def halved(selectivity: Estimate, more: float = 0.0) -> Estimate:
         selectivity: The selectivity, or how much it differs.
         more: 1, or 0 for a difference.
     """
+    if not selectivity.n:
+        return MISSING
     value, low, high = ((more + end) / 2 for end in (selectivity.value, selectivity.low, selectivity.high))
     return Estimate(value, low, high, selectivity.n)
 

@@ -87,11 +87,6 @@ class PromptGate:
             raise UserError("A gate reads a list of prompts, and this is one text: put it into a list.")
         if not prompts:
             return []
-        if (width := policy.model.config.get_text_config().hidden_size) != len(self.direction):
-            raise UserError(
-                f"The gate reads states of {len(self.direction)} numbers, and this model has {width}: take the one "
-                "that the gate was fitted on."
-            )
         for number, prompt in enumerate(prompts, 1):
             if not prompt:
                 raise UserError(f"Prompt {number} is empty: a gate reads texts, or messages of a person.")
@@ -100,6 +95,11 @@ class PromptGate:
                     f"The messages of prompt {number} end with the role {prompt[-1]['role']!r}: a gate reads messages "
                     "that end with one of the role 'user'."
                 )
+        if (width := policy.model.config.get_text_config().hidden_size) != len(self.direction):
+            raise UserError(
+                f"The gate reads states of {len(self.direction)} numbers, and this model has {width}: take the one "
+                "that the gate was fitted on."
+            )
         score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
         place = (self.layer, self.pool)
         scores = score.of(states_at(policy, prompts, [place], should_stop=should_stop)[place]).tolist()

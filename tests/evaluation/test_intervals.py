@@ -89,6 +89,7 @@ def test_widths_and_p_values_are_of_one_distribution() -> None:
 
 
 def test_balanced_accuracy_is_half_of_one_more() -> None:
+    assert halved(MISSING, 1.0) == MISSING
     assert halved(Estimate(0.2, -0.4, 0.6, 9), 1.0) == Estimate(
         pytest.approx(0.6), pytest.approx(0.3), pytest.approx(0.8), 9
     )

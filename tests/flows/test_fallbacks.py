@@ -62,7 +62,7 @@ def test_a_key_that_it_has_not(tmp_path: Path) -> None:
 
 
 def test_a_language_whose_prompts_are_there_needs_no_translator(tmp_path: Path) -> None:
-    (tmp_path / "mine.jsonl").write_text('{"id": "x", "prompt": "¿Qué?"}\n', encoding="utf-8")
+    (tmp_path / "mine.jsonl").write_text('{"id": "train-001", "prompt": "¿Qué?"}\n', encoding="utf-8")
     plain = keys(tmp_path / "w")
     given = keys(tmp_path / "w", **{"prompts.parallel": {"es": str(tmp_path / "mine.jsonl")}})
     assert given.keys() - plain.keys() == {"parallel · spa_Latn"}

@@ -35,7 +35,7 @@ def configured(folder: Path, **overrides: Any) -> PipelineConfig:
 
 
 def test_a_language_of_both_kinds_changes_nothing_for_those_that_need_pairs(tmp_path: Path, own: str) -> None:
-    paired = write(tmp_path, [{"id": "x", "prompt": "¿Qué?", "chosen": "Nada."}], "paired")
+    paired = write(tmp_path, [{"id": "train-001", "prompt": "¿Qué?", "chosen": "Nada."}], "paired")
     common = {"prompts.parallel": {"es": paired}, "candidate": "consistency"}
     plain = planned_keys(configured(tmp_path, **common, models=MODELS[:2]))
     both = planned_keys(configured(tmp_path, **common, models=MODELS, **{"prompts.unpaired": {"es": own}}))
