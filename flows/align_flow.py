@@ -219,7 +219,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     config = attempts.without(config)
     methods = in_order(config.models)
     suite = ingest_suite.submit(run, config.evaluation, anchor, anchor)
-    check_held_out(run, config, suite.result())
+    check_left_out(run, config, suite.result())
     overlap = separate.submit(run, given, suite, config.prompts)
     check_overlap(run, config, overlap.result())
     prompts = overlap if config.prompts.remove_overlap else given
@@ -331,9 +331,9 @@ def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef, attemp
         attempts.of(method, require_data, rows, [], [method], config.align, gate_labels=config.serve.labels)
 
 
-def check_held_out(run: Run, config: PipelineConfig, suite: ArtifactRef) -> None:
-    """Checks that few held-out prompts are set aside: what is measured would be something else than what was given."""
-    require_few(left_out_of(run.store, suite), config.align.max_dropped)
+def check_left_out(run: Run, config: PipelineConfig, rows: ArtifactRef) -> None:
+    """Checks that few rows are left out: what is trained or measured would be something else than what was given."""
+    require_few(left_out_of(run.store, rows), config.align.max_dropped)
 
 
 def check_overlap(
@@ -386,7 +386,7 @@ def separate_feedback(
     run: Run, config: PipelineConfig, feedback: Future, about: str, held_out: Mapping[str, HeldOut]
 ) -> Future:
     """The feedback, compared with the held-out prompts of every language as training prompts are."""
-    require_few(left_out_of(run.store, feedback.result()), config.align.max_dropped)
+    check_left_out(run, config, feedback.result())
     for language, own in held_out.items():
         subject = f"feedback {about} {language}"
         overlap = separate.submit(run, feedback, own.texts, config.prompts, subject=subject)
@@ -568,7 +568,7 @@ def in_all_languages(run: Run, config: PipelineConfig, prompts: Future) -> dict[
         for language in parallel
     }
     for own in given.values():
-        require_few(left_out_of(run.store, own.result()), config.align.max_dropped)
+        check_left_out(run, config, own.result())
     machine = tuple(language for language in config.paired_languages if language not in parallel)
     found = translate_all(run, config, prompts, machine) | given
     return {language: found[language] for language in config.paired_languages}

@@ -21,7 +21,7 @@ from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suites.finding import find_suite
 from mlc.gating.settings import ServeSettings
 from mlc.languages import ENGLISH, by_code, resolve_language, resolve_languages
-from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method
+from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method, sections_read
 from mlc.methods.edit import EDIT, POLICY_EDIT
 from mlc.methods.english_only import ENGLISH_ONLY
 from mlc.methods.gate import gated
@@ -489,29 +489,27 @@ class PipelineConfig(Settings):
             "direction": self._direction_in_words,
             "serve": self._gate_in_words,
         }
+        read = sections_read(in_order(self.models))
         for section, tell in words.items():
-            if section in self._read:
+            if section in read:
                 told |= tell()
         return told
-
-    @property
-    def _read(self) -> frozenset[str]:
-        return frozenset(section for method in in_order(self.models) for section in method.reads)
 
     @property
     def unread(self) -> dict[str, str]:
         """Sections that say something that no method of ``models`` reads; by their names, a method that would."""
         # The plainest first: what reads the least beside it.
         catalogue = sorted((METHODS.load(name) for name in METHODS.places), key=lambda method: len(method.reads))
-        read = self._read | ({"serve"} if self.serve.gate else set())
+        methods = in_order(self.models)
+        read = sections_read(methods) | ({"serve"} if self.serve.gate else set())
         if self.align.balance.weigh != "equal":
             # Of all terms; by risk with the openings of one of them.
             read |= {"align.balance", "align.decision"}
         found = {}
-        for section in sorted({section for method in catalogue for section in method.reads} - read):
+        for section in sorted(sections_read(catalogue) - read):
             if self._says_something(section):
                 found[section] = next(method.name for method in catalogue if section in method.reads)
-        if self.prompts.feedback and not any(method.reads_feedback for method in in_order(self.models)):
+        if self.prompts.feedback and not any(method.reads_feedback for method in methods):
             found["prompts.feedback"] = next(method.name for method in catalogue if method.reads_feedback)
         return found
 

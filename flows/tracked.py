@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.config import PipelineConfig
 from mlc.catalogue import METHODS
-from mlc.methods import in_order, resolve_method
+from mlc.methods import in_order, resolve_method, sections_read
 from tasks.runtime.models import Model
 from tasks.runtime.revision import release, revision
 from tasks.runtime.run import PASSING_SERVER, Run
@@ -92,12 +92,11 @@ def read_settings(config: PipelineConfig, whole: Mapping[str, Any]) -> dict[str,
         whole: Its settings as plain data.
     """
     methods = in_order(config.models)
-    known = {section for name in METHODS.places for section in resolve_method(name).reads}
-    read = {section for method in methods for section in method.reads}
+    known = sections_read(map(resolve_method, METHODS.places))
     trained = [method.alignment(config.align) for method in methods if method.recipe == "train"]
     unused = frozenset.intersection(*(align.unused for align in trained)) if trained else frozenset()
     found = deepcopy(dict(whole))
-    for section in sorted((known - read) | {f"align.{name}" for name in unused}):
+    for section in sorted((known - sections_read(methods)) | {f"align.{name}" for name in unused}):
         *above, name = section.split(".")
         place: Any = found
         for outer in above:

@@ -68,22 +68,7 @@ def read_prompts(
     Raises:
         UserError: The file cannot be read, lacks a column, or holds no usable row.
     """
-    file = TableFile(location, formats=TABLE_ENDINGS, what="prompt file")
-    reading = reading_of(file, required=required, columns=columns, section=section)
-    rows = _Rows(file, reading, required, Labels(labels))
-    for row in file:
-        rows.add(row)
-    hint = rows.labels.hint(f"{section}.labels")
-    if not rows.count:
-        counts = Counter(reason for _, reason in rows.rejected)
-        detail = f" (set aside: {', '.join(sorted(counts))})" if counts else ""
-        raise UserError(
-            f"The prompt file {file.location!r} holds no usable prompt{detail}: give at least one row with text."
-            + (f" {hint}" if hint else "")
-        )
-    notes = [f"{file.location}: {', '.join(file.notes)}."] if file.notes else []
-    notes += [f"{file.location}: {reading.in_words}."] if reading.in_words else []
-    return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])), hint)
+    return _read(_opened(location), required, columns, labels, section)
 
 
 class Meaning(TypedDict):
@@ -125,9 +110,37 @@ def read_beside(
     Raises:
         UserError: As there.
     """
-    there = TableFile(location, formats=TABLE_ENDINGS, what="prompt file").columns
-    own = {role: name for role, name in columns.items() if name in there}
-    return read_prompts(location, required=required, columns=own, labels=labels, section=section)
+    file = _opened(location)
+    own = {role: name for role, name in columns.items() if name in file.columns}
+    return _read(file, required, own, labels, section)
+
+
+def _opened(location: Path | str) -> TableFile:
+    return TableFile(location, formats=TABLE_ENDINGS, what="prompt file")
+
+
+def _read(
+    file: TableFile,
+    required: tuple[str, ...],
+    columns: Mapping[str, str] | None,
+    labels: Mapping[str, str] | None,
+    section: str,
+) -> PromptFile:
+    reading = reading_of(file, required=required, columns=columns, section=section)
+    rows = _Rows(file, reading, required, Labels(labels))
+    for row in file:
+        rows.add(row)
+    hint = rows.labels.hint(f"{section}.labels")
+    if not rows.count:
+        counts = Counter(reason for _, reason in rows.rejected)
+        detail = f" (set aside: {', '.join(sorted(counts))})" if counts else ""
+        raise UserError(
+            f"The prompt file {file.location!r} holds no usable prompt{detail}: give at least one row with text."
+            + (f" {hint}" if hint else "")
+        )
+    notes = [f"{file.location}: {', '.join(file.notes)}."] if file.notes else []
+    notes += [f"{file.location}: {reading.in_words}."] if reading.in_words else []
+    return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])), hint)
 
 
 class _Rows:

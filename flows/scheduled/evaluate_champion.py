@@ -102,7 +102,7 @@ def _measure(run: Run, settings: PipelineConfig) -> tuple[Champion, Sequence[Art
         raise UserError(f"The champion, version {champion.version} of {name!r}, cannot be measured: see the log.")
     references = align_flow.human_references(settings)
     suite = ingest_suite.submit(run, settings.evaluation, anchor, anchor)
-    align_flow.check_held_out(run, settings, suite.result())
+    align_flow.check_left_out(run, settings, suite.result())
     held_out = align_flow.ingest_held_out(run, settings, suite, references)
     suites = align_flow.take_suites(run, settings)
     found = align_flow.evaluate_champion(run, settings, champion, held_out, suites).all

@@ -112,6 +112,13 @@ class _Row:
 def _read(
     policy: Policy, rows: list[_Row], count: int, batch_size: int, should_stop: ShouldStop
 ) -> list[tuple[float, int]]:
+    with asked_only(policy.model):
+        return _in_batches(policy, rows, count, batch_size, should_stop)
+
+
+def _in_batches(
+    policy: Policy, rows: list[_Row], count: int, batch_size: int, should_stop: ShouldStop
+) -> list[tuple[float, int]]:
     found = [(0.0, 0)] * count
     rows.sort(key=lambda row: len(row.ids))
     for start in range(0, len(rows), batch_size):
@@ -119,8 +126,7 @@ def _read(
         members = rows[start : start + batch_size]
         prompts = [EncodedPrompt(row.ids, (True,) * len(row.ids)) for row in members]
         batch = pad_prompts(prompts, policy.pad_token, side="right").to(policy.model.device)
-        with asked_only(policy.model):
-            logits = policy.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
+        logits = policy.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
         following = batch.input_ids[:, 1:].masked_fill(batch.attention_mask[:, 1:] == 0, -100)
         for number, row in enumerate(members):
             following[number, : row.first - 1] = -100

@@ -102,14 +102,13 @@ def states_at(
     encoded = [_with_content(encode_prompt(policy.tokenizer, asked)) for asked in prompts]
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].input_ids))
     found: dict[Place, list[Tensor]] = {place: [] for place in places}
-    for start in range(0, len(order), BATCH_SIZE):
-        stop_if(should_stop)
-        rows = order[start : start + BATCH_SIZE]
-        with asked_only(policy.model):
-            read = _read(policy, [encoded[row] for row in rows], places)
-        for place, states in read.items():
-            found[place].append(states.cpu())
-        on_prompts(len(rows))
+    with asked_only(policy.model):
+        for start in range(0, len(order), BATCH_SIZE):
+            stop_if(should_stop)
+            rows = order[start : start + BATCH_SIZE]
+            for place, states in _read(policy, [encoded[row] for row in rows], places).items():
+                found[place].append(states.cpu())
+            on_prompts(len(rows))
     back = torch.tensor(order).argsort()
     return {place: torch.cat(parts)[back] for place, parts in found.items()}
 

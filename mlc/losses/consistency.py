@@ -93,7 +93,7 @@ def consistency_loss(
     Raises:
         ValueError: A shape, a weight, the temperature or a name is wrong, the batch is empty, or ``z`` is not finite.
     """
-    _check(z, temperature, form, anchor, mask)
+    _check(z, temperature, form, anchor)
     weights = weights_of(z.shape[:2], z, mask, language_weights, row_weights)
     with torch.autocast(z.device.type, enabled=False):
         rows = z if z.dtype == torch.float64 else z.float()
@@ -115,7 +115,7 @@ def consistency_loss(
         return ConsistencyLoss(loss, detached, detached[:, 0].square() / torch.where(total > 0, total, 1.0))
 
 
-def _check(z: Tensor, temperature: float, form: str, anchor: str, mask: Tensor | None) -> None:
+def _check(z: Tensor, temperature: float, form: str, anchor: str) -> None:
     if z.ndim != 3 or 0 in z.shape:
         raise ValueError(f"z must be [B, L, D] with at least one of each, not {list(z.shape)}.")
     if not z.is_floating_point():
@@ -126,8 +126,6 @@ def _check(z: Tensor, temperature: float, form: str, anchor: str, mask: Tensor |
         raise ValueError(f"form must be one of {', '.join(get_args(Form))}, not {form!r}.")
     if anchor not in get_args(Anchor):
         raise ValueError(f"anchor must be one of {', '.join(get_args(Anchor))}, not {anchor!r}.")
-    if mask is not None and (mask.shape != z.shape[:2] or mask.dtype != torch.bool):
-        raise ValueError(f"mask must be bool {list(z.shape[:2])}, not {mask.dtype} {list(mask.shape)}.")
 
 
 def _gram(rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +164,7 @@ def _spectral(sigma: Tensor, weights: Tensor, temperature: float, form: str) -> 
     more = torch.where(total > 0, total - count.squeeze(1), 0.0)
     loss = torch.log(relative.sum(dim=1) + more * torch.exp(-logits[:, 0]))
     # A row alone agrees with itself, whatever it weighs.
-    return torch.where((weights > 0).sum(dim=1) > 1, loss, 0.0)
+    return torch.where(count.squeeze(1) > 1, loss, 0.0)
 
 
 def _cosine(gram: Tensor, weights: Tensor, anchor: str) -> Tensor:

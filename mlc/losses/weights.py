@@ -27,7 +27,7 @@ def weights_of(
     size = torch.Size(shape)
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     if mask is not None and (mask.shape != size or mask.dtype != torch.bool):
-        raise ValueError(f"mask must be bool {list(size)}, not {str(mask.dtype)[6:]} {list(mask.shape)}.")
+        raise ValueError(f"mask must be bool {list(size)}, not {mask.dtype} {list(mask.shape)}.")
     weights = torch.ones(size, dtype=dtype, device=like.device) if mask is None else mask.to(like.device, dtype)
     for name, factor, wanted in (
         ("language_weights", language_weights, size[1:2]),

@@ -3,7 +3,7 @@
 The mapping of them is :data:`mlc.catalogue.METHODS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mlc.catalogue import METHODS
@@ -13,7 +13,7 @@ from mlc.methods.gate import SUFFIX, gated
 from mlc.methods.method import BASE, BASE_LABEL, CHAMPION, Method, Need, Recipe
 from mlc.methods.sound import require_sound
 
-__all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method"]
+__all__ = ["BASE", "BASE_LABEL", "CHAMPION", "Method", "Need", "Recipe", "in_order", "resolve_method", "sections_read"]
 
 
 def resolve_method(name: str) -> Method:
@@ -55,6 +55,11 @@ def resolve_gateable(name: str) -> Method:
         why = "has a gate already" if method.recipe == "gate" else "is not in the catalogue"
         raise UserError(f"The method {name!r} {why}, so that no gate can be put before it: take it without {SUFFIX}.")
     return method
+
+
+def sections_read(methods: Iterable[Method]) -> frozenset[str]:
+    """The sections of the configuration that decide the models of some methods."""
+    return frozenset(section for method in methods for section in method.reads)
 
 
 def in_order(names: Sequence[str]) -> tuple[Method, ...]:

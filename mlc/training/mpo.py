@@ -70,7 +70,7 @@ class MPOTrainer(PairTrainer):
     def _gaps(self, model: Any, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         """[N] reward gaps, in nats a token."""
         prompts, *answers = (tokens_of(rows, name) for name in ("prompt", *ANSWERS))
-        if not all(map(len, (one for answer in answers for one in answer))):
+        if not all(one for answer in answers for one in answer):
             raise ValueError("MPO compares two answers, and one of them has no token: leave such rows out.")
         self.read(prompts, *answers)
         batch = batch_of(prompts, self.pad, self.args.device)

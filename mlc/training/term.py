@@ -135,9 +135,7 @@ class ConsistencyTerm(nn.Module):
 
     def _centred_away(self, prompts: int) -> bool:
         """Whether the mean that is subtracted is the English row itself, as of the last prompt of a pass alone."""
-        centering = self.centering
-        alone = prompts == 1 and not centering.across_processes
-        return alone and centering.center == "batch" and centering.scope != "overall"
+        return prompts == 1 and not self.centering.across_processes and self.config.centres_alone_away
 
     def encode(
         self, tokenizer: Any, texts: Sequence[Sequence[Text | None] | Mapping[str, Text | None]]

@@ -1,15 +1,27 @@
 """What a person is told before anything is made."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.align_flow import tell_of_toy, tell_unread
-from flows.config import load_config
+from flows.config import PipelineConfig, load_config
 from mlc.methods import in_order
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Notes, Run
+
+
+def notes_of(
+    tell: Callable[[Run, PipelineConfig], None], models: list[str], settings: dict[str, Any], folder: Path
+) -> list[str]:
+    """What is told of a configuration."""
+    overrides = {"models": models, "candidate": models[-1], **settings}
+    config = load_config("smoke", workspace=str(folder / "workspace"), overrides=overrides)
+    notes = Notes()
+    tell(Run(ArtifactStore(folder / "workspace"), notes), config)
+    return notes.sentences
 
 
 @pytest.mark.parametrize(
@@ -23,11 +35,8 @@ from tasks.runtime.run import Notes, Run
 def test_answers_that_the_shipped_translator_would_invent(
     models: list[str], settings: dict[str, str], told: str | None, tmp_path: Path
 ) -> None:
-    overrides = {"models": models, "candidate": models[-1], **settings}
-    config = load_config("smoke", workspace=str(tmp_path / "workspace"), overrides=overrides)
-    notes = Notes()
-    tell_of_toy(Run(ArtifactStore(tmp_path / "workspace"), notes), config, in_order(models))
-    assert [sentence.rpartition("translator.model ")[2] for sentence in notes.sentences] == ([told] if told else [])
+    sentences = notes_of(lambda run, config: tell_of_toy(run, config, in_order(models)), models, settings, tmp_path)
+    assert [sentence.rpartition("translator.model ")[2] for sentence in sentences] == ([told] if told else [])
 
 
 @pytest.mark.parametrize(
@@ -53,8 +62,6 @@ def test_answers_that_the_shipped_translator_would_invent(
 def test_settings_that_no_method_reads(
     models: list[str], settings: dict[str, Any], told: str | None, tmp_path: Path
 ) -> None:
-    overrides = {"models": models, "candidate": models[-1], **settings}
-    config = load_config("smoke", workspace=str(tmp_path / "workspace"), overrides=overrides)
-    notes = Notes()
-    tell_unread(Run(ArtifactStore(tmp_path / "workspace"), notes), config)
-    assert notes.sentences == ([f"No method of models reads what is set in {told}."] if told else [])
+    assert notes_of(tell_unread, models, settings, tmp_path) == (
+        [f"No method of models reads what is set in {told}."] if told else []
+    )

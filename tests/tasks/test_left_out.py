@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.align_flow import check_held_out
+from flows.align_flow import check_left_out
 from flows.config import load_config
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
@@ -81,9 +81,9 @@ def test_held_out_rows_that_are_set_aside(run: Run, notes: Notes, tmp_path: Path
     ]
     aside = "2 of 4 rows of the test prompts cannot be used and are set aside (1 × no id, 1 × no text in label)"
     assert notes.sentences == [f"held-out prompts: {aside}."]
-    check_held_out(run, load_config("smoke", overrides={"align.max_dropped": 0.5}), english)
+    check_left_out(run, load_config("smoke", overrides={"align.max_dropped": 0.5}), english)
     with pytest.raises(UserError) as error:
-        check_held_out(run, load_config("smoke"), english)
+        check_left_out(run, load_config("smoke"), english)
     assert str(error.value) == (
         f"{aside}, which is more than the share of 0.2 that "
         "may be left out of evaluation: correct the file, or its columns and labels under evaluation, or raise "
