@@ -14,7 +14,7 @@ from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.bounds import layer_index
-from mlc.models.layers import pooled_layers
+from mlc.models.layers import pooled_layers, widened
 from mlc.models.loading import Policy
 from mlc.models.modes import asked_only
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
@@ -119,7 +119,8 @@ def _read(policy: Policy, encoded: Sequence[EncodedPrompt], places: Sequence[Pla
     if len(places) == 1:
         ((layer, pool),) = places
         given: dict[str, Any] = {"layer": layer, "pool": pool, "content_mask": batch.content_mask}
-        return {places[0]: prompt_states(policy.model, batch.input_ids, batch.attention_mask, **given)}
+        states = prompt_states(policy.model, batch.input_ids, batch.attention_mask, **given)
+        return {places[0]: widened(states, policy.model.config.get_text_config().hidden_size)}
     layers, pools = (list(dict.fromkeys(one)) for one in zip(*places, strict=True))
     states = pooled_layers(policy.model, batch, pools, layers)
     return {(layer, pool): states[layers.index(layer), pools.index(pool)] for layer, pool in places}

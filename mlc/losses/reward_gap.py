@@ -8,7 +8,6 @@ Shapes: N pairs of a prompt and a translation, H hidden size.
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mlc.losses.finite import require_finite
@@ -65,8 +64,8 @@ def reward_gap_loss(
         )
     if not 0 < beta < math.inf or not 0 <= retention < math.inf:
         raise ValueError(f"beta must be above 0 and retention at least 0, both finite, not {beta} and {retention}.")
-    if not bool(torch.isfinite(gaps).all() and torch.isfinite(reference_gaps).all()):
-        raise ValueError("gaps must be finite.")
+    require_finite(gaps, "gaps")
+    require_finite(reference_gaps, "gaps of the reference")
     loss = (beta * gaps - reference_gaps.detach()).square()
     if not retention:
         return RewardGapLoss(loss, gaps.detach(), gaps.new_zeros(gaps.shape))

@@ -107,8 +107,13 @@ def continue_prompts(
         pool: Which tokens stand for a prompt.
 
     Raises:
-        ValueError: As in :func:`mlc.models.states.prompt_states`, or no continuation has a token.
+        ValueError: As in :func:`mlc.models.states.prompt_states`, no continuation has a token, or one has not a
+            sequence for each prompt.
     """
+    rows = len(prompts.input_ids)
+    other = next((len(continuation) for continuation in continuations if len(continuation) != rows), None)
+    if other is not None:
+        raise ValueError(f"each continuation must hold one sequence for each of the {rows} prompts, not {other}.")
     if not any(tokens for continuation in continuations for tokens in continuation):
         raise ValueError("continuations must hold at least one token.")
     bare = without_wrappers(model)

@@ -25,7 +25,8 @@ def pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool], layers:
         layers: Indices of hidden states; all D + 1 if left out.
 
     Returns:
-        [layers, pools, N, H] float32.
+        [layers, pools, N, H] float32; states that are narrower than others (of OPT's last layer) are filled up with
+        zeros, which change no product of two of them.
     """
     body = without_wrappers(model).get_decoder()
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
@@ -38,7 +39,18 @@ def pooled_layers(model: Any, batch: PromptBatch, pools: Sequence[Pool], layers:
     # No pooling asks for the shared tokens.
     weights = torch.stack([_pool_weights(batch, pool) for pool in pools])[:, :, shared:]
     wanted = states if layers is None else [states[layer] for layer in layers]
-    return torch.stack([_pool(hidden, weights) for hidden in wanted])
+    widest = max(hidden.shape[-1] for hidden in states)
+    return torch.stack([widened(_pool(hidden, weights), widest) for hidden in wanted])
+
+
+def widened(states: Tensor, size: int) -> Tensor:
+    """[..., size] states, with zeros behind those that are narrower.
+
+    Args:
+        states: [..., H].
+        size: At least H.
+    """
+    return torch.nn.functional.pad(states, (0, size - states.shape[-1]))
 
 
 def _pool_weights(batch: PromptBatch, pool: Pool) -> Tensor:

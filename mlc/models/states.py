@@ -119,6 +119,21 @@ def prompt_states(
     return pool_states(hidden, mask.gather(1, order), pool)
 
 
+def state_size(model: Any, layer: int | float) -> int:
+    """H of the states at a layer: some models (OPT) have a narrower last one.
+
+    Args:
+        model: A model of transformers, wrapped or not.
+        layer: As in :func:`prompt_states`.
+    """
+    config = unwrapped(model).config.get_text_config()
+    size = int(config.hidden_size)
+    projected = int(getattr(config, "word_embed_proj_dim", None) or size)
+    if projected == size or layer_index(layer, config.num_hidden_layers) < config.num_hidden_layers:
+        return size
+    return projected
+
+
 def module_inputs(
     model: nn.Module,
     modules: Sequence[nn.Module],

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 
 from mlc.losses import Centering, ConsistencyHead, consistency_loss
 from mlc.losses.weights import mean_over_prompts
-from mlc.models.prefix import unwrapped
-from mlc.models.states import prompt_states
+from mlc.models.states import prompt_states, state_size
 from mlc.training.settings import ConsistencyConfig, TermSettings
-from mlc.training.variants import Text, VariantBatch, batch_variants, encode_variants, in_languages, require_names
+from mlc.training.variants import (
+    Text,
+    VariantBatch,
+    batch_variants,
+    encode_variants,
+    in_languages,
+    require_languages,
+    require_names,
+)
 
 FIGURES = ("consistency_loss", "collinearity", "centred_collinearity", "between_prompt_cosine")
 """What a training log shows of the term."""
@@ -65,7 +72,7 @@ class ConsistencyTerm(nn.Module):
         across_processes: bool = False,
     ) -> None:
         super().__init__()
-        size = model if isinstance(model, int) else int(unwrapped(model).config.get_text_config().hidden_size)
+        size = model if isinstance(model, int) else state_size(model, config.layer)
         if not isinstance(languages, int):
             require_names(languages)
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
@@ -108,7 +115,11 @@ class ConsistencyTerm(nn.Module):
         Args:
             states: [N, H], in the order of the rows of the batch.
             variants: Prompts in their languages.
+
+        Raises:
+            ValueError: They are in more or fewer languages than the term is for.
         """
+        require_languages(variants, self.names)
         # Weights in bfloat16 give states in bfloat16; the extractor and the means are more precise.
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         grid = states.new_zeros(*variants.mask.shape, states.shape[-1])

@@ -20,7 +20,15 @@ from mlc.shapes.labels import is_harmful
 from mlc.training.balance import RiskProbe, weights_by_risk, weights_by_temperature
 from mlc.training.settings import OpeningSettings, TermName, Terms
 from mlc.training.term import FIGURES, ConsistencyTerm, language_weights
-from mlc.training.variants import Text, VariantBatch, Variants, batch_variants, encode_variants, in_languages
+from mlc.training.variants import (
+    Text,
+    VariantBatch,
+    Variants,
+    batch_variants,
+    encode_variants,
+    in_languages,
+    require_languages,
+)
 
 PROBED_TOGETHER = 4
 """Prompts whose risk is measured in one pass, in all their languages."""
@@ -165,7 +173,11 @@ class TranslationTerms(nn.Module):
 
         Returns:
             None where every term is off, or no prompt has anything for them; then nothing is computed.
+
+        Raises:
+            ValueError: The prompts are in more or fewer languages than the terms are for.
         """
+        require_languages(variants, self.languages)
         weights = self.weights(step)
         if not weights:
             return None

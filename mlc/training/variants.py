@@ -70,6 +70,22 @@ def require_names(names: Sequence[str]) -> None:
         raise ValueError(f"languages must be a list that names each language once, English first, not {names!r}.")
 
 
+def require_languages(variants: VariantBatch, languages: Sequence[str]) -> None:
+    """Checks that a batch is in the languages that a term is for.
+
+    Args:
+        variants: Prompts in their languages.
+        languages: [L] their names.
+
+    Raises:
+        ValueError: They are more or fewer.
+    """
+    if (given := variants.mask.shape[1]) != len(languages):
+        raise ValueError(
+            f"variants are in {given} languages, the term is for {len(languages)}: {', '.join(languages)}."
+        )
+
+
 def in_languages(texts: Any, languages: Sequence[str]) -> list[Text | None]:
     """A prompt in its languages, in their order.
 

@@ -108,6 +108,8 @@ def test_a_family_that_does_not_pack_is_told(tiny_policy):
 def test_there_must_be_something_to_say(tiny_policy):
     with pytest.raises(ValueError, match="at least one token"):
         continue_prompts(tiny_policy.model, batch_of(tiny_policy), [[(), (), ()]])
+    with pytest.raises(ValueError, match="one sequence for each of the 3 prompts, not 2"):
+        continue_prompts(tiny_policy.model, batch_of(tiny_policy), [[(5,), (), ()], [(5,), (6,)]])
 
 
 # An answer as tokens.

@@ -85,6 +85,12 @@ def _change(found: Evaluations, baseline: str, model: str, languages: Sequence[s
     return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 
+def _last(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
+    """The last one of each model, seed and language."""
+    summaries = ((result.summary, result) for result in results)
+    return list({(about.model, about.seed, about.language): result for about, result in summaries}.values())
+
+
 def _complete(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
     """Those of models and seeds that are there in as many languages as any."""
 
@@ -96,12 +102,12 @@ def _complete(results: Sequence[EvaluationResult]) -> list[EvaluationResult]:
     return [result for members in runs if len(members) == most for result in members]
 
 
-def _folders(workspace: Path, run: str | None) -> list[Path]:
-    """Of all evaluations, or of those of one run."""
-    if run is None:
+def _folders(workspace: Path, runs: Sequence[str]) -> list[Path]:
+    """Of all evaluations, or of those of some runs, each once."""
+    if not runs:
         return sorted(path.parent for path in workspace.glob("artifacts/evaluate/*/summary.json"))
-    reader = RunReader(ArtifactStore(workspace), chosen_run(workspace, run))
-    return [reader.folder(task) for task in reader.tasks("evaluate")]
+    readers = [RunReader(ArtifactStore(workspace), chosen_run(workspace, run)) for run in runs]
+    return list(dict.fromkeys(reader.folder(task) for reader in readers for task in reader.tasks("evaluate")))
 
 
 def main() -> None:
@@ -109,14 +115,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.decisions", description=__doc__)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--config", default="study", help="whose languages and order of models count")
-    parser.add_argument("--run", help="number of a run; all evaluations of the workspace if left out")
+    parser.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        help="number of a run, may be given again; all of the workspace if left out",
+    )
     parser.add_argument("--minus", default=ENGLISH_ONLY, metavar="MODEL", help="what the others are held against")
     parser.add_argument("--suite", metavar="NAME", help="a suite; the held-out prompts if left out")
     given = parser.parse_args()
     config = load_config(given.config)
     order = ["base", *(method.name for method in config.methods)]
     results = read_evaluations(_folders(given.workspace, given.run))
-    asked = _complete([result for result in results if result.summary.suite == given.suite])
+    asked = _complete(_last([result for result in results if result.summary.suite == given.suite]))
     print("\n".join(tables(asked, config.languages, order, given.minus)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from torch import nn
 
@@ -19,12 +20,16 @@ from mlc.gating.settings import PromptGateSettings
 from mlc.losses import Centering, consistency_loss
 from mlc.losses.feedback import feedback_loss
 from mlc.losses.reward_gap import reward_gap_loss
+from mlc.models.layers import pooled_layers
+from mlc.models.prompts import EncodedPrompt, pad_prompts
+from mlc.models.states import prompt_states
 from mlc.training.preparation import prepare_variants
 from mlc.training.rewards import JudgeReward
 from mlc.training.settings import AnswerConfig, ConsistencyConfig, Terms
 from mlc.training.sft import ConsistencySFTTrainer
 from mlc.training.term import ConsistencyTerm
 from mlc.training.terms import TranslationTerms
+from mlc.training.variants import VariantBatch
 
 PAIR = {"prompt": "Hello?", "completion": "Hi.", "variants": ["Hello?", "¿Hola?"]}
 ANSWERED = Terms(consistency=ConsistencyConfig(weight=0.0), answer=AnswerConfig(weight=1.0))
@@ -190,3 +195,36 @@ def test_bits_are_without_dropout(tiny_policy: Any) -> None:
     texts = ["The bread is in the oven."]
     assert bits_per_character(policy, texts) == bits_per_character(tiny_policy, texts)
     assert policy.model.training
+
+
+def test_a_batch_in_more_languages_than_a_term_is_for(tiny_policy: Any) -> None:
+    one_more = TranslationTerms(
+        Terms(ConsistencyConfig()), tiny_policy.model, ("en", "es", "de"), tokenizer=tiny_policy.tokenizer
+    )
+    batch = one_more.encode([["Hello?", "¿Hola?", "Hallo?"]])
+    fewer = TranslationTerms(
+        Terms(ConsistencyConfig()), tiny_policy.model, ("en", "es"), tokenizer=tiny_policy.tokenizer
+    )
+    for term in (fewer, fewer.consistency):
+        assert term is not None
+        with pytest.raises(ValueError, match="variants are in 3 languages, the term is for 2: en, es"):
+            term(tiny_policy.model, batch)
+
+
+def test_a_model_with_a_narrower_last_layer() -> None:
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 8, "ffn_dim": 32, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = transformers.OPTForCausalLM(
+        transformers.OPTConfig(
+            vocab_size=60, num_hidden_layers=2, max_position_embeddings=32, do_layer_norm_before=False, **sizes
+        )
+    ).eval()
+    batch = pad_prompts([EncodedPrompt((5, 9, 11), (True,) * 3), EncodedPrompt((7, 3), (True,) * 2)], 0, side="right")
+    for layer, size in ((1, 16), (1.0, 8), (-1, 8)):
+        term = ConsistencyTerm(ConsistencyConfig(layer=layer, dim=4), model, ("en", "es"))
+        assert (term.head.extract.in_features, term.centering.mean.shape[-1]) == (size, size)
+        variants = VariantBatch(batch, torch.ones(1, 2, dtype=torch.bool))
+        assert math.isfinite(float(term(model, variants).loss.detach()))
+    every = pooled_layers(model, batch, ("last",))
+    states = prompt_states(model, batch.input_ids, batch.attention_mask, layer=2)
+    torch.testing.assert_close(every[2, 0], torch.nn.functional.pad(states, (0, 8)))
