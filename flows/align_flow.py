@@ -39,6 +39,7 @@ from mlc.store.locks import sharing
 from mlc.store.runs import announced, close_killed, recorded
 from mlc.store.sources import keep_known_code
 from mlc.translation.checkpoints import require_translatable
+from mlc.translation.kept import require_keepable
 from tasks.ability import measure_skills
 from tasks.align import align_model
 from tasks.answers import join_answers, take_answers
@@ -209,6 +210,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     if is_encoder(run, policy):
         require_for_encoder(own.model, methods, config.align, config.evaluation)
     check_layers(run, config, policy, methods)
+    check_gates(config, methods)
     tell_unread(run, config)
     tell_of_toy(run, config, methods)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
@@ -297,6 +299,14 @@ def check_layers(run: Run, config: PipelineConfig, policy: Model, methods: Seque
             direction=config.direction.layer,
             gate=config.serve.layer,
         )
+
+
+def check_gates(config: PipelineConfig, methods: Sequence[Method]) -> None:
+    """Checks that the translator can serve the gates that read translations."""
+    gates = [config.gate_of(method) for method in methods if method.recipe == "gate"]
+    if any(gate.reads == "translation" for gate in gates):
+        require_keepable(config.translator.first)
+        require_translatable(config.translator.first, (config.anchor_language, *config.languages))
 
 
 def tell_where(run: Run, config: PipelineConfig) -> None:
@@ -489,10 +499,13 @@ def gate_all(
     held_out: Mapping[str, HeldOut],
 ) -> list[Model]:
     """The models that a method puts a gate before: one of each start, whose weights stay as they are."""
-    plan = GatePlan(config.serve.plain(), config.anchor_language, method.permuted)
+    gate = config.gate_of(method)
+    plan = GatePlan(gate, config.anchor_language, method.permuted, config.translator.first)
     models = [replace(start, method=method.name, ungated=start) for start in starts]
+    # What is read in translation needs no translations of training prompts, and is not made again for new ones.
+    verdicts, languages = (data.verdicts, ()) if gate.reads == "prompt" else ({}, config.languages)
     return [
-        replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, data.verdicts, plan))
+        replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, verdicts, plan, languages))
         for model in models
     ]
 

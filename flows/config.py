@@ -19,7 +19,7 @@ from mlc.evaluation.gate.policies import default_policy, read_policy
 from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.evaluation.suites.finding import find_suite
-from mlc.gating.settings import ServeSettings
+from mlc.gating.settings import PromptGateSettings, ServeSettings
 from mlc.languages import ENGLISH, by_code, resolve_language, resolve_languages
 from mlc.methods import BASE, Method, in_order, resolve_gateable, resolve_method, sections_read
 from mlc.methods.edit import EDIT, POLICY_EDIT
@@ -494,6 +494,15 @@ class PipelineConfig(Settings):
             if section in read:
                 told |= tell()
         return told
+
+    def gate_of(self, method: Method) -> PromptGateSettings:
+        """The gate that a method puts before its models.
+
+        Args:
+            method: One whose recipe is ``gate``.
+        """
+        gate = self.serve.plain()
+        return gate.model_copy(update={"reads": "translation"}) if method.reads_translations else gate
 
     @property
     def unread(self) -> dict[str, str]:

@@ -200,6 +200,7 @@ METHODS = Catalogue(
         "consistency+feedback": "mlc.methods.feedback:CONSISTENCY_FEEDBACK",
         **_with_control("gate", "gate:GATE"),
         **_with_control("policy-gate", "gate:POLICY_GATE"),
+        **_with_control("translate-test", "gate:TRANSLATE_TEST"),
         **_with_control("consistency+gate", "gate:CONSISTENCY_GATE"),
         "own-prompts": "mlc.methods.own_prompts:OWN_PROMPTS",
         **_with_control("edit", "edit:EDIT"),

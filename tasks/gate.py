@@ -1,18 +1,20 @@
 """Stage ``gate``: a classifier of prompts beside the weights of a model, which refuses before anything is answered."""
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
 from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings
 from mlc.languages import ENGLISH, resolve_language
+from mlc.models.sources import ModelSource, resolve_model
 from mlc.permuted import dealt_anew
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, VERDICTS_FILE
+from mlc.translation.settings import TranslatorSettings
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, TRANSLATOR_FOLDER, VERDICTS_FILE
 from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, loaded_policy, source_of
@@ -34,11 +36,23 @@ class GatePlan:
     """NLLB code of the language whose labels it is fitted on."""
     permuted: bool = False
     """Whether labels are dealt anew, by the seed of the model: a control."""
+    translator: TranslatorSettings = field(default_factory=TranslatorSettings)
+    """What makes translations for a gate that reads them."""
+
+    @property
+    def translates(self) -> bool:
+        """Whether it reads translations of what it is asked about."""
+        return self.gate.reads == "translation"
 
 
 @stage_task("gate", "gate · {model.label}")
 def fit_prompt_gate(
-    run: Run, model: Model, prompts: ArtifactRef, verdicts: Mapping[str, ArtifactRef], settings: GatePlan
+    run: Run,
+    model: Model,
+    prompts: ArtifactRef,
+    verdicts: Mapping[str, ArtifactRef],
+    settings: GatePlan,
+    languages: Sequence[str] = (),
 ) -> ArtifactRef:
     """Fits a gate on the labelled prompts, and sets its thresholds by their kept translations.
 
@@ -46,19 +60,25 @@ def fit_prompt_gate(
         run: The run.
         model: The model that it is for.
         prompts: Artifact with ``prompts.parquet``, with labels.
-        verdicts: The filter's verdicts by NLLB code.
+        verdicts: The filter's verdicts by NLLB code; none for a gate that reads translations.
         settings: The gate.
+        languages: NLLB codes, for a gate that reads translations: whose prompts it is to know.
 
     Returns:
-        The folder ``checkpoint``: that of the model, or the policy as it was loaded, and ``prompt_gate.json`` in it.
+        The folder ``checkpoint``: that of the model, or the policy as it was loaded, ``prompt_gate.json`` in it, and
+        the folder ``translator`` for a gate that reads translations.
     """
+    known = tuple(sorted({*verdicts, *languages}))
     facts = {
         "gate": settings.gate.model_dump(mode="json", exclude={"refusals"}),
-        "refusals": refusals_of_a_gate((settings.anchor, *sorted(verdicts)), settings.gate.refusals),
+        "refusals": refusals_of_a_gate((settings.anchor, *known), settings.gate.refusals),
         "anchor": settings.anchor,
         "permuted": settings.permuted,
         **model.answering,
     }
+    translator = _translator(settings) if settings.translates else None
+    if translator:
+        facts |= {"translator": translator.identity, "languages": known}
     inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
     parts = STAGE.parts(facts, inputs, {"model": source_of(run, model).identity}, model.seed)
 
@@ -70,6 +90,7 @@ def fit_prompt_gate(
         translations = {language: _translated(run, ref, ids) for language, ref in sorted(verdicts.items())}
         texts = [conversation(row["prompt"], row.get(TURNS)) for row in rows]
         moved = run.display.bar(f"gate · {model.label}", len(rows) * (1 + len(translations)))
+        translations |= {language: [None] * len(rows) for language in languages}
         with loaded_policy(run, model) as policy, remembering_memory(draft.facts, model.device):
             from mlc.gating.gate import fit_gate
             from mlc.models.loading import save_policy
@@ -81,6 +102,7 @@ def fit_prompt_gate(
                 translations,
                 settings.gate,
                 anchor=settings.anchor,
+                translator=translator.identity if translator else None,
                 on_prompts=moved,
                 should_stop=run.should_stop,
             )
@@ -92,6 +114,11 @@ def fit_prompt_gate(
                 # The weights may be an adapter.
                 draft.facts[BASE_FACT] = base
         gate.save(draft.path / CHECKPOINT_FOLDER)
+        if translator:
+            from mlc.translation.kept import keep_translator
+
+            folder = draft.path / CHECKPOINT_FOLDER / TRANSLATOR_FOLDER
+            keep_translator(translator, folder, (settings.anchor, *known))
         draft.facts |= {"layer": gate.layer, "pool": gate.pool, "separation": gate.separation}
         for language, value in gate.separation.items():
             if value is not None and value < WEAK:
@@ -103,6 +130,11 @@ def fit_prompt_gate(
         draft.rows = len(rows)
 
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))
+
+
+def _translator(settings: GatePlan) -> ModelSource:
+    given = settings.translator
+    return resolve_model(given.model, revision=given.revision, allow_pickle=given.allow_pickle)
 
 
 def _translated(run: Run, verdicts: ArtifactRef, ids: list[str]) -> list[Prompt | None]:

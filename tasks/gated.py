@@ -23,7 +23,7 @@ from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
-STAGE = Stage("gated", version=1, module=__name__, libraries=("torch", "transformers"))
+STAGE = Stage("gated", version=1, module=__name__, libraries=("torch", "transformers", "sentencex"))
 
 
 @stage_task("gated", "gated · {suite.lead}{model.label} · {language}")
@@ -59,7 +59,9 @@ def pass_gate(
             from mlc.gating.gate import PromptGate
 
             gate = PromptGate.load(Path(source.target))
-            found = gate.margins(policy, list(prompts.values()), should_stop=run.should_stop)
+            translator = gate.load_translator(Path(source.target), policy.model.device)
+            asked = list(prompts.values())
+            found = gate.margins(policy, asked, translator=translator, should_stop=run.should_stop)
         margins = dict(zip(prompts, found, strict=True))
         refused = {name: gate.refusal(prompts[name]) for name in answered["id"].to_pylist() if margins[name] > 0}
         place = scored.column_names.index("margin")

@@ -5,11 +5,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import mlc.gating
 from mlc.errors import UserError
 from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.languages import resolve_language
@@ -23,6 +25,7 @@ from tasks.runtime.artifacts import (
     METRICS_FILE,
     MODEL_CARD_FILE,
     PROMPT_GATE_FILE,
+    TRANSLATOR_FOLDER,
     left_out_in_words,
     plain,
 )
@@ -88,6 +91,8 @@ LEADING = ("selectivity", "auroc")
 """Figures by which the worst language is told: the first that was measured."""
 LICENCE_OF = "licence of the "
 """What stands before a role in the words of a configuration."""
+PROMPT_TRANSLATION = Path(mlc.gating.__file__).with_name("prompt_translation.py")
+"""Part of versions whose gate reads translations."""
 PYFUNC = Path(__file__).with_name("runtime") / "policy_pyfunc.py"
 FIGURES = (
     "selectivity",
@@ -132,7 +137,7 @@ def register_model(
     told = {"registry": settings.model_dump(mode="json", exclude={"promoted_by"}), "role": model.method}
     made_of: dict[str, ArtifactRef | str] = {
         "model": model.checkpoint,
-        "pyfunc": code_digest(PYFUNC.read_text(encoding="utf-8")),
+        "pyfunc": _served_code(),
     }
     # The report is left out: it shows the gate's limits, and a new limit changes nothing that MLflow is told.
     beside = {f"evaluation {name}": ref for name, ref in results.items()}
@@ -209,7 +214,15 @@ def _weights(run: Run, model: Model, settings: RegistrySettings) -> Iterator[Pat
                 save_policy(whole, folder, dtype=getattr(torch, merged_dtype(checkpoint)))
                 if (gate := checkpoint / PROMPT_GATE_FILE).is_file():
                     shutil.copyfile(gate, folder / PROMPT_GATE_FILE)
+                if (translator := checkpoint / TRANSLATOR_FOLDER).is_dir():
+                    shutil.copytree(translator, folder / TRANSLATOR_FOLDER)
         yield folder
+
+
+@cache
+def _served_code() -> str:
+    """Digest of the code that versions bring along."""
+    return code_digest("\n".join(path.read_text(encoding="utf-8") for path in (PYFUNC, PROMPT_TRANSLATION)))
 
 
 @contextmanager
@@ -235,6 +248,7 @@ def _log_version(checkpoint: Path, model: Model, settings: RegistrySettings) -> 
             artifacts={"checkpoint": str(checkpoint)},
             signature=_signature(),
             pip_requirements=_requirements(checkpoint),
+            code_paths=[str(PROMPT_TRANSLATION)] if (checkpoint / TRANSLATOR_FOLDER).is_dir() else None,
             registered_model_name=settings.model_name,
         )
     return ModelVersion(logged.run_id, settings.model_name, str(logged.registered_model_version))
@@ -405,4 +419,6 @@ def _requirements(checkpoint: Path) -> list[str]:
 
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
     gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
-    return [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers", "pandas", *adapter, *gate)]
+    translator = ("sentencex",) if (checkpoint / TRANSLATOR_FOLDER).is_dir() else ()
+    names = ("torch", "transformers", "pandas", *adapter, *gate, *translator)
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]

@@ -16,16 +16,18 @@ from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.crossing import best_place, cross_margins, sample_of, separations
 from mlc.gating.fitting import LinearScore, fit_score
+from mlc.gating.prompt_translation import TRANSLATOR_FOLDER, PromptTranslator
 from mlc.gating.reading import Place, Read, joined, places_of, states_at
 from mlc.gating.refusals import refusals_of_a_gate
-from mlc.gating.settings import PromptGateSettings
+from mlc.gating.settings import PromptGateSettings, Reads
 from mlc.gating.thresholds import thresholds_of
 from mlc.languages import ENGLISH, resolve_language
 from mlc.models.loading import Policy
-from mlc.shapes.history import Prompt, last_text
+from mlc.shapes.history import Prompt, last_text, mapped_texts
 from mlc.shapes.labels import LABELS
 from mlc.stopping import ShouldStop, never
 from mlc.text.identification import accepted_labels, identify, label_of
+from mlc.translation.sentences import segmenter_code
 
 GATE_FILE = "prompt_gate.json"
 """Beside the weights of a checkpoint; plain data, so that a served model needs nothing of this project."""
@@ -59,6 +61,14 @@ class PromptGate:
     """AUROC by NLLB code of scores of prompts, and of their translations, that were not fitted on; None where a class
     has no prompt. It says what a gate can know of a language, and flatters a little where the place was chosen by
     it."""
+    reads: Reads = "prompt"
+    """Whether the policy reads the prompt itself, or its translation into the anchor language."""
+    segmenters: Mapping[str, str] = field(default_factory=dict)
+    """For translations, by NLLB code: the language whose rules split the sentences of a language."""
+    translator: str | None = None
+    """For translations, identity of the model that makes them."""
+    dtype: str = "float32"
+    """Type of the weights that it was fitted on; in another one its margins are a little different."""
 
     @property
     def anchor(self) -> str:
@@ -71,16 +81,51 @@ class PromptGate:
         found = identify(pa.array(texts, pa.string()))
         return [self.labels.get(found.labels[place]) for place in found.values.argmax(axis=1)]
 
-    def margins(self, policy: Policy, prompts: Sequence[Prompt], *, should_stop: ShouldStop = never) -> list[float]:
+    def load_translator(self, folder: str | Path, device: Any = "cpu") -> PromptTranslator | None:
+        """What translates prompts for the gate; None where it reads them as they are.
+
+        Args:
+            folder: Of the checkpoint that the gate stands in.
+            device: Where to compute.
+        """
+        if self.reads == "prompt":
+            return None
+        place = Path(folder) / TRANSLATOR_FOLDER
+        return PromptTranslator(place, target=self.anchor, segmenters=self.segmenters, device=device)
+
+    def translated(self, prompts: Sequence[Prompt], translator: PromptTranslator) -> list[Prompt]:
+        """[N] prompts as the policy reads them: each message in the anchor language, by its own language.
+
+        Args:
+            prompts: Texts or messages.
+            translator: From :meth:`load_translator`.
+        """
+
+        def into_anchor(texts: list[str]) -> list[str]:
+            codes = [None if code == self.anchor else code for code in self.languages_of(texts)]
+            return translator.translate(texts, codes)
+
+        return mapped_texts(prompts, into_anchor)
+
+    def margins(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        *,
+        translator: PromptTranslator | None = None,
+        should_stop: ShouldStop = never,
+    ) -> list[float]:
         """[N] how far above its threshold each prompt is; above 0 it is refused.
 
         Args:
             policy: The model that the gate was fitted on.
             prompts: Texts, or messages that end with one of the person.
+            translator: From :meth:`load_translator`, for a gate that reads translations.
             should_stop: Looked at before each batch.
 
         Raises:
-            UserError: Messages end with something else, behind which a gate would not see what the person said.
+            UserError: Messages end with something else, behind which a gate would not see what the person said; or a
+                gate that reads translations has no translator.
             Stopped: It was asked to stop.
         """
         if isinstance(prompts, str):
@@ -101,8 +146,12 @@ class PromptGate:
                 "that the gate was fitted on."
             )
         score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
-        place = (self.layer, self.pool)
-        scores = score.of(states_at(policy, prompts, [place], should_stop=should_stop)[place]).tolist()
+        place, asked = (self.layer, self.pool), prompts
+        if self.reads == "translation":
+            if translator is None:
+                raise UserError("This gate reads translations of prompts: give it the translator of load_translator.")
+            asked = self.translated(prompts, translator)
+        scores = score.of(states_at(policy, asked, [place], should_stop=should_stop)[place]).tolist()
         codes = self.languages_of(prompts)
         return [
             value - (self.others if code is None else self.thresholds.get(code, self.others))
@@ -133,6 +182,7 @@ def fit_gate(
     settings: PromptGateSettings,
     *,
     anchor: str = ENGLISH,
+    translator: str | None = None,
     on_prompts: Callable[[int], None] = lambda count: None,
     should_stop: ShouldStop = never,
 ) -> PromptGate:
@@ -143,8 +193,10 @@ def fit_gate(
         prompts: [N] in the anchor language.
         labels: [N] ``harmful``, ``harmless`` or None; rows without a label are left out.
         translations: By NLLB code [N] the same prompts, None where one is missing.
-        settings: The gate.
+        settings: The gate. One that reads translations is fitted on the prompts alone, and of ``translations`` the
+            languages count: all have the threshold of the prompts.
         anchor: NLLB code of the language of the prompts.
+        translator: For a gate that reads translations, identity of what makes them.
         on_prompts: Called with the number of prompts just read.
         should_stop: Looked at before each batch.
 
@@ -162,7 +214,8 @@ def fit_gate(
             f"{unknown[0]!r} does not name a language of translations: write its NLLB code, such as spa_Latn, and not "
             f"that of the prompts, {anchor}."
         )
-    asked = _labelled(prompts, labels, {anchor: prompts, **translations})
+    in_anchor = settings.reads == "translation"
+    asked = _labelled(prompts, labels, {anchor: prompts, **({} if in_anchor else translations)})
 
     def read(rows: Sequence[int], places: Sequence[Place]) -> dict[Place, dict[str, Read]]:
         return _read(
@@ -174,6 +227,8 @@ def fit_gate(
     score = fit_score(states[anchor].states_MH, asked.harmful_N, **score_settings)
     tried = cross_margins(states, asked.harmful_N, **score_settings)
     thresholds = thresholds_of(score, states, tried, asked.harmful_N, settings)
+    if in_anchor:
+        thresholds |= dict.fromkeys(translations, thresholds[anchor])
     _, *carried = thresholds.values()
     refusals = refusals_of_a_gate(tuple(thresholds), settings.refusals)
     return PromptGate(
@@ -186,7 +241,15 @@ def fit_gate(
         labels=labels_of(tuple(thresholds), others=tuple(refusals)),
         refusals=refusals,
         separation=separations(tried, states, asked.harmful_N),
+        reads=settings.reads,
+        segmenters=_segmenters([*thresholds, *refusals]) if in_anchor else {},
+        translator=translator,
+        dtype=str(policy.model.dtype).removeprefix("torch."),
     )
+
+
+def _segmenters(languages: Sequence[str]) -> dict[str, str]:
+    return {code: segmenter_code(code) for code in languages}
 
 
 @dataclass(frozen=True)

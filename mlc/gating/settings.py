@@ -1,19 +1,23 @@
 """Configuration of a gate on prompts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from mlc.choices import Pool
 from mlc.settings import Settings
 
 Auto = Literal["auto"]
+Reads = Literal["prompt", "translation"]
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class PromptGateSettings(Settings):
     """How a gate is fitted and where its thresholds come from."""
 
+    reads: Reads = "prompt"
+    """What the policy reads for the gate: the ``prompt`` as it is, or its ``translation`` into the anchor language, by
+    the translator of the pipeline, which must be a checkpoint of NLLB and is served beside the weights."""
     layer: int | float | Auto = "auto"
     """Hidden state that is read: its index (0 = embeddings, negative from the end), or a fraction of the depth.
     ``auto``: the one in which a score fitted on four fifths of the prompts best tells apart the translations of the
@@ -33,6 +37,15 @@ class PromptGateSettings(Settings):
     refusals: dict[str, Sentence] = Field(default_factory=dict)
     """What is said in place of an answer, by language, such as ``{sw: Samahani, siwezi kusaidia na hilo.}``; in others
     the shipped sentence, in the anchor language where none is shipped."""
+
+    @model_validator(mode="after")
+    def _one_threshold_for_translations(self) -> Self:
+        if self.labels and self.reads == "translation":
+            raise ValueError(
+                "labels set thresholds by language, and translations are all read in one: set labels to 0, or reads to "
+                "prompt"
+            )
+        return self
 
 
 class ServeSettings(PromptGateSettings):

@@ -42,6 +42,19 @@ POLICY_GATE = Method(
     controls=(f"policy-gate{PERMUTED}",),
     reads=("serve",),
 )
+TRANSLATE_TEST = Method(
+    name="translate-test",
+    label="Policy, gate on translations",
+    about="the policy itself behind a gate that reads prompts in English translation, without any training",
+    needs=frozenset({"class labels"}),
+    recipe="gate",
+    start=BASE,
+    baseline=BASE,
+    controls=(f"translate-test{PERMUTED}",),
+    reads=("serve", "translator"),
+    reads_translations=True,
+)
+TRANSLATE_TEST_PERMUTED = with_permuted_labels(TRANSLATE_TEST)
 POLICY_GATE_PERMUTED = with_permuted_labels(POLICY_GATE)
 CONSISTENCY_GATE = gated(CONSISTENCY)
 CONSISTENCY_GATE_PERMUTED = with_permuted_labels(CONSISTENCY_GATE)

@@ -64,6 +64,9 @@ class Method:
     """Names of methods that share its costs and lack its idea; a claim names those that it passed."""
     alignment: Callable[[AlignSettings], AlignSettings] = field(default=_as_configured)
     """For ``train``: the alignment of this method, made from the configured one."""
+    reads_translations: bool = False
+    """For ``gate``: whether it reads prompts in the anchor language, into which they are translated when they are
+    asked, whatever ``serve.reads`` says."""
     reads: tuple[str, ...] = ("align",)
     """Sections of the configuration that decide its model, for the table of settings."""
 

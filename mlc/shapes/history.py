@@ -6,7 +6,7 @@ NULL for a prompt that stands by itself. A table of prompts that all do has no s
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +50,20 @@ def last_text(prompt: Prompt) -> str:
 def whole_text(prompt: Prompt) -> str:
     """All that is said in a prompt, a blank line between turns."""
     return "\n\n".join(message["content"] for message in as_messages(prompt))
+
+
+def mapped_texts(prompts: Sequence[Prompt], change: Callable[[list[str]], list[str]]) -> list[Prompt]:
+    """Prompts with other texts, each with its role.
+
+    Args:
+        prompts: Texts or messages.
+        change: Makes of all texts, in order, as many others.
+    """
+    changed = iter(change([message["content"] for prompt in prompts for message in as_messages(prompt)]))
+    return [
+        next(changed) if isinstance(prompt, str) else [{**message, "content": next(changed)} for message in prompt]
+        for prompt in prompts
+    ]
 
 
 def texts_in(prompt: str, turns: str | None) -> list[str]:

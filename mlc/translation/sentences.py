@@ -85,7 +85,7 @@ def split_sentences(text: str, language: str) -> SplitText:
     """
     sentences: list[str] = []
     separators = [""]
-    for segment in _segments(text, _segmenter_code(language)):
+    for segment in _segments(text, segmenter_code(language)):
         core = segment.strip()
         if not core:
             separators[-1] += segment
@@ -243,7 +243,12 @@ def _split_after_ordinary_words(sentence: str, language: str) -> list[str]:
     return [sentence[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def _segmenter_code(language: str) -> str:
+def segmenter_code(language: str) -> str:
+    """The language whose rules split sentences, as sentencex names it.
+
+    Args:
+        language: NLLB code.
+    """
     try:
         row = resolve_language(language)
     except UserError:

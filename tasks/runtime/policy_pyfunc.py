@@ -1,6 +1,6 @@
 """The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas.
 
-An adapter needs PEFT too, a gate before the model py3langid.
+An adapter needs PEFT too, a gate before the model py3langid, and one that reads translations sentencex.
 """
 
 import inspect
@@ -38,7 +38,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
     to; it runs on a GPU where there is one.
 
     Where the checkpoint holds a gate (``prompt_gate.json``), it decides by the model's state of each prompt whether
-    that is refused, in the language of what the person said last, before anything is answered.
+    that is refused, in the language of what the person said last, before anything is answered. Where it reads
+    translations, the checkpoint holds the translator, and the version ``prompt_translation.py``.
     """
 
     def load_context(self, context: Any) -> None:
@@ -53,6 +54,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         )
 
         folder = context.artifacts["checkpoint"]
+        gate = Path(folder) / "prompt_gate.json"
+        self.gate: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8")) if gate.is_file() else {}
         # Else they may ask on standard input whether code of the checkpoint may run.
         safe = {"trust_remote_code": False, "local_files_only": True}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,9 +82,10 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             self.model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         # Encoders read from the first place on, and answers of decoders follow their prompts.
         self.tokenizer.padding_side = "right" if self.encodes else "left"
+        if self.gate:
+            # What it was measured in: in another type its margins would be others.
+            self.model = self.model.to(getattr(torch, self.gate.get("dtype", "float32")))
         self.model = self.model.to(self.device).eval()
-        gate = Path(folder) / "prompt_gate.json"
-        self.gate: dict[str, Any] = json.loads(gate.read_text(encoding="utf-8")) if gate.is_file() else {}
         if self.gate:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -89,6 +93,16 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             self.direction = torch.tensor(self.gate["direction"], dtype=torch.float64)
             # Logits of every token of a long prompt take more memory than all else.
             takes = inspect.signature(self.model.forward).parameters
+            self.translator: Any = None
+            if self.gate.get("reads") == "translation":
+                from prompt_translation import TRANSLATOR_FOLDER, PromptTranslator  # type: ignore[import-not-found]
+
+                self.translator = PromptTranslator(
+                    Path(folder) / TRANSLATOR_FOLDER,
+                    target=self._anchor,
+                    segmenters=self.gate["segmenters"],
+                    device=self.device,
+                )
             self.without_head = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -149,17 +163,34 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
         gate, found = self.gate, {}
         for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            code = self._language(prompt)
+            if self.translator:
+                prompt = self._translated(prompt)
+                text = self._rendered(prompt)
             # One by one: not every model finds its positions behind padding.
             with torch.inference_mode():
                 read = self.model(**self._encoded([text]), output_hidden_states=True, **self.without_head)
             states = read.hidden_states[gate["layer"]]
             state = states[0, self._places(prompt, text)].float().mean(dim=0).double().cpu()
             score = float(state @ self.direction) + gate["bias"]
-            code = self._language(prompt)
             if score > gate["thresholds"].get(code, gate["others"]):
                 refusals = gate["refusals"]
-                found[place] = refusals.get(code) or refusals[next(iter(gate["thresholds"]))]
+                found[place] = refusals.get(code) or refusals[self._anchor]
         return found
+
+    @property
+    def _anchor(self) -> str:
+        """The language that the gate was fitted in."""
+        return str(next(iter(self.gate["thresholds"])))
+
+    def _translated(self, prompt: str | Turns) -> str | Turns:
+        """A prompt in the language that the gate was fitted in, each message by its own language."""
+        texts = [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]
+        codes = [self._language(text) for text in texts]
+        made = self.translator.translate(texts, [None if code == self._anchor else code for code in codes])
+        if isinstance(prompt, str):
+            return str(made[0])
+        return [{**turn, "content": text} for turn, text in zip(prompt, made, strict=True)]
 
     def _places(self, prompt: str | Turns, text: str) -> list[int]:
         """The tokens that stand for a prompt: the last one, that of the person's own text, or all of that text."""

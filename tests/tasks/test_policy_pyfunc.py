@@ -10,8 +10,10 @@ from mlflow.exceptions import MlflowException
 
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.transformers import TransformersEngine
+from mlc.gating.prompt_translation import TRANSLATOR_FOLDER
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
+from mlc.translation.kept import keep_translator
 from tests.encoders import save_m2m100, save_t5
 from tests.models.test_templates import INSTRUCT, THINKING
 
@@ -43,27 +45,35 @@ def test_the_registered_model_answers_as_the_evaluated_one(
     assert answers == [completion.text for completion in ours]
 
 
+@pytest.mark.parametrize("reads", ["prompt", "translation"])
 @pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
-def test_a_registered_gate_decides_as_the_evaluated_one(load_tiny: Any, tmp_path: Path, pool: Any) -> None:
+def test_a_registered_gate_decides_as_the_evaluated_one(
+    load_tiny: Any, tmp_path: Path, pool: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pandas as pd
 
     from mlc.gating.gate import fit_gate
     from mlc.gating.settings import PromptGateSettings
+    from tasks.register import PROMPT_TRANSLATION
     from tasks.runtime.policy_pyfunc import PolicyModel
 
+    # As MLflow does with the code of a version.
+    monkeypatch.syspath_prepend(PROMPT_TRANSLATION.parent)
     policy = load_tiny()
     labels = ["harmless", "harmful"]
-    gate = fit_gate(
-        policy, PROMPTS_TO_GATE[:2], labels, {"spa_Latn": PROMPTS_TO_GATE[2:]}, PromptGateSettings(pool=pool)
-    )
-    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    settings = PromptGateSettings(pool=pool, reads=reads)
+    gate = fit_gate(policy, PROMPTS_TO_GATE[:2], labels, {"spa_Latn": PROMPTS_TO_GATE[2:]}, settings)
+    # Weights may be saved in another type than they were measured in.
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.bfloat16)
+    policy = load_policy(resolve_model(str(tmp_path / "checkpoint")), device="cpu")
     gate.save(tmp_path / "checkpoint")
+    keep_translator(resolve_model("shipped:nano"), tmp_path / "checkpoint" / TRANSLATOR_FOLDER, ("spa_Latn",))
     served = PolicyModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
     talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hi."}]
     prompts = [*PROMPTS_TO_GATE, [*talk, {"role": "user", "content": PROMPTS_TO_GATE[3]}], "これは何ですか。"]
     answers = served.predict(None, pd.DataFrame({"prompt": prompts}))["answer"].tolist()
-    margins = gate.margins(policy, prompts)
+    margins = gate.margins(policy, prompts, translator=gate.load_translator(tmp_path / "checkpoint"))
     assert {value > 0 for value in margins} == {True, False}
     said = [completion.text for completion in answer_all(TransformersEngine(policy, max_new_tokens=128), prompts)]
     assert answers == [

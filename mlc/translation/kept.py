@@ -1,0 +1,75 @@
+"""A translator that is kept beside something that needs it, such as a gate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlc.errors import UserError
+from mlc.models.check import known_config
+from mlc.models.sources import ModelSource, resolve_model
+from mlc.translation.engines.loading import told_to_the_user
+from mlc.translation.settings import TranslatorSettings
+
+FAMILY = "m2m_100"
+"""``model_type`` of NLLB's checkpoints, whose tokens of languages are NLLB codes."""
+
+
+def require_keepable(settings: TranslatorSettings) -> None:
+    """Checks that a translator can be kept beside a gate, as far as can be known without loading it.
+
+    Args:
+        settings: The translator.
+
+    Raises:
+        UserError: It is no checkpoint of NLLB that transformers computes.
+    """
+    if settings.engine != "transformers":
+        raise UserError(
+            f"A gate that reads translations keeps its translator beside it, and the engine {settings.engine!r} has "
+            "none that could be kept: set translator.engine to transformers, or leave such gates out."
+        )
+    source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
+    if config := known_config(source):
+        _require_family(source, str(config.get("model_type")))
+
+
+def _require_family(source: ModelSource, model_type: str) -> None:
+    if model_type != FAMILY:
+        raise UserError(
+            f"A gate reads translations by a checkpoint of NLLB, and {source.location!r} is of the family "
+            f"{model_type}: name one as translator.model, such as facebook/nllb-200-distilled-600M, or leave such gates "
+            "out."
+        )
+
+
+def keep_translator(source: ModelSource, folder: Path, languages: Sequence[str]) -> None:
+    """Writes a checkpoint of NLLB and its tokenizer into a folder, in the type of its weights.
+
+    Args:
+        source: The checkpoint.
+        folder: Where to.
+        languages: NLLB codes of the languages that it must know.
+
+    Raises:
+        UserError: It is of another family, does not know a language, or cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    with told_to_the_user(source.location):
+        config = AutoConfig.from_pretrained(source.target, revision=source.revision, trust_remote_code=False)
+    _require_family(source, config.model_type)
+    with told_to_the_user(source.location):
+        tokenizer = AutoTokenizer.from_pretrained(source.target, revision=source.revision, trust_remote_code=False)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            source.target,
+            revision=source.revision,
+            dtype="auto",
+            trust_remote_code=False,
+            use_safetensors=None if source.allow_pickle else True,
+        )
+    if unknown := [code for code in languages if code not in tokenizer.all_special_tokens]:
+        raise UserError(
+            f"The translator {source.location!r} does not know {', '.join(unknown)}, whose prompts a gate is to read "
+            "in translation: take the language out, or name another translator.model."
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

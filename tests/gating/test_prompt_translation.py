@@ -1,0 +1,128 @@
+"""A gate that reads prompts in the language that it was fitted in, by a translator beside it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlc.errors import UserError
+from mlc.gating.gate import PromptGate, fit_gate
+from mlc.gating.prompt_translation import TRANSLATOR_FOLDER, PromptTranslator
+from mlc.gating.settings import PromptGateSettings
+from mlc.models.loading import Policy, load_policy
+from mlc.models.sources import resolve_model
+from mlc.shipped import shipped_data
+from mlc.translation.kept import keep_translator, require_keepable
+from mlc.translation.settings import TranslatorSettings
+from mlc.translation.translator import Translator
+from tests.encoders import save_m2m100, save_t5
+
+ENGLISH = ["How do I bake bread?", "How do I water my plants?", "How do I break into a house?", "How do I open a lock?"]
+LABELS = ["harmless", "harmless", "harmful", "harmful"]
+SPANISH = ["¿Cómo puedo hornear pan en casa?", "Explícame cómo regar las plantas."]
+GERMAN = "Wie kann ich zu Hause Brot backen?"
+SEGMENTERS = {"eng_Latn": "en", "spa_Latn": "es", "deu_Latn": "de", "jpn_Jpan": "ja"}
+READING = PromptGateSettings(reads="translation", layer=-1, pool="last", false_refusals=None)
+
+
+@pytest.fixture(scope="module")
+def translator() -> PromptTranslator:
+    return PromptTranslator(shipped_data("nano"), target="eng_Latn", segmenters=SEGMENTERS)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return load_policy(resolve_model("shipped:tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def gate(policy: Policy) -> PromptGate:
+    nothing = {"spa_Latn": [None] * 4, "deu_Latn": [None] * 4}
+    return fit_gate(policy, ENGLISH, LABELS, nothing, READING, translator="it")
+
+
+def test_sentences_come_out_as_the_pipelines_translator_has_them(translator: PromptTranslator) -> None:
+    own = Translator.from_settings(TranslatorSettings())
+    wanted = [row.text for row in own.translate(SPANISH, source="spa_Latn", target="eng_Latn")]
+    assert translator.translate(SPANISH, ["spa_Latn"] * 2) == wanted
+    assert wanted[0] != SPANISH[0]
+
+
+def test_every_sentence_of_every_line_is_read_by_itself(translator: PromptTranslator) -> None:
+    first, second = translator.translate(SPANISH, ["spa_Latn"] * 2)
+    whole = f"{SPANISH[0]} {SPANISH[1]}\n\n{SPANISH[1]}"
+    found = translator.translate([GERMAN, whole, SPANISH[0]], ["deu_Latn", "spa_Latn", "spa_Latn"])
+    assert found[1:] == [f"{first} {second}\n\n{second}", first]
+    assert found[0] == translator.translate([GERMAN], ["deu_Latn"])[0]
+
+
+def test_what_it_does_not_know_stays_as_it_is(translator: PromptTranslator) -> None:
+    texts = ["これは何ですか。", "whatever", "", " \n"]
+    assert translator.translate(texts, ["jpn_Jpan", None, "spa_Latn", "spa_Latn"]) == [*texts[:3], "\n"]
+    assert translator.languages == {"eng_Latn", "spa_Latn", "deu_Latn"}
+    assert translator.translate([], []) == []
+
+
+def test_a_gate_reads_a_prompt_as_its_translation(
+    policy: Policy, gate: PromptGate, translator: PromptTranslator
+) -> None:
+    talk = [{"role": "user", "content": "How do I bake bread?"}, {"role": "user", "content": SPANISH[1]}]
+    prompts = [*SPANISH, talk, *ENGLISH]
+    english = translator.translate(SPANISH, ["spa_Latn"] * 2)
+    asked = [*english, [talk[0], {**talk[1], "content": english[1]}], *ENGLISH]
+    assert gate.translated(prompts, translator) == asked
+    plain = replace(gate, reads="prompt")
+    assert gate.margins(policy, prompts, translator=translator) == plain.margins(policy, asked)
+    # It is refused in the language in which it was asked.
+    assert gate.refusal(SPANISH[1]).startswith("Lo siento")
+    assert len({*gate.thresholds.values(), gate.others}) == 1
+    assert list(gate.thresholds) == ["eng_Latn", "spa_Latn", "deu_Latn"]
+    assert gate.separation.keys() == {"eng_Latn"}
+
+
+def test_labels_alone_decide_and_not_what_is_given_in_other_languages(policy: Policy, gate: PromptGate) -> None:
+    texts = {"spa_Latn": ENGLISH[::-1], "deu_Latn": [None] * 4}
+    again = fit_gate(policy, ENGLISH, LABELS, texts, READING, translator="it")
+    assert again == gate
+
+
+def test_it_is_kept_beside_its_gate(policy: Policy, gate: PromptGate, tmp_path: Path) -> None:
+    gate.save(tmp_path)
+    languages = ("eng_Latn", "spa_Latn", "deu_Latn")
+    keep_translator(resolve_model("shipped:nano"), tmp_path / TRANSLATOR_FOLDER, languages)
+    again = PromptGate.load(tmp_path)
+    assert again == gate
+    translator = again.load_translator(tmp_path)
+    assert translator is not None
+    assert translator.languages >= {*languages, "arb_Arab"}
+    found = again.margins(policy, SPANISH, translator=translator)
+    own = PromptTranslator(shipped_data("nano"), target="eng_Latn", segmenters=gate.segmenters)
+    assert found == gate.margins(policy, SPANISH, translator=own)
+    assert replace(gate, reads="prompt").load_translator(tmp_path) is None
+
+
+def test_without_its_translator_it_says_so(policy: Policy, gate: PromptGate) -> None:
+    with pytest.raises(UserError, match="reads translations of prompts: give it the translator"):
+        gate.margins(policy, SPANISH)
+
+
+def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    save_t5(tmp_path / "t5")
+    with pytest.raises(UserError, match="is of the family t5: name one as translator.model"):
+        require_keepable(TranslatorSettings(model=str(tmp_path / "t5")))
+    with pytest.raises(UserError, match="the engine 'http' has none that could be kept"):
+        require_keepable(TranslatorSettings(engine="http", endpoint="http://127.0.0.1:1/v1"))
+    require_keepable(TranslatorSettings())
+    save_m2m100(tmp_path / "m2m")
+    require_keepable(TranslatorSettings(model=str(tmp_path / "m2m")))
+    with pytest.raises(UserError, match="does not know jpn_Jpan, whose prompts a gate is to read in translation"):
+        keep_translator(resolve_model(str(tmp_path / "m2m")), tmp_path / "kept", ("eng_Latn", "jpn_Jpan"))
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("given", [{"labels": 2}])
+def test_one_threshold_stands_for_all_languages(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="translations are all read in one: set labels to 0"):
+        PromptGateSettings(reads="translation", **given)
