@@ -36,8 +36,8 @@ def _require_family(source: ModelSource, model_type: str) -> None:
     if model_type != FAMILY:
         raise UserError(
             f"A gate reads translations by a checkpoint of NLLB, and {source.location!r} is of the family "
-            f"{model_type}: name one as translator.model, such as facebook/nllb-200-distilled-600M, or leave such gates "
-            "out."
+            f"{model_type}: name one as translator.model, such as facebook/nllb-200-distilled-600M, or leave such "
+            "gates out."
         )
 
 

@@ -110,7 +110,7 @@ def test_without_its_translator_it_says_so(policy: Policy, gate: PromptGate) -> 
 
 def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
     save_t5(tmp_path / "t5")
-    with pytest.raises(UserError, match="is of the family t5: name one as translator.model"):
+    with pytest.raises(UserError, match="is of the family t5: name one as translator"):
         require_keepable(TranslatorSettings(model=str(tmp_path / "t5")))
     with pytest.raises(UserError, match="the engine 'http' has none that could be kept"):
         require_keepable(TranslatorSettings(engine="http", endpoint="http://127.0.0.1:1/v1"))
