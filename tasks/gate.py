@@ -15,6 +15,7 @@ from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, TRANSLATOR_FOLDER, VERDICTS_FILE
+from tasks.runtime.compute import computing
 from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
 from tasks.runtime.policies import BASE_FACT, loaded_policy, source_of
@@ -118,7 +119,9 @@ def fit_prompt_gate(
             from mlc.translation.kept import keep_translator
 
             folder = draft.path / CHECKPOINT_FOLDER / TRANSLATOR_FOLDER
-            keep_translator(translator, folder, (settings.anchor, *known))
+            # Transformers sets the type of all weights that are made while it loads.
+            with computing(run, model.device):
+                keep_translator(translator, folder, (settings.anchor, *known))
         draft.facts |= {"layer": gate.layer, "pool": gate.pool, "separation": gate.separation}
         for language, value in gate.separation.items():
             if value is not None and value < WEAK:
