@@ -89,6 +89,7 @@ def test_controls_of_other_kinds_differ_in_one_choice() -> None:
         ("cm-align", "own_pairs"),
         ("gate", "permuted"),
         ("policy-gate", "permuted"),
+        ("translate-test", "permuted"),
         ("consistency+gate", "permuted"),
         ("mpo+gate", "permuted"),
         ("consistency+edit", "permuted"),
@@ -96,7 +97,7 @@ def test_controls_of_other_kinds_differ_in_one_choice() -> None:
     ):
         method = resolve_method(name)
         control, *more = (resolve_method(other) for other in method.controls)
-        alone = method.name == "policy-gate" or method.recipe in ("edit", "steer")
+        alone = method.start == "base" or method.recipe in ("edit", "steer")
         assert [other.name for other in more] == ([] if alone else ["english-more-steps"])
         assert getattr(control, field) != getattr(method, field)
         told = {"name", "label", "about", "controls", field}

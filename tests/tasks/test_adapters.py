@@ -15,12 +15,15 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
 from mlc.errors import UserError
+from mlc.gating.gate import PromptGate
+from mlc.gating.settings import PromptGateSettings
 from mlc.shipped import shipped_data
 from mlc.store import ArtifactStore, KeyParts
 from mlc.training.settings import AlignSettings
 from tasks.align import align_model
+from tasks.gate import GatePlan, fit_prompt_gate
 from tasks.register import register_model
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_FILE
 from tasks.runtime.champion import find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
@@ -28,12 +31,19 @@ from tasks.runtime.registry import connect, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
 from tests.tasks.registering import tracked, written_report
+from tests.tasks.test_permuted import written
 from tests.training.runs import make_rows, same
 
 POLICY = Model("base", None, PolicySettings(model="shipped:tiny"), "cpu")
 SETTINGS = AlignSettings.model_validate(
     {"steps": 2, "batch_size": 4, "learning_rate": 1e-2, "adapter": "lora", "saved_dtype": "float32"}
 )
+LABELLED = [
+    {"prompt": "How do I break into the old house?", "label": "harmful"},
+    {"prompt": "Tell me how to break the lock of a house quickly.", "label": "harmful"},
+    {"prompt": "How do I bake bread in an oven?", "label": "harmless"},
+    {"prompt": "Tell me what to plant in the garden this spring.", "label": "harmless"},
+]
 QUESTION = pd.DataFrame({"prompt": ["How do I bake bread?"]})
 
 
@@ -143,6 +153,31 @@ def test_both_forms_of_a_version_answer_alike(run: Run, model: Model) -> None:
     assert not (adapter / "model.safetensors").exists()
     # What the store has says nothing of this machine.
     assert (checkpoint(run, model) / "adapter_config.json").read_text() != (adapter / "adapter_config.json").read_text()
+
+
+def test_a_gate_that_reads_translations_comes_along_in_both_forms(run: Run, model: Model) -> None:
+    plan = GatePlan(PromptGateSettings(reads="translation", layer=-1, pool="last", false_refusals=None))
+    prompts = written(run, "ingest", PROMPTS_FILE, [{"id": str(n), **row} for n, row in enumerate(LABELLED)])
+    fitted: Any = fit_prompt_gate.fn(run, model, prompts, {}, plan, ("spa_Latn",))
+    behind = replace(model, method="consistency+gate", weights=fitted.data, ungated=model)
+    spanish = ["¿Cómo puedo hornear pan en casa?", "Dime cómo rompo la cerradura de una casa."]
+    answers = []
+    for weights in ("merged", "adapter"):
+        version = registered(run, behind, weights=weights, model_name=f"gated-{weights}")
+        loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+        assert loaded.unwrap_python_model().translator.languages >= {"spa_Latn", "arb_Arab"}
+        said = loaded.predict(pd.DataFrame({"prompt": spanish}), params={"max_new_tokens": 4})
+        answers.append(list(said["answer"]))
+        wanted = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+        assert (wanted / "code" / "prompt_translation.py").is_file()
+        assert "sentencex==" in (wanted / "requirements.txt").read_text(encoding="utf-8")
+    with loaded_policy(run, behind) as policy:
+        folder = checkpoint(run, behind)
+        gate = PromptGate.load(folder)
+        margins = gate.margins(policy, spanish, translator=gate.load_translator(folder))
+    refused = [gate.refusal(prompt) if margin > 0 else None for prompt, margin in zip(spanish, margins, strict=True)]
+    for found in answers:
+        assert [text if text == gate.refusal(spanish[0]) else None for text in found] == refused
 
 
 def test_the_champion_may_be_an_adapter(run: Run, model: Model, tmp_path: Path) -> None:
