@@ -210,12 +210,12 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     if is_encoder(run, policy):
         require_for_encoder(own.model, methods, config.align, config.evaluation)
     check_layers(run, config, policy, methods)
-    check_gates(config, methods)
     tell_unread(run, config)
     tell_of_toy(run, config, methods)
     if config.align.teacher and any(method.recipe == "train" for method in methods):
         require_teacher(run, policy, config.align.teacher)
     attempts = Attempts(run, config)
+    check_gates(config, methods, attempts)
     given = ingest.submit(run, config.prompts)
     check_prompts(run, config, given.result(), attempts)
     config = attempts.without(config)
@@ -301,12 +301,13 @@ def check_layers(run: Run, config: PipelineConfig, policy: Model, methods: Seque
         )
 
 
-def check_gates(config: PipelineConfig, methods: Sequence[Method]) -> None:
+def check_gates(config: PipelineConfig, methods: Sequence[Method], attempts: Attempts) -> None:
     """Checks that the translator can serve the gates that read translations."""
-    gates = [config.gate_of(method) for method in methods if method.recipe == "gate"]
-    if any(gate.reads == "translation" for gate in gates):
-        require_keepable(config.translator.first)
-        require_translatable(config.translator.first, (config.anchor_language, *config.languages))
+    for method in methods:
+        if config.reads_translations(method):
+            attempts.of(method, require_keepable, config.translator.first)
+            languages = (config.anchor_language, *config.languages)
+            attempts.of(method, require_translatable, config.translator.first, languages)
 
 
 def tell_where(run: Run, config: PipelineConfig) -> None:

@@ -17,16 +17,11 @@ def require_keepable(settings: TranslatorSettings) -> None:
     """Checks that a translator can be kept beside a gate, as far as can be known without loading it.
 
     Args:
-        settings: The translator.
+        settings: The translator, of the engine ``transformers``.
 
     Raises:
-        UserError: It is no checkpoint of NLLB that transformers computes.
+        UserError: It is a checkpoint of another family than NLLB.
     """
-    if settings.engine != "transformers":
-        raise UserError(
-            f"A gate that reads translations keeps its translator beside it, and the engine {settings.engine!r} has "
-            "none that could be kept: set translator.engine to transformers, or leave such gates out."
-        )
     source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
     if config := known_config(source):
         _require_family(source, str(config.get("model_type")))
