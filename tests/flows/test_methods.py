@@ -62,6 +62,18 @@ def test_a_method_of_ones_own_is_reported_judged_and_registered(first: Ended) ->
     assert "English-only" in page
 
 
+def test_a_gate_on_translations_takes_english_prompts_alone(
+    mlc: Mlc, workspace: Path, first: Ended, task_runs: Read
+) -> None:
+    ended = mlc("run", *options(workspace, "english-only", "translate-test"))
+    made = ran(states(task_runs, ended))
+    assert {"gate · translate-test", "gated · translate-test · eng_Latn", "gated · translate-test · spa_Latn"} <= made
+    assert not {name for name in made if name.startswith(("translate ", "filter", "dataset", "align", "generate"))}
+    assert ended.result["model_version"]["version"] == "3"
+    planned = mlc("plan", *options(workspace, "english-only", "translate-test")).result["tasks"]
+    assert {task["action"] for task in planned if task["stage"] in ("gate", "gated", "evaluate")} == {"cached"}
+
+
 @pytest.mark.full
 def test_another_method_costs_itself_and_the_comparison(second: Ended, task_runs: Read) -> None:
     # What is set aside failed, and what waited for it was never ready.
