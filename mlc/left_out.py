@@ -28,6 +28,10 @@ _WORDS = {
     "long answer": ("answers", "are cut at {limit} tokens"),
     "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),
     "long translation": ("translated examples", "are longer than {limit} tokens"),
+    "long guided prompt": (
+        "translated examples",
+        "are longer than {limit} tokens, or with their English prompt and the instruction",
+    ),
     "no translation": ("prompts", "have no kept translation into {language}"),
     "no translated chosen": ("translated prompts", "have no kept translation of their answer into {language}"),
     "no translated rejected": (

@@ -245,11 +245,13 @@ def _longest_prompt(policy: Policy, settings: AlignSettings) -> int:
     context = context_of(policy.model.config.to_dict())
     if context is None:
         return settings.max_prompt_tokens
-    room = context if is_encoder_decoder(policy.model.config) else context - settings.max_answer_tokens
+    longest, name = settings.max_answer_tokens, "align.max_answer_tokens"
+    if settings.english_loss.samples:
+        longest, name = settings.grpo.max_completion_length, "align.grpo.max_completion_length"
+    room = context if is_encoder_decoder(policy.model.config) else context - longest
     if room < 1:
         raise ValueError(
-            f"the policy reads at most {context} tokens at once, and align.max_answer_tokens of "
-            f"{settings.max_answer_tokens} leaves no room for a prompt."
+            f"the policy reads at most {context} tokens at once, and {name} of {longest} leaves no room for a prompt."
         )
     return min(settings.max_prompt_tokens, room)
 

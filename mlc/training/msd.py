@@ -8,8 +8,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from mlc.errors import UserError
+from mlc.left_out import LeftOut
 from mlc.losses.guided import guided_loss
 from mlc.models.adapters import is_adapted, without_adapter
+from mlc.models.bounds import context_of
 from mlc.models.continuations import continue_prompts
 from mlc.models.copies import frozen_copy
 from mlc.models.sampling import own_answers
@@ -64,16 +67,30 @@ class MSDTrainer(PairTrainer):
 
 
 def msd_trainer(training: "Training") -> MSDTrainer:
-    """The trainer of a training whose rows are pairs."""
+    """The trainer of a training whose rows are pairs; those that a model cannot read whole are left out and counted.
+
+    Raises:
+        UserError: None is left.
+    """
     tokenizer, settings = training.policy.tokenizer, training.settings.msd
-    pairs = [
+    given = [
         {
             "prompt": prompt_ids(tokenizer, asked(row)),
             "guided": prompt_ids(tokenizer, conversation(guided_text(row, settings), row.get(TURNS))),
         }
         for row in training.pairs
     ]
+    context = context_of(training.policy.model.config.to_dict())
+    limit = None if context is None else context - settings.answer_tokens
+    pairs = [pair for pair in given if limit is None or max(map(len, pair.values())) <= limit]
+    if not pairs:
+        raise UserError(
+            f"None of the {len(given)} translated prompts can be read with its English prompt, the instruction and "
+            f"{settings.answer_tokens} tokens of an answer: the policy reads at most {context} tokens at once. Lower "
+            "align.msd.answer_tokens, or take shorter prompts."
+        )
     found: MSDTrainer = MSDTrainer.of(training, Dataset.from_list(pairs), settings=settings)
+    found.left_out = [LeftOut("long guided prompt", len(given) - len(pairs), len(given), limit)]
     return found
 
 

@@ -13,7 +13,8 @@ from trl import GRPOConfig, GRPOTrainer
 from mlc.errors import UserError
 from mlc.evaluation.judges.judge import Verdict
 from mlc.evaluation.judges.rules import RULES
-from mlc.training.align import _options, align, build_dataset
+from mlc.models.prompts import encode_prompt
+from mlc.training.align import _options, align, build_dataset, usable_rows
 from mlc.training.grpo import DealtGRPOTrainer
 from mlc.training.rewards import FIGURES, JudgeReward
 from mlc.training.settings import AlignSettings
@@ -258,6 +259,16 @@ def test_the_seed_decides_everything(trained):
     first, again, other = (trained(settings(steps=2), seed=seed)[0] for seed in (0, 0, 1))
     assert first == again
     assert [entry["loss"] for entry in first] != [entry["loss"] for entry in other]
+
+
+def test_a_prompt_leaves_room_for_the_longest_answer_that_is_sampled(load_tiny):
+    policy, rows = load_tiny(), make_rows(6)
+    longest = max(len(encode_prompt(policy.tokenizer, row["prompt"]).input_ids) for row in rows)
+    policy.model.config.max_position_embeddings = longest + 3
+    # Those of four tokens do not fit behind the longest prompt; how long given answers are does not matter.
+    kept, _ = usable_rows(policy, rows, settings())
+    assert 0 < len(kept) < len(rows)
+    assert len(usable_rows(policy, rows, settings(grpo={"max_completion_length": 3}))[0]) == len(rows)
 
 
 def test_what_cannot_be_trained_is_refused(trained):

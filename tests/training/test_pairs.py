@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from mlc.errors import UserError
 from mlc.losses.reward_gap import reward_gap_loss
 from mlc.methods import resolve_method
 from mlc.training.align import LOG_FILE, align
@@ -105,6 +106,22 @@ def test_what_the_teacher_sees(rows):
     assert told.startswith(row["prompt"])
     assert rows[0]["prompt"] in told
     assert told.endswith(SETTINGS.msd.instruction)
+
+
+def test_what_the_teacher_cannot_read_with_its_answer_is_left_out_and_counted(rows, load_tiny, tmp_path):
+    policy = load_tiny()
+    pairs = rows_in(trainer_of("msd", policy, rows, tmp_path))
+    *others, longest = sorted(len(pair["guided"]) for pair in pairs)
+    policy.model.config.max_position_embeddings = limit = longest - 1 + SETTINGS.msd.answer_tokens
+    counts = []
+    settings = resolve_method("msd").alignment(SETTINGS.model_copy(update={"steps": 1, "max_answer_tokens": 40}))
+    align(policy, rows, settings, seed=0, folder=tmp_path, on_left_out=counts.extend)
+    told = [(count.kind, count.rows, count.of, count.limit) for count in counts if count.rows]
+    long = 1 + others.count(longest)
+    assert told == [("long guided prompt", long, len(pairs), limit - SETTINGS.msd.answer_tokens)]
+    policy.model.config.max_position_embeddings = others[0]
+    with pytest.raises(UserError, match=rf"None of the {len(pairs)} translated prompts .* at most {others[0]} tokens"):
+        trainer_of("msd", policy, rows, tmp_path)
 
 
 def test_an_answer_ends_unless_it_is_cut(load_tiny):
