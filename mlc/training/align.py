@@ -137,7 +137,7 @@ def align(
             on_step(step, figures)
 
     place = policy.model.device if device is None else torch.device(device)
-    with _own_random_state(place):
+    with _own_random_state(place), _own_forwards(policy, *((teacher,) if teacher else ())):
         options = _options(place, settings, seed, checkpoints or folder)
         adapter = None
         if settings.adapter and not is_adapted(policy.model):
@@ -193,6 +193,27 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(before)
             np.random.set_state(before_numpy)
+
+
+@contextmanager
+def _own_forwards(*policies: Policy) -> Iterator[None]:
+    """Gives models the ``forward`` back that they had: trainers put others there, such as ones that round results."""
+    before = {
+        module: vars(module)["forward"]
+        for policy in policies
+        for module in policy.model.modules()
+        if "forward" in vars(module)
+    }
+    try:
+        yield
+    finally:
+        for policy in policies:
+            # The model may have got an adapter in between.
+            for module in policy.model.modules():
+                vars(module).pop("_original_forward", None)
+                vars(module).pop("forward", None)
+                if module in before:
+                    module.forward = before[module]
 
 
 def _diverged(step: int, settings: AlignSettings) -> UserError:

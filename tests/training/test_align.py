@@ -1,6 +1,7 @@
 import json
 import logging
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mlc.errors import UserError
 from mlc.methods import resolve_method
 from mlc.models.loading import load_policy, save_policy
 from mlc.models.sources import resolve_model
+from mlc.stopping import Stopped
 from mlc.training.align import LOG_FILE, align, build_dataset, usable_rows
 from mlc.training.settings import AlignSettings, ConsistencyConfig
 from mlc.training.term import FIGURES
@@ -106,6 +108,19 @@ def test_cheaper_training_is_nearly_the_same(rows, run, values):
     for name in ("loss", "consistency_loss"):
         assert series(cheap, name) == pytest.approx(series(plain, name), rel=tolerance)
     assert {parameter.dtype for parameter in policy.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_policy_answers_in_its_own_precision_after_mixed_training(rows, load_tiny, tmp_path, stops):
+    policy, plain, teacher = load_tiny(), load_tiny(), load_tiny()
+    with pytest.raises(Stopped) if stops else nullcontext():
+        alignment = settings("kl", steps=2, autocast="bfloat16", consistency={"weight": 0})
+        align(policy, rows, alignment, seed=0, folder=tmp_path, teacher=teacher, should_stop=lambda: stops)
+    plain.model.load_state_dict(policy.model.state_dict())
+    ids = torch.tensor([policy.tokenizer("How do swallows find south?")["input_ids"]])
+    assert torch.equal(policy.model(ids).logits, plain.model(ids).logits)
+    own = [name for one in (policy, teacher) for name in vars(one.model) if "forward" in name]
+    assert own == [name for one in (plain, plain) for name in vars(one.model) if "forward" in name]
 
 
 @pytest.mark.parametrize("values", [{"autocast": "bfloat16"}, {"gradient_checkpointing": True}])
