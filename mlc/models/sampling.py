@@ -22,7 +22,7 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
 
     Args:
         model: The policy.
-        prompts: [N, T] padded on the left.
+        prompts: [N, T] padded on either side.
         tokens: Longest answer; it may end before.
         sample: Whether answers are drawn from the model's distribution as it is; else they are greedy.
 
@@ -33,17 +33,22 @@ def own_answers(model: Any, prompts: PromptBatch, tokens: int, *, sample: bool =
     drawn: dict[str, Any] = {"do_sample": False}
     if sample:
         drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    before = prompts.input_ids.shape[1]
+    ids, mask = prompts.input_ids, prompts.attention_mask
+    before = ids.shape[1]
     if is_encoder_decoder(model.config):
         before = len(decoder_opening(model))
         # What every answer is made to begin with is generated too, and is no part of it.
         tokens += before - 1
         # The one that generate makes has as many layers as the encoder.
         drawn["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    else:
+        # A decoder goes on after the last column, which must be a token of every prompt.
+        order = mask.long().argsort(dim=1, stable=True)
+        ids, mask = ids.gather(1, order), mask.gather(1, order)
     with asked_only(model), _generating_plainly(model):
         output = model.generate(
-            input_ids=prompts.input_ids,
-            attention_mask=prompts.attention_mask,
+            input_ids=ids,
+            attention_mask=mask,
             max_new_tokens=tokens,
             pad_token_id=model.generation_config.pad_token_id or 0,
             **drawn,

@@ -54,6 +54,18 @@ def test_what_a_checkpoint_says_of_generation_changes_no_answer(policy, sample, 
     assert policy.model.generation_config is before
 
 
+@pytest.mark.parametrize("sample", [False, True])
+def test_the_side_of_the_padding_changes_no_answer(policy, sample):
+    encoded = [encode_prompt(policy.tokenizer, text) for text in QUESTIONS]
+
+    def answers(side):
+        torch.manual_seed(0)
+        return own_answers(policy.model, pad_prompts(encoded, policy.pad_token, side=side), 12, sample=sample)
+
+    assert len({len(prompt.input_ids) for prompt in encoded}) > 1
+    assert answers("right") == answers("left")
+
+
 def test_every_part_is_in_the_mode_that_it_was_in(policy):
     policy.model.train()
     frozen = next(iter(policy.model.get_decoder().layers))
