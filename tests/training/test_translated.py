@@ -63,6 +63,11 @@ def test_code_switching_leaves_answers_and_the_other_prompts(rows):
         ("One two. Three four.", "Uno dos. Tres cuatro.", {"One two. Tres cuatro.", "Uno dos. Three four."}),
         ("a b c d e f", "u v w x y z", {"a b c x y z", "u v w d e f"}),
         ("a b", "u v", {"u v"}),
+        ("...One two. Three four.", "¡Uno dos! Tres cuatro.", {"...One two. Tres cuatro.", "¡Uno dos! Three four."}),
+        ("a b c d e f", "今日はパンを焼きます", {"a b c を焼きます", "今日はパン d e f"}),
+        # A mark stays with what it stands on.
+        ("a b c d e f", "ดื่มน้ำทุกวันเถอะนะ", {"a b c นเถอะนะ", "ดื่มน้ำทุกวั d e f"}),
+        ("a b c d e f", "短い", {"短い"}),
     ],
 )
 def test_parts_of_a_switched_prompt_alternate(english, translation, allowed):
