@@ -31,7 +31,7 @@ from mlc.quality.settings import QualitySettings
 from mlc.settings import Settings, demand_of
 from mlc.shipped import SHIPPED_PREFIX
 from mlc.store import ArtifactStore
-from mlc.training.settings import OPENINGS, TRANSLATED_SHARE, AlignSettings, OpeningSettings
+from mlc.training.settings import OPENINGS, TRANSLATED_SHARE, AlignSettings, OpeningSettings, TermSettings
 from mlc.translation.settings import ChainSettings
 from mlc.urls import redacted, require_no_secret
 from mlc.yaml_text import YamlProblem, parse_yaml, read_mapping
@@ -277,7 +277,7 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _weighted_languages_are_there(self) -> "PipelineConfig":
-        terms: dict[str, Settings] = {}
+        terms: dict[str, TermSettings] = {}
         for name, term in self.align.terms.each.items():
             weights = by_code(term.language_weights or {}, f"align.{name}.language_weights")
             for code in weights:
@@ -288,6 +288,10 @@ class PipelineConfig(Settings):
                     )
             if term.language_weights is not None:
                 terms[name] = term.model_copy(update={"language_weights": weights})
+                try:
+                    terms[name].weights_of((self.anchor_language, *self.languages))
+                except ValueError as error:
+                    raise UserError(f"align.{name}.{error}") from None
         if terms:
             # The only way to a field of a frozen model from inside it.
             object.__setattr__(self, "align", self.align.model_copy(update=terms))

@@ -1,7 +1,7 @@
 """Configuration of the alignment."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -80,6 +80,34 @@ class TermSettings(Settings):
                 raise ValueError(f"the weight of {language} must be finite and at least 0, not {weight}")
         return weights
 
+    @property
+    def reads_english(self) -> bool:
+        """Whether all that the term compares is compared with English."""
+        return True
+
+    def weights_of(self, names: Sequence[str]) -> list[float] | None:
+        """[L] weights of languages; None where the term names none.
+
+        Args:
+            names: [L] names of the languages, English first.
+
+        Raises:
+            ValueError: The term names a language that is not there, or leaves nothing to compare.
+        """
+        if self.language_weights is None:
+            return None
+        if unknown := [name for name in self.language_weights if name not in names]:
+            raise ValueError(f"language_weights names {unknown[0]!r}; the data has {', '.join(names)}.")
+        weights = [self.language_weights.get(name, 1.0) for name in names]
+        off = [name for name, weight in zip(names, weights, strict=True) if not weight]
+        if off and (len(names) - len(off) < 2 or (self.reads_english and names[0] in off)):
+            needed = f"{names[0]} and another language" if self.reads_english else "at least two languages"
+            raise ValueError(
+                f"language_weights of 0 for {', '.join(off)} leave nothing to compare: give {needed} a weight above 0, "
+                "or set the weight of the term to 0."
+            )
+        return weights
+
     def weight_at(self, step: int) -> float:
         """The weight in an optimiser step, counted from 0; 0 where the term is off.
 
@@ -141,6 +169,11 @@ class ConsistencyConfig(TermSettings):
                 "is left to learn from; take at least 2, or another center"
             )
         return self
+
+    @property
+    def reads_english(self) -> bool:
+        """Whether all that the term compares is compared with English."""
+        return self.anchor == "english" or self.form == "contrastive"
 
     @property
     def centres_alone_away(self) -> bool:
@@ -557,7 +590,8 @@ class AlignSettings(Settings):
     as it is, and this is the type of what it is merged into."""
     warm_start: bool = False
     """Start from the last aligned checkpoint, in fewer steps, when languages are all that was added since; from the
-    policy where there is none. Not for ``dpo`` and ``grpo``, whose reference is the model that training starts from."""
+    policy where there is none. Not for ``dpo`` and ``grpo``, whose reference is the model that training starts from,
+    nor beside an answer term with the teacher ``start``."""
     warm_start_share: float = Field(default=0.25, gt=0, le=1)
     """Share of ``steps`` that a warm start takes."""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
@@ -644,6 +678,12 @@ class AlignSettings(Settings):
         if self.warm_start and not self.english_loss.warm_start:
             raise ValueError(
                 f"warm_start would make the aligned checkpoint the reference of {self.carrier}; take another carrier"
+            )
+        # Its weight may be 0 here, and be turned on by a method.
+        if self.warm_start and self.answer.teacher == "start":
+            raise ValueError(
+                "warm_start would make the aligned checkpoint what answer.teacher: start keeps; set answer.teacher to "
+                "self, or leave warm_start out"
             )
         return self
 

@@ -57,7 +57,7 @@ class ConsistencyTerm(nn.Module):
         across_processes: Whether centring takes the mean over all processes, see :class:`mlc.losses.Centering`.
 
     Raises:
-        ValueError: ``language_weights`` names a language that is not there.
+        ValueError: ``language_weights`` names a language that is not there, or leaves nothing to compare.
     """
 
     language_weights: Tensor | None
@@ -196,14 +196,10 @@ def language_weights(term: TermSettings, names: Sequence[str]) -> Tensor | None:
         names: [L] names of the languages.
 
     Raises:
-        ValueError: The term names a language that is not there.
+        ValueError: The term names a language that is not there, or leaves nothing to compare.
     """
-    if term.language_weights is None:
-        return None
-    unknown = [name for name in term.language_weights if name not in names]
-    if unknown:
-        raise ValueError(f"language_weights names {unknown[0]!r}; the data has {', '.join(names)}.")
-    return torch.tensor([term.language_weights.get(name, 1.0) for name in names])
+    weights = term.weights_of(names)
+    return None if weights is None else torch.tensor(weights)
 
 
 @torch.no_grad()

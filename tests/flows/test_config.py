@@ -75,6 +75,8 @@ def test_weights_of_languages_are_checked_in_every_term() -> None:
     assert load_config("smoke", overrides=given).align.answer.language_weights == {"spa_Latn": 2.0}
     with pytest.raises(UserError, match=r"swh_Latn has a weight in align\.decision\.language_weights"):
         load_config("smoke", overrides={"align.decision.language_weights": {"sw": 2.0}})
+    with pytest.raises(UserError, match=r"align\.answer\.language_weights of 0 for eng_Latn leave nothing to compare"):
+        load_config("smoke", overrides={"align.answer.language_weights": {"en": 0}})
 
 
 def test_one_line_gives_the_published_form() -> None:

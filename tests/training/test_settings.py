@@ -242,6 +242,12 @@ def test_a_teacher_is_for_kl_and_kl_needs_one():
     assert AlignSettings(carrier="kl", teacher="shipped:tiny").teacher == "shipped:tiny"
 
 
+def test_a_warm_start_moves_no_teacher_that_is_the_start():
+    with pytest.raises(ValidationError, match=r"the aligned checkpoint what answer\.teacher: start keeps"):
+        AlignSettings.model_validate({"warm_start": True, "answer": {"teacher": "start"}})
+    assert AlignSettings.model_validate({"warm_start": True, "answer": {"weight": 1}}).warm_start
+
+
 def test_one_prompt_has_nothing_to_contrast_with():
     with pytest.raises(ValidationError, match="the form contrastive has no other prompt"):
         term(form="contrastive", prompts_per_step=1, center="none")

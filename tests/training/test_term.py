@@ -140,6 +140,24 @@ def test_an_unknown_language_has_no_weight():
         term_of(language_weights={"swh_Latn": 1.0, "zul_Latn": 2.0})
 
 
+@pytest.mark.parametrize(
+    ("off", "values"),
+    [
+        (["eng_Latn"], {}),
+        (["eng_Latn"], {"form": "contrastive", "anchor": "none"}),
+        (["swh_Latn", "yor_Latn"], {}),
+        (["eng_Latn", "yor_Latn"], {"form": "released"}),
+    ],
+)
+def test_weights_that_leave_nothing_to_compare_are_refused(off, values):
+    with pytest.raises(ValueError, match=f"language_weights of 0 for {', '.join(off)} leave nothing to compare"):
+        term_of(language_weights=dict.fromkeys(off, 0.0), **values)
+
+
+def test_without_an_anchor_the_others_are_compared_among_themselves():
+    assert term_of(form="released", language_weights={"eng_Latn": 0}).language_weights.tolist() == [0.0, 1.0, 1.0]
+
+
 def test_weights_of_rows_reach_the_loss(rows, tiny_policy):
     variants = encoded(rows, tiny_policy)
     weights = [(1.0, 0.25, 1.0 + number) for number in range(len(rows))]
