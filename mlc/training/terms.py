@@ -92,6 +92,7 @@ class TranslationTerms(nn.Module):
         self.languages = tuple(names)
         self._given = {name: language_weights(term, names) for name, term in terms.active.items()}
         self._weights = dict(self._given)
+        self._balanced = terms.balance.weigh == "equal"
         self._probe: RiskProbe | None = None
         self.measured: Tensor | None = None
         """[L] weights by risk, as they were measured last; None before, and where they are not."""
@@ -147,6 +148,7 @@ class TranslationTerms(nn.Module):
         self._set_balance(self.measured)
 
     def _set_balance(self, factors: Tensor) -> None:
+        self._balanced = True
         for name, given in self._given.items():
             self._weights[name] = factors if given is None else given * factors
         if self.consistency is not None:
@@ -175,9 +177,15 @@ class TranslationTerms(nn.Module):
             None where every term is off, or no prompt has anything for them; then nothing is computed.
 
         Raises:
-            ValueError: The prompts are in more or fewer languages than the terms are for.
+            ValueError: The prompts are in more or fewer languages than the terms are for, or nothing was told of what
+                languages weigh by.
         """
         require_languages(variants, self.languages)
+        if not self._balanced:
+            raise ValueError(
+                f"languages weigh by {self.terms.balance.weigh}, and the terms were not told of it: call weigh_by "
+                "first, and for risk reweigh before each step, or set balance.weigh to equal."
+            )
         weights = self.weights(step)
         if not weights:
             return None

@@ -16,6 +16,7 @@ from mlc.training.apart import set_aside
 from mlc.training.balance import attack_success, weights_by_risk, weights_by_temperature
 from mlc.training.preparation import HARMFUL, permutation, prepare_variants, with_prompts_apart
 from mlc.training.settings import AlignSettings, DecisionConfig, Terms
+from mlc.training.terms import TranslationTerms
 from tests.training.runs import make_rows
 
 
@@ -100,6 +101,25 @@ def test_weights_of_a_training(load_tiny: Any, tmp_path: Any) -> None:
     assert measured[0] == measured[1]
     assert measured[0][0] == 1.0
     assert not [name for name in equal[0] if name.startswith("weight_")]
+
+
+@pytest.mark.parametrize("weigh", ["temperature", "risk"])
+def test_terms_that_were_not_told_what_languages_weigh_by_are_refused(tiny_policy: Any, weigh: str) -> None:
+    balance = settings(weigh=weigh).balance
+    terms = TranslationTerms(
+        Terms(decision=DecisionConfig(weight=1.0), balance=balance),
+        tiny_policy.model,
+        2,
+        tokenizer=tiny_policy.tokenizer,
+    )
+    batch = terms.encode([["Hello", "Jambo"], ["Thanks", "Asante"]])
+    with pytest.raises(ValueError, match=f"languages weigh by {weigh}, .* call weigh_by"):
+        terms(tiny_policy.model, batch)
+    if weigh == "temperature":
+        terms.weigh_by([2, 2])
+    else:
+        terms.balance(torch.ones(2))
+    assert terms(tiny_policy.model, batch) is not None
 
 
 def test_a_training_that_goes_on_takes_the_weights_as_they_were_measured(load_tiny: Any, tmp_path: Any) -> None:
