@@ -132,6 +132,8 @@ def align(
         for name in ("loss", "grad_norm"):
             if not math.isfinite(figures.get(name, 0.0)):
                 raise _diverged(step, settings)
+        # JSON has no number for what a step does not have.
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         log.append({"step": step, **{name: value for name, value in figures.items() if name not in _OF_THE_CLOCK}})
         if on_step:
             on_step(step, figures)

@@ -3,6 +3,7 @@
 N pairs in a batch.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -123,7 +124,7 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def loss_of(self, model: Any, pairs: Sequence[Mapping[str, Any]]) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch, and what to watch beside it.
+        """Loss of a batch, and what to watch beside it: always the same figures, NaN where the batch has none.
 
         Args:
             model: What is trained, without wrappers for several processes.
@@ -183,11 +184,15 @@ class PairTrainer(Trainer, ABC):  # type: ignore[misc]
         return int(tokenizer.pad_token_id or 0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds what is watched to the log."""
+        """Adds what is watched to the log: means over the batches that have a figure, and nothing where none has."""
         if "loss" in logs:
             for name in self._figures[0] if self._figures else ():
-                mean = sum(figures[name] for figures in self._figures) / len(self._figures)
-                logs[name] = float(mean_of_all(torch.tensor(mean, device=self.args.device)))
+                # All processes have the same names, so that each takes part.
+                there = [figures[name] for figures in self._figures if not math.isnan(figures[name])]
+                mean = sum(there) / max(len(there), 1)
+                means = of_all(torch.tensor([mean, float(bool(there))], device=self.args.device))
+                if means[:, 1].any():
+                    logs[name] = float(means[:, 0].sum() / means[:, 1].sum())
             seen = torch.tensor(float(self._seen), device=self.args.device, dtype=torch.float64)
             logs[TOKENS_SEEN] = float(of_all(seen).sum())
             self._figures.clear()

@@ -8,7 +8,7 @@ import torch
 
 from mlc.losses.feedback import feedback_loss
 from mlc.methods import resolve_method
-from mlc.training.align import align
+from mlc.training.align import LOG_FILE, align
 from mlc.training.carriers.carrier import Training
 from mlc.training.feedback import answers_elsewhere, feedback_trainer
 from mlc.training.settings import AlignSettings
@@ -67,6 +67,18 @@ def test_good_answers_become_likelier_than_bad_ones_and_again_the_same(load_tiny
     assert logs[0][0]["loss"] == pytest.approx(0.5, abs=1e-4)
     assert logs[0][-1]["reward_good"] > logs[0][-1]["reward_bad"]
     assert logs[0][-1]["num_tokens"] > logs[0][0]["num_tokens"] > 0
+
+
+def test_a_figure_is_a_mean_over_the_batches_that_have_it(load_tiny: Any, tmp_path: Path) -> None:
+    # Each batch is one answer, good or bad, and steps of one batch have one of both rewards alone.
+    alone = SETTINGS.model_copy(update={"steps": 3, "batch_size": 1})
+    log = align(load_tiny(), ROWS, alone, seed=0, folder=tmp_path)
+    assert sorted(sum(name in entry for entry in log) for name in ("reward_good", "reward_bad")) == [1, 2]
+    assert "NaN" not in (tmp_path / LOG_FILE).read_text()
+    both = SETTINGS.model_copy(update={"steps": 1, "batch_size": 1, "accumulation": 3})
+    (entry,) = align(load_tiny(), ROWS, both, seed=0, folder=tmp_path)
+    assert entry["reward_good"] == pytest.approx(0.0, abs=1e-4)
+    assert entry["reward_bad"] == pytest.approx(0.0, abs=1e-4)
 
 
 def test_other_answers_are_to_other_prompts() -> None:
