@@ -3,12 +3,14 @@
 Shapes: B prompts, L languages (row 0 is English), K answer tokens, V entries of the vocabulary.
 """
 
+import math
 from typing import get_args
 
 import torch
 from torch import Tensor
 
 from mlc.choices import Divergence
+from mlc.losses.divergence import divergence_of_entries
 from mlc.losses.finite import require_finite
 from mlc.losses.weights import mean_over_translations, weights_of
 
@@ -55,7 +57,8 @@ def answer_loss(
         [B] in nats, at least 0. No gradient reaches the teacher or the English row.
 
     Raises:
-        ValueError: A shape, a weight or a name is wrong, or a logit that counts is NaN.
+        ValueError: A shape, a weight or a name is wrong, a logit that counts is NaN, or a divergence is infinite: a
+            token that one holds possible has a logit of −∞ on the other side.
     """
     _check(logits, teacher, divergence, tokens)
     weights = weights_of(logits.shape[:2], logits, mask, language_weights, row_weights)
@@ -93,9 +96,12 @@ def _apart(teacher: Tensor, student: Tensor, divergence: str) -> Tensor:
         return _divergence(teacher, student)
     if divergence == "reverse":
         return _divergence(student, teacher)
-    middle = torch.logaddexp(teacher, student) - torch.log(torch.tensor(2.0, dtype=student.dtype))
+    # Where neither says anything, their mean has no gradient.
+    neither = (teacher == -math.inf) & (student == -math.inf)
+    middle = torch.logaddexp(teacher.masked_fill(neither, 0.0), student.masked_fill(neither, 0.0))
+    middle = middle - torch.log(torch.tensor(2.0, dtype=student.dtype))
     return (_divergence(teacher, middle) + _divergence(student, middle)) / 2.0
 
 
 def _divergence(first: Tensor, second: Tensor) -> Tensor:
-    return (first.exp() * (first - second)).sum(dim=-1)
+    return divergence_of_entries(first, second).sum(dim=-1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mlc.losses.divergence import divergence_of_entries
 from mlc.losses.finite import require_finite
 
 
@@ -46,7 +47,8 @@ def guided_loss(
         weighted: Whether tokens have weights; else the loss is their plain mean.
 
     Raises:
-        ValueError: A shape or ``top`` is wrong, or a logit that counts is NaN.
+        ValueError: A shape or ``top`` is wrong, a logit that counts is NaN, or a divergence is infinite: the teacher
+            has a logit of −∞ for a token that the student holds possible.
     """
     if student.ndim != 3 or student.shape != teacher.shape:
         raise ValueError(
@@ -62,7 +64,7 @@ def guided_loss(
     # What does not count may be anything, and nothing may come back from it.
     log_student = student[counts].float().log_softmax(dim=-1)
     log_teacher = teacher.detach()[counts].float().log_softmax(dim=-1)
-    apart = (log_student.exp() * (log_student - log_teacher)).sum(dim=-1)
+    apart = divergence_of_entries(log_student, log_teacher).sum(dim=-1)
     require_finite(apart, "logits")
     own = _weights(log_student.detach(), log_teacher, top) if weighted else torch.ones_like(apart)
     own = own.detach()
@@ -76,7 +78,7 @@ def _weights(log_student: Tensor, log_teacher: Tensor, top: int) -> Tensor:
     count = min(top, log_teacher.shape[-1])
     likeliest, places = log_teacher.topk(count, dim=-1)
     among = likeliest.log_softmax(dim=-1)
-    entropy = -(among.exp() * among).sum(dim=-1)
+    entropy = -(among.exp() * among.masked_fill(among == -math.inf, 0.0)).sum(dim=-1)
     sure = 1.0 - entropy / math.log(count)
     unsaid = 1.0 - log_student.gather(-1, places[:, :1]).squeeze(-1).exp()
     # Rounding may put either a little below 0.

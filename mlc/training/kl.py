@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer
 from trl import SFTTrainer
 
+from mlc.losses.divergence import divergence_of_entries
 from mlc.models.adapters import is_adapted, without_adapter
 from mlc.models.prefix import unwrapped
 from mlc.training.mixin import ConsistencyMixin
@@ -38,7 +39,7 @@ def teacher_divergence(
     counted = labels != -100
     log_student = student[counted].float().log_softmax(dim=-1)
     log_teacher = teacher[counted].float().log_softmax(dim=-1)
-    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum()
+    divergence = divergence_of_entries(log_teacher, log_student).sum()
     total: Tensor = divergence / torch.as_tensor(counted.sum() if count is None else count).clamp(min=1)
     return total
 

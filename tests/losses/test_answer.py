@@ -106,6 +106,29 @@ def test_what_is_masked_may_be_anything():
     assert given.grad.abs().sum().item() == pytest.approx(given.grad[0, 1, 0].abs().sum().item())
 
 
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd"])
+def test_what_neither_can_say_counts_nothing(divergence):
+    plain, wide = (logits(NINE, HALF), logits([*NINE, -math.inf], [*HALF, -math.inf]))
+    losses = [answer_loss(given, divergence=divergence) for given in (plain, wide)]
+    assert torch.equal(*losses)
+    torch.stack(losses).sum().backward()
+    assert torch.equal(wide.grad[..., :2], plain.grad)
+    assert wide.grad[..., 2].abs().sum() == 0
+
+
+@pytest.mark.parametrize(("divergence", "sure"), [("forward", 0), ("reverse", 1)])
+def test_what_one_side_cannot_say_is_infinite_only_where_the_other_can(divergence, sure):
+    some, any_of = [0.0, -math.inf], HALF
+    given = logits(some, any_of) if sure == 0 else logits(any_of, some)
+    # All of one token where the other has half: ln 2.
+    loss = answer_loss(given, divergence=divergence)
+    assert loss.item() == pytest.approx(math.log(2))
+    loss.sum().backward()
+    assert torch.isfinite(given.grad).all()
+    with pytest.raises(ValueError, match="must be finite"):
+        answer_loss(given.detach().flip(1), divergence=divergence)
+
+
 def test_english_alone_and_an_answer_without_tokens_have_nothing_to_learn():
     assert answer_loss(logits(NINE)).tolist() == [0.0]
     assert answer_loss(logits(NINE, HALF), tokens=torch.tensor([[False]])).tolist() == [0.0]

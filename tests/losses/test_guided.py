@@ -36,6 +36,19 @@ def test_values_by_hand(top):
     assert found.loss.item() == pytest.approx(own[0] * kl(EVEN, SURE) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("top", [2, 4])
+def test_what_neither_can_say_counts_nothing(top):
+    plain, wide = logits(EVEN, LEANING), logits([*EVEN, -math.inf], [*LEANING, -math.inf])
+    taught = [logits(SURE, SURE), logits([*SURE, -math.inf], [*SURE, -math.inf])]
+    losses = [guided_loss(own, told, top=top).loss for own, told in zip((plain, wide), taught, strict=True)]
+    torch.stack(losses).sum().backward()
+    if top == 2:
+        assert torch.equal(*losses)
+        assert torch.equal(wide.grad[..., :3], plain.grad)
+    assert torch.isfinite(wide.grad).all()
+    assert wide.grad[..., 3].abs().sum() == 0
+
+
 def test_it_is_the_reverse_divergence_without_weights():
     found = guided_loss(logits(EVEN, SURE), logits(SURE, EVEN), weighted=False)
     assert found.loss.item() == pytest.approx((kl(EVEN, SURE) + kl(SURE, EVEN)) / 2, rel=1e-5)

@@ -31,6 +31,15 @@ def test_equals_the_divergence_of_torch():
     assert not found[~counted].any()
 
 
+def test_what_the_teacher_cannot_say_counts_nothing():
+    # The student gives it a quarter, and so loses as much as the logarithm of what is left.
+    student, labels = torch.zeros(1, 1, 4, requires_grad=True), torch.zeros(1, 1, dtype=torch.long)
+    loss = teacher_divergence(student, torch.tensor([[[0.0, 0.0, 0.0, -torch.inf]]]), labels)
+    loss.backward()
+    assert loss.item() == pytest.approx(torch.tensor(4 / 3).log().item())
+    assert student.grad.flatten().tolist() == pytest.approx([-1 / 12] * 3 + [1 / 4])
+
+
 def test_it_is_zero_between_equals_and_where_nothing_is_labelled():
     logits = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(0))
     assert teacher_divergence(logits, logits, torch.zeros(1, 3, dtype=torch.long)).item() == 0.0
