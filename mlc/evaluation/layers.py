@@ -22,7 +22,7 @@ from mlc.evaluation.parallel import ParallelPrompts
 from mlc.evaluation.representation import pair_figures
 from mlc.evaluation.results import MISSING, Estimate
 from mlc.evaluation.settings import RESAMPLES
-from mlc.losses import consistency_loss
+from mlc.losses import collinearity
 from mlc.models.layers import pooled_layers
 from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
@@ -278,7 +278,7 @@ def _collinearity(states: np.ndarray, mask: Flags) -> float:
     several = mask.sum(axis=1) > 1
     # The loss knows missing rows; what is in them must only be finite.
     rows = torch.from_numpy(np.where(mask[..., None], states, 0.0)[several])
-    return float(consistency_loss(rows, form="cosine", mask=torch.from_numpy(mask[several])).collinearity.mean())
+    return float(collinearity(rows, torch.from_numpy(mask[several])).mean())
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from mlc.losses.answer import answer_loss
 from mlc.losses.centering import Centering
-from mlc.losses.consistency import ConsistencyLoss, consistency_loss
+from mlc.losses.consistency import ConsistencyLoss, collinearity, consistency_loss
 from mlc.losses.decision import DecisionLoss, decision_loss
 from mlc.losses.head import ConsistencyHead
 
@@ -12,6 +12,7 @@ __all__ = [
     "ConsistencyLoss",
     "DecisionLoss",
     "answer_loss",
+    "collinearity",
     "consistency_loss",
     "decision_loss",
 ]

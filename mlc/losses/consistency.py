@@ -111,15 +111,44 @@ def consistency_loss(
             if anchor == "english":
                 loss = torch.where(weights[:, 0] > 0, loss, 0.0)
         detached = sigma.detach()
-        total = weights.sum(dim=1)
-        return ConsistencyLoss(loss, detached, detached[:, 0].square() / torch.where(total > 0, total, 1.0))
+        return ConsistencyLoss(loss, detached, _collinearity(detached, weights))
 
 
-def _check(z: Tensor, temperature: float, form: str, anchor: str) -> None:
+@torch.no_grad()
+def collinearity(z: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How collinear the rows of each prompt are, without a loss: what :class:`ConsistencyLoss` tells of them.
+
+    Args:
+        z: [B, L, D] representations, English at index 0.
+        mask: [B, L] bool, False for languages that a prompt lacks.
+
+    Returns:
+        [B] in [1 / valid rows, 1]; 0 for a prompt without valid rows.
+
+    Raises:
+        ValueError: A shape is wrong, the batch is empty, or ``z`` is not finite.
+    """
+    _check_rows(z)
+    weights = weights_of(z.shape[:2], z, mask, None, None)
+    with torch.autocast(z.device.type, enabled=False):
+        gram, _ = _gram(z if z.dtype == torch.float64 else z.float(), weights > 0)
+        return _collinearity(_singular_values(_weighted(gram, weights)), weights)
+
+
+def _collinearity(sigma: Tensor, weights: Tensor) -> Tensor:
+    total = weights.sum(dim=1)
+    return sigma[:, 0].square() / torch.where(total > 0, total, 1.0)
+
+
+def _check_rows(z: Tensor) -> None:
     if z.ndim != 3 or 0 in z.shape:
         raise ValueError(f"z must be [B, L, D] with at least one of each, not {list(z.shape)}.")
     if not z.is_floating_point():
         raise ValueError(f"z must be floating point, not {z.dtype}.")
+
+
+def _check(z: Tensor, temperature: float, form: str, anchor: str) -> None:
+    _check_rows(z)
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}.")
     if form not in get_args(Form):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlc.losses import Centering, ConsistencyHead, consistency_loss
+from mlc.losses import Centering, ConsistencyHead, collinearity, consistency_loss
 from mlc.losses.weights import mean_over_prompts
 from mlc.models.states import prompt_states, state_size
 from mlc.training.settings import ConsistencyConfig, TermSettings
@@ -204,9 +204,9 @@ def language_weights(term: TermSettings, names: Sequence[str]) -> Tensor | None:
 
 @torch.no_grad()
 def _watched(states: Tensor, mask: Tensor) -> tuple[float, float, float]:
-    raw = consistency_loss(states, mask=mask).collinearity.mean()
+    raw = collinearity(states, mask).mean()
     centred = states - states[:, :1].mean(dim=0, keepdim=True)
-    about_prompt = consistency_loss(centred, mask=mask).collinearity.mean()
+    about_prompt = collinearity(centred, mask).mean()
     return float(raw), float(about_prompt), _between_prompts(states[:, 0])
 
 

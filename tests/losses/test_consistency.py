@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlc.losses import consistency_loss
+from mlc.losses import collinearity, consistency_loss
 from tests.covering import dealt
 
 SPECTRAL = ("released", "paper")
@@ -407,6 +407,16 @@ def test_the_english_anchor_gets_no_gradient_and_the_others_do(form):
     assert z.grad[:, 1:].abs().amax(dim=-1).min() > 1e-4
     if form != "cosine":
         assert torch.equal(anchored, consistency_loss(z, form=form).loss)
+
+
+def test_collinearity_is_told_without_a_loss():
+    z, mask = random_rows(3, 4, 6), torch.tensor([[True] * 4, [True, False, True, False], [False] * 4])
+    found = collinearity(z.requires_grad_(), mask)
+    assert torch.equal(found, consistency_loss(z, mask=mask).collinearity)
+    assert not found.requires_grad
+    assert found[2] == 0
+    with pytest.raises(ValueError, match=r"z must be \[B, L, D\]"):
+        collinearity(z[0])
 
 
 def test_what_is_watched_is_detached():
