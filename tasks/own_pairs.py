@@ -45,7 +45,7 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
 
     Returns:
         The folder ``dataset`` as it was, but for ``chosen`` and ``rejected``, with columns of both in each language;
-        prompts without an English pair are left out.
+        empty where a language has no pair; prompts without any are left out.
 
     Raises:
         UserError: There is no pair.
@@ -81,15 +81,15 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
 
 
 def without_pairs(prompts: int, made: Sequence[Mapping[str, Any]]) -> list[LeftOut]:
-    """Prompts without a pair, and translations without one of those that have an English one.
+    """Prompts without a pair in English, and translations without one of those that have any.
 
     Args:
         prompts: How many were answered.
-        made: The rows that have an English pair.
+        made: The rows that have a pair in any language.
     """
     translations = sum(there for row in made for there in row["mask"][1:])
     pairs = sum(bool(answer) for row in made for answer in row[answer_column("chosen")][1:])
     return [
-        LeftOut("no own pair", prompts - len(made), prompts),
+        LeftOut("no own pair", prompts - sum(bool(row[answer_column("chosen")][0]) for row in made), prompts),
         LeftOut("no own translated pair", translations - pairs, translations),
     ]

@@ -57,7 +57,8 @@ def choose_pairs(
 
     The English reference is the answer that is closest to the other English ones, and the English pair is that one and
     the one farthest from it. In another language the answer nearest to the reference is chosen, and the farthest
-    rejected. Languages whose answers do not differ have no pair.
+    rejected. Languages whose answers do not differ have no pair; where that is English, its answers are the surest
+    reference that there is.
 
     Args:
         texts: Answers by place of the language, 0 for English.
@@ -65,7 +66,7 @@ def choose_pairs(
         chance: Draws both answers in place of that: a control.
 
     Returns:
-        By place of the language; nothing without an English pair.
+        By place of the language; nothing without an English answer.
     """
     if not len(texts.get(0, ())):
         return {}
@@ -81,7 +82,7 @@ def choose_pairs(
             best, worst = (answers[each] for each in nearest_and_farthest(states[place], reference))
         if best != worst:
             found[place] = (best, worst)
-    return found if 0 in found else {}
+    return found
 
 
 def consistent_pairs(
@@ -114,11 +115,11 @@ def consistent_pairs(
         should_stop: Looked at before each batch.
 
     Returns:
-        The rows that have an English pair, with ``chosen`` and ``rejected`` in English and columns of both in every
-        language, see :mod:`mlc.shapes.answers`.
+        The rows that have a pair in any language, with ``chosen`` and ``rejected`` in English and columns of both in
+        every language, see :mod:`mlc.shapes.answers`; empty where a language has none.
 
     Raises:
-        UserError: No prompt gets two English answers that differ.
+        UserError: No prompt gets two answers that differ.
         Stopped: It was asked to stop.
     """
     asked = [

@@ -107,10 +107,11 @@ def align(
         UserError: More than ``max_dropped`` of the rows or variants cannot be used, or the training diverged: its loss
             or its gradient is no number any more.
     """
-    rows, left_out = usable_rows(policy, rows, settings)
-    if translated := translated_rows(rows, settings.translated, seed=seed):
+    rows, sources, left_out = _examples(policy, rows, settings)
+    if translated := translated_rows(sources, settings.translated, seed=seed):
         kept, more = usable_rows(policy, translated, settings)
-        told = _OF_TRANSLATED if answer_column("chosen") in rows[0] else {"long prompt": _OF_TRANSLATED["long prompt"]}
+        with_answers = answer_column("chosen") in sources[0]
+        told = _OF_TRANSLATED if with_answers else {"long prompt": _OF_TRANSLATED["long prompt"]}
         left_out += [replace(count, kind=told[count.kind]) for count in more if count.kind in told]
         translated = kept
     require_few(left_out, settings.max_dropped)
@@ -223,6 +224,23 @@ def _diverged(step: int, settings: AlignSettings) -> UserError:
         f"The training diverged: at step {step} of {settings.steps} its numbers are no longer finite. Lower "
         f"align.learning_rate, which is {settings.learning_rate:g}, or the weights of the terms."
     )
+
+
+def _examples(
+    policy: Policy, rows: Sequence[Row], settings: AlignSettings
+) -> tuple[list[Row], list[Row], list[LeftOut]]:
+    """The English examples, the rows whose translations are examples, and how many rows training goes without."""
+    english = [row for row in rows if not _compares_translations_alone(row, settings)]
+    kept, left_out = usable_rows(policy, english, settings) if english or not rows else ([], [])
+    used = {id(row) for row in kept}
+    return kept, [row for row in rows if id(row) in used or _compares_translations_alone(row, settings)], left_out
+
+
+def _compares_translations_alone(row: Row, settings: AlignSettings) -> bool:
+    """Whether a row has two answers to compare in other languages and none in English, such as where those agree."""
+    carrier = settings.english_loss
+    compares = carrier.needs_rejected and not carrier.reads_pairs and bool(settings.translated.share)
+    return compares and not row.get("rejected") and any(row.get(answer_column("rejected")) or ())
 
 
 def usable_rows(policy: Policy, rows: Sequence[Row], settings: AlignSettings) -> tuple[list[Row], list[LeftOut]]:

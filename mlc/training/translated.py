@@ -84,10 +84,10 @@ def mixed_rows(english: Sequence[Row], translated: Sequence[Row], share: float) 
 
     Args:
         english: English rows.
-        translated: Translated ones; none = the English rows as they are.
-        share: In (0, 1).
+        translated: Translated ones.
+        share: In (0, 1); either alone stays as it is.
     """
-    if not translated:
-        return list(english)
+    if not translated or not english:
+        return [*english, *translated]
     copies = max(1, round(len(translated) * (1 - share) / (share * len(english))))
     return [*english] * copies + [*translated]

@@ -24,7 +24,9 @@ def test_translations_without_a_pair_are_counted() -> None:
     made = [
         {"mask": [True, True, True], "variant_chosen": ["a", "b", ""]},
         {"mask": [True, False, True], "variant_chosen": ["a", "", "c"]},
+        # English answers that agree are the reference of the others.
+        {"mask": [True, True, False], "variant_chosen": ["", "b", ""]},
     ]
     prompts, translations = without_pairs(5, made)
     assert prompts.sentence == "3 of 5 prompts get no two answers that differ from the model itself"
-    assert translations.sentence == "1 of 3 translated prompts get no two answers that differ from the model itself"
+    assert translations.sentence == "1 of 4 translated prompts get no two answers that differ from the model itself"

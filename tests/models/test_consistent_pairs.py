@@ -39,7 +39,9 @@ def test_pairs_of_one_prompt_by_hand() -> None:
     found = choose_pairs(texts, states)
     # The reference is "ne": east and north are as far from it, and the first is rejected.
     assert found == {0: ("ne", "e"), 1: ("west", "east")}
-    assert choose_pairs({**texts, 0: ["e", "e", "e"]}, states) == {}
+    # Answers in English that agree are no pair, and the reference of the others.
+    agreeing = {**states, 0: torch.stack([WEST, WEST, WEST])}
+    assert choose_pairs({**texts, 0: ["w", "w", "w"]}, agreeing) == {1: ("east", "west")}
     assert choose_pairs({1: texts[1]}, states) == {}
 
 
@@ -62,7 +64,7 @@ def test_own_answers_become_pairs_in_every_language(load_tiny: Any) -> None:
     made = consistent_pairs(policy, rows(), answers=3, tokens=6, layer=0.5, seed=1)
     assert made
     for row in made:
-        assert row["chosen"] != row["rejected"]
+        assert row["chosen"] != row["rejected"] or not row["chosen"]
         assert "given" not in (row["chosen"], row["rejected"])
         assert (row["variant_chosen"][0], row["variant_rejected"][0]) == (row["chosen"], row["rejected"])
         assert row["variant_chosen"][2] == row["variant_rejected"][2] == ""

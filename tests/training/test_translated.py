@@ -139,3 +139,15 @@ def test_a_control_does_not_show_the_prompt_itself(rows, control):
         own = row["english"]["prompt"]
         others = {word for other in rows if other["prompt"] != own for word in other["prompt"].split()}
         assert not (set(own.split()) - others) & set(row["prompt"].split())
+
+
+@pytest.mark.parametrize("agreeing", [1, 6])
+def test_pairs_of_translations_need_no_english_pair(rows, load_tiny, tmp_path, agreeing):
+    answered = [row | {"variant_chosen": ["", "ya", ""], "variant_rejected": ["", "la", ""]} for row in rows]
+    nothing = {"chosen": "", "rejected": ""}
+    answered = [row | (nothing if number < agreeing else {}) for number, row in enumerate(answered)]
+    settings = AlignSettings(steps=1, batch_size=4).with_own_pairs().model_copy(update={"max_dropped": 0.0})
+    counts = []
+    (entry,) = align(load_tiny(), answered, settings, seed=0, folder=tmp_path, on_left_out=counts.extend)
+    assert entry["loss"] > 0
+    assert not any(count.rows for count in counts)
