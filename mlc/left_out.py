@@ -27,6 +27,11 @@ _WORDS = {
     "long prompt": ("prompts", "are longer than {limit} tokens"),
     "long answer": ("answers", "are cut at {limit} tokens"),
     "unusable variant": ("texts of the term", "are longer than {limit} tokens, or have no token of their own"),
+    "no pair": ("training prompts", "have no translation beside them, so that no term learns from any"),
+    "no harmful pair": (
+        "training prompts",
+        "are harmless or have no translation, so that the answer term learns from none (align.answer.harmless: none)",
+    ),
     "long translation": ("translated examples", "are longer than {limit} tokens"),
     "long guided prompt": (
         "translated examples",
@@ -46,6 +51,8 @@ _TOLD_ONLY = (
     "held out",
     "no own pair",
     "no own translated pair",
+    "no pair",
+    "no harmful pair",
     "no answer",
     "no own answer",
     "long answer",
@@ -55,8 +62,8 @@ _TOLD_ONLY = (
     "no translated rejected",
     "few languages",
 )
-"""Kinds that a setting asks for: answers that are cut, and what ``prompts.remove_overlap``, the filter and
-``dataset.min_languages`` decide."""
+"""Kinds that a setting asks for, such as answers that are cut, and what ``prompts.remove_overlap``, the filter,
+``dataset.min_languages`` and answers of the model itself decide."""
 _DETAILS = 3
 """Reasons that are told of rows that are set aside, the most frequent ones."""
 _HELD_OUT = ("evaluation", "correct the file, or its columns and labels under evaluation")

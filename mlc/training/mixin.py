@@ -1,5 +1,6 @@
 """The terms over translations in any trainer of transformers or TRL."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlc.training.preparation import (
     TEXTS,
     TOKENS,
     WEIGHTS,
+    nothing_to_read,
     own_labels,
     prepare_variants,
     variant_counts,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
+
+logger = logging.getLogger(__name__)
 
 BATCH_KEY = "consistency_variants"
 VARIANT_TOKENS = "variant_tokens"
@@ -119,7 +123,7 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         self._steps = 0
         self._variant_tokens = 0
         self.left_out: list[LeftOut] = []
-        """Variants that count as missing; nothing without the term."""
+        """Variants that count as missing, and what leaves a term nothing to read; nothing without the terms."""
         languages: tuple[str, ...] = ()
         counts: list[float] = []
         probed: tuple[Variants, ...] = ()
@@ -133,6 +137,9 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
             counts = variant_counts(prepared)
             if terms.measures_risk:
                 kwargs["train_dataset"], probed = with_prompts_apart(prepared, terms.balance.prompts, seed)
+            for unread in nothing_to_read(kwargs["train_dataset"], terms):
+                self.left_out.append(unread)
+                logger.warning("%s.", unread.sentence)
         for split in ("train_dataset", "eval_dataset"):
             kwargs[split] = _without_texts(kwargs.get(split))
         super().__init__(model=model, **kwargs)

@@ -243,6 +243,24 @@ def _left_out(texts: Any, tokens: Any, languages: Sequence[str], terms: Terms) -
     return LeftOut("unusable variant", given - kept, given, terms.max_tokens)
 
 
+def nothing_to_read(dataset: Any, terms: Terms) -> list[LeftOut]:
+    """What of a training set leaves terms without anything to learn from; nothing where each of them reads some prompt.
+
+    Args:
+        dataset: What is trained on, with the columns of :data:`COLUMNS`.
+        terms: The terms, at least one of them with a weight.
+    """
+    count = len(dataset)
+    pairs = [_is_pair(row) for row in dataset[TOKENS]]
+    if not any(pairs):
+        return [LeftOut("no pair", count, count)]
+    answer = terms.answer
+    harmful = dataset[HARMFUL] if HARMFUL in dataset.column_names else [False] * count
+    read = any(pair and label for pair, label in zip(pairs, harmful, strict=True))
+    unread = answer.weight > 0 and answer.harmless == "none" and not read
+    return [LeftOut("no harmful pair", count, count)] if unread else []
+
+
 def _is_pair(row: Sequence[Any]) -> bool:
     """Whether English is there, and a translation of it."""
     return bool(row[0]) and any(row[1:])

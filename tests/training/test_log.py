@@ -75,8 +75,11 @@ def test_a_step_without_translations_shows_no_figures(tmp_path):
         assert not any(math.isnan(value) for value in entry.values())
 
 
-def test_without_any_translation_the_english_loss_is_left(tmp_path):
+def test_without_any_translation_the_english_loss_is_left_and_it_is_told(tmp_path, caplog):
     with_term = train("sft", tmp_path, term(), rows=with_translations())
+    told = "8 of 8 training prompts have no translation beside them, so that no term learns from any"
+    assert [count.sentence for count in with_term.trainer.left_out if count.rows] == [told]
+    assert f"{told}." in caplog.messages
     plain = train("sft", tmp_path, None, rows=with_translations())
     assert with_term.series() == plain.series() == with_term.series("alignment_loss")
     assert not any(name in entry for entry in with_term.log for name in FIGURES)

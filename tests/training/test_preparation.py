@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlc.errors import UserError
 from mlc.models.continuations import answer_tokens
-from mlc.training.preparation import permutation, prepare_variants, variants_of
+from mlc.training.preparation import nothing_to_read, permutation, prepare_variants, variants_of
 from mlc.training.settings import AnswerConfig, ConsistencyConfig, Terms
 
 
@@ -129,6 +129,23 @@ def test_variants_of_which_none_can_be_used(tiny_policy):
 
 def test_missing_texts_are_no_long_ones(tiny_policy):
     assert prepare([{"variants": ["Hello", "", None]}], tiny_policy.tokenizer).left_out.rows == 0
+
+
+def test_what_leaves_a_term_nothing_to_read_is_told(tiny_policy):
+    rows = [
+        {"variants": ["Hello", "Jambo"], "label": "harmless", "completion": "Hi"},
+        {"variants": ["Poison?", None], "label": "harmful", "completion": "No"},
+    ]
+
+    def kinds(some, **answer):
+        terms = Terms(answer=AnswerConfig(weight=1.0, **answer))
+        prepared = prepare_variants(Dataset.from_list(some), tiny_policy.tokenizer, terms, seed=0)
+        return [count.kind for count in nothing_to_read(prepared.dataset, terms)]
+
+    assert kinds(rows) == []
+    assert kinds(rows, harmless="none") == ["no harmful pair"]
+    assert kinds([rows[0] | {"label": "harmful"}], harmless="none") == []
+    assert kinds(rows[1:]) == ["no pair"]
 
 
 def test_weights_come_along(tiny_policy):
