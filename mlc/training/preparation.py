@@ -21,7 +21,7 @@ from mlc.permuted import dealt_anew
 from mlc.shapes.labels import is_harmful
 from mlc.training.apart import set_aside
 from mlc.training.settings import LABELLED_CONTROLS, Control, Terms
-from mlc.training.variants import Variants, encode_variants, require_names
+from mlc.training.variants import Variants, encode_variants, in_languages, require_names
 
 TEXTS, WEIGHTS, NAMES, LABEL = "variants", "variant_weights", "languages", "variant_label"
 ANSWER, ANSWERS = "variant_answer", ("variant_answer", "completion", "chosen")
@@ -206,10 +206,10 @@ def _languages(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _in_order(texts: Any, languages: Sequence[str]) -> list[Any]:
     if texts is None:
         return [None] * len(languages)
-    ordered = [texts.get(name) for name in languages] if isinstance(texts, Mapping) else list(texts)
-    if len(ordered) != len(languages):
-        raise ValueError(f"{TEXTS} has {len(ordered)} texts in one row and {len(languages)} in the first.")
-    return ordered
+    try:
+        return in_languages(texts, languages)
+    except ValueError as error:
+        raise ValueError(f"in {TEXTS} {error}") from None
 
 
 def _check_row(row: Mapping[str, Any], languages: Sequence[str]) -> None:

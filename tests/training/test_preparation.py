@@ -1,4 +1,5 @@
 import copy
+import json
 import logging
 
 import pytest
@@ -183,7 +184,7 @@ def test_weights_that_are_none_are_refused(tiny_policy, weight):
         ([{"variants": {"en": "Hello", "eng_Latn": "Hello"}}], "variants must name English once"),
         (
             [{"variants": ["Hello", "Jambo"]}, {"variants": ["Thanks"]}],
-            "variants has 1 texts in one row and 2 in the first",
+            "in variants a prompt has 1 texts, and there are 2 languages",
         ),
         (
             [{"variants": ["Hello", "Jambo"], "languages": ["eng_Latn"]}],
@@ -205,6 +206,19 @@ def test_weights_that_are_none_are_refused(tiny_policy, weight):
 def test_mistakes_are_found_before_training(tiny_policy, rows, message):
     with pytest.raises(ValueError, match=message):
         prepare(rows, tiny_policy.tokenizer)
+
+
+def test_a_language_that_the_first_row_lacks_is_not_dropped(tiny_policy):
+    data = Dataset.from_list([{"variants": "{}"}, {"variants": '{"yor_Latn": "Ẹ ṣé"}'}])
+    data.set_transform(
+        lambda rows: {
+            "variants": [{"en": "Hello", "swh_Latn": "Jambo"} | json.loads(text) for text in rows["variants"]]
+        }
+    )
+    with pytest.raises(
+        ValueError, match="in variants a prompt has a text in 'yor_Latn'; the languages are en, swh_Latn"
+    ):
+        prepare_variants(data, tiny_policy.tokenizer, Terms(ConsistencyConfig()), seed=0)
 
 
 # Controls.
