@@ -28,7 +28,7 @@ from mlc.training.preparation import (
 from mlc.training.settings import AnswerConfig, BalanceSettings, ConsistencyConfig, DecisionConfig, Terms
 from mlc.training.sharding import shard_on_cpus
 from mlc.training.term import ConsistencyTerm
-from mlc.training.terms import ALL_FIGURES, TranslationTerms
+from mlc.training.terms import ALL_FIGURES, TranslationTerms, readable_tokens
 from mlc.training.together import of_all
 from mlc.training.variants import Variants, batch_variants
 
@@ -131,7 +131,10 @@ class ConsistencyMixin(_Base):  # type: ignore[misc]
         if terms.active:
             _check_carrier(kwargs)
             seed = kwargs["args"].seed if kwargs.get("args") else 0
-            prepared = prepare_variants(kwargs["train_dataset"], kwargs["processing_class"], terms, seed=seed)
+            longest = readable_tokens(terms, model, kwargs["processing_class"])
+            prepared = prepare_variants(
+                kwargs["train_dataset"], kwargs["processing_class"], terms, seed=seed, max_tokens=longest
+            )
             kwargs["train_dataset"], languages, chat = prepared.dataset, prepared.languages, prepared.chat
             self.left_out = [prepared.left_out]
             counts = variant_counts(prepared)

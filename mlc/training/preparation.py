@@ -48,7 +48,9 @@ class PreparedDataset:
     """Whether texts are turns of the chat template, where there is one."""
 
 
-def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -> PreparedDataset:
+def prepare_variants(
+    dataset: Any, tokenizer: Any, terms: Terms, *, seed: int, max_tokens: int | None = None
+) -> PreparedDataset:
     """Encodes the variants of a dataset and applies the control.
 
     Args:
@@ -56,6 +58,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
         tokenizer: Fast tokenizer of the policy.
         terms: The terms, at least one of them with a weight.
         seed: Seed of a control's permutation.
+        max_tokens: Longer variants count as missing; None = as configured.
 
     Raises:
         ValueError: The column is missing or has another shape, English is not in it, no variant can be used, or there
@@ -76,6 +79,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
     chat = not isinstance(first.get("prompt"), str)
     answer = _answer_column(dataset.column_names) if terms.needs_answers else None
     label = next((name for name in (LABEL, "label") if name in dataset.column_names), None)
+    limit = terms.max_tokens if max_tokens is None else max_tokens
 
     def encode(row: dict[str, Any]) -> dict[str, Any]:
         texts = _in_order(row[TEXTS], languages)
@@ -84,7 +88,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
             tokenizer,
             texts,
             chat=chat,
-            max_tokens=terms.max_tokens,
+            max_tokens=limit,
             with_content=terms.needs_content,
             languages=languages,
         ).prompts
@@ -104,7 +108,7 @@ def prepare_variants(dataset: Any, tokenizer: Any, terms: Terms, *, seed: int) -
 
     named = [TEXTS, *(column for column in (NAMES, ANSWER, "mask") if column in dataset.column_names)]
     tokens = dataset.map(encode, remove_columns=named)
-    left_out = _left_out(dataset, tokens, languages, terms)
+    left_out = _left_out(dataset, tokens, languages, terms, limit)
     controlled = _controlled(tokens, terms.control, seed)
     return PreparedDataset(controlled.remove_columns(own_labels(controlled)), languages, left_out, chat)
 
@@ -230,7 +234,7 @@ def _weights_in_order(weights: Sequence[Any], written: Sequence[str], languages:
     return [float(weights[written.index(name)]) for name in languages]
 
 
-def _left_out(texts: Any, tokens: Any, languages: Sequence[str], terms: Terms) -> LeftOut:
+def _left_out(texts: Any, tokens: Any, languages: Sequence[str], terms: Terms, limit: int) -> LeftOut:
     rows = [_in_order(row, languages) for row in texts[TEXTS]]
     given = sum(bool(text) for row in rows for text in row)
     kept = sum(bool(ids) for row in tokens[TOKENS] for ids in row)
@@ -238,9 +242,9 @@ def _left_out(texts: Any, tokens: Any, languages: Sequence[str], terms: Terms) -
         why = ", or blank, or changed by the chat template (see pool)" if terms.needs_content else ""
         raise ValueError(
             f"no prompt can be used beside a translation of it: {given - kept} of the {given} variants are longer than "
-            f"{terms.max_tokens} tokens{why}."
+            f"{limit} tokens{why}."
         )
-    return LeftOut("unusable variant", given - kept, given, terms.max_tokens)
+    return LeftOut("unusable variant", given - kept, given, limit)
 
 
 def nothing_to_read(dataset: Any, terms: Terms) -> list[LeftOut]:

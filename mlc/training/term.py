@@ -17,6 +17,7 @@ from mlc.training.variants import (
     batch_variants,
     encode_variants,
     in_languages,
+    longest_text,
     require_languages,
     require_names,
 )
@@ -77,6 +78,7 @@ class ConsistencyTerm(nn.Module):
             require_names(languages)
         names = [str(place) for place in range(languages)] if isinstance(languages, int) else list(languages)
         self.config = config
+        self.max_tokens = longest_text(model, config.max_tokens)
         self.names = tuple(names)
         self.languages = len(names)
         self.centering = Centering(
@@ -169,7 +171,7 @@ class ConsistencyTerm(nn.Module):
             encode_variants(
                 tokenizer,
                 in_languages(row, self.names),
-                max_tokens=config.max_tokens,
+                max_tokens=self.max_tokens,
                 with_content=config.needs_content,
                 languages=self.names,
             )

@@ -27,6 +27,7 @@ from mlc.training.variants import (
     batch_variants,
     encode_variants,
     in_languages,
+    longest_text,
     require_languages,
 )
 
@@ -101,6 +102,7 @@ class TranslationTerms(nn.Module):
             for name, term in terms.active.items()
             if isinstance(term, OpeningSettings)
         }
+        self.max_tokens = readable_tokens(terms, model, tokenizer) if terms.active else 0
         # In a tuple, so that it is neither trained nor saved with the terms.
         self._teacher: tuple[Any, ...] = ()
         if terms.answer.weight > 0 and terms.answer.teacher == "start":
@@ -234,7 +236,7 @@ class TranslationTerms(nn.Module):
                 self.tokenizer,
                 in_languages(row, self.languages),
                 chat=self.chat,
-                max_tokens=terms.max_tokens,
+                max_tokens=self.max_tokens,
                 with_content=terms.needs_content,
                 languages=self.languages,
             ).about(
@@ -367,6 +369,23 @@ class TranslationTerms(nn.Module):
         return continue_prompts(
             teacher, _english(variants), [[rows[row] for row in english] for rows in plan.continuations]
         )
+
+
+def readable_tokens(terms: Terms, model: Any, tokenizer: Any) -> int:
+    """Most tokens of a text that the terms read, as configured and as a model can with openings and answers behind it.
+
+    Args:
+        terms: The terms, at least one of them with a weight.
+        model: The policy, as in :func:`longest_text`.
+        tokenizer: Its fast tokenizer; None only for the consistency term.
+
+    Raises:
+        ValueError: The model has no room for any text.
+    """
+    followed_by = [len(answer_tokens(tokenizer, text, chat=chat)) for text in terms.openings for chat in (True, False)]
+    if terms.answer.weight > 0:
+        followed_by.append(terms.answer.tokens)
+    return longest_text(model, terms.max_tokens, followed_by=max(followed_by, default=0))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlc.models.bounds import context_of
+from mlc.models.encoders import is_encoder_decoder
+from mlc.models.prefix import unwrapped
 from mlc.models.prompts import EncodedPrompt, PromptBatch, encode_prompt, pad_prompts
 from mlc.shapes.history import Prompt
 
@@ -108,6 +111,30 @@ def in_languages(texts: Any, languages: Sequence[str]) -> list[Text | None]:
             f"a prompt has {len(texts)} texts, and there are {len(languages)} languages: give one for each."
         )
     return list(texts)
+
+
+def longest_text(model: Any, limit: int, *, followed_by: int = 0) -> int:
+    """Most tokens of a text that a model can read with what follows it.
+
+    Args:
+        model: The policy; what is not a model with a configuration bounds nothing.
+        limit: Most tokens as configured.
+        followed_by: Tokens of the longest continuation.
+
+    Raises:
+        ValueError: The model has no room for any text.
+    """
+    config = getattr(unwrapped(model), "config", None)
+    context = None if config is None else context_of(config.to_dict())
+    if context is None:
+        return limit
+    room = context if is_encoder_decoder(config) else context - followed_by
+    if room < 1:
+        raise ValueError(
+            f"the policy reads at most {context} tokens at once, and the openings and answers of the terms, of up to "
+            f"{followed_by} tokens, leave no room for a prompt: shorten them."
+        )
+    return min(limit, room)
 
 
 def encode_variants(

@@ -11,7 +11,7 @@ from mlc.training.settings import AnswerConfig, ConsistencyConfig, DecisionConfi
 from mlc.training.term import FIGURES, ConsistencyTerm
 from mlc.training.terms import TranslationTerms
 from tests.covering import chosen
-from tests.training.runs import CARRIERS, LANGUAGES, make_rows, same, train
+from tests.training.runs import CARRIERS, LANGUAGES, make_rows, same, train, trainer_of
 
 REFUSE, COMPLY = ("I cannot", "No,"), ("Of course", "Here")
 OPENINGS = {"refusal_openings": REFUSE, "compliance_openings": COMPLY}
@@ -80,6 +80,23 @@ def gradients(policy, loss):
     policy.model.zero_grad()
     loss.backward()
     return {name: parameter.grad.clone() for name, parameter in policy.model.named_parameters()}
+
+
+def test_texts_leave_room_for_what_follows_them(rows, load_tiny, tmp_path):
+    policy = load_tiny()
+    lengths = [len(encode_prompt(policy.tokenizer, text).input_ids) for row in rows for text in row["variants"]]
+    longest = max(lengths)
+    opening = max(len(answer_tokens(policy.tokenizer, text)) for text in (*REFUSE, *COMPLY))
+    policy.model.config.max_position_embeddings = longest + opening - 1
+    there = [batch_of(terms_of(policy, *some), rows).mask.sum() for some in ((STATES,), (STATES, DECIDED))]
+    assert there == [len(lengths), len(lengths) - lengths.count(longest)]
+    trainer = trainer_of(
+        "sft", tmp_path, STATES, rows=rows, loaded=(policy.model, policy.tokenizer), more={"decision": DECIDED}
+    )
+    assert [(count.rows, count.limit) for count in trainer.left_out] == [(lengths.count(longest), longest - 1)]
+    policy.model.config.max_position_embeddings = opening
+    with pytest.raises(ValueError, match=f"at most {opening} tokens at once, .* of up to {opening} tokens, leave no"):
+        terms_of(policy, STATES, DECIDED)
 
 
 # One pass gives what many would.
