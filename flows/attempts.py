@@ -106,7 +106,8 @@ class Attempts:
         stop_if(self.run.should_stop)
         if never:
             # What several methods share, such as translated answers, belongs to none of them.
-            self._shared = self.run.first_failure(CAUSE_SECONDS) or self._shared
+            # It is forgiven after the first of them, and what is known already is not waited for.
+            self._shared = self.run.first_failure(0.0 if self._shared else CAUSE_SECONDS) or self._shared
             raise self._shared or never
 
     def _failed(self, method: Method, error: Exception) -> None:

@@ -175,6 +175,25 @@ class Shielded:
         harmless(self._display.close)()
 
 
+_TASK = "mlc_task"
+"""Attribute of an error that names the task which it ended; it travels with the error between processes."""
+
+
+@contextmanager
+def failing_in(task: str) -> Iterator[None]:
+    """Notes on an error that leaves the block which task it ended, unless a block inside has."""
+    try:
+        yield
+    except Exception as error:
+        vars(error).setdefault(_TASK, task)
+        raise
+
+
+def _which(error: Exception) -> tuple[str, str, str]:
+    """What tells a failure from others; another process gives an error that is equal, and not the same."""
+    return type(error).__qualname__, str(error), getattr(error, _TASK, "")
+
+
 def harmless(shows: Callable[P, T]) -> Callable[P, T | None]:
     """A function that only shows something, without its errors; it gives None in place of one."""
 
@@ -252,8 +271,9 @@ class Run:
     """Of every task that a plan has foreseen, by key."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _failures: list[Exception] = field(default_factory=list)
-    _forgiven: list[str] = field(default_factory=list)
-    _failed: threading.Event = field(default_factory=threading.Event)
+    _forgiven: set[tuple[str, str, str]] = field(default_factory=set)
+    _failed: threading.Condition = field(default_factory=threading.Condition)
+    """Guards both, and tells of failures."""
     _read: int = 0
     _carried: set[str] = field(default_factory=set)
     """Names of what machines that share no disk have told, and is in the journal."""
@@ -306,20 +326,26 @@ class Run:
 
     def fail(self, error: Exception) -> None:
         """Notes a failure, from any thread; the first one counts."""
-        with self._lock:
+        with self._failed:
             self._failures.append(error)
-            self._failed.set()
+            self._failed.notify_all()
 
     def forgive(self, error: Exception) -> None:
-        """Lets a failure count no more, now or when it is noted: the run goes on without what failed."""
-        with self._lock:
-            self._forgiven.append(repr(error))
+        """Lets a failure count no more, now or when it is noted: the run goes on without what failed.
+
+        A failure of another task, see :func:`failing_in`, counts although it says the same.
+        """
+        with self._failed:
+            self._forgiven.add(_which(error))
 
     def first_failure(self, wait_seconds: float = 0.0) -> Exception | None:
-        """The first failure of a task, waiting a while for it to be noted."""
-        self._failed.wait(wait_seconds)
-        with self._lock:
-            return next((error for error in self._failures if repr(error) not in self._forgiven), None)
+        """The first failure of a task that was not forgiven, waiting a while for one to be noted."""
+        with self._failed:
+            self._failed.wait_for(self._counting, wait_seconds)
+            return self._counting()
+
+    def _counting(self) -> Exception | None:
+        return next((error for error in self._failures if _which(error) not in self._forgiven), None)
 
     def waits(self, what: str) -> None:
         """Shows that the task of this thread waits for something, or with an empty text that it goes on."""
@@ -376,7 +402,8 @@ class Run:
             lines, self._read = self.journal.read_from(self._read) if self.journal else ([], 0)
             for line in lines:
                 if "by" in line:
-                    self._take_in(line)
+                    # One that another release wrote costs no other.
+                    harmless(self._take_in)(line)
 
     def _take_in(self, line: dict[str, Any]) -> None:
         if "task" in line:
@@ -405,7 +432,7 @@ def live(run: Run) -> Iterator[Run]:
             if time.monotonic() - carried > WORDS_SECONDS:
                 harmless(run.carry_over)()
                 carried = time.monotonic()
-            run.take_in()
+            harmless(run.take_in)()
 
     follower = threading.Thread(target=follow, name="mlc-follow", daemon=True)
     _live[run.id] = run
@@ -413,12 +440,11 @@ def live(run: Run) -> Iterator[Run]:
     try:
         yield run
     finally:
+        del _live[run.id]
         ended.set()
         follower.join()
-        harmless(run.carry_over)()
-        run.take_in()
-        harmless(run.forget_words)()
-        del _live[run.id]
+        for last in (run.carry_over, run.take_in, run.forget_words):
+            harmless(last)()
 
 
 def live_runs() -> list[Run]:

@@ -31,6 +31,7 @@ from tasks.runtime.run import (
     Outcome,
     Run,
     RunReference,
+    failing_in,
     harmless,
     label_of,
     open_run,
@@ -249,7 +250,8 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
             watch(opened)
             try:
                 stop_if(opened.should_stop)
-                return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
+                with failing_in(name):
+                    return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
             except Stopped:
                 return cast(ArtifactRef, Cancelled(message="Stopped; what it did so far is kept."))
 
@@ -386,7 +388,7 @@ def produce(
             if ref is None or problem is not None:
                 what = f"{job.label} (artifact {parts.key[:12]})"
                 try:
-                    with working_on(job.label), _shown_to_its_end(run, job):
+                    with failing_in(job.label), working_on(job.label), _shown_to_its_end(run, job):
                         return confined(
                             run.workspace, what, lambda: _make(run, job, write, ref, problem, started, waited)
                         )

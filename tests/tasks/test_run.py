@@ -4,19 +4,21 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.remote import RemoteArtifacts
-from mlc.store.runs import announced, is_open, recorded, run_records, take_dead
-from tasks.runtime.run import WORKSPACE_VARIABLE, Outcome, Run, RunReference, live, open_run
+from mlc.store.runs import Journal, announced, is_open, recorded, run_records, take_dead
+from tasks.runtime.run import WORKSPACE_VARIABLE, Outcome, Run, RunReference, failing_in, live, live_runs, open_run
 from tasks.translate import translate
 
 PROJECT = Path(__file__).parents[2]
@@ -143,6 +145,51 @@ def test_the_first_failure_counts(tmp_path: Path, wait_seconds: float) -> None:
     run.fail(first)
     run.fail(RuntimeError("second"))
     assert run.first_failure(wait_seconds) is first
+
+
+def failed_in(task: str, text: str) -> Exception:
+    with pytest.raises(UserError) as caught, failing_in(task):
+        raise UserError(text)
+    return caught.value
+
+
+def test_a_failure_that_was_forgiven_is_not_waited_with(tmp_path: Path) -> None:
+    run = Run(ArtifactStore(tmp_path))
+    forgiven, same_words = failed_in("align · a", "No room."), failed_in("align · b", "No room.")
+    run.fail(forgiven)
+    run.forgive(pickle.loads(pickle.dumps(forgiven)))
+    assert run.first_failure() is None
+    later = threading.Timer(0.1, run.fail, [same_words])
+    later.start()
+    assert run.first_failure(60.0) is same_words
+    later.join()
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_run_goes_on_where_its_journal_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    display, real, failed = Remembering(), Journal.read_from, threading.Event()
+
+    def read_from(journal: Journal, position: int) -> Any:
+        if always or not failed.is_set():
+            failed.set()
+            raise OSError
+        return real(journal, position)
+
+    monkeypatch.setattr(Journal, "read_from", read_from)
+    monkeypatch.setattr("tasks.runtime.run.FOLLOWING_SECONDS", 0.01)
+    with (
+        recorded(tmp_path, run_id="r", name="demo", config={}) as journal,
+        live(Run(ArtifactStore(tmp_path), display, id="r", journal=journal)) as run,
+    ):
+        assert failed.wait(60)
+        journal.write({"by": "elsewhere", "task": {"of": "another release"}})
+        journal.write({"by": "elsewhere", "note": "Something is odd."})
+        while not always and not display.shown:
+            time.sleep(0.01)
+    assert display.shown == ([] if always else [("note", "Something is odd.")])
+    assert run not in live_runs()
 
 
 def test_a_run_that_is_asked_to_stop_tells_its_stages_elsewhere(tmp_path: Path) -> None:
