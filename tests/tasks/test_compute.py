@@ -1,12 +1,13 @@
 """The device belongs to one stage at a time, whichever thread or process it works in."""
 
-import json
+import multiprocessing
 import socket
 import subprocess
 import sys
 import threading
 import time
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,13 @@ from mlc.devices import pick_device
 from mlc.stopping import Stopped
 from mlc.store import ArtifactStore
 from mlc.store.locks import file_lock
-from tasks.runtime.compute import computing, loaded, release
-from tasks.runtime.run import Run, RunReference, open_run, working_time
+from tasks.runtime.compute import WAITED_FOR, computing, loaded, release
+from tasks.runtime.run import Run, RunReference, Silent, open_run, working_on, working_time
 
 PROJECT = Path(__file__).parents[2]
 HOLD_SECONDS = 0.3
-HOLDING = """
-import sys, time
-import torch
-from tasks.runtime.compute import computing
-from tasks.runtime.run import RunReference, open_run, working_time
-
-run, begun = open_run(RunReference("r", sys.argv[1])), working_time()
-with computing(run, "cpu"):
-    at = time.time()
-    time.sleep(float(sys.argv[2]))
-    print([at, time.time(), working_time() - begun])
-"""
+WORK_SECONDS = 0.05
+TIMEOUT_SECONDS = 120
 # Three threads of a fresh process, as three stages come to the libraries that load their parts late.
 TOGETHER = """
 import sys, threading
@@ -127,34 +118,58 @@ def overlap(spans: list[list[float]]) -> bool:
     return any(later[0] < earlier[1] for earlier, later in pairwise(ordered))
 
 
-def test_processes_take_turns_and_waiting_is_no_work(tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", HOLDING, str(tmp_path), str(HOLD_SECONDS)]
-    processes = [subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    told: list[list[float]] = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    assert not overlap([[begun, ended] for begun, ended, _ in told])
-    assert all(HOLD_SECONDS <= worked < 2 * HOLD_SECONDS for _, _, worked in told)
+class Telling(Silent):
+    """A display that tells by a connection what a task waits for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def waits(self, label: str, what: str) -> None:
+        self._connection.send(what)
 
 
-def test_threads_take_turns_and_a_block_may_stand_in_another(tmp_path: Path) -> None:
-    run, spans, worked = Run(ArtifactStore(tmp_path)), [], []
+def take_a_turn(folder: Path, connection: Connection) -> None:
+    """Asks for the device once it is told to, and tells when it had it, how long it worked, and how long that took."""
+    run = Run(ArtifactStore(folder), Telling(connection))
+    connection.recv()
+    asked, begun = time.perf_counter(), working_time()
+    with working_on("demo"), computing(run, "cpu"), computing(run, "cpu"):
+        entered = time.time()
+        time.sleep(WORK_SECONDS)
+        span = [entered, time.time()]
+    worked = working_time() - begun
+    connection.send((span, worked, time.perf_counter() - asked))
+
+
+@pytest.mark.parametrize("kind", [multiprocessing.get_context("fork").Process, threading.Thread])
+def test_all_take_turns_and_waiting_is_no_work(tmp_path: Path, kind: Any) -> None:
     pick_device("cpu")  # which loads torch
+    ends = [multiprocessing.Pipe() for _ in range(3)]
+    # A process that is forked while this one holds the device would hold it too.
+    workers = [kind(target=take_a_turn, args=(tmp_path, end)) for _, end in ends]
+    for worker in workers:
+        worker.start()
+    with computing(Run(ArtifactStore(tmp_path)), "cpu"):
+        for here, _ in ends:
+            here.send("go")
+        for here, _ in ends:
+            assert here.poll(TIMEOUT_SECONDS)
+            assert here.recv() == WAITED_FOR
+        time.sleep(HOLD_SECONDS)
+    told = [told_by(here) for here, _ in ends]
+    for worker in workers:
+        worker.join()
+    assert not overlap([span for span, _, _ in told])
+    assert all(worked >= WORK_SECONDS and took - worked >= HOLD_SECONDS for _, worked, took in told)
 
-    def hold() -> None:
-        begun = working_time()
-        with computing(run, "auto"), computing(run, "cpu"):
-            at = time.time()
-            time.sleep(HOLD_SECONDS)
-            spans.append([at, time.time()])
-        worked.append(working_time() - begun)
 
-    threads = [threading.Thread(target=hold) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(spans) == 3
-    assert all(HOLD_SECONDS <= seconds < 2 * HOLD_SECONDS for seconds in worked)
-    assert not overlap(spans)
+def told_by(connection: Connection) -> tuple[list[float], float, float]:
+    """What a worker tells last."""
+    told = None
+    while not isinstance(told, tuple):
+        assert connection.poll(TIMEOUT_SECONDS)
+        told = connection.recv()
+    return told
 
 
 @pytest.mark.parametrize("here", [True, False], ids=["in the process of the flow", "elsewhere"])
