@@ -139,6 +139,14 @@ def smoked(together: Path, mlc: "Mlc") -> "Smoked":
     return smoked_in(together, mlc)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """A kill loses nothing that the system has; to outlast a loss of power is what a test that looks at it asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def libraries_are_no_garbage() -> None:
     """A training looks for garbage, which takes a quarter of a second where it goes through all libraries."""

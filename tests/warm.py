@@ -4,6 +4,7 @@ What is left to them is loaded again in each, which takes longer than all that a
 """
 
 import importlib
+import os
 from tempfile import TemporaryDirectory
 
 from flows.terminal.quiet import be_quiet
@@ -20,6 +21,8 @@ PARTS = (
     "mlc.training.carriers.sft", "mlc.training.sft", "mlc.translation.engines.seq2seq",
 )  # fmt: skip
 
+# As in the processes of the tests themselves, see tests/conftest.py.
+os.fsync = lambda descriptor: None
 # Libraries read when they are loaded what they may write.
 be_quiet()
 for name in (*LIBRARIES, *PARTS):

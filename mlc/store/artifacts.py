@@ -105,13 +105,18 @@ class ArtifactStore:
         remote: A second place, whose word counts for all workspaces that have it in common: what is missing here is
             taken from there, what is made here is copied there, and where both have an artifact, that one is used.
         looking: Only to look at: nothing is made, and a folder that cannot be written, or is not there, will do.
+        durable: Whether what is made is to outlast a loss of power; a folder that goes with its process waits for no
+            disk.
 
     Raises:
         UserError: The folder cannot be made or written, or has a name that no database can have.
     """
 
-    def __init__(self, workspace: Path, remote: Remote | None = None, *, looking: bool = False) -> None:
+    def __init__(
+        self, workspace: Path, remote: Remote | None = None, *, looking: bool = False, durable: bool = True
+    ) -> None:
         self.remote = remote
+        self.durable = durable
         self.looking = looking
         self.writable = True
         self._distrusted: set[tuple[str, str]] = set()
@@ -456,7 +461,7 @@ class ArtifactStore:
             "seconds": round(seconds, 3),
             "facts": draft.facts,
         }
-        write_manifest(draft.path, manifest)
+        write_manifest(draft.path, manifest, durable=self.durable)
         self._publish(draft.path, kind, parts.key, over=own)
 
     def also_under(self, kind: str, key: str, parts: KeyParts, note: Mapping[str, Any]) -> ArtifactRef | None:
@@ -488,7 +493,8 @@ class ArtifactStore:
                     draft.mkdir()
                     for name in manifest["files"]:
                         _link(self.folder(ref) / name, draft / name)
-                    write_manifest(draft, {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept})
+                    named = {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept}
+                    write_manifest(draft, named, durable=self.durable)
                     self._publish(draft, kind, parts.key)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -515,8 +521,8 @@ class ArtifactStore:
         """Gives a whole artifact its name, unless another process was first."""
         target = self.place(kind, key)
         # What is there and damaged is set aside when it is looked at.
-        if not place_folder(draft, target) and self._find_here(kind, key) is None:
-            place_folder(draft, target)
+        if not place_folder(draft, target, durable=self.durable) and self._find_here(kind, key) is None:
+            place_folder(draft, target, durable=self.durable)
 
     def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST

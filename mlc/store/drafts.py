@@ -18,18 +18,21 @@ DRAFTS = ".*.tmp"
 
 
 @contextmanager
-def draft_file(path: Path) -> Iterator[Path]:
+def draft_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Gives a path to write to; when the block ends without an error, the file takes its place, on the disk.
 
     Args:
         path: Where it is to be; what is there is replaced.
+        durable: Whether it is to outlast a loss of power, which is waited for.
     """
     draft = draft_beside(path)
     try:
         yield draft
-        fsync_path(draft)
+        if durable:
+            fsync_path(draft)
         draft.replace(path)
-        fsync_path(path.parent)
+        if durable:
+            fsync_path(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -51,18 +54,20 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def place_folder(draft: Path, folder: Path) -> bool:
+def place_folder(draft: Path, folder: Path, *, durable: bool = True) -> bool:
     """Gives a complete folder its name.
 
     Args:
         draft: On the same disk.
         folder: Where it is to be; what is there stays unless it is an empty folder.
+        durable: As for :func:`draft_file`.
 
     Returns:
         Whether it is in its place; False if something else is.
     """
-    for path in (*draft.rglob("*"), draft):
-        fsync_path(path)
+    if durable:
+        for path in (*draft.rglob("*"), draft):
+            fsync_path(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         draft.rename(folder)
@@ -70,7 +75,8 @@ def place_folder(draft: Path, folder: Path) -> bool:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return False
-    fsync_path(folder.parent)
+    if durable:
+        fsync_path(folder.parent)
     return True
 
 

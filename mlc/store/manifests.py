@@ -32,11 +32,17 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
 _NOT_ALWAYS: Mapping[str, tuple[type, ...]] = {"seconds": (int, float), "kept": (list,), _DIGEST: (str,)}
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest of a folder with the digest over it; last, so that it marks a whole artifact."""
+def write_manifest(folder: Path, manifest: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Writes the manifest of a folder with the digest over it; last, so that it marks a whole artifact.
+
+    Args:
+        folder: The folder.
+        manifest: Plain data.
+        durable: As for :func:`mlc.store.drafts.draft_file`.
+    """
     plain = json.loads(json.dumps({name: value for name, value in manifest.items() if name != _DIGEST}))
     text = json.dumps({**plain, _DIGEST: _digest(plain)}, indent=1, ensure_ascii=False)
-    with draft_file(folder / MANIFEST) as unfinished:
+    with draft_file(folder / MANIFEST, durable=durable) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 

@@ -466,7 +466,7 @@ def _fetched_aside(run: Run, kind: str, key: str) -> ArtifactRef | None:
     """An artifact of the storage, in the temporary folder of a plan, which writes nothing into the workspace."""
     if run.scratch is None:
         return None
-    aside = ArtifactStore(run.scratch, run.store.remote)
+    aside = ArtifactStore(run.scratch, run.store.remote, durable=False)
     ref = aside.find(kind, key)
     # Absolute, so that it is found from the workspace too.
     return replace(ref, path=str(aside.folder(ref))) if ref else None
@@ -493,7 +493,7 @@ def _foresee(
     place = f"artifacts/{stage.name}/{parts.key}"
     foreseen = ArtifactRef(stage.name, parts.key, place, PENDING + parts.key, job.work.rows)
     if job.work.free and run.scratch and not pending:
-        aside = ArtifactStore(run.scratch)
+        aside = ArtifactStore(run.scratch, durable=False)
         with aside.writing(stage.name, parts) as draft:
             write(draft)
         made = aside.reference(stage.name, parts.key)

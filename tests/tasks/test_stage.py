@@ -146,6 +146,18 @@ def test_a_plan_reads_what_the_storage_has_and_leaves_nothing_in_the_workspace(t
     assert not there.workspace.exists()
 
 
+def test_what_goes_with_a_plan_is_not_waited_for_to_be_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    make(Run(ArtifactStore(tmp_path), planning=True, scratch=tmp_path / "scratch"), "a", [], work=Work(free=True))
+    assert list((tmp_path / "scratch").rglob("file.txt"))
+    assert synced == []
+    make(Run(ArtifactStore(tmp_path)), "a", [])
+    assert synced
+
+
 def test_a_run_finds_what_is_there_without_a_task(run: Run) -> None:
     calls: list[str] = []
 
