@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import BENCHMARKS
+from tests.benchmarks.__main__ import main
 from tests.benchmarks.measuring import Turns, alternate, ratio, require_agreement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,11 +51,14 @@ def test_every_module_is_listed():
     assert modules - helpers == set(BENCHMARKS)
 
 
-def test_unknown_name():
-    ended = run("lost")
-    assert ended.returncode == 2
-    assert "there is no benchmark 'lost': choose from loss, states" in ended.stderr
-    assert ended.stdout == ""
+def test_unknown_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "lost"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert "there is no benchmark 'lost': choose from loss, states" in told.err
+    assert told.out == ""
 
 
 def test_works_take_turns_and_every_second_round_is_reversed():

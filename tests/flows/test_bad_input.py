@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from flows import cli
 from mlc.store.locks import workspace_lock
 from tests.flows.smoked import PROJECT, Ended, Mlc, Smoked
 
@@ -66,9 +68,23 @@ def write_prompts(folder: Path, rows: list[dict[str, str]]) -> Path:
         (("--set", "align.adapter={target_modules: [q_proj, nope]}"), ("'nope'", "down_proj", "all-linear")),
     ],
 )
-def test_configuration(mlc: Mlc, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    for command in ("run", "plan"):
-        assert_plain(mlc(command, "smoke", "--workspace", str(tmp_path / "w"), *arguments), *words)
+def test_configuration(tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(cli.app, ["plan", "smoke", "--workspace", str(tmp_path / "w"), *arguments])
+    assert_plain(Ended(ended.exit_code, ended.stdout, ended.stderr), *words)
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "words"),
+    [
+        ("run", "evaluation.layer=99", ("evaluation.layer", "99", "0 to 4")),
+        ("run", "align.lerning_rate=1", ("align.learning_rate",)),
+        ("plan", "align.lerning_rate=1", ("align.learning_rate",)),
+    ],
+)
+def test_commands_tell_what_is_wrong_with_a_configuration(
+    mlc: Mlc, tmp_path: Path, command: str, setting: str, words: tuple[str, ...]
+) -> None:
+    assert_plain(mlc(command, "smoke", "--workspace", str(tmp_path / "w"), "--set", setting), *words)
 
 
 def test_configuration_file(mlc: Mlc, tmp_path: Path) -> None:
@@ -213,7 +229,7 @@ def test_second_run_waits_when_told_to(mlc: Mlc, smoked: Smoked, tmp_path: Path)
     folder = Path(shutil.copytree(smoked.one, tmp_path / "w"))
     holder = (
         "import sys, time, pathlib\nfrom mlc.store.locks import workspace_lock\n"
-        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(3)\n"
+        "with workspace_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(0.5)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
