@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -157,19 +159,26 @@ def open_tab(profile: Path, options: Sequence[str] = ()) -> Iterator[Tab]:
         profile: An empty folder for the browser.
         options: More options of its command line.
     """
-    browser = subprocess.Popen(
-        [str(CHROMIUM), *_OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        file, deadline = profile / "DevToolsActivePort", time.monotonic() + START_SECONDS
-        while not (file.is_file() and file.read_text().count("\n")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        port = file.read_text().splitlines()[0]
-        found = httpx.put(f"http://{HOST}:{port}/json/new?about:blank").json()
-        with connect(found["webSocketDebuggerUrl"], max_size=None) as connection:
-            yield Tab(connection)
-    finally:
-        browser.terminate()
-        browser.wait(timeout=30)
+    # It leaves folders there when it is ended; below the profile, the names of its sockets could become too long.
+    with TemporaryDirectory(prefix="tab-", ignore_cleanup_errors=True) as temporary:
+        browser = subprocess.Popen(
+            [str(CHROMIUM), *_OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"],
+            env={**os.environ, "TMPDIR": temporary},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with connect(_address(profile), max_size=None) as connection:
+                yield Tab(connection)
+        finally:
+            browser.terminate()
+            browser.wait(timeout=30)
+
+
+def _address(profile: Path) -> str:
+    """Where a new tab of a browser that has just been started listens."""
+    file, deadline = profile / "DevToolsActivePort", time.monotonic() + START_SECONDS
+    while not (file.is_file() and file.read_text().count("\n")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    port = file.read_text().splitlines()[0]
+    return str(httpx.put(f"http://{HOST}:{port}/json/new?about:blank").json()["webSocketDebuggerUrl"])

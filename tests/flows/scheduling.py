@@ -81,11 +81,12 @@ class Asked:
 
 @contextmanager
 def working(pool: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process worker; in the end it is killed, with all processes below it."""
+    """A process worker; in the end it is killed, with all processes below it, and leaves nothing in ``/tmp``."""
+    places = {"PWD": str(PROJECT), "PYTHONPATH": str(PROJECT), "TMPDIR": environment["PREFECT_HOME"]}
     with subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"],
         cwd=PROJECT,
-        env={**environment, "PWD": str(PROJECT), "PYTHONPATH": str(PROJECT), "PREFECT_WORKER_QUERY_SECONDS": "1"},
+        env={**environment, **places, "PREFECT_WORKER_QUERY_SECONDS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
