@@ -148,10 +148,7 @@ PLANNED = [
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copied(tmp_path_factory.mktemp("tree"))
-
-
-def copied(place: Path) -> Path:
+    place = tmp_path_factory.mktemp("tree")
     for package in ("flows", "mlc", "tasks"):
         shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
     (place / "data").symlink_to(ROOT / "data")
@@ -202,15 +199,33 @@ def test_an_edit_reruns_what_it_may_change_and_nothing_else(edit: Edit, tree: Pa
 
 PLAN = """
 import json, os, sys
-import flows.commands.plan
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
 
-# What is slow to import stays; the project's own modules come from each tree anew.
+tree, edits = sys.argv[1], json.load(sys.stdin)
+plain, compiled = SourceFileLoader.source_to_code, {}
+
+def once(self, data, path, **more):
+    if data not in compiled:
+        compiled[data] = plain(self, data, path, **more)
+    return compiled[data]
+
+# What no edit changes is compiled once for all.
+sys.dont_write_bytecode = True
+SourceFileLoader.source_to_code = once
+import flows.commands.plan
+from flows.config import load_config
+flows.commands.plan.foresee(load_config("smoke", workspace="before"))
+
+# What is slow to import stays; the project's own modules come from each edit of the tree anew.
 for name in [name for name in sys.modules if name.split(".")[0] in ("flows", "mlc", "tasks")]:
     del sys.modules[name]
-for root in sys.argv[1:]:
+for number, (file, text) in enumerate(edits):
+    place = Path(tree, file)
+    before = place.read_bytes()
+    place.write_text(text, encoding="utf-8")
     child = os.fork()
     if child == 0:
-        sys.path.insert(0, root)
         import mlc.store.sources
         mlc.store.sources.source_digests = lambda *modules: {}
         from dataclasses import asdict
@@ -227,32 +242,34 @@ for root in sys.argv[1:]:
             "prompts.feedback": "shipped:quickstart/feedback.jsonl",
             "prompts.unpaired": {"fr": "shipped:quickstart/train.jsonl"},
         }
-        planned = foresee(load_config("smoke", workspace=f"{root}/workspace", languages=["es,fr"], overrides=wanted))
+        planned = foresee(load_config("smoke", workspace="workspace", languages=["es,fr"], overrides=wanted))
         found = {}
         for parts in map(asdict, planned.parts.values()):
             for kind in ("inputs", "models"):
                 parts[kind] = {role: text for role, text in parts[kind].items() if not text.startswith("pending:")}
             found.setdefault(parts["stage"], []).append(parts)
-        with open(f"{root}/planned.json", "w") as file:
-            json.dump(found, file)
+        Path(f"{number}.json").write_text(json.dumps(found))
         os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, root
+    assert os.waitpid(child, 0)[1] == 0, file
+    place.write_bytes(before)
+os._exit(0)
 """
-"""Writes down the keys of a plan in each tree, their sources aside."""
+"""Writes down the keys of a plan with each edit of the tree, their sources aside."""
 
 
 def test_edits_of_settings_and_of_the_registered_model(tree: Path, digests: Any, tmp_path: Path) -> None:
-    trees, found = [tree], {}
-    before = digests()
-    for number, edit in enumerate(PLANNED):
-        trees.append(copied(tmp_path / str(number)))
-        apply(edit, trees[-1])
-        shutil.copyfile(trees[-1] / edit.file, tree / edit.file)
+    found, before = {}, digests()
+    # The first one changes nothing.
+    edits = [(PLANNED[0].file, (tree / PLANNED[0].file).read_text(encoding="utf-8"))]
+    for edit in PLANNED:
+        apply(edit, tree)
+        edits.append((edit.file, (tree / edit.file).read_text(encoding="utf-8")))
         found[edit.what] = different(before, digests())
         shutil.copyfile(ROOT / edit.file, tree / edit.file)
     environment = {**os.environ, "PYTHONPATH": str(tree)}
-    subprocess.run([sys.executable, "-c", PLAN, *map(str, trees)], cwd=tmp_path, env=environment, check=True)
-    keys, *others = (json.loads((place / "planned.json").read_text()) for place in trees)
+    told, command = json.dumps(edits).encode(), [sys.executable, "-c", PLAN, str(tree)]
+    subprocess.run(command, cwd=tmp_path, env=environment, input=told, check=True)
+    keys, *others = (json.loads((tmp_path / f"{number}.json").read_text()) for number in range(len(edits)))
     assert sorted(keys) == STAGES
     for edit, planned in zip(PLANNED, others, strict=True):
         found[edit.what] |= different(keys, planned)
