@@ -51,7 +51,7 @@ _known_plan: ContextVar[Sequence[Mapping[str, Any]] | None] = ContextVar("mlc_kn
 
 @contextmanager
 def knowing(planned: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Lets the flow that starts in the block take over a plan, see :func:`flows.commands.plan.plan_run`."""
+    """Lets the flow that starts in the block take over a plan, see :func:`flows.commands.plan.planned_task`."""
     token = _known_plan.set(planned)
     try:
         yield

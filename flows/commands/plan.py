@@ -64,7 +64,7 @@ def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bo
         as_json: Whether it is told as JSON on standard output, too.
 
     Returns:
-        As of :func:`plan_run`.
+        The tasks, see :func:`planned_task`.
 
     Raises:
         UserError: The configuration cannot be run.
@@ -121,7 +121,7 @@ def foresee(config: "PipelineConfig", display: Display | None = None) -> Run:
 
 
 def plan_with_needs(config: "PipelineConfig", display: Display | None = None) -> tuple[list[Task], "Needs"]:
-    """What a run would do, as :func:`plan_run` tells it, and what it needs for that.
+    """What a run would do, as :func:`planned_task` tells it, and what it needs for that.
 
     Args:
         config: The pipeline.
@@ -138,18 +138,13 @@ def plan_with_needs(config: "PipelineConfig", display: Display | None = None) ->
     return [planned_task(outcome) for outcome in run.outcomes], needs
 
 
-def plan_run(config: "PipelineConfig") -> list[Task]:
-    """What a run would do.
+def planned_task(outcome: Outcome) -> Task:
+    """One task of a plan as plain data.
 
     Returns:
-        One entry a task: ``stage``, ``language``, ``subject``, ``action`` (``run`` or ``cached``), ``reason``,
-        ``rows_new`` (None for a task without rows) and ``seconds_estimated`` (None without experience).
+        ``stage``, ``language``, ``subject``, ``action`` (``run`` or ``cached``), ``reason``, ``rows_new`` (None for a
+        task without rows) and ``seconds_estimated`` (None without experience).
     """
-    return [planned_task(outcome) for outcome in foresee(config).outcomes]
-
-
-def planned_task(outcome: Outcome) -> Task:
-    """One task of a plan as plain data."""
     names = ("stage", "language", "subject", "reason", "rows_new", "seconds_estimated")
     told = {name: getattr(outcome, name) for name in names}
     return {**told, "action": "cached" if outcome.state == "cached" else "run"}

@@ -27,7 +27,7 @@ class PlannedStage:
 
     stage: str
     tasks: tuple[Mapping[str, Any], ...]
-    """Those that would run, see :func:`flows.commands.plan.plan_run`."""
+    """Those that would run, see :func:`flows.commands.plan.planned_task`."""
     cached: int
     """How many would not."""
 
@@ -83,7 +83,7 @@ def planned_stages(planned: Sequence[Mapping[str, Any]]) -> tuple[PlannedStage, 
     """The tasks of a plan by stage, in the order in which a run comes to them.
 
     Args:
-        planned: See :func:`flows.commands.plan.plan_run`.
+        planned: See :func:`flows.commands.plan.planned_task`.
     """
     stages: dict[str, list[Mapping[str, Any]]] = {}
     for task in planned:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flows.config import PipelineConfig
 
 Task = dict[str, Any]
-"""See :func:`flows.commands.plan.plan_run`."""
+"""See :func:`flows.commands.plan.planned_task`."""
 _SUBJECTS_SHOWN = 2
 _FIGURES = ("tasks", "rows", "about")
 _IN_SHORT = {INPUT_IS_NEW: "new input"}

@@ -215,7 +215,29 @@ class Evaluations:
         metric: Metric,
         other_seeds: bool = False,
     ) -> Estimate:
-        """Does what :func:`compare` does."""
+        """Computes candidate minus baseline, averaged over languages and seeds.
+
+        Only prompts that both models and all seeds have in a language count. Equal seeds are compared with each other;
+        a model without a seed, the base model, is compared with every seed.
+
+        Args:
+            baseline: Role of the model to subtract.
+            candidate: Role of the model to judge.
+            languages: NLLB codes, or ``other`` for all that both have except the anchor.
+            metric: Which figure. Higher is better for AUROC, balanced accuracy, safety and selectivity, lower for
+                attack success, over-refusal and invalid answers.
+            other_seeds: Whether the interval is for other seeds as well as for other prompts, as
+                :func:`mlc.evaluation.intervals.over_seeds` has it, so that it also shows the noise of training. With
+                fewer than three seeds it changes nothing, for so few say nothing about their spread.
+
+        Returns:
+            The difference, in [-1, 1] ([-2, 2] for the cosine and for selectivities), with its interval clustered over
+            prompts; ``n`` is the number of prompts behind it. NaN with ``n`` 0 if a language lacks the prompts that
+            the metric needs.
+
+        Raises:
+            UserError: A model, language or common seed is missing, or the prompts contradict each other.
+        """
         before, after, chosen = self._compared(baseline, candidate, languages, metric)
         counts_seeds = other_seeds and len(before) >= _MIN_SEEDS
         if metric == "balanced_accuracy":
@@ -415,75 +437,19 @@ class Evaluations:
         return np.asarray([labels[name] for name in clusters], dtype=bool)
 
 
-def compare(
-    results: Sequence[EvaluationResult],
-    *,
-    baseline: str,
-    candidate: str,
-    languages: Literal["other"] | Collection[str] = "other",
-    metric: Metric,
-    resamples: int = RESAMPLES,
-    other_seeds: bool = False,
-) -> Estimate:
-    """Computes candidate minus baseline, averaged over languages and seeds.
-
-    Only prompts that both models and all seeds have in a language count. Equal seeds are compared with each other;
-    a model without a seed, the base model, is compared with every seed.
-
-    Args:
-        results: Results of both models, and perhaps others.
-        baseline: Role of the model to subtract.
-        candidate: Role of the model to judge.
-        languages: NLLB codes, or ``other`` for all that both have except English.
-        metric: Which figure. Higher is better for AUROC, balanced accuracy, safety and selectivity, lower for attack
-            success, over-refusal and invalid answers.
-        resamples: Bootstrap resamples.
-        other_seeds: Whether the interval is for other seeds as well as for other prompts, as
-            :func:`mlc.evaluation.intervals.over_seeds` has it, so that it also shows the noise of training. With fewer
-            than three seeds it changes nothing, for so few say nothing about their spread.
-
-    Returns:
-        The difference, in [-1, 1] ([-2, 2] for the cosine and for selectivities), with its interval clustered over
-        prompts; ``n`` is the number of prompts behind it. NaN with ``n`` 0 if a language lacks the prompts that the
-        metric needs.
-
-    Raises:
-        UserError: A model, language or common seed is missing, or the prompts contradict each other.
-    """
-    return Evaluations(results, resamples=resamples).compare(
-        baseline=baseline, candidate=candidate, languages=languages, metric=metric, other_seeds=other_seeds
-    )
-
-
-def model_table(
-    results: Sequence[EvaluationResult],
-    *,
-    trained_languages: Collection[str] | None = None,
-    labels: Mapping[str, str] = MappingProxyType({}),
-    resamples: int = RESAMPLES,
-) -> list[ModelRow]:
-    """Averages the figures of each model over English and over the other languages.
+def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] | None = None) -> list[ModelRow]:
+    """Averages the figures of each model over the anchor language and over the other languages.
 
     Only languages in which all models and seeds were evaluated count, so that the rows can be compared.
 
     Args:
-        results: Results of the models.
+        evaluations: Of the models.
         trained_languages: Languages whose translations were trained on; given, the other languages are also split
             into trained and unseen ones.
-        labels: As in :class:`Evaluations`.
-        resamples: Bootstrap resamples.
 
     Returns:
         One row a model, in the order of the labels, then others by name.
-
-    Raises:
-        UserError: There are no results, or one is given twice.
     """
-    return model_rows(Evaluations(results, labels=labels, resamples=resamples), trained_languages=trained_languages)
-
-
-def model_rows(evaluations: Evaluations, *, trained_languages: Collection[str] | None = None) -> list[ModelRow]:
-    """Does what :func:`model_table` does, for evaluations at hand."""
     groups = group_languages(evaluations.languages(), trained_languages, evaluations.anchor)
     return [
         ModelRow(

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from mlc.errors import UserError
-from mlc.evaluation.comparison import Evaluations, compare, model_table
+from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.intervals import wilson
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.paired import Stratum, change, share
 from mlc.evaluation.results import ROWS_SCHEMA, EvaluationResult
+from tests.evaluation.compared import compare, model_table
 
 EN, ES, SW = "eng_Latn", "spa_Latn", "swh_Latn"
 

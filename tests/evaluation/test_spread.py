@@ -4,11 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlc.evaluation.comparison import Evaluations, compare, model_rows
+from mlc.evaluation.comparison import Evaluations, model_rows
 from mlc.evaluation.intervals import newcombe, wilson
 from mlc.evaluation.metrics import summarise
 from mlc.evaluation.results import MISSING, OUTCOMES_SCHEMA, ROWS_SCHEMA, EvaluationResult
 from mlc.evaluation.spread import pairwise_agreement, spread
+from tests.evaluation.compared import compare
 
 EN, ES, SW = "eng_Latn", "spa_Latn", "swh_Latn"
 SHORT = {"r": "refused", "c": "complied", "i": "invalid", "u": "unsure", "-": None}

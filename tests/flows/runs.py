@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from flows.commands.plan import foresee
+from flows.commands.plan import foresee, planned_task
 from flows.config import PipelineConfig, load_config
 
 Summary = dict[str, Any]
@@ -28,6 +28,11 @@ def task_name(task: dict[str, Any]) -> str:
 def made(summary: Summary) -> set[str]:
     """What a run did not find."""
     return {task_name(task) for task in summary["tasks"] if task["state"] == "ran"}
+
+
+def plan_run(config: PipelineConfig) -> list[dict[str, Any]]:
+    """What a run would do, a task an entry, see :func:`flows.commands.plan.planned_task`."""
+    return [planned_task(outcome) for outcome in foresee(config).outcomes]
 
 
 def planned_keys(config: PipelineConfig) -> dict[str, str]:

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from flows.commands.plan import plan_run
 from flows.config import load_config
 from mlc.errors import UserError
 from tests.covering import chosen
 from tests.encoders import save_m2m100, save_t5
-from tests.flows.runs import Flow, made
+from tests.flows.runs import Flow, made, plan_run
 from tests.flows.smoked import Smoked
 from tests.tasks.launching import FSDP
 

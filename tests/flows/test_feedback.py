@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.plan import plan_run
 from flows.config import load_config
 from mlc.errors import UserError
+from tests.flows.runs import plan_run
 from tests.flows.smoked import PROJECT
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.commands.keep import Answer, keep_results, show_answers
-from flows.commands.plan import foresee, plan_run
+from flows.commands.plan import foresee
 from flows.commands.why import explain, show_explanations
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
@@ -29,6 +29,7 @@ from mlc.store.keys import PENDING
 from mlc.store.runs import recorded
 from tasks.ingest import ingest, ingest_suite
 from tasks.runtime.run import Run, live
+from tests.flows.runs import plan_run
 
 OTHER_RULE = "keys are made in another way since this release"
 END = {"report", "register", "promote"}

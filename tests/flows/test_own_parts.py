@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.commands.plan import plan_run
 from flows.config import PipelineConfig, load_config
 from mlc.errors import UserError
 from mlc.store import sources
-from tests.flows.runs import Flow, Summary, made, task_name
+from tests.flows.runs import Flow, Summary, made, plan_run, task_name
 from tests.flows.smoked import Smoked
 
 pytestmark = pytest.mark.slow

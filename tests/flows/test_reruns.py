@@ -13,7 +13,6 @@ from markupsafe import escape
 from mlflow.tracking import MlflowClient
 
 from flows.commands.keep import keep_results
-from flows.commands.plan import plan_run
 from flows.config import load_config
 from flows.looking.overview import results_of
 from mlc.report.prompts import LONGEST_TEXT
@@ -21,7 +20,7 @@ from mlc.store import ArtifactStore, sources
 from mlc.store.runs import run_records
 from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
 from tests.covering import chosen
-from tests.flows.runs import Flow, made, task_name
+from tests.flows.runs import Flow, made, plan_run, task_name
 from tests.flows.smoked import PROJECT, Smoked
 
 pytestmark = pytest.mark.slow

@@ -29,7 +29,6 @@ TYPES = {"row": "BIGINT", "source_code": "VARCHAR", "target_code": "VARCHAR", "s
     "translation_key": "UBIGINT",
     "source_words": "BIGINT",
 }
-BATCH_COLUMNS = ("signal_length_z", "signal_ending_kept", "signal_collapsed_sources")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Batch:
 
 
 def batch_signals(chunk: pa.Table, centres: pa.Table, collapsed: pa.Table) -> pa.Table:
-    """The columns ``BATCH_COLUMNS`` of a chunk, in the order of its rows.
+    """``signal_length_z``, ``signal_ending_kept``, ``signal_collapsed_sources`` of a chunk, in the order of its rows.
 
     Args:
         chunk: The columns ``NEEDED``.

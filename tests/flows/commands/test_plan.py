@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from flows import cli
-from flows.commands.plan import plan_run, planned_task
+from flows.commands.plan import planned_task
 from flows.config import load_config
 from flows.needs import Models, Needs
 from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
@@ -25,15 +25,16 @@ from mlc.machine import this_machine
 from tasks.runtime.run import Outcome
 from tasks.runtime.shards import without_shard
 from tests.flows.made import made_run
+from tests.flows.runs import plan_run
 from tests.flows.smoked import PROJECT
 
 PLAN = """
 import sys
 from flows.config import load_config
 from flows import cli
-from flows.commands.plan import plan_run
+from flows.commands.plan import foresee
 
-tasks = plan_run(load_config("smoke", workspace=sys.argv[1]))
+tasks = foresee(load_config("smoke", workspace=sys.argv[1])).outcomes
 print(len(tasks), *sorted({"torch", "transformers", "mlflow", "trl"} & set(sys.modules)))
 """
 
