@@ -1,7 +1,7 @@
 """Prompt files: reading, checking, and setting bad rows aside with a reason."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypedDict
@@ -9,9 +9,11 @@ from typing import Protocol, TypedDict
 import pyarrow as pa
 
 from mlc.errors import UserError
-from mlc.shapes.history import TURNS, with_turns
+from mlc.shapes.answers import ANSWERS, answer_column
+from mlc.shapes.history import SOURCE_TURNS, TURNS, VARIANT_TURNS, with_turns
 from mlc.shapes.labels import LABELS, UNKNOWN_LABEL, Labels, kind_of
 from mlc.shapes.prompts import Reading, reading_of
+from mlc.shapes.spoken import LANGUAGE
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, Row, TableFile, find_place, is_remote, plain_text
 
@@ -19,6 +21,12 @@ __all__ = ["LABELS", "PromptFile", "identify", "locate", "locate_own", "meaning_
 
 CHUNK_ROWS = 10_000
 """Rows that are held as Python objects at a time."""
+TRAINING_COLUMNS = ("languages", "variants", "mask")
+"""Columns of a training set that hold its languages."""
+RESERVED = frozenset(
+    {TURNS, SOURCE_TURNS, VARIANT_TURNS, LANGUAGE, *TRAINING_COLUMNS, "variant_weights", *map(answer_column, ANSWERS)}
+)
+"""Columns that mean something in the pipeline's own tables, so that what a person calls so must not pass for them."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,15 @@ def read_prompts(
     columns: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     section: str = "prompts",
+    own: Collection[str] = (),
 ) -> PromptFile:
     """Reads prompts from a table in any format, with the columns of any known shape.
 
     A missing column ``id`` becomes the row number. Rows that cannot be read, rows without usable text in a required
     column, with a repeated id, or with a ``label`` that is not known are set aside. So is a conversation in which a
     person and an assistant do not take turns. The last user turn is the prompt; a system prompt and the turns before
-    it become the column ``turns``, see :mod:`mlc.shapes.history`.
+    it become the column ``turns``, see :mod:`mlc.shapes.history`. Columns of the file whose names are reserved are
+    carried along under other names.
 
     Args:
         location: The table; see :func:`mlc.tables.find_place`.
@@ -64,11 +74,12 @@ def read_prompts(
         columns: Columns of the file by role (``prompt``, ``chosen``, …), where they are not known by themselves.
         labels: ``harmful`` or ``harmless`` by what the file writes, where it is not known by itself.
         section: Section of the configuration that has ``columns`` and ``labels``, for messages.
+        own: Names of :data:`RESERVED` that mean in the file what they mean here.
 
     Raises:
         UserError: The file cannot be read, lacks a column, or holds no usable row.
     """
-    return _read(_opened(location), required, columns, labels, section)
+    return _read(_opened(location), required, columns, labels, section, own)
 
 
 class Meaning(TypedDict):
@@ -125,9 +136,11 @@ def _read(
     columns: Mapping[str, str] | None,
     labels: Mapping[str, str] | None,
     section: str,
+    own: Collection[str] = (),
 ) -> PromptFile:
     reading = reading_of(file, required=required, columns=columns, section=section)
-    rows = _Rows(file, reading, required, Labels(labels))
+    others = _other_columns(file.columns, reading, RESERVED.difference(own))
+    rows = _Rows(file, reading, required, Labels(labels), others)
     for row in file:
         rows.add(row)
     hint = rows.labels.hint(f"{section}.labels")
@@ -140,20 +153,29 @@ def _read(
         )
     notes = [f"{file.location}: {', '.join(file.notes)}."] if file.notes else []
     notes += [f"{file.location}: {reading.in_words}."] if reading.in_words else []
+    moved = [f"{old} as {new}" for old, new in others.items() if old in RESERVED and old != new]
+    notes += [f"{file.location}: columns with reserved names are carried along, {', '.join(moved)}."] if moved else []
     return PromptFile(rows.table(), rows.set_aside(), (*notes, *([hint] if hint else [])), hint)
 
 
 class _Rows:
     """The rows of a file on their way into a table."""
 
-    def __init__(self, file: TableFile, reading: Reading, required: tuple[str, ...], labels: Labels) -> None:
+    def __init__(
+        self,
+        file: TableFile,
+        reading: Reading,
+        required: tuple[str, ...],
+        labels: Labels,
+        others: Mapping[str, str],
+    ) -> None:
         self.rejected: list[tuple[int, str]] = []
         self.labels = labels
         self.count = 0
         self._reading = reading
         self._required = required
         self._roles = reading.roles
-        self._others = _other_columns(file.columns, reading)
+        self._others = others
         self._numbered = "id" not in self._roles
         used = {name: role for role, name in reversed(list(reading.columns.items()))}
         own = [used.get(name) or self._others.get(name) for name in file.columns]
@@ -194,8 +216,6 @@ class _Rows:
         """The rows that were taken."""
         self._flush()
         rows = pa.concat_tables(self._chunks)
-        if any(self._turns) and TURNS in rows.column_names:
-            rows = rows.rename_columns({TURNS: f"file_{TURNS}"})
         return with_turns(rows, self._turns) if any(self._turns) else rows
 
     def set_aside(self) -> pa.Table:
@@ -231,11 +251,17 @@ class _Rows:
         self._waiting = []
 
 
-def _other_columns(columns: tuple[str, ...], reading: Reading) -> dict[str, str]:
+def _other_columns(columns: tuple[str, ...], reading: Reading, reserved: Collection[str]) -> dict[str, str]:
     """Columns that stand for no role, with the names that they get."""
     used = set(reading.columns.values())
-    others = [name for name in columns if name not in used]
-    return {name: f"file_{name}" if name in reading.roles or name == "id" else name for name in others}
+    taken = {"id", *reading.roles, *reserved}
+    names = {name: name for name in columns if name not in used}
+    for name in [name for name in names if name in taken]:
+        new = name
+        while new in taken or new in names:
+            new = f"file_{new}"
+        names[name] = new
+    return names
 
 
 def locate(location: str) -> Path | str:

@@ -16,7 +16,7 @@ import numpy as np
 from mlc.errors import UserError
 from mlc.evaluation.metrics import Flags
 from mlc.languages import ENGLISH, all_languages, looks_like_a_tag, resolve_language, resolve_languages
-from mlc.prompts import LABELS, read_prompts
+from mlc.prompts import LABELS, TRAINING_COLUMNS, read_prompts
 from mlc.shapes.history import Prompt
 from mlc.shipped import resolve_path
 from mlc.tables.formats import read_format
@@ -31,7 +31,6 @@ VALIDATION_EVERY = 3
 
 _MIN_LABELLED = 2
 _TAG = re.compile(r"[a-z]{2,3}")
-_TRAINING_COLUMNS = {"languages", "variants", "mask"}
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def choose_prompts(prompts: ParallelPrompts, limit: int | None) -> tuple[Paralle
 def _rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
     if path.is_dir():
         return _training_rows(path), Counter()
-    file = read_prompts(path, required=())
+    file = read_prompts(path, required=(), own=TRAINING_COLUMNS)
     return file.rows.to_pylist(), Counter(file.rejected["reason"].to_pylist())
 
 
@@ -213,7 +212,7 @@ def _training_rows(folder: Path) -> list[dict[str, Any]]:
 def _language_columns(rows: Sequence[Mapping[str, Any]], place: str) -> dict[str, str]:
     """Columns by NLLB code; empty for a training set, which names its languages in every row."""
     names = dict.fromkeys(name for row in rows for name in row)
-    if names.keys() >= _TRAINING_COLUMNS:
+    if names.keys() >= set(TRAINING_COLUMNS):
         return {}
     columns: dict[str, str] = {}
     for name in names:
@@ -242,7 +241,7 @@ def _texts(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]
     if columns:
         found = {code: row.get(name) for code, name in columns.items()}
     else:
-        listed = {name: row.get(name) for name in _TRAINING_COLUMNS}
+        listed = {name: row.get(name) for name in TRAINING_COLUMNS}
         # Parquet files come with their lists as JSON.
         lists = {name: json.loads(value) if isinstance(value, str) else value or [] for name, value in listed.items()}
         triples = zip(lists["languages"], lists["variants"], lists["mask"], strict=True)

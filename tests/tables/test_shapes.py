@@ -175,11 +175,20 @@ def test_conversations_that_contradict_themselves_are_set_aside(tmp_path, row, r
 
 def test_plain_prompts_have_no_column_of_turns(tmp_path):
     rows = read_prompts(put(tmp_path, [{"prompt": Q, "chosen": A, "turns": 3, "system": " "}])).rows
-    assert rows.to_pylist() == [{"id": "1", "prompt": Q, "chosen": A, "turns": "3", "system": " "}]
+    assert rows.to_pylist() == [{"id": "1", "prompt": Q, "chosen": A, "file_turns": "3", "system": " "}]
     mixed = [{"prompt": Q, "chosen": A, "turns": 3, "system": "Be brief."}, {"prompt": Q, "chosen": A}]
     rows = read_prompts(put(tmp_path, mixed)).rows
     assert rows["file_turns"].to_pylist() == ["3", None]
     assert [turns and json.loads(turns) for turns in rows["turns"].to_pylist()] == [[SYSTEM], None]
+
+
+@pytest.mark.parametrize("value", [3, ["first", "second"], [USER], json.dumps([USER])])
+def test_columns_with_reserved_names_are_carried_along_under_others(tmp_path, value):
+    row = {"prompt": Q, "turns": value, "mask": "x", "file_mask": "y", "prompt_language": "fr", "notes": "z"}
+    found = read_prompts(put(tmp_path, [row]))
+    names = ("prompt", "file_turns", "file_file_mask", "file_mask", "file_prompt_language", "notes")
+    assert found.rows.column_names == ["id", *names]
+    assert "carried along, turns as file_turns, mask as file_file_mask" in " ".join(found.notes)
 
 
 @pytest.mark.parametrize(
