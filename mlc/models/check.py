@@ -279,6 +279,34 @@ def require_sound(source: ModelSource, model: Any, tokenizer: Any) -> None:
         )
 
 
+def require_cache(source: ModelSource, model: Any, tokenizer: Any) -> None:
+    """Checks that a decoder keeps what it read in a cache that rows can be taken from: answers and margins go on there.
+
+    Args:
+        source: The model.
+        model: A model that only decodes, on its device.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        UserError: A layer keeps nothing, or nothing of which there can be several copies.
+    """
+    import torch
+
+    ids = tokenizer(_PROBE, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    with torch.inference_mode():
+        cache = getattr(model(input_ids=ids, use_cache=True), "past_key_values", None)
+        try:
+            cache.batch_repeat_interleave(2)  # type: ignore[union-attr]
+            cache.batch_select_indices(torch.tensor([0], device=model.device))  # type: ignore[union-attr]
+        except (AttributeError, NotImplementedError, ValueError):
+            kind = model.config.get_text_config().model_type
+            raise UserError(
+                f"The model {source.location!r} ({kind}) has layers that keep no keys and values of what they read, as "
+                "state-space models and linear attention have, and margins and answers are computed from these: give "
+                "a model with attention in every layer."
+            ) from None
+
+
 def _logits(model: Any, rows: list[list[int]]) -> "torch.Tensor":
     import torch
 

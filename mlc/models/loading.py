@@ -21,6 +21,7 @@ from mlc.models.check import (
     cannot_load,
     end_tokens,
     read_config,
+    require_cache,
     require_kind,
     require_opening,
     require_sound,
@@ -125,6 +126,8 @@ def load_policy(
     if is_encoder_decoder(model.config):
         require_opening(source, model, tokenizer)
         open_answers(model, tokenizer)
+    else:
+        require_cache(source, model, tokenizer)
     answers = use_trained_template(tokenizer, source.location, source.chat_template_kwargs)
     ends = end_tokens(model, tokenizer, answers.closing)
     model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends

@@ -15,6 +15,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    MambaConfig,
+    MambaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -190,6 +192,15 @@ def test_an_encoder_that_is_called_a_language_model(tmp_path, tiny_policy):
     # The same weights that decode are a causal language model.
     edit_json(tmp_path / "bert" / "config.json", is_decoder=True)
     load(tmp_path / "bert")
+
+
+def test_a_model_that_keeps_no_keys_and_values(tmp_path, tiny_policy):
+    config = MambaConfig(
+        vocab_size=len(tiny_policy.tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4, eos_token_id=2
+    )
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    tiny_policy.tokenizer.save_pretrained(tmp_path / "mamba")
+    assert "(mamba) has layers that keep no keys and values" in refusal(tmp_path / "mamba")
 
 
 @pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
