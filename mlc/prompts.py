@@ -13,6 +13,7 @@ from mlc.shapes.answers import ANSWERS, answer_column
 from mlc.shapes.history import SOURCE_TURNS, TURNS, VARIANT_TURNS, with_turns
 from mlc.shapes.labels import LABELS, UNKNOWN_LABEL, Labels, kind_of
 from mlc.shapes.prompts import Reading, reading_of
+from mlc.shapes.row_ids import with_row_ids
 from mlc.shapes.spoken import LANGUAGE
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, Row, TableFile, find_place, is_remote, plain_text
@@ -34,7 +35,8 @@ class PromptFile:
     """Rows of a prompt file, all values text or NULL."""
 
     rows: pa.Table
-    """Columns ``id``, ``prompt``, and the others of the file; ids are unique, prompts not blank."""
+    """Columns ``id``, ``prompt``, and the others of the file; ids are unique, prompts not blank. Where ids are row
+    numbers, the table says so, see :mod:`mlc.shapes.row_ids`."""
     rejected: pa.Table
     """Columns ``row`` (1 for the first) and ``reason``, for rows that were set aside."""
     notes: tuple[str, ...] = ()
@@ -216,7 +218,8 @@ class _Rows:
         """The rows that were taken."""
         self._flush()
         rows = pa.concat_tables(self._chunks)
-        return with_turns(rows, self._turns) if any(self._turns) else rows
+        rows = with_turns(rows, self._turns) if any(self._turns) else rows
+        return with_row_ids(rows, self.count + len(self.rejected)) if self._numbered else rows
 
     def set_aside(self) -> pa.Table:
         """Numbers and reasons of the others."""

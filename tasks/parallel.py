@@ -11,6 +11,7 @@ from mlc.languages import ENGLISH, resolve_language
 from mlc.left_out import LeftOut
 from mlc.prompts import locate_own, meaning_of, read_beside
 from mlc.shapes.history import SOURCE_TURNS, speakers, turns_in, with_turns
+from mlc.shapes.row_ids import require_like_ids, row_ids
 from mlc.store import ArtifactRef, Draft
 from mlc.translation.table import SCHEMA
 from tasks.runtime.artifacts import PROMPTS_FILE, TRANSLATIONS_FILE, note_left_out
@@ -44,7 +45,7 @@ def take_parallel(
         prompt for, or one with other turns, has no translation, and ``refusal`` says so.
 
     Raises:
-        UserError: The table cannot be read, or shares no id with the prompts.
+        UserError: The table cannot be read, or shares no id with the prompts, or one of both alone has ids.
     """
     location = settings.parallel[language]
     file, digest = locate_own(location, language, "prompts.parallel")
@@ -53,6 +54,8 @@ def take_parallel(
         asked = pq.read_table(run.store.folder(prompts) / PROMPTS_FILE)
         read = read_beside(file, required=("id", "prompt"), **meaning_of(settings))
         own = read.rows
+        names = f"prompts in {source}", f"prompts {location!r} in {language}"
+        told = require_like_ids(row_ids(asked), row_ids(own), names)
         said = zip(own["prompt"].to_pylist(), turns_in(own), strict=True)
         texts = dict(zip(own["id"].to_pylist(), said, strict=True))
         ids = asked["id"].to_pylist()
@@ -74,7 +77,7 @@ def take_parallel(
             table = with_turns(table, [turns for _, turns in found])
         pq.write_table(table, draft.path / TRANSLATIONS_FILE)
         draft.rows = len(rows)
-        for note in read.notes:
+        for note in (*read.notes, *([told] if told else [])):
             run.display.note(note)
         note_left_out(run, draft, [LeftOut.of_rows("set aside", read.reasons, len(own), language)], language)
         unlike = sum(given is None for given, _ in found) - (len(ids) - len(there))

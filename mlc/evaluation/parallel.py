@@ -18,6 +18,7 @@ from mlc.evaluation.metrics import Flags
 from mlc.languages import ENGLISH, all_languages, looks_like_a_tag, resolve_language, resolve_languages
 from mlc.prompts import LABELS, TRAINING_COLUMNS, read_prompts
 from mlc.shapes.history import Prompt
+from mlc.shapes.row_ids import require_like_ids, row_ids
 from mlc.shipped import resolve_path
 from mlc.tables.formats import read_format
 from mlc.tables.saved import read_saved
@@ -73,10 +74,12 @@ def read_parallel(path: Path, *, references: Path | None = None, languages: Sequ
         UserError: A file cannot be read, English or a language that was asked for is missing, or there are too few
             prompts.
     """
-    rows, left_out = _rows(path)
+    rows, left_out, numbered = _rows(path)
     if references is not None:
         file = _beside(references, path) if references.is_dir() else references
-        translations = {row["id"]: row for row in read_prompts(file, required=("id",)).rows.to_pylist()}
+        translated = read_prompts(file, required=("id",)).rows
+        require_like_ids(numbered, row_ids(translated), (f"prompts {str(path)!r}", f"prompts {str(file)!r}"))
+        translations = {row["id"]: row for row in translated.to_pylist()}
         rows = [{**translations.get(row["id"], {}), **row} for row in rows]
     place = repr(str(path)) if references is None else f"{str(path)!r} with {str(references)!r}"
     columns = _language_columns(rows, place)
@@ -191,11 +194,12 @@ def choose_prompts(prompts: ParallelPrompts, limit: int | None) -> tuple[Paralle
     return part, tuple(code for code in prompts.languages if code not in part.languages)
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str]]:
+def _rows(path: Path) -> tuple[list[dict[str, Any]], Counter[str], int | None]:
+    """Rows, those that were set aside by reason, and how many there are if their numbers are their ids."""
     if path.is_dir():
-        return _training_rows(path), Counter()
+        return _training_rows(path), Counter(), None
     file = read_prompts(path, required=(), own=TRAINING_COLUMNS)
-    return file.rows.to_pylist(), Counter(file.rejected["reason"].to_pylist())
+    return file.rows.to_pylist(), Counter(file.rejected["reason"].to_pylist()), row_ids(file.rows)
 
 
 def _training_rows(folder: Path) -> list[dict[str, Any]]:

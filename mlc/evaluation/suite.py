@@ -11,6 +11,7 @@ from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.prompts import LABELS, PromptFile, meaning_of, read_beside, read_prompts
 from mlc.shapes.history import TURNS, earlier, turns_in, whole_texts, with_turns, written
+from mlc.shapes.row_ids import require_like_ids, row_ids, with_row_ids
 from mlc.shapes.turns import conversation_in, history_in, prompt_in
 from mlc.shipped import resolve_path
 from mlc.tables import TABLE_ENDINGS, TableFile, columns_in_words, is_remote
@@ -48,12 +49,15 @@ def read_suite(
     """
     parts = []
     turns: list[str | None] = []
+    numbered: dict[str, int] = {}
     for split, path in zip(SPLITS, (validation, test), strict=True):
         file = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION)
         if on_read:
             on_read(split, file)
         rows = file.rows.take(_balanced(file.rows["label"].to_pylist(), limit))
         turns += turns_in(rows)
+        if (count := row_ids(file.rows)) is not None:
+            numbered[split] = count
         found = set(rows["label"].to_pylist())
         if found != set(LABELS):
             raise UserError(
@@ -79,6 +83,8 @@ def read_suite(
                 f"The validation prompts {str(validation)!r} and the test prompts {str(test)!r} share or repeat a "
                 f"{column}: each must be there once, or the figures are not held out."
             )
+    for split, count in numbered.items():
+        suite = with_row_ids(suite, count, split)
     return suite
 
 
@@ -207,7 +213,7 @@ def read_references(
         labels: As there.
 
     Raises:
-        UserError: A prompt has no translation.
+        UserError: A prompt has no translation, or of prompts and references one alone has ids.
     """
     talks = TURNS in suite.column_names
     texts: dict[str, str] = {}
@@ -221,6 +227,8 @@ def read_references(
             )
         column = texts_in[language]
         rows = read_beside(file.location, required=("id", column), columns=columns, labels=labels, section=SECTION).rows
+        names = f"{split} prompts", f"references {file.location!r}"
+        require_like_ids(row_ids(suite, split), row_ids(rows), names)
         texts.update(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
     ids = suite["id"].to_pylist()
     missing = [name for name in ids if name not in texts]

@@ -273,6 +273,12 @@ def test_a_missing_translation(files, references):
         read_references(read_suite(*files), references, "fra_Latn")
 
 
+def test_references_without_ids(files, references):
+    write(references / "test.jsonl", [{"fra_Latn": f"text {n}"} for n in range(3)])
+    with pytest.raises(UserError, match=r"The test prompts have ids and the references '.*' have none"):
+        read_references(read_suite(*files), references, "fra_Latn")
+
+
 def test_a_missing_language(files, references):
     with pytest.raises(UserError, match="has no column 'swh_Latn'"):
         read_references(read_suite(*files), references, "swh_Latn")

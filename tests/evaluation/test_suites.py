@@ -205,6 +205,9 @@ def test_translations_of_one_of_several_parts(tmp_path):
         "parts:\n- {source: a.jsonl, label: harmful}\n- {source: b.jsonl, label: harmless, translations: b_es.jsonl}\n"
     )
     assert facts(loaded(str(tmp_path / "mine.yaml")), "spa_Latn") == [("1:x", "Cuece.", "harmless", "harmless")]
+    lines(tmp_path / "b.jsonl", [{"prompt": "Boil."}])
+    with pytest.raises(UserError, match=r"b\.jsonl' has no column 'id', and its translations .* have one"):
+        loaded(str(tmp_path / "mine.yaml"))
 
 
 def test_files_by_language_need_no_list(tmp_path):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlc.errors import UserError
+from mlc.prompts import read_prompts
 from mlc.quality.settings import QualitySettings
 from mlc.store import ArtifactRef, KeyParts
 from mlc.translation.table import SCHEMA
@@ -96,7 +97,7 @@ def test_conversations_are_taken_with_all_their_turns(run: Run, notes: Notes, tm
     ("rows", "message"),
     [
         ([{"id": "x", "prompt": "Habari?"}], "share no id with those in eng_Latn"),
-        ([{"prompt": "Habari?"}], "id"),
+        ([{"prompt": "Habari?"}], r"have ids and the prompts '.*sw\.jsonl' in swh_Latn have none"),
     ],
 )
 def test_what_cannot_be_used(
@@ -104,6 +105,34 @@ def test_what_cannot_be_used(
 ) -> None:
     with pytest.raises(UserError, match=message):
         take_parallel.fn(run, prompts, "swh_Latn", given_by(own(tmp_path, rows)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"id": str(place), "prompt": "Habari?"} for place in range(3)],
+            "have ids and the prompts in eng_Latn have none",
+        ),
+        ([{"prompt": "Habari?"}] * 2, "have no ids, and 3 and 2 rows"),
+        ([{"prompt": "Habari?"}] * 3, None),
+    ],
+)
+def test_row_numbers_pair_nothing_but_row_numbers(
+    run: Run, notes: Notes, tmp_path: Path, rows: list[dict[str, str]], message: str | None
+) -> None:
+    file = tmp_path / "english.jsonl"
+    file.write_text('{"prompt": "One?"}\n' * 3, encoding="utf-8")
+    parts = KeyParts("ingest", 1, settings={})
+    with run.store.writing("ingest", parts) as draft:
+        pq.write_table(read_prompts(file).rows.slice(0, 2), draft.path / PROMPTS_FILE)
+    asked = run.store.reference("ingest", parts.key), "swh_Latn", given_by(own(tmp_path, rows))
+    if message is not None:
+        with pytest.raises(UserError, match=message):
+            take_parallel.fn(run, *asked)
+        return
+    take_parallel.fn(run, *asked)
+    assert "rows with the same number are taken for one prompt" in " ".join(notes.sentences)
 
 
 def test_a_file_that_is_not_there(run: Run, prompts: ArtifactRef, tmp_path: Path) -> None:

@@ -253,6 +253,7 @@ class _Reader:
         self.settings = settings
         self.prompts: dict[str, dict[str, SuitePrompt]] = {}
         self.set_aside: Counter[str] = Counter()
+        self._without_ids: dict[str, str] = {}
 
     def read(self, part: SuitePart, place: _Place, prefix: str) -> None:
         """Reads one table."""
@@ -265,6 +266,8 @@ class _Reader:
                 f"The {WHAT} {file.location!r} has no column 'label' ({columns_in_words(file.columns)}): name it in "
                 f"{SECTION}.columns, or give all prompts one label, such as label: harmful."
             )
+        if "id" not in reading.roles and ROW_NUMBER not in file.columns:
+            self._without_ids[prefix] = file.location
         labels = Labels(part.labels)
         for row in file:
             self._add(row, part, reading, labels, texts, prefix)
@@ -281,6 +284,11 @@ class _Reader:
         """Adds the translations of prompts that are there in English."""
         file = TableFile(location, formats=TABLE_ENDINGS, what=WHAT)
         file.require(["id"])
+        if bare := self._without_ids.get(prefix):
+            raise UserError(
+                f"The {WHAT} {bare!r} has no column 'id', and its translations {file.location!r} have one, so that "
+                "row numbers would be taken for ids: give the same prompts the same ids in both."
+            )
         columns = _language_columns(file, COLUMNS, ("id",))
         for row in file:
             english = self.prompts.get(ENGLISH, {}).get(f"{prefix}{plain_text(row.values.get('id'))}")
