@@ -9,9 +9,10 @@ from typing import Protocol, TypedDict
 import pyarrow as pa
 
 from mlc.errors import UserError
+from mlc.naming import key_in
 from mlc.shapes.answers import ANSWERS, answer_column
 from mlc.shapes.history import SOURCE_TURNS, TURNS, VARIANT_TURNS, with_turns
-from mlc.shapes.labels import LABELS, UNKNOWN_LABEL, Labels, kind_of
+from mlc.shapes.labels import LABELS, Labels, kind_of, told_unknown
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shapes.row_ids import with_row_ids
 from mlc.shapes.spoken import LANGUAGE
@@ -47,10 +48,7 @@ class PromptFile:
     @property
     def reasons(self) -> Counter[str]:
         """How many rows were set aside for what reason, in words that say what to do."""
-        counts = Counter(self.rejected["reason"].to_pylist())
-        if self.hint:
-            counts[f"{UNKNOWN_LABEL}: {self.hint.rstrip('.')}"] += counts.pop(UNKNOWN_LABEL, 0)
-        return counts
+        return told_unknown(Counter(self.rejected["reason"].to_pylist()), self.hint)
 
 
 def read_prompts(
@@ -145,7 +143,7 @@ def _read(
     rows = _Rows(file, reading, required, Labels(labels), others)
     for row in file:
         rows.add(row)
-    hint = rows.labels.hint(f"{section}.labels")
+    hint = rows.labels.hint(key_in(section, "labels"))
     if not rows.count:
         counts = Counter(reason for _, reason in rows.rejected)
         detail = f" (set aside: {', '.join(sorted(counts))})" if counts else ""

@@ -15,6 +15,7 @@ from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.shapes.history import TURNS, Prompt, conversation, last_text
+from mlc.shapes.labels import LABELS, first_of_each
 from mlc.store import ArtifactRef, Draft, KeyParts
 from mlc.store.hashing import digest_data
 from mlc.store.keys import PENDING
@@ -441,11 +442,10 @@ def _table(rows: pa.Table, prompts: list[Prompt], given: "list[Completion]") -> 
 
 
 def _chosen(rows: pa.Table, split: str, count: int | Literal["all"]) -> list[int]:
-    """Positions of prompts of a split: all, or the first ones, half of them harmful."""
-    facts = list(zip(rows["split"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    """Positions of prompts of a split: all, or the first ones, half of them harmful, which come first."""
+    labels = rows["label"].to_pylist()
+    own = [row for row, name in enumerate(rows["split"].to_pylist()) if name == split]
     if count == "all":
-        return [row for row, (own, _) in enumerate(facts) if own == split]
-    chosen: list[int] = []
-    for label, wanted in (("harmful", (count + 1) // 2), ("harmless", count // 2)):
-        chosen += [row for row, fact in enumerate(facts) if fact == (split, label)][:wanted]
-    return chosen
+        return own
+    chosen = [own[place] for place in first_of_each([labels[row] for row in own], count)]
+    return sorted(chosen, key=lambda row: labels[row] != LABELS[0])

@@ -11,6 +11,7 @@ from mlc.evaluation.settings import SPLITS, EvaluationSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
 from mlc.prompts import LABELS, PromptFile, meaning_of, read_beside, read_prompts
 from mlc.shapes.history import TURNS, earlier, turns_in, whole_texts, with_turns, written
+from mlc.shapes.labels import first_of_each
 from mlc.shapes.row_ids import require_like_ids, row_ids, with_row_ids
 from mlc.shapes.turns import conversation_in, history_in, prompt_in
 from mlc.shipped import resolve_path
@@ -54,7 +55,7 @@ def read_suite(
         file = read_prompts(path, required=("prompt", "label"), columns=columns, labels=labels, section=SECTION)
         if on_read:
             on_read(split, file)
-        rows = file.rows.take(_balanced(file.rows["label"].to_pylist(), limit))
+        rows = file.rows.take(first_of_each(file.rows["label"].to_pylist(), limit))
         turns += turns_in(rows)
         if (count := row_ids(file.rows)) is not None:
             numbered[split] = count
@@ -109,15 +110,6 @@ def held_out_prompts(settings: EvaluationSettings, base: Path) -> dict[str, list
         .to_pylist()
         for split, location in places.items()
     }
-
-
-def _balanced(labels: Sequence[str], limit: int | None) -> list[int]:
-    """Places of the first rows of each label, in order; a label that has few leaves its share to the other."""
-    if limit is None or limit >= len(labels):
-        return list(range(len(labels)))
-    groups = sorted(([place for place, label in enumerate(labels) if label == name] for name in LABELS), key=len)
-    fewer = groups[0][: (limit + 1) // 2]
-    return sorted([*fewer, *groups[1][: limit - len(fewer)]])
 
 
 def reference_languages(folder: Path | None, wanted: Collection[str] = (), *, anchor: str = ENGLISH) -> frozenset[str]:

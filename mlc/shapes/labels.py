@@ -1,10 +1,11 @@
 """Labels: ``harmful`` or ``harmless``, however a table writes them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlc.errors import UserError
-from mlc.naming import looks_like_a_name
+from mlc.naming import key_in, looks_like_a_name
 
 LABELS = ("harmful", "harmless")
 UNKNOWN_LABEL = "unknown label"
@@ -55,7 +56,7 @@ def checked_labels(given: Any, section: str) -> dict[str, str]:
     wrong = [label for label in given.values() if label not in LABELS] if isinstance(given, Mapping) else [given]
     if wrong:
         raise UserError(
-            f"The key {section}.labels must map what the file writes to {' or '.join(LABELS)}, such as "
+            f"The key {key_in(section, 'labels')} must map what the file writes to {' or '.join(LABELS)}, such as "
             f"{{unsafe: harmful, safe: harmless}}, not to {str(wrong[0])[:40]!r}."
         )
     return {label_key(value): label for value, label in given.items()}
@@ -94,24 +95,50 @@ class Labels:
         """
         if not self._unknown:
             return ""
-        # What nothing is mapped to yet is likely to be meant.
-        meant = [label for label in LABELS if label not in self._given] or list(LABELS)
         return (
             f"Labels are {' or '.join(LABELS)} (also {', '.join(word for word in _USUAL if word not in LABELS)}): map "
-            f"others in {key}, such as {{{', '.join(_example(sorted(self._unknown, reverse=True), meant))}}}."
+            f"others in {key}, such as {{{', '.join(self._example())}}}."
         )
 
+    def _example(self) -> list[str]:
+        unknown = sorted(self._unknown, reverse=True)
+        # A value that looks like a text may be a prompt, and messages quote none.
+        shown = [value for value in unknown if looks_like_a_name(value) or _is_switch(value)][:2] or ["VALUE"]
+        left = [label for label in LABELS if label not in self._given]
+        # Which value means which is for a person to say, since an example is taken as it stands; of two numbers or
+        # truth values, the one that is not mapped means what the other does not.
+        sure = len(left) == len(unknown) == 1 and _is_switch(shown[0])
+        return [f"{value}: {left[0] if sure else ' or '.join(LABELS)}" for value in shown]
 
-def _example(values: Sequence[str], meant: Sequence[str]) -> list[str]:
-    # A value that looks like a text may be a prompt, and messages quote none.
-    shown = [value for value in values if looks_like_a_name(value) or _is_switch(value)][:2]
-    if not all(map(_is_switch, shown)):
-        # Which word means which is for a person to say: an example would be taken as it stands.
-        return [f"{value}: {' or '.join(LABELS)}" for value in shown]
-    return [f"{value}: {label}" for value, label in zip(shown or ["VALUE"], meant, strict=False)]
+
+def told_unknown(counts: Counter[str], hint: str) -> Counter[str]:
+    """Reasons why rows are set aside, that of labels that are not known with what to do.
+
+    Args:
+        counts: Rows by reason.
+        hint: Of :meth:`Labels.hint`.
+    """
+    told = Counter(counts)
+    if hint and UNKNOWN_LABEL in told:
+        told[f"{UNKNOWN_LABEL}: {hint.rstrip('.')}"] += told.pop(UNKNOWN_LABEL)
+    return told
+
+
+def first_of_each(labels: Sequence[str | None], count: int | None) -> list[int]:
+    """Places of the first rows of each label, in order; a label that has few leaves its share to the other.
+
+    Args:
+        labels: Of all rows; those that have none are not taken where not all are.
+        count: How many rows at most, half of them harmful, one more if it is odd; None for all.
+    """
+    if count is None or count >= len(labels):
+        return list(range(len(labels)))
+    harmful, harmless = ([place for place, label in enumerate(labels) if label == name] for name in LABELS)
+    few = min(len(harmless), count // 2)
+    return sorted([*harmful[: count - few], *harmless[: max(few, count - len(harmful))]])
 
 
 def _is_switch(value: str) -> bool:
-    """Whether a value is a number or a truth value, of which the greater one is likely to say that there is harm."""
+    """Whether a value is a number or a truth value."""
     key = label_key(value)
     return key.lstrip("-").isdigit() or key in ("true", "false", "yes", "no")

@@ -118,9 +118,10 @@ def _look_at_prompts(
         values, problems = reading.values(row) if row.problem is None else ({}, {})
         problem = row.problem or (f"{problems['prompt']} in prompt" if "prompt" in problems else None)
         name = values.get("id") if "id" in values else str(row.number)
-        label, unknown = labels.read(values.get("label"))
         turns, unfit = reading.history(row) if problem is None else (None, None)
-        problem = problem or unfit or (None if name else "no id") or ("repeated id" if name in ids else None) or unknown
+        problem = problem or unfit or (None if name else "no id") or ("repeated id" if name in ids else None)
+        label, unknown = labels.read(values.get("label")) if problem is None else (None, None)
+        problem = problem or unknown
         if problem is not None or name is None:
             set_aside[str(problem)] += 1
             continue

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from mlc.errors import UserError
+from mlc.naming import key_in
 from mlc.shapes.history import written
 from mlc.shapes.turns import (
     Turn,
@@ -245,7 +246,7 @@ def reading_of(
         file: The table.
         required: Roles that must be there.
         columns: Columns by role, where a person says so.
-        section: Section of the configuration whose ``columns`` these are, for messages.
+        section: Section of the configuration whose ``columns`` these are, for messages; empty if they stand in none.
 
     Raises:
         UserError: A required role is not there, or several columns could be meant.
@@ -298,19 +299,19 @@ def _require(file: TableFile, reading: Reading, required: Sequence[str], section
     hint = f" In {reading.name} data, {reading.shape.hint}." if reading.shape and reading.shape.hint else ""
     raise UserError(
         f"The {file.what} {file.location!r} has no column {missing!r} ({columns_in_words(file.columns)}): it needs "
-        f"{', '.join(required)}.{hint} If another column holds it, say so in {section}.columns, such as "
+        f"{', '.join(required)}.{hint} If another column holds it, say so in {key_in(section, 'columns')}, such as "
         f"{{{missing}: NAME}}."
     )
 
 
 def _given(file: TableFile, role: str, name: str, section: str) -> str:
     if role not in ROLES:
-        raise UserError(f"The key {section}.columns names {role!r}: map {', '.join(ROLES)} to columns.")
+        raise UserError(f"The key {key_in(section, 'columns')} names {role!r}: map {', '.join(ROLES)} to columns.")
     found = name if name in file.columns else _folded(file.columns).get(name.casefold())
     if found is None:
         raise UserError(
             f"The {file.what} {file.location!r} has no column {name!r} ({columns_in_words(file.columns)}): correct "
-            f"{section}.columns."
+            f"{key_in(section, 'columns')}."
         )
     return found
 
@@ -319,7 +320,7 @@ def _one_of(file: TableFile, role: str, candidates: Sequence[str], section: str)
     if len(candidates) > 1:
         raise UserError(
             f"The {file.what} {file.location!r} has no column {role!r}, and {' or '.join(candidates)} could be meant: "
-            f"say which in {section}.columns, such as {{{role}: {candidates[0]}}}."
+            f"say which in {key_in(section, 'columns')}, such as {{{role}: {candidates[0]}}}."
         )
     return {role: candidates[0]} if candidates else {}
 

@@ -7,6 +7,7 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.evaluation.suite import read_references, read_suite, reference_languages
+from mlc.shapes.labels import first_of_each
 from mlc.shipped import shipped_data
 
 
@@ -85,8 +86,8 @@ def test_labels_as_people_write_them(files, written, given):
 @pytest.mark.parametrize(
     ("written", "example"),
     [
-        ((1, 0), "{1: harmful, 0: harmless}"),
-        ((True, False), "{true: harmful, false: harmless}"),
+        ((1, 0), "{1: harmful or harmless, 0: harmful or harmless}"),
+        ((True, False), "{true: harmful or harmless, false: harmful or harmless}"),
         (("seguro", "dañino"), "{seguro: harmful or harmless, dañino: harmful or harmless}"),
     ],
 )
@@ -219,6 +220,23 @@ def test_references_in_any_format_with_any_tags(files, references, french, germa
     assert reference_languages(references) == {"fra_Latn", "deu_Latn"}
     translated = read_references(read_suite(*files), references, "fra_Latn")
     assert translated["prompt"].to_pylist()[:2] == ["fra validation 0", "fra validation 1"]
+
+
+@pytest.mark.parametrize(
+    ("harmful", "harmless", "count", "taken"),
+    [
+        (8, 0, 6, (6, 0)),
+        (0, 8, 6, (0, 6)),
+        (4, 4, 3, (2, 1)),
+        (1, 8, 6, (1, 5)),
+        (8, 1, 6, (5, 1)),
+        (2, 2, None, (2, 2)),
+    ],
+)
+def test_the_first_of_each_label(harmful, harmless, count, taken):
+    labels = [*["harmful"] * harmful, *["harmless"] * harmless]
+    found = [labels[place] for place in first_of_each(labels, count)]
+    assert (found.count("harmful"), found.count("harmless")) == taken
 
 
 def test_two_columns_for_one_language(references):

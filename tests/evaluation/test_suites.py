@@ -191,7 +191,7 @@ def test_what_columns_leave_open(tmp_path):
     (tmp_path / "mine.csv").write_text("id,en,zh\na,Bake.,烤。\n")
     suite = loaded(str(tmp_path / "mine.yaml"))
     assert list(suite.prompts) == [ENGLISH]
-    assert suite.set_aside == {"the column zh may be of several languages: map it in suite.languages": 1}
+    assert suite.set_aside == {"the column zh may be of several languages: map it in languages": 1}
     (tmp_path / "mine.csv").write_text("id,es,spa_Latn\na,Hornea.,Hornea.\n")
     with pytest.raises(UserError, match="two columns for spa_Latn, 'es' and 'spa_Latn'"):
         loaded(str(tmp_path / "mine.yaml"))
@@ -242,7 +242,7 @@ def test_suites_join_in_common_languages(tmp_path):
     [
         ("label: harmful", "source is missing"),
         ("source: a.csv\nlabl: harmful", "no key 'labl'"),
-        ("source: a.csv\nlabels: {1: bad}", "suite.labels must map"),
+        ("source: a.csv\nlabels: {1: bad}", "The key labels must map"),
         ("source: a.csv\nsource: b.csv", "twice"),
         ("- a", "not a mapping"),
         ("source: a.csv", "no column 'label'"),

@@ -183,7 +183,7 @@ def test_labels(name, labels, found):
 
 
 def test_labels_that_could_mean_either_are_asked_about():
-    with pytest.raises(UserError, match=r"Labels are harmful or harmless .* prompts\.labels, such as \{1: harmful"):
+    with pytest.raises(UserError, match=r"Labels are .* prompts\.labels, such as \{1: harmful or harmless, 0: h"):
         prompts("p_labels_int.jsonl")
 
 

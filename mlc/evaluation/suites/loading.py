@@ -11,7 +11,7 @@ from mlc.errors import UserError
 from mlc.evaluation.suites.finding import find_suite, local_copy
 from mlc.evaluation.suites.settings import COLUMNS, LANGUAGE_MARK, SECTION, SuitePart, SuiteSettings
 from mlc.languages import ENGLISH, looks_like_a_tag, resolve_language
-from mlc.shapes.labels import LABELS, Labels, kind_of
+from mlc.shapes.labels import LABELS, UNKNOWN_LABEL, Labels, first_of_each, kind_of, told_unknown
 from mlc.shapes.prompts import Reading, reading_of
 from mlc.shipped import resolve_path
 from mlc.store.hashing import digest_data
@@ -264,21 +264,20 @@ class _Reader:
         if part.label is None and "label" not in reading.roles:
             raise UserError(
                 f"The {WHAT} {file.location!r} has no column 'label' ({columns_in_words(file.columns)}): name it in "
-                f"{SECTION}.columns, or give all prompts one label, such as label: harmful."
+                "columns of the suite's file, or give all prompts one label, such as label: harmful."
             )
         if "id" not in reading.roles and ROW_NUMBER not in file.columns:
             self._without_ids[prefix] = file.location
         labels = Labels(part.labels)
         for row in file:
             self._add(row, part, reading, labels, texts, prefix)
-        hint = labels.hint(f"{SECTION}.labels")
+        hint = labels.hint("labels")
         if hint and len(labels.found) < len(LABELS):
             raise UserError(
-                f"The {WHAT} {file.location!r} has {self.set_aside['unknown label']} rows with labels that are not "
+                f"The {WHAT} {file.location!r} has {self.set_aside[UNKNOWN_LABEL]} rows with labels that are not "
                 f"known, and {' and '.join(labels.found) or 'no other'} ones beside them: {hint}"
             )
-        if hint:
-            self.set_aside[f"unknown label ({hint.rstrip('.')})"] += self.set_aside.pop("unknown label", 0)
+        self.set_aside = told_unknown(self.set_aside, hint)
 
     def translate(self, location: Path | str, prefix: str) -> None:
         """Adds the translations of prompts that are there in English."""
@@ -315,7 +314,7 @@ class _Reader:
         if part.languages == COLUMNS:
             for name in file.columns:
                 if name not in roles and _is_ambiguous(name):
-                    unclear = f"the column {name} may be of several languages: map it in {SECTION}.languages"
+                    unclear = f"the column {name} may be of several languages: map it in languages"
                     self.set_aside[unclear] += len(file)
         return _Texts(wide=_language_columns(file, part.languages, roles))
 
@@ -410,8 +409,8 @@ def _language_columns(
     if not there:
         raise UserError(
             f"The {WHAT} {file.location!r} names no language of the suite ({columns_in_words(file.columns)}): call "
-            f"columns by codes such as es or spa_Latn, map them in {SECTION}.languages, or name the column with the "
-            f"language of each row in {SECTION}.columns.language."
+            f"columns by codes such as es or spa_Latn, map them in languages, or name the column with the "
+            f"language of each row in columns.language."
         )
     return there
 
@@ -440,8 +439,4 @@ def _is_ambiguous(name: str) -> bool:
 
 def first_prompts(prompts: Sequence[SuitePrompt], count: int | None) -> list[SuitePrompt]:
     """The first prompts of each label, in their order; a label that has few leaves its share to the other."""
-    if count is None or count >= len(prompts):
-        return list(prompts)
-    places = sorted(([place for place, one in enumerate(prompts) if one.label == name] for name in LABELS), key=len)
-    fewer = places[0][: (count + 1) // 2]
-    return [prompts[place] for place in sorted([*fewer, *places[1][: count - len(fewer)]])]
+    return [prompts[place] for place in first_of_each([one.label for one in prompts], count)]

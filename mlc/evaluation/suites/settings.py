@@ -9,8 +9,8 @@ from mlc.shapes.labels import checked_labels
 
 Label = Literal["harmful", "harmless"]
 
-SECTION = "suite"
-"""What messages call the file that has ``columns`` and ``labels``."""
+SECTION = ""
+"""Of ``columns`` and ``labels`` in the file of a suite: messages call them as they stand there."""
 COLUMNS: Literal["columns"] = "columns"
 """Of ``languages``: a column for each language."""
 LANGUAGE_MARK = "{language}"
