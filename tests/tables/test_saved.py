@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 from datasets.utils import tqdm
 from tqdm.std import TqdmDefaultWriteLock
 
+from mlc.tables import TableFile
 from mlc.tables.saved import read_saved
 
 READERS = 4
@@ -40,3 +41,14 @@ def test_several_threads_may_be_the_first_to_read(tmp_path: Path, monkeypatch: p
     for reader in readers:
         reader.join()
     assert read == [[1, 2]] * READERS
+
+
+def test_class_labels_are_read_by_name(tmp_path: Path) -> None:
+    features = Features({"prompt": Value("string"), "label": ClassLabel(names=["harmful", "harmless"])})
+    rows = Dataset.from_dict({"prompt": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    rows.save_to_disk(tmp_path / "saved")
+    for place in (tmp_path / "rows.parquet", tmp_path / "saved"):
+        table = TableFile(place)
+        assert [row.values["label"] for row in table] == ["harmless", "harmful", None]
+        assert next(table.batches(3))["label"].to_pylist() == ["harmless", "harmful", None]
