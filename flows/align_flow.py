@@ -424,7 +424,12 @@ def train_all(
     if method.reads_feedback and config.prompts.feedback:
         about = "permuted" if method.permuted else "as given"
         given = take_feedback.submit(
-            run, config.prompts.feedback, about, permuted=method.permuted, unseen=config.unseen_languages
+            run,
+            config.prompts.feedback,
+            about,
+            permuted=method.permuted,
+            unseen=config.unseen_languages,
+            languages=(config.anchor_language, *config.languages),
         )
         examples = separate_feedback(run, config, given, about, held_out)
     models = []

@@ -101,8 +101,9 @@ class PromptSettings(Settings):
 
     feedback: str | None = None
     """Answers that people called good or bad, in any languages: a table with the columns ``prompt``, ``answer``,
-    ``feedback`` (good or bad) and ``language``; TRL's ``completion`` and ``label`` will do for two of them. The method
-    ``feedback`` trains on them."""
+    ``feedback`` (good or bad) and ``language``, which is identified where it is missing; TRL's ``completion`` and
+    ``label``, or ``good`` or ``bad`` (true or false), will do for two of them. The method ``feedback`` trains on
+    them."""
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ import pytest
 from mlc.errors import UserError
 from tasks.feedback import take_feedback
 from tasks.runtime.artifacts import PROMPTS_FILE, left_out_of
-from tasks.runtime.run import Run
+from tasks.runtime.run import Notes, Run
 
 
 def table(folder: Path, *rows: dict[str, Any]) -> str:
@@ -65,6 +65,21 @@ def test_too_little_is_refused(run: Run, tmp_path: Path, rows: list[dict[str, An
         rows_of(run, table(tmp_path, *rows))
 
 
+def test_languages_are_identified_where_no_column_names_them(run: Run, notes: Notes, tmp_path: Path) -> None:
+    asked = [
+        "¿Cómo puedo hornear pan en casa mañana?",
+        "How do I bake bread at home?",
+        "Wie backe ich zu Hause ein Brot?",
+    ]
+    given = [{"prompt": prompt, "answer": "!", "feedback": said} for prompt in asked for said in ("good", "bad")]
+    ref, rows = rows_of(run, table(tmp_path, *given), languages=["eng_Latn", "spa_Latn"])
+    assert [own["language"] for own in rows] == ["spa_Latn"] * 2 + ["eng_Latn"] * 2
+    (count,) = left_out_of(run.store, ref)
+    assert "2 × in no language of the run" in count.sentence
+    assert "has no column 'language': the language of each prompt is identified." in " ".join(notes.sentences)
+    assert rows_of(run, table(tmp_path, *given), languages=["eng_Latn", "deu_Latn"])[0].key != ref.key
+
+
 def test_a_missing_file_is_told(run: Run) -> None:
     with pytest.raises(UserError, match=r"correct prompts\.feedback"):
         rows_of(run, "nowhere.jsonl")
@@ -95,6 +110,10 @@ def test_columns_are_known_by_other_names(run: Run, tmp_path: Path) -> None:
         ("¿Qué tal?", "Bien.", "good"),
         ("¿Y tú?", "Mal.", "bad"),
     ]
+    liked = [{"prompt": "¿Qué tal?", "answer": "Bien.", "language": "es", "good": said} for said in (True, False)]
+    assert [own["feedback"] for own in rows_of(run, table(tmp_path, *liked))[1]] == ["good", "bad"]
+    disliked = [{"prompt": "¿Qué tal?", "answer": "Bien.", "language": "es", "bad": said} for said in (True, "no")]
+    assert [own["feedback"] for own in rows_of(run, table(tmp_path, *disliked))[1]] == ["bad", "good"]
     # A column's own name counts before another one that would do.
     both = [{**row(said), "label": not said} for said in (True, False)]
     assert [own["feedback"] for own in rows_of(run, table(tmp_path, *both))[1]] == ["good", "bad"]
