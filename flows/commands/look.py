@@ -77,9 +77,14 @@ def _show(seen: "Overview", console: Console) -> None:
     }
     for name, words in lines.items():
         if words:
-            console.print(f"[bold]{name:11}[/]{escape(words)}", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{name:11}[/]{escape(_on_one_line(words))}", highlight=False, soft_wrap=True)
     for hint in seen.hints:
-        console.print(escape(f"! {hint}"), highlight=False, soft_wrap=True)
+        console.print(escape(_on_one_line(f"! {hint}")), highlight=False, soft_wrap=True)
+
+
+def _on_one_line(words: str) -> str:
+    """Words whose line breaks and controls are written as in Python: ids of a table may hold any."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
 
 
 def _counted(counts: dict[str, int]) -> str:

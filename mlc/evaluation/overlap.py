@@ -30,6 +30,8 @@ class Overlap:
     """Those that are there already, by :data:`mlc.shapes.repeats.Kind`."""
     ids: Sequence[str] = ()
     """The first of them."""
+    both_labels: int = 0
+    """How many prompts are harmful in one place and harmless in the other."""
 
     @property
     def rows(self) -> int:
@@ -45,7 +47,8 @@ class Overlap:
     def sentence(self) -> str:
         """All of it, without a full stop."""
         kinds = ", ".join(f"{self.counts[kind]} {words}" for kind, words in _KINDS.items() if self.counts[kind])
-        return f"{self.rows} of {self.of} {_WORDS[self.where]} ({kinds}; ids {', '.join(self.ids)}{self._more})"
+        labels = f"; {self.both_labels} prompts have both labels" if self.both_labels else ""
+        return f"{self.rows} of {self.of} {_WORDS[self.where]} ({kinds}; ids {', '.join(self.ids)}{self._more}{labels})"
 
     @property
     def _more(self) -> str:

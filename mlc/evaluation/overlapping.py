@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from mlc.evaluation.overlap import BETWEEN, WITHIN, Overlap
 from mlc.evaluation.settings import SPLITS
 from mlc.shapes.history import whole_texts
-from mlc.shapes.repeats import Repeat, kinds_in, repeats_of, repeats_within
+from mlc.shapes.repeats import Repeat, kinds_in, repeats_of, repeats_within, with_both_labels
 
 SHOWN_IDS = 3
 
@@ -26,9 +26,9 @@ def find_overlaps(training: pa.Table, suite: pa.Table) -> list[Overlap]:
     known = texts_of(training)
     parts = {split: suite.filter(pc.equal(suite["split"], split)) for split in SPLITS}
     texts = {split: texts_of(part) for split, part in parts.items()}
-    found = [_counted(split, parts[split], repeats_of(texts[split], known)) for split in SPLITS]
+    found = [_counted(split, parts[split], repeats_of(texts[split], known), training) for split in SPLITS]
     first, second = SPLITS
-    found.append(_counted(BETWEEN, parts[second], repeats_of(texts[second], texts[first])))
+    found.append(_counted(BETWEEN, parts[second], repeats_of(texts[second], texts[first]), parts[first]))
     return [*found, _counted(WITHIN, training, repeats_within(known))]
 
 
@@ -42,6 +42,13 @@ def texts_of(prompts: pa.Table) -> list[str]:
     return whole_texts(prompts, "prompt")
 
 
-def _counted(where: str, rows: pa.Table, repeats: Sequence[Repeat]) -> Overlap:
+def _counted(where: str, rows: pa.Table, repeats: Sequence[Repeat], known: pa.Table | None = None) -> Overlap:
+    others = () if known is None else _labels(known)
+    both = with_both_labels(repeats, _labels(rows), others) if repeats else 0
     ids = [rows["id"][repeat.place].as_py() for repeat in repeats[:SHOWN_IDS]]
-    return Overlap(where, len(rows), kinds_in(repeats), ids)
+    return Overlap(where, len(rows), kinds_in(repeats), ids, both)
+
+
+def _labels(rows: pa.Table) -> list[str | None]:
+    found: list[str | None] = rows["label"].to_pylist() if "label" in rows.column_names else [None] * len(rows)
+    return found

@@ -14,7 +14,7 @@ from mlc.shapes.history import texts_in
 from mlc.shapes.labels import Labels
 from mlc.shapes.pairs import pair_reading
 from mlc.shapes.prompts import Reading, reading_of
-from mlc.shapes.repeats import kinds_in, repeats_of, repeats_within
+from mlc.shapes.repeats import kinds_in, repeats_of, repeats_within, with_both_labels
 from mlc.tables import LINE_COLUMN, TABLE_ENDINGS, TableFile, columns_in_words, find_place
 
 SHOWN_IDS = 5
@@ -46,6 +46,8 @@ class Overview:
     """Prompts that are one before them but for capitals, accents, marks and spaces."""
     alike: int = 0
     """Prompts that are nearly one before them, see :mod:`mlc.shapes.repeats`."""
+    both_labels: int = 0
+    """Prompts that are harmful in one row and harmless in another, but for capitals, accents, marks and spaces."""
     held_out: dict[str, int] | None = None
     """Prompts that are held-out prompts, by split, all three kinds of repeats counted; None without held-out prompts.
     """
@@ -110,6 +112,7 @@ def _look_at_prompts(
     seen.other_columns = [name for name in others if looks_like_a_name(name)]
     seen.hints += [reading.in_words] if reading.in_words else []
     prompts: list[str] = []
+    said: list[str | None] = []
     set_aside: Counter[str] = Counter()
     counted: Counter[str] = Counter()
     languages: Counter[str] = Counter()
@@ -128,6 +131,7 @@ def _look_at_prompts(
         ids.add(name)
         seen.usable += 1
         prompts.append("\n\n".join(texts_in(values["prompt"] or "", turns)))
+        said.append(label)
         seen.with_turns += turns is not None
         if "label" in values:
             counted[label or "none"] += 1
@@ -135,8 +139,12 @@ def _look_at_prompts(
         if len(seen.ids) < SHOWN_IDS:
             seen.ids.append(name)
     seen.set_aside, seen.labels, seen.languages = dict(set_aside), dict(counted), dict(languages)
-    kinds = kinds_in(repeats_within(prompts))
+    repeats = repeats_within(prompts)
+    kinds = kinds_in(repeats)
     seen.repeated, seen.repeated_nearly, seen.alike = kinds["exact"], kinds["normalized"], kinds["near"]
+    seen.both_labels = with_both_labels(repeats, said)
+    if seen.both_labels:
+        seen.hints.append(f"{seen.both_labels} prompts have both labels: correct one of the rows.")
     if held_out is not None:
         seen.held_out = {split: len(repeats_of(prompts, list(texts))) for split, texts in held_out.items()}
     if hint := labels.hint("prompts.labels"):

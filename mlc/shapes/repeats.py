@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mlc.shapes.labels import LABELS
+
 Kind = Literal["exact", "normalized", "near"]
 """The same text, the same but for :func:`normalized`, or one that is about as long and says about the same."""
 KINDS: tuple[Kind, ...] = ("exact", "normalized", "near")
@@ -108,6 +110,28 @@ def kinds_in(repeats: Sequence[Repeat]) -> dict[str, int]:
     """How many there are of each kind."""
     counts = Counter(repeat.kind for repeat in repeats)
     return {kind: counts[kind] for kind in KINDS}
+
+
+def with_both_labels(repeats: Sequence[Repeat], labels: Sequence[str | None], known: Sequence[str | None] = ()) -> int:
+    """How many texts have one label at one place and another at another; near repeats say something else, and may.
+
+    Args:
+        repeats: Of :func:`repeats_within`, or of :func:`repeats_of` with ``known``.
+        labels: Of the texts; None where there is none.
+        known: Of the known texts, if these are others.
+    """
+    others = known or labels
+    firsts: dict[int, int] = {}
+    found: set[int] = set()
+    for repeat in repeats:
+        if repeat.kind == "near":
+            continue
+        first = repeat.of
+        if not known:
+            first = firsts[repeat.place] = firsts.get(repeat.of, repeat.of)
+        if {labels[repeat.place], others[first]} == set(LABELS):
+            found.add(first)
+    return len(found)
 
 
 def _counts(character: str) -> bool:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mlc.shapes.repeats import NEAR, Repeat, kinds_in, normalized, repeats_of, repeats_within
+from mlc.shapes.repeats import NEAR, Repeat, kinds_in, normalized, repeats_of, repeats_within, with_both_labels
 
 LONG = "How do I keep a sourdough starter alive while I travel for two weeks in summer?"
 TYPO = LONG.replace("sourdough", "sourdogh")
@@ -79,3 +79,10 @@ def test_a_family_of_like_texts_costs_no_more():
 
 def test_nothing_to_compare():
     assert repeats_within([]) == repeats_of([], ["a"]) == repeats_of(["a"], []) == []
+
+
+def test_labels_are_compared_inside_groups():
+    texts = ["a b", "A B", "a b", "c", "c", LONG, LONG + "s"]
+    labels = ["harmful", "harmful", "harmless", "harmless", None, "harmful", "harmless"]
+    assert with_both_labels(repeats_within(texts), labels) == 1
+    assert with_both_labels(repeats_of(["C!"], texts), ["harmful"], labels) == 1

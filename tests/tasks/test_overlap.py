@@ -69,6 +69,19 @@ def test_overlaps_are_counted_told_and_limited(run, heard, tmp_path):
     assert SECRET not in " ".join([manifest, *heard.sentences, str(told.value)]).casefold()
 
 
+def test_prompts_with_both_labels_are_told(run, tmp_path):
+    config = configured(tmp_path)
+    labels = ("harmless", "harmful", None, None, None)
+    rows = zip(TRAINING, labels, strict=True)
+    write(tmp_path / "training.jsonl", [{"prompt": prompt, "chosen": "No.", "label": label} for prompt, label in rows])
+    found = {part.where: part for part in read_overlaps(facts_of(run.store, separated(run, config)))}
+    assert {where: part.both_labels for where, part in found.items()} == {
+        **dict.fromkeys(("validation", BETWEEN), 0),
+        **dict.fromkeys(("test", WITHIN), 1),
+    }
+    assert found[WITHIN].sentence.endswith("; 1 prompts have both labels)")
+
+
 def test_half_of_a_split_is_below_a_limit_of_a_half(run, tmp_path):
     training = [TEST[1], "How tall is a giraffe?"]
     for limit, passes in ((0.5, True), (0.49, False)):

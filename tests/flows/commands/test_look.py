@@ -44,6 +44,20 @@ def test_json(tmp_path):
     assert told["held_out"] is None
 
 
+def test_labels_that_contradict_each_other_and_ids_on_lines_of_their_own(tmp_path):
+    labels = ["safe", "harmful", "harmful", "safe"]
+    texts = [SECRET, f"{SECRET}!", "b", "c"]
+    rows = [
+        {"id": f"{place}\nx", "prompt": text, "label": label}
+        for place, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    told = look(write(tmp_path, [*rows, {"id": "4", "prompt": "", "label": "1"}])).stdout
+    assert "! 1 prompts have both labels: correct one of the rows." in told
+    assert "0\\nx, 1\\nx, 2\\nx" in told
+    # The label of a row that is set aside for another reason asks for nothing.
+    assert "map others" not in told
+
+
 def test_held_out_prompts_and_labels_of_a_configuration(tmp_path):
     suite = write(tmp_path, [{"id": "a", "prompt": f"Say {SECRET}!", "label": "safe"}])
     other = tmp_path / "other.jsonl"
