@@ -1,4 +1,5 @@
 import datetime
+import gzip
 import json
 import re
 
@@ -249,6 +250,21 @@ def test_a_required_label_must_be_there(read):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        *(
+            ("x.json", json.dumps(table), r"is a table by columns: write it by rows, with orient='records', lines=True")
+            for table in (
+                {"prompt": {"0": SECRET, "1": "b"}, "label": {"0": 1, "1": 0}},
+                {"0": {"prompt": SECRET, "label": 1}, "1": {"prompt": "b", "label": 0}},
+                {"prompt": [SECRET, "b"], "label": [1, 0]},
+                {"columns": ["prompt"], "index": [0], "data": [[SECRET]]},
+            )
+        ),
+        ("x.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "is a pointer of Git LFS"),
+        ("x.jsonl", f"<!DOCTYPE html>\n<p>{SECRET}", "is a web page"),
+        ("x.csv", f"sep=;\nprompt;label\n{SECRET};safe\n", r"begins with a line for Excel \(sep=\)"),
+        ("x.csv", f"# {SECRET}\nprompt,label\na,safe\n", "begins with a comment"),
+        ("x.tar.gz", gzip.compress(b"a".ljust(257, b"\0") + b"ustar"), "is a tar archive: take the table out"),
+        ("x.zip", b"PK\x03\x04", "is a zip archive"),
         ("x.jsonl", f"{SECRET}\n", r"holds no usable prompt \(set aside: not a JSON object\)"),
         ("x.jsonl", f'"{SECRET}"\n'.encode("utf-16"), r"holds no usable prompt \(set aside: not a JSON object\)"),
         ("x.csv", "", "holds no usable prompt"),

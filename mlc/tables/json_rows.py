@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Literal, cast
 
 import orjson
@@ -54,6 +54,24 @@ def layout_of(head: str, *, whole: bool, ending: str) -> Layout:
     if whole and not rest.strip(_SPACE):
         return "lines"
     return "wrapped" if _array_inside(text, 0) is not None else "objects"
+
+
+def is_by_columns(values: Mapping[str, Any]) -> bool:
+    """Whether an object is a whole table, as pandas writes one whose layout nobody names, and not a row of one.
+
+    Args:
+        values: The only object of a file.
+    """
+    if values.keys() == {"columns", "index", "data"}:
+        return True
+    parts = list(values.values())
+    if parts and all(isinstance(part, dict) and part for part in parts):
+        inner = {tuple(part) for part in parts}
+        numbers = all(map(str.isdecimal, values)) or all(map(str.isdecimal, next(iter(inner))))
+        return numbers and len(inner) == 1
+    lists = len(parts) > 1 and all(isinstance(part, list) for part in parts)
+    plain = not any(isinstance(item, list | dict) for part in parts if isinstance(part, list) for item in part)
+    return lists and plain and len(set(map(len, parts))) == 1
 
 
 def begins_with_object(head: str) -> bool:

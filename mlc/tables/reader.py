@@ -18,6 +18,7 @@ from mlc.errors import UserError
 from mlc.tables import json_rows, separated
 from mlc.tables.blocks import Utf8Lines
 from mlc.tables.columnar import ARROW_MAGIC, PARQUET_MAGIC, batches_of, columns_and_count
+from mlc.tables.foreign import foreign_in
 from mlc.tables.formats import FORMATS, LINE_COLUMN, ReadFormat, ending_of, unknown_ending
 from mlc.tables.places import Place, find_place, sibling_lines
 from mlc.tables.rows import BATCH_ROWS, Row, columns_in_words
@@ -69,12 +70,15 @@ class TableFile:
             named = format or self.place.format or _unnamed_format(self.place)
             allowed = {FORMATS[ending] for ending in formats} | {"arrow", "parallel"}
             if named not in allowed:
+                if self.place.files[0].is_file():
+                    _known_head(self.place.files[0], named)
                 raise self._unknown_ending(formats)
             self._parts = [_part_of(path, named) for path in self.place.files]
             self.format = self._parts[0].format
             if len({part.format for part in self._parts}) > 1:
                 raise UserError(f"The {what} {self.location!r} holds files of several formats: name one of them.")
             self.schema, self._count = self._survey()
+            self._refuse_columns()
         repeated = sorted(name for name, count in Counter(self.columns).items() if count > 1)
         if repeated:
             raise UserError(
@@ -167,6 +171,16 @@ class TableFile:
             names = [LINE_COLUMN] if self.format == "lines" else list(self.place.columns)
         return pa.schema([(name, pa.string()) for name in names]), count
 
+    def _refuse_columns(self) -> None:
+        """Refuses JSON that holds one list or record a column, which would be read as one strange row."""
+        if self.format != "jsonl" or self._count != 1:
+            return
+        if any(json_rows.is_by_columns(row.values) for row in self._rows()):
+            raise UserError(
+                f"The {self.what} {self.location!r} is a table by columns: write it by rows, with orient='records', "
+                "lines=True of pandas."
+            )
+
     def _rows(self) -> Iterator[Row]:
         if self.format == "parallel":
             return self._parallel_rows()
@@ -245,8 +259,7 @@ def _unnamed_format(place: Place) -> ReadFormat | None:
 
 def _part_of(path: Path, named: ReadFormat) -> _Part:
     """How to read a file: by its name, and by its content where that lies."""
-    compression = compression_of(path)
-    head = head_of(path, compression)
+    compression, head = _known_head(path, named)
     if head.startswith(PARQUET_MAGIC):
         named = "parquet"
     elif head.startswith(ARROW_MAGIC):
@@ -271,6 +284,22 @@ def _part_of(path: Path, named: ReadFormat) -> _Part:
         dialect = separated.dialect_of(lines, separator="\t" if named == "tsv" else ",")
     with _separated_lines(part) as lines:
         return replace(part, dialect=dialect, columns=tuple(separated.header_of(lines, dialect)))
+
+
+def _known_head(path: Path, named: ReadFormat | None) -> tuple[str | None, bytes]:
+    """How a file is compressed and its first unpacked bytes.
+
+    Raises:
+        UserError: They show that it is something else than a table.
+    """
+    compression = compression_of(path)
+    head = head_of(path, compression)
+    lines = named in ("lines", "parallel")
+    problem = foreign_in(head, separated=named in ("csv", "tsv"))
+    # Plain lines may be those of a page.
+    if problem and not (lines and "web page" in problem):
+        raise UserError(f"The file {str(path)!r} {problem}.")
+    return compression, head
 
 
 def _head_text(path: Path, packing: Packing) -> str:
