@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlc.errors import UserError
 from mlc.models.encoders import ENCODERS, is_encoder_decoder
 from mlc.models.sources import ModelSource
+from mlc.tables.foreign import pointer_in
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ _OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuest
 _PROBE = "How do I bake bread?"
 _SEES_AHEAD = 1e-4
 """Share of the largest logit by which logits may move with a later token; where that is masked they do not at all."""
+_HEAD_BYTES = 1_000
 _NAMED = 3
 """So many weights are named in an error."""
 
@@ -107,6 +109,32 @@ def known_config(source: ModelSource) -> dict[str, Any]:
     return {}
 
 
+def require_readable(source: ModelSource) -> None:
+    """Checks why a model in a folder cannot be loaded, by the beginnings of its files.
+
+    Args:
+        source: The model, after loading it failed.
+
+    Raises:
+        UserError: One of them is something else than its name says, or is damaged.
+    """
+    if source.kind != "folder":
+        return
+    for path in sorted(Path(source.target).glob("*")):
+        if path.suffix not in (".json", ".safetensors", ".bin") or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        problem = pointer_in(head) or (None if head else "is empty: get it again")
+        if problem is None and path.suffix == ".json":
+            try:
+                json.loads(path.read_text(encoding="utf-8"))
+            except (ValueError, RecursionError):
+                problem = "is no JSON: it is damaged; get it again"
+        if problem is not None:
+            raise UserError(f"The file {path.name} of the model {source.location!r} {problem}.")
+
+
 def cannot_load(source: ModelSource, error: Exception | str) -> UserError:
     """The failure to load a model, in one sentence.
 
@@ -143,16 +171,18 @@ def require_whole(source: ModelSource, loading: Mapping[str, Any]) -> str:
     Raises:
         UserError: Weights are missing or have another shape, so that they would be random.
     """
-    wrong = {
-        "are missing": sorted(loading.get("missing_keys") or ()),
-        "have another shape": sorted(str(key[0]) for key in loading.get("mismatched_keys") or ()),
-    }
-    for what, names in wrong.items():
-        if names:
-            raise UserError(
-                f"The checkpoint of the model {source.location!r} is not whole: {len(names)} weights {what} "
-                f"({_some(names)}) and would be random: give a checkpoint that was saved with its head."
-            )
+    if unlike := sorted(loading.get("mismatched_keys") or (), key=lambda key: str(key[0])):
+        name, there, wanted = unlike[0]
+        raise UserError(
+            f"The config.json of the model {source.location!r} does not belong to its weights: {name} has the shape "
+            f"{list(there)} in the checkpoint and {list(wanted)} by config.json, and so have {len(unlike) - 1} more "
+            "another one: put the config.json beside it that was saved with it."
+        )
+    if missing := sorted(loading.get("missing_keys") or ()):
+        raise UserError(
+            f"The checkpoint of the model {source.location!r} is not whole: {len(missing)} weights are missing "
+            f"({_some(missing)}) and would be random: give a checkpoint that was saved with its head."
+        )
     if loading.get("error_msgs"):
         raise cannot_load(source, str(loading["error_msgs"][0]))
     extra = sorted(loading.get("unexpected_keys") or ())

@@ -24,6 +24,7 @@ from mlc.models.check import (
     require_cache,
     require_kind,
     require_opening,
+    require_readable,
     require_sound,
     require_tokenizer,
     require_whole,
@@ -221,6 +222,8 @@ def _read(source: ModelSource, how: _How, dtype: "torch.dtype | Literal['auto']"
             dtype=dtype,
             use_safetensors=None if source.allow_pickle else True,
             output_loading_info=True,
+            # Told below, in a sentence.
+            ignore_mismatched_sizes=True,
             **options,
             **more,
         )
@@ -229,6 +232,7 @@ def _read(source: ModelSource, how: _How, dtype: "torch.dtype | Literal['auto']"
     except Exception as error:  # the libraries below raise errors of many kinds
         if source.kind == "hub" and "use_safetensors" in str(error):
             raise UserError(f"The model {source.location!r} has {PICKLED}.") from None
+        require_readable(source)
         raise cannot_load(source, error) from None
     return model, tokenizer, require_whole(source, loading)
 
@@ -239,6 +243,7 @@ def _tokenizer(adapter: ModelSource) -> Any:
     try:
         return AutoTokenizer.from_pretrained(adapter.target, **_SAFE, **_reading(adapter))
     except Exception as error:  # the libraries below raise errors of many kinds
+        require_readable(adapter)
         raise cannot_load(adapter, error) from None
 
 

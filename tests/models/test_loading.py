@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -95,25 +96,40 @@ def edit_config(old, new):
     return edit
 
 
+def point(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+
+
+CAUSES = {
+    "broken config": r"its config\.json is damaged",
+    "broken tokenizer": r"The file tokenizer\.json of the model '.*' is no JSON: it is damaged",
+    "empty tokenizer": r"The file tokenizer\.json of the model '.*' is empty: get it again",
+    "pointer": r"The file model\.safetensors of the model '.*' is a pointer of Git LFS",
+    "weights of another shape": r"config\.json of the model '.*' does not belong to its weights: \S+ has the shape \[",
+}
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         pytest.param(cut_weights, id="cut weights"),
         pytest.param(lambda folder: (folder / "config.json").write_text("{"), id="broken config"),
         pytest.param(lambda folder: (folder / "tokenizer.json").write_text("{"), id="broken tokenizer"),
+        pytest.param(lambda folder: (folder / "tokenizer.json").write_text(""), id="empty tokenizer"),
         pytest.param(lambda folder: (folder / "tokenizer.json").unlink(), id="no tokenizer"),
+        pytest.param(point, id="pointer"),
         pytest.param(edit_config('"model_type": "llama"', '"model_type": "nobody"'), id="unknown type"),
         pytest.param(edit_config('"hidden_size": 64', '"hidden_size": 32'), id="weights of another shape"),
     ],
 )
-def test_what_cannot_be_loaded_gives_one_sentence(tiny_folder, tmp_path, damage):
+def test_what_cannot_be_loaded_gives_one_sentence(tiny_folder, tmp_path, damage, request):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     damage(folder)
     with pytest.raises(UserError) as error:
         reload(folder)
     text = str(error.value)
     assert repr(str(folder)) in text
-    assert "cannot be loaded as a causal language model" in text
+    assert re.search(CAUSES.get(request.node.callspec.id, "cannot be loaded as a causal language model"), text)
     assert "\n" not in text
 
 
