@@ -53,6 +53,8 @@ class Policy:
     """White space that is part of the first token of an answer, see :class:`mlc.models.templates.AnswerPlace`."""
     left_over: str = ""
     """What the checkpoint holds and the model has no place for, in words."""
+    date: str = ""
+    """Date in its prompts, where its chat template asks for one."""
 
     @property
     def encodes(self) -> bool:
@@ -84,6 +86,7 @@ class Policy:
             f"{weights:,} weights, all there and finite",
             f"{len(self.tokenizer):,} tokens, answers end with {ends}",
         ]
+        told += [f"the date in its prompts is always {self.date}"] if self.date else []
         return "; ".join([*told, self.left_over] if self.left_over else told)
 
 
@@ -133,7 +136,7 @@ def load_policy(
     ends = end_tokens(model, tokenizer, answers.closing)
     model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
     owner = source.base if trains_adapter and source.base else source
-    return Policy(model, tokenizer, owner, answers.lead, left_over)
+    return Policy(model, tokenizer, owner, answers.lead, left_over, answers.date)
 
 
 def load_checked(

@@ -5,10 +5,15 @@ answer, as they write it in a conversation: ``<think></think>``. Trained on conv
 where no answer ever stood. So the template itself is changed when a model is loaded: it opens an answer with what
 stands there in a conversation. The trainers, the scores, the states, and whoever loads a saved checkpoint then read
 the same; a template in which both are alike is left as it is.
+
+Nor may prompts depend on the clock: a template that writes today's date would be asked something else tomorrow. Its
+date is the one that templates of Llama have where no clock is at hand.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from mlc.errors import UserError
@@ -21,6 +26,10 @@ _BEGINNINGS = ("Sure, here is", "I can't help", "No.")
 """Of answers, to see whether the last white space before an answer belongs to its first token."""
 _OWN = ("messages", "add_generation_prompt", "tools", "documents", "raise_exception", "strftime_now")
 """What ``apply_chat_template`` gives itself."""
+DAY = datetime(2024, 7, 26, tzinfo=UTC)
+"""What ``strftime_now`` tells."""
+_CLOCK = re.compile(r"\bstrftime_now\s*\(\s*(?:'([^'\\]*)'|\"([^\"\\]*)\")\s*\)")
+_ANY_CLOCK = re.compile(r"\bstrftime_now\s*\(")
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class AnswerPlace:
     """White space that is part of the first token of an answer, such as the space after ``[/INST]``."""
     closing: str = ""
     """What follows an answer."""
+    date: str = ""
+    """What stands where the template asks for the time; empty where it does not."""
 
 
 def default_template(tokenizer: Any) -> str | None:
@@ -66,6 +77,7 @@ def use_trained_template(
             raise UserError(f"The model {location!r} has no chat template: take policy.chat_template_kwargs out.")
         return AnswerPlace()
     _require_known(template, location, [name for name, _ in given])
+    template, date = _without_clock(template, location)
     template = "".join(_default(name, value) for name, value in given) + template
     conversation = _Conversation(tokenizer, location, template)
     if not conversation.asks_where_it_answers:
@@ -76,7 +88,7 @@ def use_trained_template(
     if template != default_template(tokenizer):
         several = tokenizer.chat_template
         tokenizer.chat_template = {**several, "default": template} if isinstance(several, dict) else template
-    return AnswerPlace(conversation.lead, conversation.closing)
+    return AnswerPlace(conversation.lead, conversation.closing, date)
 
 
 class _Conversation:
@@ -118,6 +130,20 @@ class _Conversation:
             "{% set opens_answer = add_generation_prompt %}{% set add_generation_prompt = false %}\n"
             f"{body}{{{{ {_literal(openings.pop())} if opens_answer else '' }}}}"
         )
+
+
+def _without_clock(template: str, location: str) -> tuple[str, str]:
+    """A template that tells :data:`DAY` where it asks for the time, and what it tells."""
+    told: list[str] = []
+
+    def fixed(match: re.Match[str]) -> str:
+        told.append(DAY.strftime(match[1] or match[2] or ""))
+        return _literal(told[-1])
+
+    changed = _CLOCK.sub(fixed, template)
+    if _ANY_CLOCK.search(changed):
+        raise _unfit(location, "asks for the time in a way that cannot be fixed, so that its prompts change with it")
+    return changed, told[0] if told else ""
 
 
 def _lead(tokenizer: Any, before: str) -> str:

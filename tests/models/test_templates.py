@@ -1,6 +1,7 @@
 """What a policy is asked is what stands before the answers that it is trained on."""
 
 import copy
+import datetime
 import json
 import shutil
 import subprocess
@@ -40,6 +41,10 @@ INSTRUCT = (
     "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
     "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
+SIMPLE = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
 FOR_EVER = "{% for n in range(99999) %}" * 3 + "{% endfor %}" * 3
 
 
@@ -54,8 +59,20 @@ def with_template(tiny_policy):
     return build
 
 
+@pytest.fixture
+def on_the_day(monkeypatch):
+    """The clock of templates stands still."""
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2024, 7, 26)
+
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Clock)
+
+
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
-def test_every_template_of_trl_is_asked_where_it_answers_or_refused(with_template, file):
+def test_every_template_of_trl_is_asked_where_it_answers_or_refused(with_template, on_the_day, file):
     tokenizer, plain = with_template(file.read_text()), with_template(file.read_text())
     if file.stem.removesuffix("_training") in WITHOUT_TEXTS:
         with pytest.raises(UserError, match="chat template"):
@@ -77,7 +94,7 @@ def test_how_many_templates_are_changed(with_template):
         if name not in WITHOUT_TEXTS:
             tokenizer = with_template(file.read_text())
             use_trained_template(tokenizer, "m")
-            if tokenizer.chat_template != file.read_text():
+            if tokenizer.chat_template.startswith("{% set opens_answer"):
                 changed.add(name)
     assert len(changed) == 13
 
@@ -125,6 +142,18 @@ def test_the_system_stops_it_too():
     limited = "import mlc.models.rendering as r; r.SECONDS = 0; r._serve()"
     done = subprocess.run([sys.executable, "-c", limited], input=json.dumps(request) + "\n", text=True, timeout=120)
     assert done.returncode < 0
+
+
+def test_a_template_with_a_date_tells_the_same_one_every_day(with_template):
+    day = "{% if not day is defined %}{% set day = strftime_now( '%d %b %Y' ) if strftime_now else 1 %}{% endif %}"
+    tokenizer = with_template(day + "Today: {{ day }}\n" + SIMPLE)
+    assert use_trained_template(tokenizer, "m").date == "26 Jul 2024"
+    assert render_prompt(tokenizer, "Hi").startswith("Today: 26 Jul 2024\n")
+    own = with_template(day + "Today: {{ day }}\n" + SIMPLE)
+    use_trained_template(own, "m", [("day", "1 May 2030")])
+    assert render_prompt(own, "Hi").startswith("Today: 1 May 2030\n")
+    with pytest.raises(UserError, match="asks for the time in a way that cannot be fixed"):
+        use_trained_template(with_template("{% set form = '%d' %}{{ strftime_now(form) }}" + SIMPLE), "m")
 
 
 def test_one_of_several_templates(with_template):
