@@ -248,12 +248,28 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
                     return text
                 raise _mistake("An empty prompt has no token that the model could answer")
             raise _mistake("The model has no chat template, so that it reads one message and no conversation")
-        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else self._fitted(prompt)
         try:
-            rendered: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return self._applied(turns)
         except Exception as error:  # whatever a template raises; what it says may hold the texts
             raise _mistake(f"The chat template refuses the messages ({type(error).__name__})") from None
+
+    def _applied(self, turns: Turns) -> str:
+        rendered: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return rendered
+
+    def _fitted(self, turns: Turns) -> Turns:
+        """A conversation as it was measured: a system prompt that the template has no place for begins the first turn."""
+        if len(turns) < 2 or turns[0]["role"] != "system" or self._takes_system():
+            return turns
+        system, first, *rest = turns
+        return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+
+    def _takes_system(self) -> bool:
+        try:
+            return PROBE in self._applied([{"role": "system", "content": PROBE}, {"role": "user", "content": "?"}])
+        except Exception:  # as many templates refuse it
+            return False
 
     def _language_tokens(self, name: Any) -> tuple[int, int] | None:
         """The token that the tokenizer puts to a text, and that of a language in its place."""

@@ -12,10 +12,11 @@ from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.transformers import TransformersEngine
 from mlc.gating.prompt_translation import TRANSLATOR_FOLDER
 from mlc.models.loading import load_policy, save_policy
+from mlc.models.prompts import encode_prompt
 from mlc.models.sources import resolve_model
 from mlc.translation.kept import keep_translator
 from tests.encoders import save_m2m100, save_t5
-from tests.models.test_templates import INSTRUCT, THINKING
+from tests.models.test_templates import GEMMA, INSTRUCT, SILENT, THINKING
 
 PROMPTS = ["How do I bake bread?", "Hello"]
 PROMPTS_TO_GATE = ["How do I bake bread?", "Tell me how to break the lock of a house."]
@@ -80,6 +81,39 @@ def test_a_registered_gate_decides_as_the_evaluated_one(
         gate.refusal(prompt) if margin > 0 else text
         for prompt, margin, text in zip(prompts, margins, said, strict=True)
     ]
+
+
+@pytest.mark.parametrize("template", [GEMMA, SILENT], ids=["raises", "drops it"])
+def test_a_system_prompt_without_a_place_is_read_as_it_was_measured(
+    load_tiny: Any, tmp_path: Path, template: str
+) -> None:
+    import pandas as pd
+
+    from mlc.gating.gate import fit_gate
+    from mlc.gating.settings import PromptGateSettings
+    from tasks.runtime.policy_pyfunc import PolicyModel
+
+    policy = load_tiny()
+    policy.tokenizer.chat_template = template
+    settings = PromptGateSettings(layer=-1, pool="mean", false_refusals=None)
+    gate = fit_gate(policy, PROMPTS_TO_GATE[:2], ["harmless", "harmful"], {}, settings)
+    save_policy(policy, tmp_path / "checkpoint", dtype=torch.float32)
+    gate.save(tmp_path / "checkpoint")
+    served = PolicyModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
+    prompts = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}] for text in PROMPTS]
+    answers = served.predict(None, pd.DataFrame({"messages": prompts}), {"max_new_tokens": 8})["answer"].tolist()
+    said = [completion.text for completion in answer_all(TransformersEngine(policy, max_new_tokens=8), prompts)]
+    margins = gate.margins(policy, prompts)
+    assert answers == [
+        gate.refusal(prompt) if margin > 0 else text
+        for prompt, margin, text in zip(prompts, margins, said, strict=True)
+    ]
+    for prompt in prompts:
+        text = served._rendered(prompt)
+        encoded = encode_prompt(policy.tokenizer, prompt)
+        own = [place for place, there in enumerate(encoded.content) if there]
+        assert served._places(prompt, text) == own
 
 
 @pytest.mark.parametrize(("save", "language"), [(save_t5, None), (save_m2m100, "swh_Latn")], ids=["t5", "m2m_100"])
