@@ -259,7 +259,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         return rendered
 
     def _fitted(self, turns: Turns) -> Turns:
-        """A conversation as it was measured: a system prompt that the template has no place for begins the first turn."""
+        """A conversation as it was measured: a system prompt without a place in the template begins the first turn."""
         if len(turns) < 2 or turns[0]["role"] != "system" or self._takes_system():
             return turns
         system, first, *rest = turns
