@@ -1015,7 +1015,12 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
         values: What it was given.
         sections: Where these stand in a configuration.
     """
-    first, *others = error.errors()
+    # A key that is no text, or that is written as on the command line, may be why another one is missing.
+    first, *others = sorted(error.errors(), key=_is_about_a_value)
+    if first["type"] == "invalid_key":
+        key = ".".join(map(str, (*sections, *first["loc"][:-1])))
+        holder = f"The configuration key {key!r}" if key else "The configuration"
+        return UserError(f"{holder} has the key {_short(first['input'])}, which is no text: write the name of a key.")
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
         return cause
@@ -1042,6 +1047,11 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
     near = difflib.get_close_matches(str(given), re.findall("'([^']+)'", first.get("ctx", {}).get("expected", "")), n=1)
     end = f": did you mean {near[0]!r}?" if near else f"{advice}."
     return UserError(f"The configuration key {key!r} has the value {_short(given)}{words}, but it {alternatives}{end}")
+
+
+def _is_about_a_value(error: Any) -> bool:
+    dotted = error["type"] == "extra_forbidden" and "." in str(error["loc"][-1])
+    return not (error["type"] == "invalid_key" or dotted)
 
 
 def _place(location: Sequence[int | str], values: Any) -> tuple[int | str, ...]:
@@ -1091,6 +1101,12 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
         field = model.model_fields.get(str(part)) if model else None
         keyed = field is not None and get_origin(field.annotation) is dict
         model = _inner_model(model, str(part)) if model else None
+    section, dot, inner = str(location[-1]).partition(".")
+    if dot and model and section in model.model_fields:
+        return (
+            f"The configuration key {_dotted('.'.join(map(str, location[:-1])), str(location[-1]))!r} is written as on "
+            f"the command line: write {section}: on a line of its own, and {inner}: below it."
+        )
     known = sorted(model.model_fields) if model else []
     prefix = ".".join(str(part) for part in location[:-1])
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)

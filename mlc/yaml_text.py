@@ -46,7 +46,11 @@ def read_mapping(path: Path, told: str, holds: str) -> dict[str, Any]:
             values = parse_yaml(handle.read(LONGEST + 1))
     except YamlProblem as problem:
         raise UserError(f"{told} {problem}: correct it.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{told} holds a byte that is not UTF-8 ({error.object[error.start]:#04x}): save it as UTF-8."
+        ) from None
+    except OSError as error:
         raise UserError(f"{told} cannot be read ({error}): check the file.") from None
     if not isinstance(values, dict):
         raise UserError(f"{told} is not a mapping {holds}: see the shipped ones.")
@@ -65,6 +69,11 @@ def parse_yaml(text: str | bytes) -> Any:
         return yaml.load(text, Loader=_Strict)
     except YamlProblem:
         raise
+    except yaml.composer.ComposerError as error:
+        mark = getattr(error, "problem_mark", None)
+        several = error.context is not None and "single document" in error.context
+        what = "holds two documents or more, the second" if several else "is not valid YAML"
+        raise YamlProblem(f"{what}{f' at line {mark.line + 1}' if mark else ''}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise YamlProblem(f"is not valid YAML{f' at line {mark.line + 1}' if mark else ''}") from None

@@ -52,6 +52,7 @@ PROBLEMS = {
     LAUGHS: "unfolds to more than 100000 values",
     "a: " + "x" * (1 << 20): "is longer than",
     "? [a, b]\n: 1\n? {c: d}\n: 2": "is not valid YAML",
+    "a: 1\n---\na: 2": "holds two documents or more, the second at line 2",
     b"a: \xff\xfe": "is not valid YAML",
     "a: \0": "is not valid YAML",
 }

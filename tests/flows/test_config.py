@@ -250,6 +250,21 @@ def test_a_file_that_cannot_be_there(name: str) -> None:
         load_config(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"1: 2\n", r"The configuration has the key 1, which is no text"),
+        (b"align.steps: 4\n", r"'align\.steps' is written as on the command line: write align: on a line of its own"),
+        (b"name: \xe9\n", r"holds a byte that is not UTF-8 \(0xe9\): save it as UTF-8"),
+        (b"name: x\n---\nname: y\n", r"holds two documents or more, the second at line 2: correct it"),
+    ],
+)
+def test_what_yaml_lets_people_write(tmp_path: Path, text: bytes, told: str) -> None:
+    (tmp_path / "own.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=told):
+        load_config(str(tmp_path / "own.yaml"))
+
+
 def test_missing_key_is_named() -> None:
     with pytest.raises(UserError, match=r"lacks 'prompts'"):
         validate_config({"name": "x", "languages": ["es"]})
