@@ -15,7 +15,7 @@ from mlc.evaluation.results import EvaluationResult
 from mlc.evaluation.settings import EngineSettings, EvaluationSettings
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.evaluate import evaluate
-from tasks.generate import RECORD_FILE, generate, generate_shard, join_generated, scored_shards
+from tasks.generate import RECORD_FILE, _chosen, generate, generate_shard, join_generated, scored_shards
 from tasks.runtime.artifacts import GENERATED_FILE, MARGINS_FILE, STATES_FILE, HeldOut
 from tasks.runtime.compute import release
 from tasks.runtime.models import Model
@@ -173,6 +173,13 @@ def test_the_language_sets_its_own_threshold_and_answers_are_judged(run: Run) ->
     assert summary.attack_success.n == 2 == summary.harmless_refused.n
     assert summary.lookalike_refused.n == 1
     assert summary.selectivity.n == summary.selectivity_at_own_threshold.n == 4
+
+
+def test_a_label_with_few_prompts_leaves_its_answers_to_the_other() -> None:
+    labels = ["harmless", *["harmful"] * 8]
+    rows = pa.table({"split": ["test"] * 9, "label": labels})
+    assert _chosen(rows, "test", 6) == [1, 2, 3, 4, 5, 0]
+    assert len(_chosen(rows.slice(1), "test", 6)) == 6
 
 
 def test_without_answers_the_margin_is_all(run: Run) -> None:
