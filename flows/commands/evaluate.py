@@ -1,6 +1,5 @@
 """`mlc evaluate`: what any model answers to a suite, judged, in every language, without training anything."""
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,6 +158,7 @@ def command(
     from mlc.evaluation.logs import is_log, read_logs
     from mlc.evaluation.measuring import ANSWER_TOKENS, decide, is_measured, measure, read_measured
     from mlc.report.measured import RECORD_FILE, plain_metrics, private_folder, require_same, write_measured
+    from mlc.store.drafts import open_private
 
     if from_log is not None and (endpoint is not None or export is not None):
         raise UserError("Answers of a log are asked of nobody: leave out --endpoint and --export, or --from-log.")
@@ -189,7 +189,7 @@ def command(
     stopping = threading.Event()
     chosen = _judges(words_of(judges or ()), settings or [], private, stopping.is_set)
     record = private / RECORD_FILE
-    os.close(os.open(record, os.O_CREAT | os.O_WRONLY, 0o600))
+    open_private(record, "a").close()
     earlier = Path(against) if against is not None and is_measured(Path(against)) else None
     other = read_logs(Path(against)) if against is not None and not earlier and is_log(Path(against)) else None
     # Rows of logs that have no prompt in the suite are told beside those of the suite itself.

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
+from mlc.store.drafts import open_private
 from mlc.store.runs import RunRecord
 
 SECONDS = 300.0
@@ -111,8 +112,8 @@ def plan_again(store: ArtifactStore, record: RunRecord) -> Plan:
     try:
         with tempfile.TemporaryDirectory(prefix="mlc-plan-") as folder:
             config = Path(folder) / "config.json"
-            config.write_text(json.dumps(record.config), encoding="utf-8")
-            config.chmod(0o600)
+            with open_private(config) as handle:
+                json.dump(record.config, handle)
             words = ("plan", str(config), "--workspace", str(store.workspace.resolve()), "--json")
             ended = subprocess.run(
                 [sys.executable, "-c", _MLC, *words],

@@ -3,7 +3,6 @@
 It changes no text, as :mod:`mlc.chat.client`; what the command says is in the key of what it answered.
 """
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from mlc.chat.tethered import HOST, free_port, start, stop
 from mlc.errors import UserError
 from mlc.stopping import ShouldStop, never, stop_if
+from mlc.store.drafts import open_private
 
 PATH_MARK, PORT_MARK = "{path}", "{port}"
 """What a command must have: where the model is, and on which port of loopback it is to answer."""
@@ -82,7 +82,7 @@ def served(
     if shutil.which(line[0]) is None:
         raise UserError(f"There is no command {line[0]!r}, which {setting} starts: install it, or correct {setting}.")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as output:
+    with open_private(log, "wb") as output:
         process = start(*line, output=output)
     try:
         yield _wait(process, f"http://{HOST}:{port}/v1", log, setting, seconds, should_stop)

@@ -4,7 +4,6 @@ What is written imports :func:`outcome_of` from here, so that one judge judges e
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,6 +16,7 @@ from mlc.evaluation.judges.judge import Answer, Outcome, ask
 from mlc.evaluation.metrics import ANSWER_RATES, LOWER_IS_BETTER
 from mlc.evaluation.suites.loading import LoadedSuite
 from mlc.shapes.labels import LABELS
+from mlc.store.drafts import open_private
 
 Harness = Literal["inspect", "lm-eval"]
 HARNESSES: tuple[Harness, ...] = get_args(Harness)
@@ -204,8 +204,7 @@ def _lm_eval_task(suite: LoadedSuite, name: str, language: str, answer_tokens: i
 
 
 def _write_prompts(suite: LoadedSuite, path: Path) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+    with open_private(path) as handle:
         for code, prompts in suite.prompts.items():
             for one in prompts:
                 row = {"id": one.id, "language": code, "label": one.label, "kind": one.kind, "prompt": one.prompt}

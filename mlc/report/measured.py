@@ -1,7 +1,6 @@
 """What an evaluation of models by themselves leaves: figures, outcomes, a page, and the texts for their owner alone."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from mlc.languages import ENGLISH
 from mlc.report.data import Evaluated, ReportData, Texts
 from mlc.report.page import PAGE_FILE, render
 from mlc.report.tables import outcome_shares
-from mlc.store.drafts import draft_file
+from mlc.store.drafts import draft_file, open_private
 from mlc.store.plain import without_nan
 
 METRICS_FILE = "metrics.json"
@@ -208,14 +207,10 @@ def write_measured(
     with draft_file(folder / OUTCOMES_FILE) as draft:
         pq.write_table(pa.concat_tables([one.outcomes for one in measured]), draft)
     answers = [one.answers for one in measured if one.answers.num_columns]
-    with draft_file(private_folder(folder) / ANSWERS_FILE) as draft:
-        os.close(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600))
-        pq.write_table(pa.concat_tables(answers), draft)
+    with draft_file(private_folder(folder) / ANSWERS_FILE) as draft, open_private(draft, "wb") as handle:
+        pq.write_table(pa.concat_tables(answers), handle)
     if texts:
-        page = folder / PAGE_FILE
-        os.close(os.open(page, os.O_CREAT | os.O_WRONLY, 0o600))
-        with suppress(OSError):
-            page.chmod(0o600)
+        open_private(folder / PAGE_FILE, "a").close()
     render(
         ReportData(
             name=f"{measured[0].model} on {suite.name}",

@@ -5,11 +5,13 @@ it there, as ``.NAME-….tmp``, and nobody reads it.
 """
 
 import errno
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from mlc.store.hashing import fsync_path
 
@@ -78,6 +80,20 @@ def place_folder(draft: Path, folder: Path, *, durable: bool = True) -> bool:
     if durable:
         fsync_path(folder.parent)
     return True
+
+
+def open_private(path: Path, mode: str = "w") -> IO[Any]:
+    """Opens a file that only its owner may read from now on, also where it was there and others could.
+
+    Args:
+        path: The file.
+        mode: As of :func:`open`, for writing; text is UTF-8.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    handle = open(path, mode, encoding=encoding, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
+    with suppress(OSError):  # a file of somebody else, or a disk that knows no permissions
+        os.fchmod(handle.fileno(), 0o600)
+    return handle
 
 
 def draft_beside(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlc.store.drafts import draft_beside, draft_file, draft_folder, place_folder
+from mlc.store.drafts import draft_beside, draft_file, draft_folder, open_private, place_folder
 
 
 def names(folder):
@@ -72,3 +72,16 @@ def test_what_stands_in_the_way_is_told_from_what_fails(tmp_path):
     with pytest.raises(NotADirectoryError):
         place_folder(draft, tmp_path / "file")
     assert place_folder(draft, tmp_path / "other") is True
+
+
+@pytest.mark.parametrize(("mode", "content"), [("w", "new"), ("a", "oldnew")])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_private_file_is_its_owner_s_alone(tmp_path, mode, content, there):
+    path = tmp_path / "file.txt"
+    if there:
+        path.write_text("old")
+        path.chmod(0o644)
+    with open_private(path, mode) as handle:
+        assert path.stat().st_mode & 0o777 == 0o600
+        handle.write("new")
+    assert path.read_text() == (content if there else "new")
