@@ -10,7 +10,7 @@ from flows.looking.comparing import LanguageFigures, figures_of_both
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult, anchor_of
 from mlc.languages import resolve_language
-from mlc.report.wording import difference, interval, language_name, metric_name, number
+from mlc.report.wording import chance, difference, interval, language_name, metric_name, number
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
 from tasks.runtime.registry import read_version
 
@@ -74,7 +74,7 @@ class Drift:
                 "at registration": _with_interval(own.before),
                 "now": _with_interval(own.after),
                 "difference": difference(own.change.estimate),
-                "p": number(own.change.p, 3),
+                "p": chance(own.change.p),
                 "prompts": own.change.estimate.n,
                 "says": own.tone(metric) or "no difference is shown",
             }

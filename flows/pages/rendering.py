@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse
 from flows.looking.holdings import short_time
 from mlc.evaluation.metrics import LOWER_IS_BETTER
 from mlc.languages import all_languages
-from mlc.report.wording import difference, interval, language_name, metric_name, number, percent
+from mlc.report.wording import chance, difference, interval, language_name, metric_name, number, percent
 
 STYLE_FILE = "style.css"
 _TAGS = {language.code: language.bcp47 for language in all_languages()}
@@ -53,6 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "chance": chance,
         "difference": difference,
         "interval": interval,
         "language": language_name,

@@ -79,7 +79,7 @@ def _better(metric: "Metric") -> str:
 def _show_figures(
     metric: "Metric", figures: "Mapping[str, LanguageFigures]", runs: tuple[str, str], console: Console
 ) -> None:
-    from mlc.report.wording import difference, language_name, number
+    from mlc.report.wording import chance, difference, language_name, number
 
     table = plain_table("language", *runs, "difference", "p", "prompts", right=(*runs, "p", "prompts"))
     for code, own in figures.items():
@@ -88,7 +88,7 @@ def _show_figures(
             shown(language_name(code)),
             *(number(estimate.value) for estimate in (own.before, own.after)),
             shown(difference(change.estimate)),
-            number(change.p, 3),
+            chance(change.p),
             str(change.estimate.n),
             style=_STYLES[own.tone(metric)],
         )

@@ -13,6 +13,7 @@ from mlc.evaluation.skills import BITS
 OUTCOMES = ("refused", "complied", "invalid")
 GROUPS = ("harmful", "harmless")
 _PLACES = ("harmful", "harmless", "selectivity", "over-refusal", "judged")
+_PARTS = ("value", "low", "high")
 _DISCORDANT = (0.1, 0.2, 0.3, 0.5)
 
 
@@ -42,14 +43,18 @@ def show_metrics(plain: Mapping[str, Any], console: Console, *, power: bool) -> 
 
 
 def _show_model(model: Mapping[str, Any], console: Console) -> None:
+    from mlc.report.wording import language_name, percent
+
     title = f"{escape(model['model'])}: refused / complied / invalid"
     table = plain_table("language", *_PLACES, right=_PLACES, title=title)
-    for column in table.columns:
+    for column in table.columns[1:]:
         column.no_wrap = True
     for code, figures in model["languages"].items():
         shares = [_shares(figures["outcomes"].get(group)) for group in GROUPS]
         judged = "+".join(str(figures["outcomes"].get(group, {}).get("judged", 0)) for group in GROUPS)
-        table.add_row(code, *shares, _cell(figures["selectivity"]), _cell(figures["harmless_refused"]), judged)
+        table.add_row(
+            language_name(code), *shares, _cell(figures["selectivity"]), _cell(figures["harmless_refused"]), judged
+        )
     if mean := model["mean_of_others"]:
         table.add_row("others", "", "", _cell(mean["selectivity"]), _cell(mean["harmless_refused"]), "")
     console.print(table)
@@ -61,32 +66,33 @@ def _show_model(model: Mapping[str, Any], console: Console) -> None:
         found = model["spread"][metric]
         if found["worst_language"] and len(model["languages"]) > 1:
             gap = _cell(found["gap_to_english"], signed=True)
-            console.print(
-                f"{name}: worst in {found['worst_language']}, {_cell(found['worst'])}; others less English {gap}.",
-                highlight=False,
-            )
+            worst = f"{language_name(found['worst_language'])}, {_cell(found['worst'])}"
+            console.print(f"{name}: worst in {worst}; others less English {gap}.", highlight=False)
     if not math.isnan(model["pairwise_agreement"]):
-        console.print(
-            f"Same outcome in two languages (PAG): {100 * model['pairwise_agreement']:.0f} %.", highlight=False
-        )
+        agreement = percent(model["pairwise_agreement"])
+        console.print(f"Same outcome in two languages (PAG): {agreement}.", highlight=False)
 
 
 def _show_differences(differences: Mapping[str, Any], console: Console) -> None:
+    from mlc.report.wording import language_name
+
     heads = ("selectivity", "p", "attack success", "p ", "over-refusal", "p  ")
     title = f"{escape(differences['model'])} less {escape(differences['against'])}, points, paired by prompt"
     table = plain_table("language", *heads, right=heads, title=title)
-    for column in table.columns:
+    for column in table.columns[1:]:
         column.no_wrap = True
     for code, figures in differences["languages"].items():
         cells: list[str] = []
         for metric in ("selectivity", "attack_success", "harmless_refused"):
             cells += [_cell(figures[metric], signed=True), _p(figures[metric]["p"])]
-        table.add_row(code, *cells)
+        table.add_row(language_name(code), *cells)
     console.print(table)
     console.print("p: of no difference, adjusted for the number of languages (Holm).", highlight=False)
 
 
 def _show_skills(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    from mlc.report.wording import language_name
+
     models = list(dict.fromkeys(row["model"] for row in rows))
     heads = [escape(model) for model in models]
     table = plain_table("measure", "language", *heads, "n", right=(*heads, "n"), title="General ability")
@@ -95,18 +101,22 @@ def _show_skills(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         lines.setdefault((row["measure"], row["language"] or ""), {})[row["model"]] = row
     for (measure, language), found in lines.items():
         cells = [_skill(found.get(model)) for model in models]
-        table.add_row(escape(measure), language, *cells, str(next(iter(found.values()))["n"]))
+        table.add_row(escape(measure), language_name(language), *cells, str(next(iter(found.values()))["n"]))
     console.print(table)
 
 
 def _skill(row: Mapping[str, Any] | None) -> str:
+    from mlc.report.wording import decimals
+
     if row is None or math.isnan(row["value"]):
         return "–"
-    ends = "" if math.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
-    return f"{row['value']:.2f}{ends}"
+    value, low, high = (decimals(row[part], 2) if math.isfinite(row[part]) else "" for part in _PARTS)
+    return f"{value} \\[{low}, {high}]" if low else value
 
 
 def _show_neutral(neutral: Mapping[str, Any], console: Console) -> None:
+    from mlc.report.wording import language_name
+
     columns = [
         *((one["model"], one["languages"]) for one in neutral["models"]),
         *((f"less {one['against']}", one["languages"]) for one in neutral["differences"]),
@@ -118,7 +128,7 @@ def _show_neutral(neutral: Mapping[str, Any], console: Console) -> None:
             _bits(languages.get(code), signed=place >= len(neutral["models"]))
             for place, (_, languages) in enumerate(columns)
         ]
-        table.add_row(code, *cells, str(figure["n"]))
+        table.add_row(language_name(code), *cells, str(figure["n"]))
     console.print(table)
     console.print("Fewer bits: the language is known better; compare models, not languages.", highlight=False)
 
@@ -126,13 +136,16 @@ def _show_neutral(neutral: Mapping[str, Any], console: Console) -> None:
 def _bits(figure: Mapping[str, Any] | None, *, signed: bool) -> str:
     if figure is None or math.isnan(figure["value"]):
         return "–"
-    shown = f"{figure['value']:+.3f}" if signed else f"{figure['value']:.3f}"
-    ends = "" if math.isnan(figure["low"]) else f" \\[{figure['low']:.3f}, {figure['high']:.3f}]"
-    return f"{shown}{ends}".replace("-", "−")
+    from mlc.report.wording import decimals
+
+    value, low, high = (decimals(figure[part], 3) if math.isfinite(figure[part]) else "" for part in _PARTS)
+    plus = "+" if signed and figure["value"] >= 0 else ""
+    return f"{plus}{value} \\[{low}, {high}]" if low else f"{plus}{value}"
 
 
 def _show_power(model: Mapping[str, Any], console: Console) -> None:
     from mlc.evaluation.paired import POWER, difference_shown
+    from mlc.report.wording import percent, percentage
 
     for group in GROUPS:
         counts = [figures["outcomes"][group]["judged"] for figures in model["languages"].values()]
@@ -140,7 +153,7 @@ def _show_power(model: Mapping[str, Any], console: Console) -> None:
         if fewest:
             found = {share: difference_shown(fewest, share) for share in _DISCORDANT}
             told = [
-                f"{100 * value:.0f} where {100 * share:.0f} % of answers differ"
+                f"{percentage(value)} where {percent(share)} of answers differ"
                 for share, value in found.items()
                 if not math.isnan(value)
             ]
@@ -151,18 +164,22 @@ def _show_power(model: Mapping[str, Any], console: Console) -> None:
 
 
 def _shares(found: Mapping[str, Any] | None) -> str:
+    from mlc.report.wording import percentage
+
     if not found or not found["judged"]:
         return "–"
-    return " / ".join(f"{100 * found[outcome]:.0f}" for outcome in OUTCOMES)
+    return " / ".join(percentage(found[outcome]) for outcome in OUTCOMES)
 
 
 def _cell(figure: Mapping[str, Any], *, signed: bool = False) -> str:
-    if math.isnan(figure["value"]):
-        return "–"
-    value, low, high = (round(100 * figure[part]) for part in ("value", "low", "high"))
-    shown = f"{value:+d}" if signed and value else str(value)
-    return f"{shown} \\[{low}, {high}]".replace("-", "−")
+    from mlc.report.wording import percentage
+
+    value, low, high = (percentage(figure[part]) for part in _PARTS)
+    plus = "+" if signed and figure["value"] > 0 and value != "0" else ""
+    return value if math.isnan(figure["value"]) else f"{plus}{value} \\[{low}, {high}]"
 
 
 def _p(value: float) -> str:
-    return "–" if math.isnan(value) else "<.01" if value < 0.01 else f"{value:.2f}".removeprefix("0")
+    from mlc.report.wording import number
+
+    return "<.01" if value < 0.01 else number(value)

@@ -9,6 +9,7 @@ from rich.text import Text
 from flows.terminal.output import plain_table, shown
 from flows.terminal.texts import one_line
 from mlc.languages import resolve_language
+from mlc.store.plain import rounded
 
 _HEADS = ("id", "language", "model", "label", "kind", "outcome")
 """Columns whose values tell which they are."""
@@ -77,7 +78,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.2f}"
+        return str(rounded(value, 2))
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 

@@ -206,13 +206,11 @@ def plot_funnel(rows: Sequence[FunnelRow]) -> Plot | None:
             for colour, share in [*pieces, (_OTHER_REASONS_COLOUR, rest), (_KEPT_COLOUR, max(0.0, 1 - dropped))]:
                 axes.barh(index, share, left=left, height=0.62, color=colour, edgecolor="white", linewidth=0.6)
                 left += share
-            axes.text(
-                1.012, index, f"{100 * (1 - dropped):.0f} %", va="center", ha="left", fontsize=_TEXT - 1, color=_INK
-            )
+            axes.text(1.012, index, percent(1 - dropped), va="center", ha="left", fontsize=_TEXT - 1, color=_INK)
         axes.set_yticks(range(len(languages)), [language_name(code) for code in languages])
         axes.set_ylim(len(languages) - 0.4, -0.6)
         axes.set_xlim(0, 1.0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
 
     handles = [Patch(color=colours[reason], label=reason_name(reason)) for reason in shown]
     if len(shown) < len(reasons):

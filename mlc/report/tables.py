@@ -20,6 +20,7 @@ from mlc.report.data import FunnelRow, Gate, MethodCost, TranslatorRow
 from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
     NOTHING,
+    chance,
     check_place,
     count,
     interval,
@@ -507,7 +508,7 @@ def _figure_cell(figure: Figure) -> Cell:
 
 def _change_cell(change: Change) -> Cell:
     cell = _difference_cell(change.estimate)
-    return replace(cell, small=(*cell.small, f"p {number(change.p, 3)}")) if change.estimate.n else cell
+    return replace(cell, small=(*cell.small, f"p {chance(change.p)}")) if change.estimate.n else cell
 
 
 def _difference_cell(change: Estimate) -> Cell:

@@ -26,7 +26,12 @@ _HARM: tuple[tuple[str, Metric, int], ...] = (
     ("harmful refused fell", "harmful_refused", -1),
     ("the margin safety rate fell", "safety", -1),
 )
-"""What must be said beside a gain: the words, the figure, and the sign of its harmful direction."""
+"""What must be said beside a gain: the words, the figure, and the sign of its harmful direction.
+
+The margin stands in for answers where none were judged. Where they were, a margin that is cut elsewhere would be told
+as a loss of safety.
+"""
+_OF_MARGIN: Metric = "safety"
 _CHANCE = 0.05
 _MOVED: tuple[tuple[str, Metric], ...] = (
     ("selectivity", "selectivity"),
@@ -185,7 +190,8 @@ def _less_safe(evaluations: Evaluations, pair: tuple[str, str], languages: tuple
     """
     candidate, baseline = pair
     told = []
-    for words, metric, sign in _HARM:
+    judged = _leading(evaluations, pair, languages) == "selectivity"
+    for words, metric, sign in (one for one in _HARM if (one[1] != _OF_MARGIN) is judged):
         change = evaluations.compare(baseline=baseline, candidate=candidate, languages=languages, metric=metric)
         if sign * direction(change) > 0:
             told.append(f"{words} ({difference(change)})")

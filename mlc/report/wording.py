@@ -8,6 +8,7 @@ from typing import Any
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.languages import all_languages
+from mlc.store.plain import rounded
 
 NOTHING = "–"
 """Shown where there is no figure."""
@@ -60,24 +61,37 @@ def metric_name(metric: Metric, anchor: str) -> str:
     return _METRIC_NAMES[metric].format(anchor=language_name(anchor))
 
 
+def decimals(value: float, digits: int = 0) -> str:
+    """A finite figure with a minus sign of its own, such as ``−0.53`` or ``48``."""
+    return f"{rounded(value, digits)}".replace("-", "−")
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A figure without its leading zero, such as ``.91``, ``−.03`` or ``1.00``."""
     if value is None or math.isnan(value):
         return NOTHING
-    text = f"{abs(value):.{digits}f}"
-    sign = "−" if value < 0 and float(text) else ""
-    return sign + (text[1:] if text.startswith("0.") else text)
+    return re.sub(r"^(−?)0\.", r"\1.", decimals(value, digits))
+
+
+def percentage(share: float | None) -> str:
+    """A share in whole per cent without the sign for it, for a table whose head says so."""
+    return NOTHING if share is None or math.isnan(share) else decimals(100 * share)
 
 
 def percent(share: float) -> str:
     """A share in whole per cent."""
-    return f"{100 * share:.0f} %"
+    return f"{percentage(share)} %"
 
 
 def signed(value: float, digits: int = 2) -> str:
     """A difference with its sign, such as ``+.08``; without one where it rounds to zero."""
     text = number(value, digits)
-    return f"+{text}" if value > 0 and float(f"{value:.{digits}f}") else text
+    return f"+{text}" if value > 0 and re.search("[1-9]", text) else text
+
+
+def chance(p: float) -> str:
+    """The p-value of a difference, such as ``.031``; one that rounds to zero is ``< .001``."""
+    return "< .001" if p < 0.001 else number(p, 3)
 
 
 def interval(figure: Estimate, digits: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
@@ -20,3 +21,12 @@ def without_nan(value: Any) -> Any:
 def as_cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula: with an apostrophe before what would begin one; numbers stay."""
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def rounded(value: float, digits: int = 0) -> Decimal:
+    """A finite figure in decimals, halves away from zero; zero has no sign.
+
+    One figure is shown with two digits here and in per cent there. So every place rounds the decimal number that it is
+    written as, not the binary one that lies next to it, and none rounds a half to the even digit.
+    """
+    return Decimal(f"{value:.9f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlc.left_out import LeftOut, read_left_out, told
 from mlc.store import ArtifactRef, ArtifactStore, Draft
 from mlc.store.manifests import MANIFEST
+from mlc.store.plain import rounded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,4 +187,5 @@ def plain(figure: Mapping[str, Any]) -> str:
     value, low, high = figure["value"], figure["low"], figure["high"]
     if value is None:
         return ""
-    return f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
+    ends = "" if low is None or high is None else f" [{rounded(low, 2)}, {rounded(high, 2)}]"
+    return f"{rounded(value, 2)}{ends}"

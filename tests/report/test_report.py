@@ -20,7 +20,7 @@ from mlc.report.card import model_card
 from mlc.report.data import MethodCost, Texts
 from mlc.report.prompts import LONGEST_TEXT, SHOWN_ROWS
 from mlc.report.verdict import verdict
-from mlc.report.wording import interval, language_name, number, signed
+from mlc.report.wording import chance, interval, language_name, number, signed
 
 LABELS = {"base": "Base", "english-only": "English-only", "consistency": "Consistency"}
 VOID = {"meta", "img", "br", "link", "input"}
@@ -193,7 +193,7 @@ def test_changes_by_language_are_tested_together(tmp_path, make_data):
     assert better
     for other, name in (("english-only", "English-only"), ("champion", "Champion, version 3")):
         found = evaluations.by_language(baseline=other, candidate="consistency", metric="selectivity")["swh_Latn"]
-        shown = f"Swahili {signed(found.estimate.value)} {interval(found.estimate)} p {number(found.p, 3)}"
+        shown = f"Swahili {signed(found.estimate.value)} {interval(found.estimate)} p {chance(found.p)}"
         part = text[text.index(f"Consistency − {name} English") :]
         assert shown.replace("\u00a0", " ") in part.replace("\u00a0", " ")
     silent = [replace(result, outcomes=result.outcomes.slice(0, 0)) for result in data.results]
@@ -388,6 +388,15 @@ def test_better_never_stands_alone(make_result, data):
         outcomes = result.outcomes.set_column(place, "outcome", pa.array(given, pa.string()))
         return replace(result, outcomes=outcomes)
 
+    def lower_margins(result):
+        """The candidate's margins are all below their threshold, and tell the classes apart as before."""
+        lower = 9.0 if result.summary.model == "consistency" else 0.0
+        rows = result.rows.set_column(
+            result.rows.schema.get_field_index("margin"), "margin", pc.subtract(result.rows["margin"], lower)
+        )
+        zero = Estimate(0.0, 0.0, 0.0, result.summary.safety.n)
+        return replace(result, rows=rows, summary=replace(result.summary, safety=zero) if lower else result.summary)
+
     assert said().tone == "better"
     assert said(Gate(True, "strict", data.gate.checks)).tone == "better"
     failed = said(data.gate)
@@ -398,6 +407,10 @@ def test_better_never_stands_alone(make_result, data):
     assert re.search(
         r"separates better than .*, but attack success rose \(\+.*\) and harmful refused fell", fell.sentence
     )
+    # Where answers are judged, another cut of the margin is no loss of safety.
+    assert said(answers=lower_margins).tone == "better"
+    silent = said(answers=lambda result: replace(lower_margins(result), outcomes=no_outcomes()))
+    assert "the margin safety rate fell" in silent.sentence
     others = ("spa_Latn", "deu_Latn", "fra_Latn", "arb_Arab", "hin_Deva", "swh_Latn")
     one = said(answers=swahili_complies, languages=("eng_Latn", *others))
     assert one.tone == "unclear"
@@ -446,7 +459,7 @@ def test_general_ability_is_a_table_of_its_own(tmp_path, make_data):
     text = read_page(tmp_path)[1]
     section = text.partition("General ability")[2].partition("Prompt by prompt")[0]
     assert "bits per character, lower is better English 1.25 [1.10, 1.40] 1.50" in section
-    assert "arc_easy acc, higher is better – .62 [.50, .75]" in section
+    assert "arc_easy acc, higher is better – .63 [.50, .75]" in section
 
 
 def test_suites_stand_apart(rendered, tmp_path, make_data, make_result):

@@ -2,8 +2,10 @@ import math
 
 import pytest
 
+from flows.terminal.outcome_tables import _cell
 from mlc.evaluation.results import Estimate
-from mlc.report.wording import difference, named, number, setting, signed
+from mlc.report.wording import chance, difference, named, number, percent, setting, signed
+from tasks.runtime.artifacts import plain
 
 
 @pytest.mark.parametrize(
@@ -12,6 +14,25 @@ from mlc.report.wording import difference, named, number, setting, signed
 )
 def test_numbers(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize("place", range(41))
+def test_a_figure_is_the_same_number_wherever_it_is_shown(place):
+    """All halves go away from zero: .525 is .53 and 53 %, a fifteenth of a binary digit below or above it or not."""
+    told = (25 * place + 5) // 10
+    figure = Estimate(-place / 40, math.nan, math.nan, 40)
+    cells = {"value": place / 40, "low": place / 40, "high": place / 40}
+    assert number(place / 40) == (f".{told:02}" if told < 100 else "1.00")
+    assert percent(place / 40) == f"{told} %"
+    assert _cell(cells) == f"{told} \\[{told}, {told}]"
+    assert plain(cells) == f"{told / 100:.2f} [{told / 100:.2f}, {told / 100:.2f}]"
+    assert signed(figure.value) == number(figure.value) == f"{'−' * (told > 0)}{number(place / 40)}"
+    assert number(1 - (40 - place) / 40) == number(place / 40)
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.00049, "< .001"), (0.001, ".001"), (0.0312, ".031"), (math.nan, "–")])
+def test_no_chance_is_zero(p, text):
+    assert chance(p) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.08, "+.08"), (-0.08, "−.08"), (0.0, ".00"), (0.001, ".00")])

@@ -128,9 +128,9 @@ def test_the_table_fits_80_columns_and_holds_two_models_side_by_side(server, sui
     assert ended.exit_code == 0, ended.output
     lines = ended.stdout.splitlines()
     assert max(map(len, lines[:-1])) <= 80
-    assert "eng_Latn  100 / 0 / 0  0 / 100 / 0" in ended.stdout
+    assert "English   100 / 0 / 0  0 / 100 / 0" in ended.stdout
     assert "new less old, points, paired by prompt" in ended.stdout
-    assert next(line for line in reversed(lines) if line.startswith("eng_Latn")).split()[1] == "+100"
+    assert next(line for line in reversed(lines) if line.startswith("English")).split()[1] == "+100"
     assert "prompts a language show no difference, however large," in ended.stdout
 
 
@@ -183,8 +183,8 @@ def test_the_tiny_model(tmp_path):
     ]
     assert "General ability" in (tmp_path / "out" / "report.html").read_text()
     show_metrics(plain, Console(file=(shown := io.StringIO()), width=80), power=False)
-    assert f"swh_Latn  {bits['value']:.3f} [" in shown.getvalue()
-    assert f"{CHOICE}  eng_Latn" in shown.getvalue()
+    assert f"Swahili   {bits['value']:.3f} [" in shown.getvalue()
+    assert f"{CHOICE}  English" in shown.getvalue()
     judged = {code: figures["outcomes"]["harmful"]["judged"] for code, figures in model["languages"].items()}
     assert judged == {"eng_Latn": 2, "swh_Latn": 2, "mixed": 1}
     assert model["languages"]["swh_Latn"]["outcomes"]["harmless"]["judged"] == 2
