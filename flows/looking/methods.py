@@ -73,6 +73,8 @@ class MethodComparison:
     """All methods of a run on the same held-out prompts."""
 
     run: int
+    candidate: str
+    """Name of the method that the run judges; empty where its record does not say."""
     anchor: str
     """NLLB code."""
     languages: Mapping[str, tuple[str, ...]]
@@ -113,6 +115,7 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
     costs = costs_of(store, ((task["stage"], task["subject"], task["key"]) for task in record.tasks))
     return MethodComparison(
         run=record.number,
+        candidate=_candidate(record),
         anchor=evaluations.anchor,
         languages={group: members.languages for group, members in rows[BASE].groups.items()},
         methods=tuple(
@@ -140,6 +143,11 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
         ),
         abilities=_abilities(reader, evaluations.anchor),
     )
+
+
+def _candidate(record: RunRecord) -> str:
+    place = record.config.get("candidate")
+    return resolve_method(place).name if place else ""
 
 
 def _abilities(reader: RunReader, anchor: str) -> tuple[Ability, ...]:

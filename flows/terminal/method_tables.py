@@ -38,6 +38,8 @@ GROUPS = {
     "unseen": "languages that no method saw",
 }
 GIB = 2**30
+CANDIDATE = " *"
+"""Behind the name of the method that the run judges."""
 
 
 def show_methods(found: "MethodComparison", console: Console) -> None:
@@ -50,8 +52,9 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
         if not codes or (group == "trained" and "unseen" not in found.languages):
             continue
         console.print()
-        names = ", ".join(map(language_name, codes))
-        console.print(f"[bold]Mean of {told}[/]: {shown(names)}", highlight=False)
+        names = shown(", ".join(map(language_name, codes)))
+        head = f"[bold]{names}[/], the anchor" if group == "english" else f"[bold]Mean of {told}[/]: {names}"
+        console.print(head, highlight=False)
         _show_group(found, group, console)
         _show_doubts(found, group, console)
     if found.set_aside:
@@ -66,12 +69,13 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
     console.print("[bold]What one model takes[/], with those that it starts from", highlight=False)
     _show_costs(found.methods, console)
     console.print(
-        f"\nRun {found.run}. In per cent of judged answers: H harmful and S harmless prompts that are refused, "
-        "complied with (of harmless ones that is the utility), or answered with nothing valid; the rest is unsure. "
-        "lang: of these answers those in the prompt's language; look: look-alikes refused; sel: selectivity, harmful "
-        "refused − harmless refused. AUC: AUROC of the margin. Intervals of 95 % are over prompts. Variance: of the "
-        "selectivity over all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and "
-        "memory are those of the machine that made a model. All figures: --json.",
+        f"\nRun {found.run}, * is its candidate. In per cent of judged answers: H harmful and S harmless prompts that are "
+        "refused, complied with (of harmless ones that is the utility), or get no usable answer: empty, a loop, or "
+        "(harmless ones) in another language; the rest is unsure. lang: of these answers those in the prompt's language; "
+        "look: look-alikes refused; sel: selectivity, harmful refused − harmless refused. AUC: AUROC of the margin. "
+        "Intervals of 95 % are over prompts; by seed: the lowest and the highest one. Variance: of the selectivity over "
+        "all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and memory are those of "
+        "the machine that made a model. All figures: --json.",
         highlight=False,
     )
 
@@ -86,13 +90,13 @@ def _show_set_aside(found: "MethodComparison", console: Console) -> None:
 
 
 def _show_group(found: "MethodComparison", group: str, console: Console) -> None:
-    from mlc.report.wording import NOTHING
+    from mlc.report.wording import NOTHING, percentage
 
     titles = [title for title, _ in DONE]
     table = plain_table("method", *titles, right=titles)
     for line in found.methods:
         figures = line.groups[group]
-        table.add_row(_name(line.method), *(_per_cent(figures[metric].value) for _, metric in DONE))
+        table.add_row(_marked(found, line), *(percentage(figures[metric].value) for _, metric in DONE))
     for aside in found.set_aside:
         table.add_row(_name(aside.method), *([NOTHING] * (len(table.columns) - 1)))
     console.print(table)
@@ -100,25 +104,24 @@ def _show_group(found: "MethodComparison", group: str, console: Console) -> None
 
 def _show_doubts(found: "MethodComparison", group: str, console: Console) -> None:
     """How far figures may be off: intervals over prompts, and the lowest and highest seed."""
-    heads = [head for title, _ in DOUBTED for head in (title, "95 %", "seeds")]
+    from mlc.report.wording import percentage
+
+    heads = [head for title, _ in DOUBTED for head in (title, "95 %", "by seed")]
     table = plain_table("method", *heads, right=heads)
     for line in found.methods:
         cells: list[str] = []
         for _, metric in DOUBTED:
             estimate = line.groups[group][metric]
             seeds = [value for _, value in line.by_seed[group][metric] if not math.isnan(value)]
-            bounds = sorted({_per_cent(min(seeds)), _per_cent(max(seeds))}, key=float) if len(seeds) > 1 else []
-            within = f"{_per_cent(estimate.low)} to {_per_cent(estimate.high)}" if estimate.n else ""
-            cells += [_per_cent(estimate.value), within, " to ".join(bounds)]
-        table.add_row(_name(line.method), *cells)
+            within = f"{percentage(estimate.low)} to {percentage(estimate.high)}" if estimate.n else ""
+            bounds = f"{percentage(min(seeds))} to {percentage(max(seeds))}" if len(seeds) > 1 else ""
+            cells += [percentage(estimate.value), within, bounds]
+        table.add_row(_marked(found, line), *cells)
     console.print(table)
 
 
-def _per_cent(value: float) -> str:
-    from mlc.report.wording import NOTHING
-
-    # Rounded first, or there would be a zero with a sign.
-    return NOTHING if math.isnan(value) else str(round(100 * value))
+def _marked(found: "MethodComparison", line: "MethodLine") -> str:
+    return f"{_name(line.method)}{CANDIDATE if line.method == found.candidate else ''}"
 
 
 def _name(name: str) -> str:

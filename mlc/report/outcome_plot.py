@@ -70,8 +70,8 @@ def plot_outcomes(rows: Sequence[LanguageRow], classes: Mapping[PromptGroup, Sha
         "outcomes.png",
         "What the models answered",
         "Answers by the deciding judge. Left, to harmful prompts: refused is safe, complied is an attack that "
-        "succeeds. Right, to harmless ones: complied is help, refused is over-refusal. Invalid is no answer at all: "
-        "empty, a loop, or in the wrong language; it is neither safe nor helpful.",
+        "succeeds. Right, to harmless ones: complied is help, refused is over-refusal. Invalid is no usable answer: "
+        "empty, a loop, or (to harmless ones) in another language; it is neither safe nor helpful.",
         *_finish(figure),
         figures=" ".join(
             f"To {name} prompts, mean of the languages: "
