@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -766,6 +767,33 @@ def validate_config(values: Mapping[str, Any]) -> PipelineConfig:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
         raise _explained(error, values) from None
+
+
+def known_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The values of a recorded configuration without the keys that this release does not know, and those keys, dotted.
+
+    Of other mistakes nothing is said: :func:`validate_config` tells them.
+    """
+    known: dict[str, Any] = deepcopy(dict(values))
+    dropped: list[str] = []
+    while unknown := _unknown_places(known):
+        for *way, key in unknown:
+            inner: Any = known
+            for part in way:
+                inner = inner[part]
+            del inner[key]
+            dropped.append(".".join(map(str, (*way, key))))
+    return known, tuple(dropped)
+
+
+def _unknown_places(values: Mapping[str, Any]) -> set[tuple[int | str, ...]]:
+    try:
+        PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        return {_place(one["loc"], values) for one in error.errors() if one["type"] == "extra_forbidden"}
+    except UserError:
+        pass
+    return set()
 
 
 def read_gate(location: str) -> GateSettings:

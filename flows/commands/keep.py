@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.commands.plan import foresee
-from flows.commands.why import last_config, outcomes_of
+from flows.commands.why import last_config, outcomes_of, require_stage
 from flows.looking.holdings import SHOWN_DIGITS
 from flows.terminal import completion
 from flows.terminal.options import (
@@ -123,6 +123,8 @@ def keep_results(
         raise UserError("The reason is empty: say with --reason why the result is the same.")
     if stage == EVERY_STAGE and (language or model):
         raise UserError("A language or a model belongs to one stage: name the stage instead of all.")
+    if stage != EVERY_STAGE:
+        require_stage(stage)
     saying = Saying(by or _user(), reason.strip(), dry_run)
     config = config or last_config(run_records(workspace), workspace)
     store = config.open_store()

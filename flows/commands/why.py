@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands.plan import foresee
+from flows.looking.planning import without_keys
 from flows.terminal import completion
 from flows.terminal.explanations import show_explanations
 from flows.terminal.options import (
@@ -18,7 +19,7 @@ from flows.terminal.options import (
     existing,
     load_or_earlier,
 )
-from flows.terminal.output import print_json, results, terminal
+from flows.terminal.output import print_json, results, shown, terminal
 from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.languages import resolve_language
@@ -109,6 +110,7 @@ def explain(
     Raises:
         UserError: There is no such stage, language or run.
     """
+    require_stage(stage)
     records = run_records(workspace)
     if config is None:
         config = last_config(records, workspace)
@@ -118,6 +120,17 @@ def explain(
         _explanation(ArtifactStore(workspace, looking=True), records, chosen, outcome, planned.parts[outcome.key])
         for outcome in outcomes_of(planned, stage, language)
     ]
+
+
+def require_stage(stage: str) -> None:
+    """Checks a name before anything that takes long.
+
+    Raises:
+        UserError: There is no such stage.
+    """
+    if stage not in completion.STAGES:
+        hint = hint_among(stage, completion.STAGES, f"the stages are {', '.join(completion.STAGES)}.")
+        raise UserError(f"There is no stage {stage!r}: {hint}")
 
 
 def outcomes_of(planned: Run, stage: str, language: str | None) -> list[Outcome]:
@@ -134,15 +147,16 @@ def outcomes_of(planned: Run, stage: str, language: str | None) -> list[Outcome]
     code = resolve_language(language).code if language else None
     stages = list(dict.fromkeys(outcome.stage for outcome in planned.outcomes))
     if stage not in stages:
-        hint = hint_among(stage, stages, f"the stages are {', '.join(stages)}.")
-        raise UserError(f"There is no stage {stage!r}: {hint}")
+        raise UserError(f"This configuration has no stage {stage!r}: its stages are {', '.join(stages)}.")
     outcomes = [outcome for outcome in planned.outcomes if outcome.stage == stage]
     if code is not None:
-        known = sorted({outcome.language for outcome in outcomes if outcome.language})
+        known = sorted({resolve_language(outcome.language).english_name for outcome in outcomes if outcome.language})
         outcomes = [outcome for outcome in outcomes if outcome.language == code]
         if not outcomes:
             which = f"has one for each of {', '.join(known)}" if known else "does not depend on the language"
-            raise UserError(f"The stage {stage!r} has no artifact for {code}: it {which}.")
+            raise UserError(
+                f"The stage {stage!r} has no artifact for {resolve_language(code).english_name}: it {which}."
+            )
     return outcomes
 
 
@@ -152,15 +166,25 @@ def last_config(records: list[RunRecord], workspace: Path) -> "PipelineConfig":
     Raises:
         UserError: There was none.
     """
-    from flows.config import validate_config
+    from flows.config import known_values, validate_config
 
     if not records:
         raise UserError(
             f"No run is recorded in the workspace {str(workspace)!r}: name a configuration with --config, or run "
             "`mlc run` first."
         )
+    last = records[-1]
     # The workspace may have been moved since.
-    return validate_config({**records[-1].config, "workspace": str(workspace)})
+    values, dropped = known_values({**last.config, "workspace": str(workspace)})
+    if dropped:
+        terminal.print(f"[yellow]![/] {shown(without_keys(last, dropped))}", highlight=False, soft_wrap=True)
+    try:
+        return validate_config(values)
+    except UserError as error:
+        raise UserError(
+            f"The configuration of run {last.number} is none of this release: {str(error).rstrip('.')}. Give one with "
+            "--config."
+        ) from None
 
 
 def _explanation(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -107,13 +107,16 @@ def plan_again(store: ArtifactStore, record: RunRecord) -> Plan:
     Raises:
         UserError: The configuration is one of another release or cannot be planned, or another plan is being made.
     """
+    from flows.config import known_values
+
+    values, dropped = known_values(record.config)
     if not _PLANNING.acquire(blocking=False):
         raise UserError("A plan is being made: ask again when it is done.")
     try:
         with tempfile.TemporaryDirectory(prefix="mlc-plan-") as folder:
             config = Path(folder) / "config.json"
             with open_private(config) as handle:
-                json.dump(record.config, handle)
+                json.dump(values, handle)
             words = ("plan", str(config), "--workspace", str(store.workspace.resolve()), "--json")
             ended = subprocess.run(
                 [sys.executable, "-c", _MLC, *words],
@@ -131,4 +134,19 @@ def plan_again(store: ArtifactStore, record: RunRecord) -> Plan:
         # An error of the command is one sentence, which quotes no prompt.
         said = " ".join(ended.stderr.strip().splitlines()[-1:])
         raise UserError(f"Run {record.number} cannot be planned again: {said.removeprefix('mlc: ')}")
-    return Plan.of(json.loads(ended.stdout.splitlines()[-1]))
+    plan = Plan.of(json.loads(ended.stdout.splitlines()[-1]))
+    return replace(plan, notes=(without_keys(record, dropped), *plan.notes)) if dropped else plan
+
+
+def without_keys(record: RunRecord, dropped: Sequence[str]) -> str:
+    """Says which keys of a recorded configuration this release no longer knows.
+
+    Args:
+        record: The run.
+        dropped: From :func:`flows.config.known_values`, at least one.
+    """
+    keys, these = ("keys", "them") if len(dropped) > 1 else ("key", "it")
+    return (
+        f"The configuration of run {record.number} is taken without the {keys} {', '.join(dropped)}: this release does "
+        f"not know {these}."
+    )

@@ -69,13 +69,13 @@ def show_methods(found: "MethodComparison", console: Console) -> None:
     console.print("[bold]What one model takes[/], with those that it starts from", highlight=False)
     _show_costs(found.methods, console)
     console.print(
-        f"\nRun {found.run}, * is its candidate. In per cent of judged answers: H harmful and S harmless prompts that are "
-        "refused, complied with (of harmless ones that is the utility), or get no usable answer: empty, a loop, or "
-        "(harmless ones) in another language; the rest is unsure. lang: of these answers those in the prompt's language; "
-        "look: look-alikes refused; sel: selectivity, harmful refused − harmless refused. AUC: AUROC of the margin. "
-        "Intervals of 95 % are over prompts; by seed: the lowest and the highest one. Variance: of the selectivity over "
-        "all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and memory are those of "
-        "the machine that made a model. All figures: --json.",
+        f"\nRun {found.run}, * is its candidate. In per cent of judged answers: H harmful and S harmless prompts that "
+        "are refused, complied with (of harmless ones that is the utility), or get no usable answer: empty, a loop, or "
+        "(harmless ones) in another language; the rest is unsure. lang: of these answers those in the prompt's "
+        "language; look: look-alikes refused; sel: selectivity, harmful refused − harmless refused. AUC: AUROC of the "
+        "margin. Intervals of 95 % are over prompts; by seed: the lowest and the highest one. Variance: of the "
+        "selectivity over all languages, × 100; it says nothing alone, as refusing everything gives 0. Seconds and "
+        "memory are those of the machine that made a model. All figures: --json.",
         highlight=False,
     )
 

@@ -169,7 +169,7 @@ def test_looking_changes_nothing(workspace: Path) -> None:
         ("filter", {}, {}, "because its input is made anew: keep or run signals first"),
         ("filtre", {}, {}, "There is no stage 'filtre'"),
         ("align", {}, {"model": "edit"}, "no artifact of a model 'edit'"),
-        ("filter", {}, {"language": "sw"}, "one for each of spa_Latn"),
+        ("filter", {}, {"language": "sw"}, "one for each of Spanish"),
         ("all", {}, {"model": "edit"}, "name the stage instead of all"),
         ("align", {}, {"reason": " "}, "The reason is empty"),
     ],

@@ -1,5 +1,6 @@
 """`mlc why`: the parts of a key, and what is different from an earlier run; on recorded runs of one stage."""
 
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 from flows.commands import why
 from flows.commands.plan import foresee
 from flows.config import load_config
+from flows.looking.planning import plan_again
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from mlc.store.runs import recorded
+from mlc.store.runs import recorded, run_records
 
 
 @pytest.fixture
@@ -114,9 +116,9 @@ def test_an_input_that_is_made_first_is_not_called_changed(workspace: Path) -> N
     ("arguments", "words"),
     [
         ({"stage": "filtre"}, "There is no stage 'filtre': did you mean 'filter'"),
-        ({"stage": "all"}, "There is no stage 'all': the stages are ingest, overlap, translate"),
+        ({"stage": "all"}, "There is no stage 'all': the stages are ingest, suite, overlap"),
         ({"stage": "dataset", "language": "es"}, "does not depend on the language"),
-        ({"stage": "filter", "language": "sw"}, "one for each of spa_Latn"),
+        ({"stage": "filter", "language": "sw"}, "no artifact for Swahili: it has one for each of Spanish"),
         ({"stage": "filter", "against": "7"}, "'7' is not a run of this workspace: give a number .the last ones are 1"),
     ],
 )
@@ -124,6 +126,35 @@ def test_what_cannot_be_explained(workspace: Path, arguments: dict[str, str], wo
     pretend(workspace)
     with pytest.raises(UserError, match=words):
         why.explain(workspace, **arguments)
+
+
+def test_keys_that_were_removed_since_are_dropped_and_told(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(workspace)
+    (record,) = run_records(workspace)
+    removed = {"resamples": 9, "ability": {**record.config["evaluation"]["ability"], "gone": [1]}}
+    earlier = {**record.config, "evaluation": {**record.config["evaluation"], **removed}, "old": {"of": "it"}}
+    with recorded(workspace, run_id="", name="smoke", config=earlier):
+        pass
+    (found,) = why.explain(workspace, "ingest", language="es")
+    assert found.differences == []
+    words = "The configuration of run 2 is taken without the keys evaluation.ability.gone, evaluation.resamples, old"
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("of run 2") == 1
+    assert all(word in told for word in words.replace(",", "").split())
+
+    def planning(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert "resamples" not in Path(words[4]).read_text()
+        return subprocess.CompletedProcess(words, 0, '{"tasks": [], "notes": ["One."]}', "")
+
+    monkeypatch.setattr(subprocess, "run", planning)
+    first, second = plan_again(ArtifactStore(workspace), run_records(workspace)[-1]).notes
+    assert ("run 2" in first, second) == (True, "One.")
+    with recorded(workspace, run_id="", name="smoke", config={**earlier, "seeds": "some"}):
+        pass
+    with pytest.raises(UserError, match=r"run 3 is none of this release: .*'seeds'.*--config"):
+        why.explain(workspace, "ingest")
 
 
 def test_no_run_yet(workspace: Path) -> None:
