@@ -8,6 +8,7 @@ import typer
 from flows.terminal import completion
 from flows.terminal.options import JsonOption, WorkspaceOption, chosen_run, existing
 from flows.terminal.output import print_json, results
+from mlc.errors import UserError
 
 CHAMPION = "champion"
 """What the run is called whose version is live."""
@@ -44,10 +45,11 @@ def command(
     from mlc.store import ArtifactStore
 
     store = ArtifactStore(existing(workspace), looking=True)
-    runs = (
-        run_of_champion(store) if name == CHAMPION else chosen_run(store.workspace, name) for name in (first, second)
-    )
-    found = compare_runs(store, *runs)
+    names = (first, second)
+    one, other = (run_of_champion(store) if name == CHAMPION else chosen_run(store.workspace, name) for name in names)
+    if one.number == other.number and CHAMPION in names:
+        raise UserError(f"Run {one.number} is the champion's own run: name another one to compare with.")
+    found = compare_runs(store, one, other)
     if as_json:
         print_json(asdict(found))
     else:

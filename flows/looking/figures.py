@@ -52,7 +52,7 @@ def run_lines(store: ArtifactStore, limit: int) -> list[RunLine]:
 
 
 def run_of_champion(store: ArtifactStore) -> RunRecord:
-    """The run whose version is champion, as far as this workspace has heard.
+    """The run that registered the champion, as far as this workspace has heard.
 
     Raises:
         UserError: There is no champion, or it was registered by a run that is not recorded here.
@@ -64,10 +64,16 @@ def run_of_champion(store: ArtifactStore) -> RunRecord:
     version = promotions[-1]["version"] if promotions else None
     if not version:
         raise UserError(f"There is no champion of {name!r} yet: name another run, or promote a version first.")
-    for record in reversed(run_records(store.workspace)):
+    naming = []
+    for record in run_records(store.workspace):
         registered = _content(store, record, "register", VERSION_FILE)
         if (registered.get("name"), registered.get("version")) == (name, version):
-            return record
+            # A rerun finds the same version in the cache, and registered nothing.
+            if any((task["stage"], task["state"]) == ("register", "ran") for task in record.tasks):
+                return record
+            naming.append(record)
+    if naming:
+        return naming[0]
     raise UserError(
         f"The champion, version {version} of {name!r}, was registered by no run that is recorded in this workspace: "
         "name another run."

@@ -95,15 +95,16 @@ def test_runs_without_a_common_seed_are_paired_in_order(made: Path) -> None:
 
 
 def test_the_champion_stands_for_the_run_that_registered_it(tmp_path: Path) -> None:
-    def registering(version: str, letters: tuple[str, str]) -> Callable[[Made], None]:
+    def registering(version: str, letters: tuple[str, str], state: str = "ran") -> Callable[[Made], None]:
         def make(run: Made) -> None:
             run.answers(answers_of("answer", 0, (EN, SW), letters), lambda name, language: f"{name} {language}")
             registry = RegistrySettings(model_name="policy").model_dump(mode="json")
             parts = KeyParts("register", 1, {"registry": registry, "version": version})
-            with run.store.writing("register", parts) as draft:
-                told = json.dumps({"name": "policy", "version": version})
-                (draft.path / VERSION_FILE).write_text(told, encoding="utf-8")
-            run.journal.write({"task": asdict(Outcome("register", None, None, "ran", 1.0, "new", parts.key))})
+            if state == "ran":
+                with run.store.writing("register", parts) as draft:
+                    told = json.dumps({"name": "policy", "version": version})
+                    (draft.path / VERSION_FILE).write_text(told, encoding="utf-8")
+            run.journal.write({"task": asdict(Outcome("register", None, None, state, 1.0, "new", parts.key))})
 
         return make
 
@@ -118,6 +119,12 @@ def test_the_champion_stands_for_the_run_that_registered_it(tmp_path: Path) -> N
     append_line(record, {**common, "version": "1"})
     found = json.loads(told_of_champion().stdout)
     assert (found["runs"], found["versions"], found["gates"]) == ([1, 2], ["1", "2"], [None, None])
+    # A rerun finds the version in the cache: the champion's run is the one that made it.
+    made_run(tmp_path, {"candidate": "answer"}, registering("1", GOOD, "cached"))
+    found = json.loads(told_of_champion().stdout)
+    assert (found["runs"], found["versions"]) == ([1, 3], ["1", "1"])
+    ended = CliRunner().invoke(app, ["compare", "1", "champion", "--workspace", str(tmp_path)])
+    assert (ended.exit_code, "Run 1 is the champion's own run" in ended.stderr) == (2, True)
     append_line(record, {**common, "version": "9"})
     assert "version 9 of 'policy', was registered by no run" in told_of_champion().stderr
 
