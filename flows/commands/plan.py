@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.terminal.needs_tables import needs_in_data, show_needs
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
-from flows.terminal.output import print_json, shown, terminal
+from flows.terminal.output import print_json, results, shown, terminal
 from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
 from tasks.runtime.registry import from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run
@@ -61,7 +61,7 @@ def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bo
     Args:
         config: The pipeline.
         everything: Every task in a line, the cached ones too.
-        as_json: Whether it is told as JSON on standard output, too.
+        as_json: Whether standard output gets JSON, and the tables go where notes and progress do.
 
     Returns:
         The tasks, see :func:`planned_task`.
@@ -75,8 +75,9 @@ def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bo
     show_notice(config, terminal)
     notes = Notes()
     planned, needs = plan_with_needs(config, notes)
-    (show_plan if everything else show_work)(planned, terminal)
-    show_needs(needs, terminal)
+    console = terminal if as_json else results
+    (show_plan if everything else show_work)(planned, console)
+    show_needs(needs, console)
     for sentence in (*notes.sentences, where_in_words(config), in_words(licences)):
         terminal.print(shown(sentence), highlight=False, soft_wrap=True)
     if names := from_environment(config.registry):

@@ -22,7 +22,7 @@ from flows.terminal.options import (
     goes_if_empty,
     load,
 )
-from flows.terminal.output import print_json, shown, terminal
+from flows.terminal.output import print_json, results, shown, terminal
 from flows.terminal.plan_tables import Task, show_work
 from flows.terminal.quiet import be_quiet
 from flows.terminal.server import PROFILE_VARIABLE, Server, answers, api_of, own_server, server_there
@@ -55,13 +55,18 @@ def command(
     """Run the pipeline; what is there already is not made again."""
     values = load(config, languages=languages, workspace=workspace, settings=settings)
     with told_when_stopped(terminal):
-        summary = run_config(values, console=terminal, port=port, wait=wait)
+        summary = run_config(values, console=terminal, port=port, wait=wait, end=terminal if as_json else results)
     if as_json:
         print_json(summary)
 
 
 def run_config(
-    config: "PipelineConfig", *, console: Console, port: int | None = None, wait: float = 0.0
+    config: "PipelineConfig",
+    *,
+    console: Console,
+    port: int | None = None,
+    wait: float = 0.0,
+    end: Console | None = None,
 ) -> dict[str, Any]:
     """Runs the flow, recorded by a Prefect server; where nothing is to be made, none is started for it.
 
@@ -70,6 +75,7 @@ def run_config(
         console: Where a person reads.
         port: Port for a server of our own, which is then started in any case.
         wait: Seconds to wait for another run in the workspace.
+        end: Where the person reads what came of it; at the same place, if left out.
 
     Returns:
         The fields of :class:`flows.align_flow.RunSummary`, and ``licences`` by the role of each model.
@@ -98,7 +104,7 @@ def run_config(
         with nullcontext(there) if there else own_server(workspace, own_port) as server:
             summary = _run(config, planned, server, console, wait)
     summary["tasks"] = with_outcomes(planned, [Outcome(**task) for task in summary["tasks"]])
-    _tell(summary, config.workspace, console)
+    _tell(summary, config.workspace, end or console)
     console.print(in_words(licences), highlight=False, soft_wrap=True)
     return {**summary, "licences": licences}
 

@@ -211,7 +211,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         made_run(workspace, {}, lambda run: run.prompts([{"id": "a", "prompt": "x", "label": "y"}], None, "prompts"))
     before = contents(place)
     ended = CliRunner().invoke(cli.app, ["plan", "smoke", "--all", "--workspace", str(workspace)])
-    assert (ended.exit_code, "tasks would run" in ended.stderr) == (0, True)
+    assert (ended.exit_code, "tasks would run" in ended.stdout, "computed in" in ended.stderr) == (0, True, True)
     assert contents(place) == before
     assert workspace.exists() is there
 
@@ -219,7 +219,11 @@ def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_the_quickstart_is_told_first_for_what_it_is(tmp_path: Path) -> None:
     ended = CliRunner().invoke(cli.app, ["plan", "quickstart", "--workspace", str(tmp_path / "w")])
     assert ended.exit_code == 0
-    assert " ".join(ended.stderr.split()).startswith(f"{load_config('quickstart').notice} stage ")
+    assert " ".join(ended.stderr.split()).startswith(f"{load_config('quickstart').notice} ")
+    assert ended.stdout.split()[0] == "stage"
+    # What is asked for as JSON is alone on standard output.
+    ended = CliRunner().invoke(cli.app, ["plan", "smoke", "--json", "--workspace", str(tmp_path / "w")])
+    assert (len(ended.stdout.splitlines()), "would run" in ended.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
