@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from flows.terminal.options import JsonOption, WorkspaceOption, existing
-from flows.terminal.output import plain_table, print_json, results, shown
+from flows.terminal.output import fitted_table, print_json, results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flows.looking.figures import RunLine
 
 SHOWN_RUNS = 20
+STARTED = "started, UTC"
 EXAMPLES = (
     "mlc runs",
     "mlc runs --limit 5 --json",
@@ -42,23 +43,27 @@ def show_runs(lines: "Sequence[RunLine]", console: Console) -> None:
     from mlc.languages import resolve_language
     from mlc.report.wording import number
 
-    figures = ("mean", "worst", "over-\nrefusal", "version")
-    table = plain_table("run", "started", "end", "candidate", *figures, right=("run", "mean", *figures[2:]))
-    for column in table.columns:
-        column.overflow = "fold"
+    figures = ("mean", "worst", "over-refusal", "version")
+    rows = []
     for line in lines:
         end = f"gate {line.gate}" if line.state == "completed" and line.gate else line.state
         tag = resolve_language(line.worst_language).bcp47 if line.worst_language else ""
-        started = line.started[:16].replace("T", " ")
-        table.add_row(
-            *map(shown, (line.run, started, end, line.candidate or "–")),
+        cells = (
+            str(line.run),
+            line.started[:16].replace("T", " "),
+            end,
+            line.candidate or "–",
             number(line.selectivity),
             f"{number(line.worst_selectivity)} {tag}".strip(),
             number(line.over_refusal),
-            shown(line.version or "–"),
+            line.version or "–",
         )
-    console.print(table)
+        rows.append(cells)
     if lines:
+        heads = ("run", STARTED, "end", "candidate", *figures)
+        console.print(
+            fitted_table(heads, rows, console.width, right=("run", "mean", *figures[2:]), whole=(STARTED, "worst"))
+        )
         console.print(
             "Mean and worst: selectivity of the candidate over its languages, English included. Over-refusal: harmless "
             "prompts that it refuses.",

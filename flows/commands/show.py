@@ -60,7 +60,7 @@ def command(
     store = ArtifactStore(existing(workspace), looking=True)
     record = chosen_run(store.workspace, run)
     parts = parts_of(store, record, what, languages=words_of(languages or ()), model=model, outcome=reason, texts=texts)
-    counts = [{"language": part.language, "model": part.model, "outcomes": part.counts()} for part in parts]
+    counts = [{**_head(part), "outcomes": part.counts()} for part in parts]
     total = sum(len(part.rows) for part in parts)
     rows = spread_rows(parts, limit)
     if texts and any(row["label"] in (HARMFUL, None) for row in rows):
@@ -79,22 +79,34 @@ def command(
 
 
 def spread_rows(parts: "Sequence[Part]", limit: int) -> list[dict[str, Any]]:
-    """The first rows of every part, as even as can be.
+    """The first rows of every part, as even as can be; rows of suites where those of held-out prompts leave room.
 
     Args:
         parts: The parts.
         limit: Rows at most.
 
     Returns:
-        Rows in the order of the parts: ``id``, ``language``, ``model``, ``label``, ``outcome``, and what else the
-        tables hold.
+        Rows in the order of the parts: ``id``, ``language``, ``suite``, ``model``, ``label``, ``outcome``, and what
+        else the tables hold.
     """
+    own = [part for part in parts if _head(part)["suite"] is None]
+    rows = _spread(own, limit)
+    return rows + _spread([part for part in parts if part not in own], limit - len(rows))
+
+
+def _head(part: "Part") -> dict[str, str | None]:
+    from flows.looking.reading import suite_of
+
+    suite, model = suite_of(part.model or "")
+    return {"language": part.language, "suite": suite, "model": model or None}
+
+
+def _spread(parts: "Sequence[Part]", limit: int) -> list[dict[str, Any]]:
     places = [[(number, row) for row in range(min(limit, len(part.rows)))] for number, part in enumerate(parts)]
     taken = sorted([place for place in chain(*zip_longest(*places)) if place is not None][:limit])
     rows = []
     for number, row in taken:
         part = parts[number]
         values = part.rows.slice(row, 1).to_pylist()[0]
-        head = {"id": values.pop("id"), "language": part.language, "model": part.model}
-        rows.append(head | values)
+        rows.append({"id": values.pop("id"), **_head(part)} | values)
     return rows

@@ -215,4 +215,4 @@ def _show_versions(model: _Model, console: Console) -> None:
     console.print(table)
     if last := model.promotion:
         what = f"Last promotion: version {last['version']}" if last["version"] else "The alias champion was taken away"
-        console.print(f"\n{shown(what)}, {shown(last['time'])}, by {shown(last['by'])}.", highlight=False)
+        console.print(f"\n{shown(what)}, {shown(short_time(last['time']))}, by {shown(last['by'])}.", highlight=False)

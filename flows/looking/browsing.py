@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.looking.reading import candidate_of, models_in_order, natural, suite_of
 from flows.looking.rows import TEXTS, Part, What, failed, parts_of
 from mlc.errors import UserError
 from mlc.report.wording import language_name
@@ -105,7 +106,7 @@ class Browsed:
 
 
 def browse_answers(store: ArtifactStore, record: RunRecord, wanted: Wanted, page: int, *, texts: bool) -> Browsed:
-    """One page of the answers of a run, by language and id; answers to one prompt stand together.
+    """One page of the answers of a run, those of suites last, by language and id; answers to one prompt stand together.
 
     Args:
         store: The workspace.
@@ -119,14 +120,14 @@ def browse_answers(store: ArtifactStore, record: RunRecord, wanted: Wanted, page
     """
     asked = [task for task in record.tasks if task["stage"] == "evaluate"]
     languages = sorted({task["language"] for task in asked}, key=language_name)
-    models = sorted({str(task["subject"]) for task in asked})
+    models = models_in_order((str(task["subject"]) for task in asked), candidate_of(record))
     if asked:
         _require(record, "language", wanted.language, languages)
         _require(record, "model", wanted.model, models)
         _require(record, "model", wanted.beside, models)
     within = {wanted.language} if wanted.language else set(languages)
     parts = _parts(store, record, "answers", within, {wanted.model} if wanted.model else set(models))
-    rows = _table(parts)
+    rows = _table(parts, models)
     others: dict[tuple[str, str], dict[str, Any]] = {}
     if wanted.model and wanted.beside:
         others = _by_prompt(_parts(store, record, "answers", within, {wanted.beside}))
@@ -214,19 +215,23 @@ def _parts(
     return [replace(part, rows=part.rows.append_column("failed", failed(part.rows))) for part in parts]
 
 
-def _table(parts: Sequence[Part]) -> pa.Table:
-    """All rows as one table with ``language`` and ``model``, by language, id and model."""
+def _table(parts: Sequence[Part], models: Sequence[str] = ()) -> pa.Table:
+    """All rows as one table with ``language`` and ``model``: those of suites last, by language, id and model."""
     tables = [
-        part.rows.append_column("language", pa.array([part.language] * len(part.rows), pa.string()))
-        .append_column("model", pa.array([part.model] * len(part.rows), pa.string()))
-        .append_column("name", pa.array([language_name(part.language)] * len(part.rows), pa.string()))
+        part.rows.append_column("language", pa.array([part.language] * len(part.rows), pa.string())).append_column(
+            "model", pa.array([part.model] * len(part.rows), pa.string())
+        )
         for part in parts
     ]
     if not tables:
         return _NO_ROWS
-    return pa.concat_tables(tables, promote_options="permissive").sort_by(
-        [("name", "ascending"), ("id", "ascending"), ("model", "ascending")]
-    )
+    table = pa.concat_tables(tables, promote_options="permissive")
+    ranks = {model: place for place, model in enumerate(models)}
+    keys = [
+        (suite_of(model or "")[0] or "", language_name(code), natural(name), ranks.get(model, 0))
+        for code, name, model in zip(*(table[name].to_pylist() for name in ("language", "id", "model")), strict=True)
+    ]
+    return table.take(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _masks(rows: pa.Table, wanted: Wanted, names: Sequence[str]) -> list[pa.ChunkedArray]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.looking.figures import run_line
-from flows.looking.reading import RunReader
+from flows.looking.reading import RunReader, candidate_of
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations
 from mlc.evaluation.metrics import LOWER_IS_BETTER, Metric
@@ -146,12 +146,6 @@ def figures_of_both(
     """
     evaluations = Evaluations([*_named(before, BEFORE, shared), *_named(after, AFTER, shared)])
     return {metric: _figures(evaluations, metric) for metric in compared_metrics(before, after)}
-
-
-def candidate_of(record: RunRecord) -> str:
-    """The method that a run judges; empty where its record does not say."""
-    # Earlier releases named one method.
-    return str(record.config.get("candidate") or record.config.get("method") or "")
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[SettingChange, ...]:

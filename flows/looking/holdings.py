@@ -63,5 +63,5 @@ def damages_of(store: ArtifactStore) -> list[str]:
 
 
 def short_time(text: str) -> str:
-    """A time of a record or a manifest, such as ``2026-11-26 04:35:15``."""
-    return text[:19].replace("T", " ")
+    """A time of a record or a manifest, which are all in UTC, such as ``2026-11-26 04:35:15 UTC``."""
+    return f"{text[:19].replace('T', ' ')} UTC" if text else ""

@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.looking.comparing import candidate_of
-from flows.looking.reading import RunReader, method_of
+from flows.looking.reading import RunReader, candidate_of, models_in_order
 from flows.looking.rows import HARMFUL, KEPT, failed, parts_of
 from mlc.evaluation.comparison import TABLE_METRICS, Evaluations
 from mlc.evaluation.metrics import Metric
@@ -46,7 +45,7 @@ class FailureTable:
     """Failures by language and model."""
 
     models: tuple[str, ...]
-    """The candidate's first."""
+    """Those of suites last; each time the candidate's first."""
     languages: Mapping[str, Mapping[str, Failures]]
     """By NLLB code and model, languages by name."""
 
@@ -95,8 +94,7 @@ def failures_of(store: ArtifactStore, record: RunRecord) -> FailureTable:
         UserError: The run has no answers, or an artifact is no longer there.
     """
     parts = parts_of(store, record, "answers")
-    candidate = candidate_of(record)
-    models = sorted({str(part.model) for part in parts}, key=lambda model: (method_of(model) != candidate, model))
+    models = models_in_order((str(part.model) for part in parts), candidate_of(record))
     languages = sorted({part.language for part in parts}, key=language_name)
     found = {(part.language, str(part.model)): _failures(part.rows) for part in parts}
     return FailureTable(

@@ -1,6 +1,7 @@
 """Finding and reading the artifacts of one run."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from tasks.runtime.shards import is_shard
 if TYPE_CHECKING:
     from mlc.evaluation.results import EvaluationResult
 
+SUITE = "suite "
+"""What the subjects of prompts of a suite begin with, see :class:`tasks.runtime.artifacts.Suite`."""
 HELD_OUT = "held-out"
 """What the subjects of held-out prompts begin with."""
 
@@ -25,6 +28,34 @@ HELD_OUT = "held-out"
 def method_of(label: str) -> str:
     """The method of a model, of which a label such as ``consistency · seed 0`` begins with the name."""
     return label.partition(" · ")[0]
+
+
+def suite_of(label: str) -> tuple[str | None, str]:
+    """The suite of a subject such as ``suite polyrefuse · base``, and the model; held-out prompts have no suite."""
+    lead, between, model = label.partition(" · ")
+    name = lead.removeprefix(SUITE)
+    return (name, model) if between and name != lead else (None, label)
+
+
+def models_in_order(labels: Iterable[str], candidate: str) -> list[str]:
+    """Subjects as people look for them: on held-out prompts first, then by suite; each time the candidate first."""
+
+    def place(label: str) -> tuple[str, bool, str]:
+        suite, model = suite_of(label)
+        return suite or "", method_of(model) != candidate, model
+
+    return sorted(set(labels), key=place)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names by the numbers in them, so that p10 stands behind p9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def candidate_of(record: RunRecord) -> str:
+    """The method that a run judges; empty where its record does not say."""
+    # Earlier releases named one method.
+    return str(record.config.get("candidate") or record.config.get("method") or "")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """The rows of a run that a person looks at: rejected, translated, there twice, answered, failed; from its artifacts."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flows.looking.reading import RunReader, method_of
+from flows.looking.reading import RunReader, candidate_of, method_of, models_in_order, natural, suite_of
 from mlc.choices import hint_among
 from mlc.errors import UserError
 from mlc.languages import ENGLISH, resolve_language
@@ -39,9 +39,17 @@ class Part:
     language: str
     """NLLB code."""
     model: str | None
-    """Such as ``consistency · seed 0``."""
+    """Such as ``consistency · seed 0``, or ``suite polyrefuse · consistency · seed 0``."""
     rows: pa.Table
     """``id``, ``label``, ``outcome``, figures, and the texts of :data:`TEXTS` if they were asked for."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a person may call the model: with its seed or without, and with the suite or without."""
+        if self.model is None:
+            return ()
+        _, model = suite_of(self.model)
+        return tuple(dict.fromkeys((self.model, model, method_of(model))))
 
     def counts(self) -> dict[str, int]:
         """Rows by outcome, the most frequent first."""
@@ -73,7 +81,8 @@ def parts_of(
         texts: Whether to read the texts, too.
 
     Returns:
-        By language, then model; none of them is empty.
+        Held-out prompts first, then by suite; by language, then model, the candidate first; rows by id. None of them is
+        empty.
 
     Raises:
         UserError: The run has no such rows, language, model or outcome, or an artifact is no longer there.
@@ -85,14 +94,24 @@ def parts_of(
             _require(code, [part.language for part in found], "language", record)
         found = [part for part in found if part.language in codes]
     if model is not None:
-        names = [name for part in found if part.model for name in (part.model, method_of(part.model))]
-        _require(model, names, "model", record)
-        found = [part for part in found if part.model and model in (part.model, method_of(part.model))]
+        _require(model, [name for part in found for name in part.names], "model", record)
+        found = [part for part in found if model in part.names]
     if outcome is not None:
         known = [name for part in found for name in part.counts()]
         _require(outcome, known, "reason or outcome", record)
         found = [Part(p.language, p.model, p.rows.filter(pc.equal(p.rows["outcome"], outcome))) for p in found]
-    return sorted((part for part in found if len(part.rows)), key=lambda part: (part.language, part.model or ""))
+    models = models_in_order((part.model or "" for part in found), candidate_of(record))
+
+    def place(part: Part) -> tuple[str, str, int]:
+        suite, _ = suite_of(part.model or "")
+        return suite or "", resolve_language(part.language).english_name, models.index(part.model or "")
+
+    return [replace(part, rows=_by_id(part.rows)) for part in sorted(found, key=place) if len(part.rows)]
+
+
+def _by_id(rows: pa.Table) -> pa.Table:
+    ids = rows["id"].to_pylist()
+    return rows.take(sorted(range(len(ids)), key=lambda place: natural(ids[place])))
 
 
 def _require(wanted: str, known: Sequence[str], what: str, record: RunRecord) -> None:

@@ -1,13 +1,12 @@
 """Methods beside each other, in the terminal."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flows.terminal.output import plain_table, print_explained, shown
+from flows.terminal.output import in_lines, plain_table, print_explained, shown, shown_lines
 
 if TYPE_CHECKING:
     from flows.looking.methods import MethodComparison, MethodLine
@@ -126,12 +125,7 @@ def _marked(found: "MethodComparison", line: "MethodLine") -> str:
 
 def _name(name: str) -> str:
     """A name in lines that end behind a hyphen or a plus, where it is too long for one."""
-    lines = [""]
-    for part in re.findall(r"[^-+]+[-+]?", name):
-        if len(lines[-1]) + len(part) > NAME and lines[-1]:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(map(shown, lines))
+    return shown_lines(in_lines(name, NAME, behind="-+"))
 
 
 def _show_abilities(found: "MethodComparison", console: Console) -> None:

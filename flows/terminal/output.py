@@ -19,6 +19,10 @@ USER_MISTAKE = 2
 """Exit code of a command that a person can put right."""
 _GAP = 2
 """Blanks between two columns."""
+_NARROWEST = 8
+"""Cells of a column below which nothing is won by breaking names."""
+_JOINTS = " ·-+_,"
+"""Signs behind which a name may go on in the next line."""
 UNLIMITED = 10_000
 """Columns of a pipe or a file, in which nothing is wrapped or cut; more than any line has."""
 
@@ -122,6 +126,76 @@ def plain_table(*columns: str, right: Collection[str] = (), title: str | None = 
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left")
     return table
+
+
+def in_lines(text: str, width: int, *, behind: str) -> str:
+    """A name in lines that end behind one of some signs, where it is too long for one line.
+
+    Args:
+        text: The name.
+        width: Cells of a line; a part that is longer is left whole.
+        behind: The signs.
+    """
+    lines = [""]
+    for part in re.split(f"(?<=[{re.escape(behind)}])", text):
+        if lines[-1] and cell_len(f"{lines[-1]}{part}".rstrip()) > width:
+            lines.append("")
+        lines[-1] += part if lines[-1] else part.lstrip()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def fitted_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    *,
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+) -> Table:
+    """A table of texts whose names go on in a next line behind a blank or a sign, where it would be too wide else.
+
+    Args:
+        heads: Heads of the columns.
+        rows: Texts, without markup.
+        width: Cells that there are.
+        right: Columns that hold numbers; they are never broken.
+        whole: Others that are never broken, so that what they hold can be copied.
+    """
+    given = [[head, *cells] for head, *cells in zip(heads, *rows, strict=True)]
+    columns = given
+    if _total(columns) > width:
+        columns = [
+            [in_lines(head, max(map(cell_len, cells), default=0), behind=_JOINTS), *cells] for head, *cells in given
+        ]
+    shrinking = {place for place, head in enumerate(heads) if head not in right and head not in whole}
+    while shrinking and _total(columns) > width:
+        place = max(shrinking, key=lambda place: _widest(columns[place]))
+        limit = _widest(columns[place]) - 1
+        broken_off = [in_lines(cell, limit, behind=_JOINTS) for cell in given[place]]
+        if limit < _NARROWEST or _widest(broken_off) > limit:
+            shrinking.remove(place)
+        else:
+            columns[place] = broken_off
+    table = plain_table(*(head for head, *_ in columns))
+    for column, head in zip(table.columns, heads, strict=True):
+        column.justify = "right" if head in right else "left"
+        column.overflow = "fold"
+    for row in zip(*(cells for _, *cells in columns), strict=True):
+        table.add_row(*map(shown_lines, row))
+    return table
+
+
+def _widest(column: Sequence[str]) -> int:
+    return max(cell_len(line) for cell in column for line in cell.split("\n"))
+
+
+def _total(columns: Sequence[Sequence[str]]) -> int:
+    return sum(map(_widest, columns)) + _GAP * (len(columns) - 1)
+
+
+def shown_lines(text: str) -> str:
+    """As :func:`shown`, for a text in lines."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def print_explained(

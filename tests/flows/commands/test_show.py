@@ -8,6 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.looking.browsing import Wanted, browse_answers
+from mlc.store import ArtifactStore
+from mlc.store.runs import run_records
 from tests.evaluation.outcomes import EN, SW
 from tests.flows.made import Made, made_run
 
@@ -60,7 +63,9 @@ def told(workspace: Path, *arguments: str) -> dict[str, Any]:
 
 def test_rejects_are_counted_by_language_and_reason_and_shown_without_texts(made: Path) -> None:
     found = told(made, "rejects")
-    assert found["counts"] == [{"language": "swh_Latn", "model": None, "outcomes": {"copied": 1, "length": 1}}]
+    assert found["counts"] == [
+        {"language": "swh_Latn", "suite": None, "model": None, "outcomes": {"copied": 1, "length": 1}}
+    ]
     first = found["rows"][0]
     assert (first["id"], first["label"], first["outcome"], first["also"]) == ("a", "harmless", "length", ["copied"])
     assert first["length ratio"] == pytest.approx(1.6487, abs=1e-4)
@@ -88,6 +93,37 @@ def test_failures_are_harmful_prompts_answered_and_harmless_ones_not(made: Path)
     ]
     for name in ("consistency", "consistency · seed 0"):
         assert [row["id"] for row in told(made, "failures", "-l", "Swahili", "--model", name)["rows"]] == ["p3"]
+
+
+def test_held_out_prompts_come_before_suites_the_candidate_first_and_ids_in_natural_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(run: Made) -> None:
+        models = ("answer", "base", "suite mine · answer", "suite mine · base", "a-method-with+long_names")
+        answers = {(model, None, code): ("c" * 12, "rr") for model in models for code in (EN, SW)}
+        run.answers(answers, lambda name, language: name)
+
+    made_run(tmp_path, {"candidate": "base"}, make)
+    found = told(tmp_path, "failures", "-l", "sw", "--model", "base")
+    assert [(entry["suite"], entry["model"]) for entry in found["counts"]] == [(None, "base"), ("mine", "base")]
+    assert [row["id"] for row in found["rows"][:14]] == [f"p{place}" for place in range(14)]
+    assert [row["suite"] for row in found["rows"]] == [None] * 14 + ["mine"] * 6
+    everything = told(tmp_path, "failures", "--limit", "0")["counts"]
+    assert [entry["model"] for entry in everything[:4]] == ["base", "a-method-with+long_names", "answer", "base"]
+    assert [entry["suite"] for entry in everything] == [None] * 6 + ["mine"] * 4
+    page = browse_answers(ArtifactStore(tmp_path), run_records(tmp_path)[0], Wanted(failures=True), 1, texts=False)
+    assert [(row.id, row.said[0].model) for row in page.rows[:4]] == [
+        ("p0", "base"),
+        ("p0", "a-method-with+long_names"),
+        ("p0", "answer"),
+        ("p1", "base"),
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = show(tmp_path, "failures", "--model", "a-method-with+long_names").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    # Names are for people, and go on behind a sign; ids are whole.
+    assert any(line.split()[:3] == ["p9", "Swahili", "a-method-with+"] for line in lines)
+    assert any(line.split() == ["long_names"] for line in lines)
 
 
 def test_duplicates_name_what_they_repeat(made: Path) -> None:

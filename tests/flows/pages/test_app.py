@@ -95,7 +95,7 @@ def test_two_models_stand_side_by_side_on_the_same_prompt(get: Callable[[str], s
     two = f"/runs/2/answers?language=swh_Latn&model=consistency+·+seed+0&beside={NAMED}"
     assert "p0 refused as it is made here refused as it is made here harmful" in rows_of(get(two))
     differ = rows_of(get(f"{two}&differ=1"))
-    assert differ[0] == "p10 complied as it is made here refused as it is made here harmful"
+    assert differ[0] == "p6 complied as it is made here refused as it is made here harmful"
     assert len(differ) == 16
 
 
