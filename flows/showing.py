@@ -22,9 +22,8 @@ from prefect.context import FlowRunContext
 from flows.config import PipelineConfig
 from flows.looking.planning import planned_stages
 from flows.looking.rows import KEPT
-from mlc.evaluation.gate.deciding import check_cells
 from mlc.languages import resolve_language
-from mlc.report.wording import named
+from mlc.report.wording import check_words, checks_in_order
 from mlc.urls import HIDDEN, redacted
 from tasks.runtime.artifacts import COSTS_FILE, FUNNEL_FILE, METRICS_FILE, plain, read_rows
 from tasks.runtime.progress import duration
@@ -260,9 +259,9 @@ def gate_page(gate: Mapping[str, Any], version: str) -> str:
     against = f", compared with version {gate['champion']}" if gate["champion"] else ""
     head = f"**Gate {gate['policy']}: {_word(gate)}** for {version}{against}"
     rows = []
-    for check in sorted(gate["checks"], key=lambda check: check["verdict"] != "failed"):
-        name, where, value, interval, demand, verdict, asked = check_cells(check)
-        rows.append([name, named(where), f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
+    for check in checks_in_order(gate["checks"]):
+        name, where, value, interval, demand, verdict, asked = check_words(check)
+        rows.append([name, where, f"{value} {interval}" if asked != "0" else value, demand, verdict, asked])
     return f"{head}\n\n{_table(('condition', 'where', 'value', 'bound', 'verdict', 'n'), rows)}"
 
 

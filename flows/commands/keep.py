@@ -197,7 +197,9 @@ def _awaited(digest: str) -> str | None:
 
 
 def _label(answer: Answer) -> str:
-    return " · ".join(text for text in (answer.stage, answer.subject, answer.language) if text)
+    from mlc.report.wording import named
+
+    return named(" · ".join(text for text in (answer.stage, answer.subject, answer.language) if text))
 
 
 def _told(words: Sequence[str]) -> str:

@@ -70,6 +70,7 @@ def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bo
         UserError: The configuration cannot be run.
     """
     from flows.licences import in_words, require_licences
+    from mlc.report.wording import named
 
     licences = require_licences(config)
     show_notice(config, terminal)
@@ -79,7 +80,7 @@ def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bo
     (show_plan if everything else show_work)(planned, console)
     show_needs(needs, console)
     for sentence in (*notes.sentences, where_in_words(config), in_words(licences)):
-        terminal.print(shown(sentence), highlight=False, soft_wrap=True)
+        terminal.print(shown(named(sentence)), highlight=False, soft_wrap=True)
     if names := from_environment(config.registry):
         terminal.print(f"Models would be registered by {' and '.join(names)}.", highlight=False)
     if as_json:

@@ -177,6 +177,8 @@ def _hand_over() -> None:
 
 
 def _tell(summary: dict[str, Any], workspace: str, console: Console) -> None:
+    from mlc.report.wording import named
+
     console.print()
     console.print(outcome_table(summary["tasks"]))
     console.print()
@@ -191,7 +193,7 @@ def _tell(summary: dict[str, Any], workspace: str, console: Console) -> None:
     for name, reason in summary["set_aside"].items():
         console.print(f"Set aside · {shown(name)}: {shown(reason)}", highlight=False, soft_wrap=True)
     for sentence in summary["left_out"]:
-        console.print(f"Left out · {shown(sentence)}.", highlight=False)
+        console.print(f"Left out · {shown(named(sentence))}.", highlight=False)
     console.print(f"Report: {shown(summary['report'])}", highlight=False, soft_wrap=True)
     ran = sum(task["state"] == "ran" for task in summary["tasks"])
     saved = f", which saved {summary['seconds_saved']:.1f} s of work" if ran < len(summary["tasks"]) else ""

@@ -207,9 +207,11 @@ def _version(found: Any, aliases: Mapping[str, str | None]) -> _Version:
 
 
 def _show_versions(model: _Model, console: Console) -> None:
+    from mlc.report.wording import named
+
     table = plain_table("version", "gate", "policy", "languages", "seed", "alias")
     for one in model.versions:
-        told = (one.version, one.gate, one.policy, one.languages, one.seed, ", ".join(one.aliases))
+        told = (one.version, one.gate, one.policy, named(one.languages), one.seed, ", ".join(one.aliases))
         table.add_row(*map(shown, told))
     console.print(f"\nRegistered model {shown(model.name)}:", highlight=False)
     console.print(table)

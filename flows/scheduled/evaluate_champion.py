@@ -23,9 +23,10 @@ from flows.looking.drift import (
 from flows.notifying import tell_stopped, telling_every_end
 from flows.showing import show_tags
 from mlc.errors import UserError
-from mlc.evaluation.gate.deciding import HEADS, GateDecision, check_cells, decide_gate
+from mlc.evaluation.gate.deciding import HEADS, GateDecision, decide_gate
 from mlc.evaluation.results import EvaluationResult, read_evaluations
 from mlc.methods import BASE, CHAMPION
+from mlc.report.wording import check_words
 from mlc.stopping import Stopped
 from mlc.store import ArtifactRef
 from tasks.ingest import ingest_suite
@@ -138,7 +139,7 @@ def _tell(run: Run, settings: PipelineConfig, champion: Champion, measured: Sequ
             "languages (Holm).",
         )
     if decision:
-        rows = [dict(zip(HEADS, check_cells(check.row()), strict=True)) for check in decision.checks]
+        rows = [dict(zip(HEADS, check_words(check.row()), strict=True)) for check in decision.checks]
         told = f"The conditions of the gate {settings.gate.name} that need no other model."
         create_table_artifact(key="gate-today", table=rows, description=told)
     facts = {

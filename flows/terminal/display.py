@@ -202,7 +202,9 @@ class TerminalDisplay:
         if sentence in self._noted:
             return
         self._noted.add(sentence)
-        self.progress.console.print(f"[yellow]![/] {shown(sentence)}", highlight=False, soft_wrap=True)
+        from mlc.report.wording import named
+
+        self.progress.console.print(f"[yellow]![/] {shown(named(sentence))}", highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Takes the bars away."""

@@ -22,6 +22,8 @@ def show_explanations(explanations: "Sequence[Explanation]", console: Console) -
 
     Shards that are cached are only counted, and of others only what differs is told: the whole has the same parts.
     """
+    from mlc.report.wording import named
+
     cached = Counter(
         (item.stage, without_shard(item.subject), item.language)
         for item in explanations
@@ -29,14 +31,14 @@ def show_explanations(explanations: "Sequence[Explanation]", console: Console) -
     )
     for parts, count in cached.items():
         name = " · ".join(filter(None, parts))
-        console.print(f"[bold]{shown(name)}[/]  {count} shards [cyan]cached[/]", highlight=False)
+        console.print(f"[bold]{shown(named(name))}[/]  {count} shards [cyan]cached[/]", highlight=False)
     told = [item for item in explanations if not (is_shard(item.subject) and item.action == "cached")]
     for number, item in enumerate(told):
         if number or cached:
             console.print()
         label = " · ".join(text for text in (item.stage, item.subject, item.language) if text)
         verdict = "[cyan]cached[/]" if item.action == "cached" else "[yellow]would run[/]"
-        console.print(f"[bold]{shown(label)}[/]  {verdict}  key {item.key[:SHOWN_DIGITS]}", highlight=False)
+        console.print(f"[bold]{shown(named(label))}[/]  {verdict}  key {item.key[:SHOWN_DIGITS]}", highlight=False)
         for note in item.kept:
             words = f"kept {Kept(**note).words} (was {note['old_key'][:SHOWN_DIGITS]})"
             console.print(f"  {shown(words)}", highlight=False, soft_wrap=True)

@@ -15,17 +15,16 @@ def show_gate(checks: Sequence[Mapping[str, Any]], console: Console) -> None:
         checks: As :meth:`mlc.evaluation.gate.deciding.Check.row` has them.
         console: Where to print.
     """
-    from mlc.evaluation.gate.deciding import HEADS, check_cells
-    from mlc.report.wording import check_place
+    from mlc.evaluation.gate.deciding import HEADS
+    from mlc.report.wording import check_words, checks_in_order
 
     conditions: dict[str, list[Mapping[str, Any]]] = {}
-    for check in sorted(checks, key=lambda check: bool(check["passed"])):
-        conditions.setdefault(f"{check['name']} {check['demand']}", []).append(check)
     _, where, *figures, _, verdict, count = HEADS
     table = plain_table(f"  {where}", *figures, verdict, count, right=("value", count))
-    for check in (check for own in conditions.values() for check in own):
-        _, _, *values, _, said, number = check_cells(check)
-        cells = map(shown, (f"  {check_place(check)}", *values, said, number))
+    for check in checks_in_order(checks):
+        name, place, *values, demand, said, number = check_words(check)
+        conditions.setdefault(f"{name} {demand}", []).append(check)
+        cells = map(shown, (f"  {place}", *values, said, number))
         table.add_row(*cells, style=None if check["passed"] else "red")
     head, *lines = table_lines(table, console)
     console.print(head, soft_wrap=True)

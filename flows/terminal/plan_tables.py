@@ -22,16 +22,15 @@ _IN_SHORT = {INPUT_IS_NEW: "new input"}
 
 def show_plan(planned: list[Task], console: Console) -> None:
     """Prints a whole plan, one line a task."""
+    from mlc.report.wording import named
+
     rows = []
     for task in _shards_in_one(planned):
         cached = task["action"] == "cached"
-        last = [
-            _count(task["rows_new"]),
-            _seconds(task["seconds_estimated"]),
-            _IN_SHORT.get(task["reason"], task["reason"]),
-        ]
+        why = named(_IN_SHORT.get(task["reason"], task["reason"]) or "")
+        last = [_count(task["rows_new"]), _seconds(task["seconds_estimated"]), why]
         action = "[cyan]cached[/]" if cached else f"[yellow]run[/]{task.get('share', '')}"
-        place = [shown(task[name] or "") for name in ("stage", "language", "subject")]
+        place = [shown(named(task[name] or "")) for name in ("stage", "language", "subject")]
         rows.append([*place, action, *(["", "", ""] if cached else map(shown, last))])
     print_explained(("stage", "language", "", "action", "rows", "about", "why"), rows, console, right=_FIGURES)
     _show_total(planned, console)
@@ -52,6 +51,8 @@ def where_in_words(config: "PipelineConfig") -> str:
 
 def show_work(planned: list[Task], console: Console) -> None:
     """Prints what a plan would run, the tasks of a stage in one line, with the rows that are new."""
+    from mlc.report.wording import named
+
     groups: dict[str, list[Task]] = {}
     for task in planned:
         if task["action"] == "run":
@@ -64,9 +65,9 @@ def show_work(planned: list[Task], console: Console) -> None:
         methods = list(dict.fromkeys(subject.partition(" · ")[0] for subject in wholes))
         why = reasons[0] if len(reasons) == 1 else f"{reasons[0]}, and others"
         rows, seconds = (_sum([task[name] for task in tasks]) for name in ("rows_new", "seconds_estimated"))
-        place = languages[0] if len(languages) == 1 else str(len(languages) or "")
+        place = named(languages[0]) if len(languages) == 1 else str(len(languages) or "")
         figures = [_count(rows), _seconds(seconds)]
-        lines.append([stage, str(len(tasks)), shown(_listed(methods)), place, *figures, shown(why)])
+        lines.append([stage, str(len(tasks)), shown(_listed(methods)), place, *figures, shown(named(why))])
     if lines:
         heads = ("stage", "tasks", "of", "languages", "rows", "about", "why")
         print_explained(heads, lines, console, right=_FIGURES)

@@ -76,6 +76,7 @@ def render(data: ReportData, folder: Path) -> None:
     evaluations = Evaluations(results, labels=data.labels)
     pair = data.compared if data.compared and set(data.compared) <= set(evaluations.models) else None
     rows = _language_rows(evaluations, data)
+    order = [row.code for row in rows]
     plots = list(_plots(evaluations, rows, data, results))
     suites = {name: _suite_tables(data, name, pair[0] if pair else None) for name in sorted(data.suites)}
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,9 +108,9 @@ def render(data: ReportData, folder: Path) -> None:
         choices=choices(answered[:SHOWN_ROWS]),
         texts=texts_of(answered[:SHOWN_ROWS], data.texts, data.labels),
         longest_text=LONGEST_TEXT,
-        checks=None if data.gate is None else gate_table(data.gate),
+        checks=None if data.gate is None else gate_table(data.gate, order),
         models=models_table(evaluations, model_rows(evaluations, trained_languages=data.trained_languages), pair),
-        changes=changes_tables(evaluations, pair, data.champion),
+        changes=changes_tables(evaluations, pair, data.champion, order),
         plots=plots,
         sources={plot.file: f"data:image/png;base64,{base64.b64encode(plot.png).decode()}" for plot in plots},
         languages=languages_table(evaluations, rows, results),

@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any, Literal
 
 from mlc.evaluation.comparison import TABLE_METRICS, Evaluations, Figure, Group, ModelRow
-from mlc.evaluation.gate.deciding import check_cells
 from mlc.evaluation.judges.judge import OUTCOMES, Outcome
 from mlc.evaluation.metrics import Metric, PromptGroup
 from mlc.evaluation.paired import Change
@@ -21,10 +20,12 @@ from mlc.report.plots import KEPT, LanguageRow, reason_name, reasons_by_rows
 from mlc.report.wording import (
     NOTHING,
     chance,
-    check_place,
+    check_words,
+    checks_in_order,
     count,
     interval,
     language_name,
+    language_place,
     metric_name,
     number,
     percent,
@@ -145,15 +146,20 @@ def _ordered(table: Table, order: Sequence[int]) -> Table:
     return Table(cells(table.columns), tuple(blocks))
 
 
-def gate_table(gate: Gate) -> Table:
-    """Every check of the gate, failed ones first; few columns, so that a narrow screen shows what decides."""
+def gate_table(gate: Gate, order: Sequence[str] = (ENGLISH,)) -> Table:
+    """Every check of the gate, failed ones first; few columns, so that a narrow screen shows what decides.
+
+    Args:
+        gate: The decision.
+        order: Languages as the other tables have them, see :func:`mlc.report.wording.language_place`.
+    """
     blocks = []
     for passed, title in ((False, "Failed"), (True, "Passed")):
         lines = []
-        for row in gate.checks:
+        for row in checks_in_order(gate.checks, order):
             if row["passed"] == passed:
-                name, _, value, bounds, demand, verdict, n = check_cells(row)
-                cells = (Cell(check_place(row)), Cell(value, () if bounds == NOTHING else (bounds,)), Cell(verdict))
+                name, place, value, bounds, demand, verdict, n = check_words(row)
+                cells = (Cell(place), Cell(value, () if bounds == NOTHING else (bounds,)), Cell(verdict))
                 lines.append(Line(name, (*cells, Cell(n)), demand))
         if lines:
             blocks.append(Block(title, tuple(lines)))
@@ -161,7 +167,9 @@ def gate_table(gate: Gate) -> Table:
     return Table(columns, tuple(blocks))
 
 
-def changes_tables(evaluations: Evaluations, pair: tuple[str, str] | None, champion: str | None) -> dict[str, Table]:
+def changes_tables(
+    evaluations: Evaluations, pair: tuple[str, str] | None, champion: str | None, order: Sequence[str] = (ENGLISH,)
+) -> dict[str, Table]:
     """What changed in each language, by what it is held against: the live champion, then the baseline.
 
     Nothing stands for a model where no answers were judged.
@@ -172,17 +180,17 @@ def changes_tables(evaluations: Evaluations, pair: tuple[str, str] | None, champ
     others = {champion: "the live champion"} if champion in evaluations.models else {}
     tables = {}
     for other, called in {**others, baseline: evaluations.label(baseline)}.items():
-        if table := _changes_table(evaluations, candidate, str(other)):
+        if table := _changes_table(evaluations, candidate, str(other), order):
             tables[called] = table
     return tables
 
 
-def _changes_table(evaluations: Evaluations, candidate: str, other: str) -> Table | None:
+def _changes_table(evaluations: Evaluations, candidate: str, other: str, order: Sequence[str]) -> Table | None:
     changes = {
         metric: evaluations.by_language(baseline=other, candidate=candidate, metric=metric) for metric in CHANGE_METRICS
     }
     lines = []
-    for code in changes["selectivity"]:
+    for code in sorted(changes["selectivity"], key=lambda code: language_place(code, order)):
         found = [changes[metric][code] for metric in CHANGE_METRICS]
         if any(one.estimate.n for one in found):
             lines.append(Line(language_name(code), tuple(map(_change_cell, found))))

@@ -10,7 +10,19 @@ from mlc.evaluation.gate.deciding import NO_CHAMPION
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
 from mlc.report.data import Gate
-from mlc.report.wording import check_place, count, difference, direction, language_name, listed, metric_name
+from mlc.report.wording import (
+    check_demand,
+    check_name,
+    check_place,
+    checks_in_order,
+    count,
+    difference,
+    direction,
+    language_name,
+    language_place,
+    listed,
+    metric_name,
+)
 
 _BESIDE: tuple[tuple[str, Metric], ...] = (
     ("attack success", "attack_success"),
@@ -145,9 +157,9 @@ def gate_sentence(gate: Gate) -> str:
 def failed_places(gate: Gate) -> dict[str, str]:
     """What stands against a release: each condition that is not kept, and where; languages by name."""
     places: dict[str, list[str]] = {}
-    for row in gate.checks:
+    for row in checks_in_order(gate.checks):
         if not row["passed"]:
-            places.setdefault(f"{row['name']} {row['demand']}", []).append(check_place(row))
+            places.setdefault(f"{check_name(row)} {check_demand(row)}", []).append(check_place(row))
     return {name: ", ".join(where) for name, where in places.items()}
 
 
@@ -204,7 +216,8 @@ def _shown(evaluations: Evaluations, pair: tuple[str, str], metric: Metric, sign
     """Languages with a difference of that sign whose Holm-adjusted p is below 0.05, by name."""
     candidate, baseline = pair
     found = evaluations.by_language(baseline=baseline, candidate=candidate, metric=metric)
-    return [language_name(code) for code, one in found.items() if one.p < _CHANCE and sign * one.estimate.value > 0]
+    shown = [code for code, one in found.items() if one.p < _CHANCE and sign * one.estimate.value > 0]
+    return [language_name(code) for code in sorted(shown, key=lambda code: language_place(code, (evaluations.anchor,)))]
 
 
 def _sentence(

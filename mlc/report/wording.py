@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mlc.evaluation.gate.deciding import check_cells
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.results import Estimate
-from mlc.languages import all_languages
+from mlc.languages import ENGLISH, all_languages
 from mlc.store.plain import rounded
 
 NOTHING = "–"
@@ -38,7 +39,8 @@ _METRIC_NAMES: Mapping[Metric, str] = {
 
 _NO_BREAK = "\u00a0"
 _LANGUAGE_NAMES = {language.code: language.english_name for language in all_languages()}
-_CODE = re.compile(r"\b[a-z]{3}_[A-Z][a-z]{3}\b")
+_CODE = re.compile(r"(?<![\w/.'-])[a-z]{3}_[A-Z][a-z]{3}(?![\w/'-]|\.\w)")
+"""Not where it is a part of a path, a file's name or a quoted word."""
 
 
 def language_name(code: str) -> str:
@@ -127,10 +129,60 @@ def listed(parts: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def check_name(row: Mapping[str, Any]) -> str:
+    """What a check of the gate bounds, such as ``xstest: Over-refusal (lookalike) − base``; figures by their names."""
+    # What another release decided may be of a figure that this one does not know.
+    figure = _METRIC_NAMES.get(row.get("figure", ""))
+    if figure is None:
+        return str(row["name"])
+    suite = f"{row['suite']}: " if row.get("suite") else ""
+    raw, name = row["figure"].replace("_", " "), str(row["name"]).removeprefix(suite)
+    return f"{suite}{figure.format(anchor='anchor')}{name.removeprefix(raw)}"
+
+
 def check_place(row: Mapping[str, Any]) -> str:
     """Where a check of the gate stands, see :meth:`mlc.evaluation.gate.deciding.Check.row`; languages by name."""
     codes = row["languages"]
     return str(row["where"]).replace(codes[0], language_name(codes[0])) if len(codes) == 1 else str(row["where"])
+
+
+def check_demand(row: Mapping[str, Any]) -> str:
+    """The bound of a check of the gate, such as ``≥ −0.03 (point)``."""
+    return str(row["demand"]).replace("-", "−")
+
+
+def check_words(row: Mapping[str, Any]) -> list[str]:
+    """As :func:`mlc.evaluation.gate.deciding.check_cells`, for people: names of figures and languages, minus signs."""
+    _, _, value, bounds, _, verdict, count = check_cells(row)
+    figures = (cell.replace("-", "−") for cell in (value, bounds))
+    return [check_name(row), check_place(row), *figures, check_demand(row), verdict, count]
+
+
+def checks_in_order(checks: Iterable[Mapping[str, Any]], first: Sequence[str] = (ENGLISH,)) -> list[Mapping[str, Any]]:
+    """Checks by condition: those with a failed one first, else as they come; of each the languages in order.
+
+    Args:
+        checks: See :meth:`mlc.evaluation.gate.deciding.Check.row`.
+        first: See :func:`language_place`.
+    """
+    conditions: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for check in sorted(checks, key=lambda check: bool(check["passed"])):
+        conditions.setdefault((check["name"], check["demand"]), []).append(check)
+    return [
+        check
+        for own in conditions.values()
+        for check in sorted(own, key=lambda one: language_place(next(iter(one["languages"]), ""), first))
+    ]
+
+
+def language_place(code: str, first: Sequence[str] = (ENGLISH,)) -> tuple[int, str]:
+    """A key that sorts languages as all tables do: the anchor first, then by name.
+
+    Args:
+        code: NLLB code.
+        first: The anchor; or languages that are in order already.
+    """
+    return first.index(code) if code in first else len(first), language_name(code)
 
 
 def setting(value: Any) -> str:

@@ -31,7 +31,7 @@ def test_the_card_has_figures_licences_methods_and_limits(make_data):
     text = card_of(make_data)
     assert "- translator (shipped:nano): cc-by-nc-4.0 (by its name)" in text
     assert "May not be released, by the policy strict" in text
-    assert "- not kept: harmless refused − champion ≤ 0.05 (95 %): worst: Swahili" in text
+    assert "- not kept: Over-refusal − champion ≤ 0.05 (95 %): worst: Swahili" in text
     assert "Trained on translations into: Spanish." in text
     assert "- consistency form: cosine" in text
     assert "were translated by machine" not in text

@@ -162,12 +162,21 @@ def test_the_page_says_whether_it_may_be_released(rendered, tmp_path, make_data,
     _, text = read_page(rendered)
     assert (
         "May not be released, by the policy strict: 1 of 2 checks of the gate failed. Not kept: "
-        "harmless refused − champion ≤ 0.05 (95 %) : worst: Swahili What is live was not compared with" in text
+        "Over-refusal − champion ≤ 0.05 (95 %) : worst: Swahili What is live was not compared with" in text
     )
-    assert "harmless refused − champion ≤ 0.05 (95 %) worst: Swahili +0.120 [+0.020, +0.220] failed 40" in text
+    assert "Over-refusal − champion ≤ 0.05 (95 %) worst: Swahili +0.120 [+0.020, +0.220] failed 40" in text
     passed = Gate(True, "quickstart", [row for row in data.gate.checks if row["passed"]])
     render(make_data(("eng_Latn", "spa_Latn"), (0,), gate=passed), tmp_path)
     assert "May be released, by the policy quickstart: 1 check of the gate passed." in read_page(tmp_path)[1]
+
+
+def test_languages_have_one_order(rendered):
+    _, text = read_page(rendered)
+    names = ("English", "German", "Modern Standard Arabic", "Spanish", "Swahili")
+    for start in ("Consistency − English-only", "judged harmful / harmless"):
+        part = text[text.rindex(start) + len(start) :] if "−" in start else text[text.index(start) :]
+        places = [re.search(rf"\b{name}\b(?!-only)", part).start() for name in names]
+        assert places == sorted(places)
 
 
 def test_changes_by_language_are_tested_together(tmp_path, make_data):

@@ -4,7 +4,19 @@ import pytest
 
 from flows.terminal.outcome_tables import _cell
 from mlc.evaluation.results import Estimate
-from mlc.report.wording import chance, difference, named, number, percent, setting, signed
+from mlc.report.wording import (
+    chance,
+    check_name,
+    check_words,
+    checks_in_order,
+    difference,
+    language_place,
+    named,
+    number,
+    percent,
+    setting,
+    signed,
+)
 from tasks.runtime.artifacts import plain
 
 
@@ -68,7 +80,33 @@ def test_settings(value, text):
     assert setting(value) == text
 
 
+def test_checks_of_a_gate_are_told_in_the_order_and_the_words_of_all_tables():
+    estimate = {"value": -0.5, "low": -0.75, "high": -0.25, "n": 8}
+    facts = {"where": "", "suite": "unsure", "against": "base", "demand": "≥ -0.03 (point)", "verdict": "failed"}
+    codes = ["swh_Latn", "arb_Arab", "deu_Latn", "eng_Latn"]
+    checks = [
+        {**facts, "figure": "unsure", "name": "unsure: unsure − base", "estimate": estimate, "passed": passed}
+        | {"languages": [code], "where": f"worst: {code}"}
+        for passed, code in zip((True, True, False, True), codes, strict=True)
+    ]
+    words = [check_words(check) for check in checks_in_order(checks)]
+    assert [place for _, place, *_ in words] == [
+        f"worst: {name}" for name in ("English", "German", "Modern Standard Arabic", "Swahili")
+    ]
+    figures = ["−0.500", "[−0.750, −0.250]", "≥ −0.03 (point)", "failed", "8"]
+    assert words[0] == ["unsure: Judge unsure − base", "worst: English", *figures]
+    assert check_name({"figure": "of another release", "name": "its name"}) == "its name"
+    assert sorted(codes, key=lambda code: language_place(code, ("deu_Latn", "swh_Latn")))[:2] == [
+        "deu_Latn",
+        "swh_Latn",
+    ]
+
+
 def test_codes_of_languages_become_names():
     assert setting("fra_Latn, swh_Latn") == "French, Swahili"
     assert named("unpaired prompts fra_Latn") == "unpaired prompts French"
+    assert named("Into fra_Latn, at w/fra_Latn/x, 'fra_Latn' and fra_Latn.json.") == (
+        "Into French, at w/fra_Latn/x, 'fra_Latn' and fra_Latn.json."
+    )
+    assert named("in fra_Latn.") == "in French."
     assert named("abc_Defg and my_fra_Latn") == "abc_Defg and my_fra_Latn"

@@ -131,12 +131,12 @@ def test_shards_of_a_stage_and_language_are_one_line() -> None:
     ]
     _, *lines, _ = printed(show_plan, planned)
     assert [" ".join(line) for line in lines] == [
-        "translate deu_Latn 9 shards run 2 of 9 6 1.0 s input prompts changed, and others",
-        "translate deu_Latn run 0 0.5 s new",
-        "generate deu_Latn base · 1 shards cached",
+        "translate German 9 shards run 2 of 9 6 1.0 s input prompts changed, and others",
+        "translate German run 0 0.5 s new",
+        "generate German base · 1 shards cached",
     ]
     _, line, _ = printed(show_work, planned)
-    assert line[:5] == ["translate", "3", "deu_Latn", "6", "1.5"]
+    assert line[:5] == ["translate", "3", "German", "6", "1.5"]
 
 
 def test_each_shard_is_a_task_and_one_more_joins_them(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_whole_plan_has_a_line_for_every_task() -> None:
     _, *lines, total = printed(show_plan)
     assert len(lines) == len(PLANNED)
     assert lines[0] == ["ingest", "cached"]
-    assert lines[2] == ["translate", "fra_Latn", "run", "3", "0.5", "s", "model", "[revision]", "changed"]
+    assert lines[2] == ["translate", "French", "run", "3", "0.5", "s", "model", "[revision]", "changed"]
     assert total[:4] == ["5", "tasks", "would", "run,"]
 
 

@@ -16,7 +16,7 @@ def test_a_version_that_waits_is_told_with_the_command_that_promotes_it(waits: b
         "model_version": {"name": "policy", "version": "7", "run_id": "r"},
         "gate": {"passed": True, "policy": "strict", "checks": [], "waits": waits},
         "set_aside": {},
-        "left_out": [],
+        "left_out": ["2 of 24 prompts have no kept translation into fra_Latn"],
         "report": "/w/report.html",
         "number": 3,
         "seconds": 1.0,
@@ -26,5 +26,6 @@ def test_a_version_that_waits_is_told_with_the_command_that_promotes_it(waits: b
     _tell(summary, "my workspace", Output(file=file))
     lines = file.getvalue().splitlines()
     assert "Registered policy version 7; gate strict passed." in lines
+    assert "Left out · 2 of 24 prompts have no kept translation into French." in lines
     told = "It waits for a person: mlc promote 7 --workspace 'my workspace' --reason '…'"
     assert (told in lines) == waits

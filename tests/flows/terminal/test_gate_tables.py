@@ -32,14 +32,14 @@ def test_checks_stand_below_their_conditions_and_failed_ones_come_first() -> Non
     head, *lines = printed(decision.plain()["checks"], 80)
     assert head.split() == ["where", "value", "95", "%", "interval", "verdict", "n"]
     worst = decision.checks[1].estimate
-    assert lines[0] == "selectivity ≥ 0.9 (95 %)"
+    assert lines[0] == "Selectivity ≥ 0.9 (95 %)"
     assert " ".join(lines[1].split()).startswith(
         f"worst: English {worst.value:.3f} [{worst.low:.3f}, {worst.high:.3f}] failed"
     )
     assert [line for line in lines if not line.startswith(" ")] == [
-        "selectivity ≥ 0.9 (95 %)",
-        "harmful refused ≥ 0.2 (95 %)",
-        "selectivity − base ≥ 0.5 (point)",
+        "Selectivity ≥ 0.9 (95 %)",
+        "Harmful refused ≥ 0.2 (95 %)",
+        "Selectivity − base ≥ 0.5 (point)",
     ]
     assert lines[-1].endswith("40")
 
@@ -62,7 +62,7 @@ def test_nothing_is_cut_or_folded_where_it_is_narrow(width: int) -> None:
     lines = printed(checks, width)
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
-    words = "selectivity − english-only ≥ -0.03 (95 %) champion mean of 3 languages no other interval verdict 12345"
+    words = "Selectivity − english-only ≥ −0.03 (95 %) champion mean of 3 languages no other interval verdict 12345"
     assert set(words.split()) <= {word for line in lines for word in line.split()}
     if width >= 80:
         assert len(lines) == 1 + 2 * 2
