@@ -132,6 +132,11 @@ def roll_back(store: ArtifactStore, *, name: str = "", reason: str = "") -> str:
     with _registry(store, name) as (client, settings):
         current = note_champion(client, record, settings.model_name)
         previous = previous_champion(record, settings.model_name, current) if current else None
+        if current and previous is None:
+            raise UserError(
+                f"There is no earlier champion of {settings.model_name!r} than version {current}: `mlc status` shows "
+                "the versions, and `mlc promote` makes another one champion."
+            )
         if current is None or previous is None:
             raise UserError(
                 f"There is no champion of {settings.model_name!r} to go back to: `mlc status` shows the versions, and "

@@ -107,12 +107,25 @@ def _chosen(
         names = methods.replace(",", " ").split()
         if not names:
             raise UserError(f"The option --methods names no method, but {methods!r}: write some, such as answer,edit.")
+        if not of["candidate"]:
+            _require_baseline(names, _candidate(names, given.candidate))
     else:
         names = list(given.models) if of["models"] else _applicable(given)
     chosen = of["candidate"] or [f"candidate={_candidate(names, given.candidate)}"]
     return load_with(
         [*settings, f"models={json.dumps(names)}", *chosen, "failures=set_aside", "registry.promoted_by=person"]
     )
+
+
+def _require_baseline(names: list[str], candidate: str) -> None:
+    from mlc.methods import BASE, resolve_method
+
+    baseline = resolve_method(candidate).baseline
+    if baseline not in (BASE, *(resolve_method(name).name for name in names)):
+        raise UserError(
+            f"The option --methods names {', '.join(names)}, and {candidate!r} is held against {baseline!r}: write "
+            f"--methods {','.join([baseline, *names])}."
+        )
 
 
 def _candidate(names: list[str], configured: str) -> str:

@@ -1,6 +1,8 @@
 """`mlc filter`: a file of pairs in, a file of verdicts out, a funnel in the terminal."""
 
+import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +18,17 @@ from flows.terminal.output import plain_table, print_json, results, terminal
 from flows.terminal.quiet import be_quiet, set_unless_set
 from mlc.choices import words_of
 from mlc.errors import UserError
+from mlc.languages import resolve_language
 
 if TYPE_CHECKING:
     from mlc.quality.models import PairModel
+    from mlc.quality.pairs import PairFile
     from mlc.quality.settings import QualitySettings
     from mlc.quality.streaming import Summary
 
 TOP_REASONS = 3
+_NAMED = 3
+"""Languages that a warning names."""
 EXAMPLES = (
     "mlc filter pairs.csv --out verdicts.csv --from en --to sw",
     "mlc filter pairs.jsonl --out verdicts.parquet --set default.length_z=3",
@@ -88,6 +94,8 @@ def command(
     )
     for note in file.notes:
         terminal.print(note, highlight=False, markup=False, soft_wrap=True)
+    for warning in _overridden(file):
+        terminal.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
     model = _model(names, translator, embedding, quality, allow_pickle=allow_pickle)
     started = time.perf_counter()
     with new_progress(terminal) as bars:
@@ -112,6 +120,40 @@ def command(
             f"{str(out)!r}: look at them, correct the languages or loosen the thresholds with --set, or go on with "
             "--go-on."
         )
+
+
+def _overridden(file: "PairFile") -> list[str]:
+    """Says how many rows name another language than an option gives all of them."""
+    warnings = []
+    for role, option in (("source_language", "--from"), ("target_language", "--to")):
+        given, own = file.reading.constants.get(role), f"file_{role}"
+        if given is None or own not in file.schema.names:
+            continue
+        read = json.loads if own in file.json_columns else str
+        counts = Counter(str(read(value)) for chunk, _ in file.chunks() for value in chunk[own].to_pylist() if value)
+        others = {value: count for value, count in counts.items() if _code(value) != given}
+        if others:
+            said = f"{', '.join(list(others)[:_NAMED])}{' and others' if len(others) > _NAMED else ''}"
+            warnings.append(
+                f"{sum(others.values()):,} of {len(file):,} rows say {said} in {role}, and are judged as {_name(given)}"
+                f": leave out {option} to judge them by what they say."
+            )
+    return warnings
+
+
+def _name(code: str | None) -> str:
+    """By name; what is in no table as it is."""
+    try:
+        return resolve_language(code or "").english_name
+    except UserError:
+        return code or ""
+
+
+def _code(language: str) -> str:
+    try:
+        return resolve_language(language).code
+    except UserError:
+        return language
 
 
 def _model(
@@ -145,10 +187,12 @@ def _show(summary: "Summary", out: Path, seconds: float, console: Console) -> No
         first = row["target_language"] != language
         language = row["target_language"]
         style = "bold" if row["reason"] == "kept" else ""
-        table.add_row(language if first else "", row["reason"], f"{row['rows']:,}", f"{row['share']:.1%}", style=style)
+        table.add_row(
+            _name(language) if first else "", row["reason"], f"{row['rows']:,}", f"{row['share']:.1%}", style=style
+        )
     console.print(table)
     for code, count in sorted(summary.not_identified.items()):
-        console.print(f"{_rows(count)} in {code}: the language identifier does not know it.", highlight=False)
+        console.print(f"{_rows(count)} in {_name(code)}: the language identifier does not know it.", highlight=False)
     for problem, count in summary.problems.most_common(TOP_REASONS):
         console.print(f"{_rows(count)} cannot be used: {escape(problem)}.", highlight=False, soft_wrap=True)
     speed = f", {summary.rows / seconds:,.0f} pairs a second" if summary.rows else ""

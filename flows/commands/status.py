@@ -45,8 +45,8 @@ def plain_status(workspace: Path) -> dict[str, Any]:
 
     Returns:
         The ``schema``, ``artifacts`` by stage, every one of the ``runs``, the newest ``report``, the registered
-        ``model``, and the ``damages`` in sentences. A registry that does not answer leaves ``model`` with its
-        ``problem`` alone.
+        ``model`` (None where none is registered here), and the ``damages`` in sentences. A registry that does not
+        answer leaves ``model`` with its ``problem`` alone.
     """
     store = ArtifactStore(workspace, looking=True)
     return {
@@ -137,7 +137,8 @@ def _plain_model(store: ArtifactStore) -> dict[str, Any] | None:
     if not store.manifests("register"):
         return None
     try:
-        return asdict(_model(store))
+        model = _model(store)
+        return asdict(model) if model.versions else None
     except UserError as error:
         return {"problem": str(error)}
 
@@ -209,6 +210,10 @@ def _version(found: Any, aliases: Mapping[str, str | None]) -> _Version:
 def _show_versions(model: _Model, console: Console) -> None:
     from mlc.report.wording import named
 
+    if not model.versions:
+        # What was imported may tell of a registration in another workspace.
+        console.print("\nNothing is registered here yet.", highlight=False)
+        return
     table = plain_table("version", "gate", "policy", "languages", "seed", "alias")
     for one in model.versions:
         told = (one.version, one.gate, one.policy, named(one.languages), one.seed, ", ".join(one.aliases))

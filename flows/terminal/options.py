@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlc.models.sources import ModelSource
     from mlc.store.runs import RunRecord
 
+_NAMED = 3
+"""Workspaces that a message names."""
 _MADE: list[Path] = []
 """Folders that were not there when this command began, for what it writes."""
 ConfigArgument = Annotated[
@@ -45,7 +47,12 @@ SomeLanguagesOption = Annotated[
     ),
 ]
 WorkspaceOption = Annotated[
-    Path | None, typer.Option("--workspace", "-w", help="Folder for everything that the run makes.")
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        help=f"Folder for all that runs make; what the configuration names if left out, else {DEFAULT_WORKSPACE}.",
+    ),
 ]
 OneLanguageOption = Annotated[
     str | None,
@@ -154,7 +161,12 @@ def existing(workspace: Path | None) -> Path:
     """
     folder = workspace_or_default(workspace)
     if not (folder / "artifacts").is_dir():
-        raise UserError(f"There is no workspace at {str(folder)!r}: run `mlc run` first, or name one with --workspace.")
+        beside = sorted(path.parent for path in folder.absolute().parent.glob(f"{folder.name}-*/artifacts"))
+        names = ", ".join(repr(os.path.relpath(path)) for path in beside[:_NAMED])
+        raise UserError(
+            f"There is no workspace at {str(folder)!r}: run `mlc run` first, or name one with --workspace"
+            f"{f', such as {names}' if names else ''}."
+        )
     return folder
 
 

@@ -226,6 +226,10 @@ def test_methods_and_a_candidate_that_the_configuration_does_not_have() -> None:
     assert (found.models, found.seeds) == (("english-only", "answer"), (3,))
     with pytest.raises(UserError, match="both name the methods"):
         chosen(['models=["english-only"]'], "answer")
+    with pytest.raises(
+        UserError, match="held against 'english-only': write --methods english-only,consistency-shuffled"
+    ):
+        chosen([], "consistency-shuffled")
     for nothing in (",", " ", ""):
         with pytest.raises(UserError, match="names no method"):
             chosen([], nothing)

@@ -46,9 +46,18 @@ def test_funnel_and_verdicts(run):
     ended, rows = run([GOOD, {**GOOD, "translation": GOOD["source"]}, {**GOOD, "target_language": "swahilli"}])
     assert ended.exit_code == 0, ended.stderr
     assert [row["reason"] for row in rows] == [None, "copied", "unusable"]
-    for words in ("spa_Latn", "kept", "50.0%", "copied", "1 of 3 pairs kept", "did you mean swh_Latn"):
+    for words in ("Spanish", "kept", "50.0%", "copied", "1 of 3 pairs kept", "did you mean swh_Latn"):
         assert words in ended.stdout.replace("\n", " "), words
     assert SECRET not in ended.output
+
+
+def test_an_option_that_overrules_the_file_is_told_with_the_count(run):
+    rows = [GOOD, {**GOOD, "target_language": "Spanish"}, {**GOOD, "target_language": "fr"}]
+    ended, _ = run(rows, "--to", "sw", "--go-on")
+    warning = "3 of 3 rows say es, Spanish, fr in target_language, and are judged as Swahili: leave out --to"
+    assert warning in " ".join(ended.stderr.split())
+    assert "1 of 3 rows say fr" in " ".join(run(rows, "--to", "es", "--go-on")[0].stderr.split())
+    assert "rows say" not in run(rows[:2], "--to", "es", "--go-on")[0].stderr
 
 
 def test_json(run):

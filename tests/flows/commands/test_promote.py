@@ -69,3 +69,6 @@ def test_nothing_to_go_back_to(mlc: Mlc, copy: Path) -> None:
     ended = mlc("rollback", "--workspace", str(copy))
     assert ended.code == 2
     assert "no champion of 'multilingual-policy' to go back to" in ended.err
+    assert mlc("promote", "1", "--force", "--reason", "a trial", "--workspace", str(copy)).code == 0
+    ended = mlc("rollback", "--workspace", str(copy))
+    assert (ended.code, "no earlier champion of 'multilingual-policy' than version 1" in ended.err) == (2, True)

@@ -7,6 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from mlc.store import ArtifactStore, KeyParts
+from tasks.runtime.artifacts import VERSION_FILE
+from tasks.runtime.settings import RegistrySettings
 from tests.flows.made import made_run
 from tests.flows.smoked import Mlc
 
@@ -47,6 +50,22 @@ def test_stages_that_only_some_runs_have(mlc: Mlc, copy: Path) -> None:
         "edit",
         "merge",
     ]
+
+
+def test_what_another_workspace_registered_is_not_registered_here(tmp_path: Path) -> None:
+    """As after an import: the artifact is there, and no registry."""
+    here = tmp_path / "workspace-of-mine"
+    store = ArtifactStore(here)
+    registry = RegistrySettings(model_name="policy").model_dump(mode="json")
+    with store.writing("register", KeyParts("register", 1, {"registry": registry})) as draft:
+        (draft.path / VERSION_FILE).write_text('{"name": "policy", "version": "4"}', encoding="utf-8")
+    ended = CliRunner().invoke(app, ["status", "--workspace", str(here)])
+    assert (ended.exit_code, "Nothing is registered here yet." in ended.stdout) == (0, True), ended.stderr
+    ended = CliRunner().invoke(app, ["status", "--json", "--workspace", str(here)])
+    assert json.loads(ended.stdout)["model"] is None
+    # Workspaces that lie beside the one that is meant are named.
+    ended = CliRunner().invoke(app, ["status", "--workspace", str(tmp_path / "workspace")])
+    assert (ended.exit_code, "workspace-of-mine'." in "".join(ended.stderr.split())) == (2, True)
 
 
 def test_the_same_for_programs(tmp_path: Path) -> None:
