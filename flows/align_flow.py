@@ -228,7 +228,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     held_out = ingest_held_out(run, config, suite, references)
     suites = take_suites(run, config)
     prompts, repeated = separate_suites(run, config, prompts, suites)
-    unpaired, checked = take_all_unpaired(run, config, held_out, references)
+    unpaired, checked, compared_by = take_all_unpaired(run, config, held_out, references)
+    overlaps = {"": overlap, **compared_by, **repeated}
 
     verdicts = {}
     if any(method.translates for method in methods):
@@ -268,8 +269,8 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     compared = {**results, **evaluate_champion(run, config, champion, held_out, suites).all}
     models = [model for method in in_order(config.models) for model in made[method.name]]
     kept = kept_in(run)
-    read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite, "overlap": overlap}
-    read |= checked | repeated | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
+    read = {"prompts": given, "held-out prompts": held_out[config.anchor_language].suite}
+    read |= checked | {f"suite {name}": next(iter(own.values())).suite for name, own in suites.items()}
     read |= {"training set": data.joined} if data.joined else {}
     for columns in answer_columns(config):
         read[f"training set with {' and '.join(columns)} answers"] = data.answered[columns]
@@ -278,7 +279,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
     tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
-    report = publish_report.submit(run, compared, verdicts, models, read, facts, config.gate, skills)
+    report = publish_report.submit(run, compared, verdicts, models, read, overlaps, facts, config.gate, skills)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
     version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)
     number = champion.version if champion else None
@@ -369,12 +370,16 @@ def check_overlap(
 
 def take_all_unpaired(
     run: Run, config: PipelineConfig, held_out: Mapping[str, HeldOut], references: Collection[str]
-) -> tuple[dict[str, Future], dict[str, Future]]:
-    """The prompts of other languages that stand beside none, checked as all others, and what the report reads of it."""
+) -> tuple[dict[str, Future], dict[str, Future], dict[str, Future]]:
+    """The prompts of other languages that stand beside none, checked as all others.
+
+    Returns:
+        What is trained on, by language; what the report reads of it, by name; what overlaps, by language.
+    """
     methods = in_order(config.models)
     readers = [method for method in methods if method.reads_unpaired]
     pairs = [method.name for method in methods if method.translates]
-    found, read = {}, {}
+    found, read, overlaps = {}, {}, {}
     for language in config.prompts.unpaired:
         own = take_unpaired.submit(run, language, config.prompts)
         rows = read_rows(run.store.folder(own.result()) / PROMPTS_FILE)
@@ -388,9 +393,9 @@ def take_all_unpaired(
         if language in references:
             overlap = separate.submit(run, own, held_out[language].texts, config.prompts, language)
             check_overlap(run, config, overlap.result(), language)
-            read[f"overlap {language}"] = overlap
+            overlaps[language] = overlap
             found[language] = overlap if config.prompts.remove_overlap else own
-    return found, read
+    return found, read, overlaps
 
 
 def separate_feedback(
@@ -565,7 +570,7 @@ def separate_suites(
         subject = f"suite {name}"
         own = separate.submit(run, prompts, asked[config.anchor_language].suite, config.prompts, subject=subject)
         check_overlap(run, config, own.result(), subject, within=False)
-        found[f"overlap {subject}"] = own
+        found[subject] = own
         prompts = own if config.prompts.remove_overlap else prompts
     return prompts, found
 

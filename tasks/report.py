@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 STAGE = Stage("report", version=3, module=__name__, libraries=("matplotlib", "jinja2", "numpy"))
 TITLE = "Safety in every language"
 OVERLAP = "overlap"
-"""What the artifact of held-out prompts among those of training is called."""
+"""What artifacts of held-out prompts among those of training are called, with what they are about."""
 METRICS_SCHEMA = "metrics.schema.json"
 METRICS_VERSION = 1
 """Goes up when the meaning of ``metrics.json`` changes."""
@@ -87,6 +87,7 @@ def publish_report(
     verdicts: Mapping[str, ArtifactRef],
     models: Sequence[Model],
     given: Mapping[str, ArtifactRef],
+    overlaps: Mapping[str, ArtifactRef],
     facts: ReportFacts,
     gate: GateSettings,
     skills: Mapping[str, ArtifactRef],
@@ -100,6 +101,8 @@ def publish_report(
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
         given: The prompts, the held-out prompts and the training set by what they are called, for what they went
             without.
+        overlaps: What is there twice, by language or suite; empty for training prompts beside held-out ones, both in
+            the anchor language.
         facts: What to say of the configuration.
         gate: The policy, whose outcome the report shows.
         skills: What models can do beside refusing, by their labels; empty where that was not measured.
@@ -109,6 +112,7 @@ def publish_report(
         :func:`_metrics`) with its JSON schema, ``costs.json``, ``left_out.json`` and ``model_card.md``.
     """
     folders = {model: run.store.folder(model.checkpoint) for model in models}
+    compared = {f"{OVERLAP} {name}".strip(): ref for name, ref in overlaps.items()}
     parts = STAGE.parts(
         {"facts": json.loads(json.dumps(asdict(facts))), "gate": gate.model_dump(mode="json")},
         {
@@ -117,6 +121,7 @@ def publish_report(
             **{f"model {model.method} {model.seed}": model.checkpoint for model in models},
             **{f"ability {label}": ref for label, ref in skills.items()},
             **given,
+            **compared,
         },
     )
 
@@ -127,7 +132,7 @@ def publish_report(
 
         everything = read_evaluations(map(run.store.folder, results.values()))
         read = [result for result in everything if result.summary.suite is None]
-        made = {**given, **{model.label: model.checkpoint for model in models}}
+        made = {**given, **compared, **{model.label: model.checkpoint for model in models}}
         left_out = [(where, count) for where, ref in made.items() for count in left_out_of(run.store, ref)]
         able = _skills(run, skills.values())
         costs = _costs(run, models, facts)
@@ -139,7 +144,7 @@ def publish_report(
                 **facts.settings,
                 "training starts from": _starts(run, models),
                 **_gates(run, models),
-                "prompts that are there twice": _overlaps(run, given),
+                "prompts that are there twice": _overlaps(run, overlaps),
             },
             results=read,
             suites=_by_suite(everything),
@@ -169,7 +174,7 @@ def publish_report(
             set_aside=facts.set_aside,
             left_out=left_out,
             gate=Gate(decision.passed, decision.policy, [check.row() for check in decision.checks]),
-            inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items() if name != OVERLAP],
+            inputs=[Input(name, ref.sha256, ref.rows) for name, ref in given.items()],
             made=_made_in_words(made_by),
             beside={
                 METRICS_FILE: "every figure, for programs",
@@ -260,11 +265,15 @@ def _gates(run: Run, models: Sequence[Model]) -> dict[str, str]:
     return {"gates read, and AUROC on prompts not fitted on": " · ".join(told)} if told else {}
 
 
-def _overlaps(run: Run, training: Mapping[str, ArtifactRef]) -> str:
-    """Which prompts are there twice, in words."""
-    refs = [training[OVERLAP]] if OVERLAP in training else []
-    parts = [part for ref in refs for part in read_overlaps(facts_of(run.store, ref))]
-    return "; ".join(part.sentence for part in parts if part.rows) or "none"
+def _overlaps(run: Run, overlaps: Mapping[str, ArtifactRef]) -> str:
+    """Which prompts are there twice, in words: in the anchor language, then by language and suite."""
+    told = [
+        f"{name}: {part.sentence}" if name else part.sentence
+        for name, ref in overlaps.items()
+        for part in read_overlaps(facts_of(run.store, ref))
+        if part.rows
+    ]
+    return "; ".join(told) or "none"
 
 
 def _skills(run: Run, refs: Iterable[ArtifactRef]) -> dict[str, list[Skill]]:

@@ -98,7 +98,7 @@ def taken(folder: Path, rows: list[dict[str, str]], **overrides: Any) -> tuple[l
     run = Run(ArtifactStore(folder / "w", looking=True), notes, planning=True, scratch=folder / "scratch")
     suite = ingest_suite.submit(run, config.evaluation, "eng_Latn")
     held_out = {"spa_Latn": HeldOut(suite, ingest_suite.submit(run, config.evaluation, "spa_Latn", "eng_Latn"))}
-    found, _ = take_all_unpaired(run, config, held_out, human_references(config))
+    found, *_ = take_all_unpaired(run, config, held_out, human_references(config))
     return notes.sentences, found["spa_Latn"].result().rows
 
 

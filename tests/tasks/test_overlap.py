@@ -8,10 +8,11 @@ import pytest
 from flows.align_flow import check_overlap
 from flows.config import load_config
 from mlc.errors import UserError
-from mlc.evaluation.overlap import BETWEEN, WITHIN, read_overlaps
-from mlc.store import ArtifactStore
+from mlc.evaluation.overlap import BETWEEN, WITHIN, Overlap, read_overlaps, told
+from mlc.store import ArtifactStore, KeyParts
 from tasks.ingest import ingest, ingest_suite
 from tasks.overlap import separate
+from tasks.report import _overlaps
 from tasks.runtime.artifacts import PROMPTS_FILE, facts_of, left_out_of
 from tasks.runtime.run import Notes, Run
 
@@ -59,14 +60,14 @@ def test_overlaps_are_counted_told_and_limited(run, heard, tmp_path):
     found = separated(run, config)
     counts = {part.where: (part.rows, part.of) for part in read_overlaps(facts_of(run.store, found))}
     assert counts == {"validation": (0, 2), "test": (2, 2), BETWEEN: (0, 2), WITHIN: (1, 5)}
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as refused:
         check_overlap(run, config, found)
-    assert "2 of 2 held-out test prompts are training prompts as well (1 word for word, 1 nearly" in str(told.value)
-    assert "ids test-a, test-b)" in str(told.value)
+    assert "2 of 2 held-out test prompts are training prompts as well (1 word for word, 1 nearly" in str(refused.value)
+    assert "ids test-a, test-b)" in str(refused.value)
     check_overlap(run, configured(tmp_path, **{"prompts.max_overlap": 1.0}), found)
     assert len(heard.sentences) == 2
     manifest = (run.store.folder(found) / "manifest.json").read_text()
-    assert SECRET not in " ".join([manifest, *heard.sentences, str(told.value)]).casefold()
+    assert SECRET not in " ".join([manifest, *heard.sentences, str(refused.value)]).casefold()
 
 
 def test_prompts_with_both_labels_are_told(run, tmp_path):
@@ -92,6 +93,28 @@ def test_half_of_a_split_is_below_a_limit_of_a_half(run, tmp_path):
         else:
             with pytest.raises(UserError, match=r"more than the share of 0\.49"):
                 check_overlap(run, config, found)
+
+
+def test_the_report_tells_those_of_every_language_and_suite(run, tmp_path):
+    def artifact(name, rows):
+        parts = KeyParts("overlap", 1, {"name": name})
+        with run.store.writing("overlap", parts) as draft:
+            draft.facts["overlaps"] = told([Overlap("test", 9, {"exact": rows, "normalized": 0, "near": 0}, ["p1"])])
+        return run.store.find("overlap", parts.key)
+
+    found = {
+        "": artifact("a", 1),
+        "swh_Latn": artifact("b", 2),
+        "suite mine": artifact("c", 3),
+        "none": artifact("d", 0),
+    }
+    words = "held-out test prompts are training prompts as well"
+    assert [part.partition(" (")[0] for part in _overlaps(run, found).split("; ") if words in part] == [
+        f"1 of 9 {words}",
+        f"swh_Latn: 2 of 9 {words}",
+        f"suite mine: 3 of 9 {words}",
+    ]
+    assert _overlaps(run, {"none": found["none"]}) == "none"
 
 
 def test_overlaps_are_taken_out(run, heard, tmp_path):
