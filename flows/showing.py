@@ -23,7 +23,7 @@ from flows.config import PipelineConfig
 from flows.looking.planning import planned_stages
 from flows.looking.rows import KEPT
 from mlc.languages import resolve_language
-from mlc.report.wording import check_words, checks_in_order
+from mlc.report.wording import check_words, checks_in_order, needs_in_words
 from mlc.urls import HIDDEN, redacted
 from tasks.runtime.artifacts import COSTS_FILE, FUNNEL_FILE, METRICS_FILE, plain, read_rows
 from tasks.runtime.progress import duration
@@ -244,7 +244,7 @@ def cost_rows(report: Path) -> list[dict[str, Any]]:
             "seconds of its own": _rounded(cost["own_seconds"], 1),
             "tokens": _rounded(cost["tokens"], 0),
             "GiB": _rounded((cost["peak_memory_bytes"] or 0) / 2**30 or None, 1),
-            "data beside the policy": ", ".join(cost["needs"]) or "nothing",
+            "data beside the policy": needs_in_words(cost["needs"]),
         }
         for cost in json.loads(path.read_text(encoding="utf-8"))
     ]

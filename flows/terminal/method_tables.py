@@ -36,7 +36,6 @@ GROUPS = {
     "trained": "the trained languages",
     "unseen": "languages that no method saw",
 }
-GIB = 2**30
 CANDIDATE = " *"
 """Behind the name of the method that the run judges."""
 
@@ -143,19 +142,13 @@ def _show_abilities(found: "MethodComparison", console: Console) -> None:
 
 
 def _show_costs(methods: "Sequence[MethodLine]", console: Console) -> None:
-    from mlc.report.wording import NOTHING, number
+    from mlc.report.wording import COST_HEADS, NOTHING, cost_cells, number
 
-    titles = ("seconds", "own", "tokens", "GiB", "variance", "seeds")
+    *heads, last = COST_HEADS
+    titles = (*heads, "variance", "seeds")
     rows = []
     for line in methods:
-        cost = line.cost
-        row = [
-            _name(line.method),
-            *(NOTHING if value is None else f"{value:,.0f}" for value in (cost.seconds, cost.own_seconds, cost.tokens)),
-            NOTHING if cost.peak_memory_bytes is None else f"{cost.peak_memory_bytes / GIB:.1f}",
-            number(line.variance),
-            str(len([seed for seed in line.seeds if seed is not None]) or NOTHING),
-            shown(", ".join(line.needs) or "nothing"),
-        ]
-        rows.append(row)
-    print_explained(("method", *titles, "data beside the policy"), rows, console, right=titles)
+        *cells, needs = cost_cells(line.cost, line.needs)
+        seeds = len([seed for seed in line.seeds if seed is not None])
+        rows.append([_name(line.method), *cells, number(line.variance), str(seeds or NOTHING), shown(needs)])
+    print_explained(("method", *titles, last), rows, console, right=titles)

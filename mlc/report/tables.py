@@ -22,6 +22,7 @@ from mlc.report.wording import (
     chance,
     check_words,
     checks_in_order,
+    cost_cells,
     count,
     interval,
     language_name,
@@ -396,21 +397,8 @@ def costs_table(costs: Sequence[MethodCost], labels: Mapping[str, str]) -> Table
     if not costs:
         return None
 
-    def shown(value: float | None, unit: float = 1.0, digits: int = 0) -> Cell:
-        return Cell(NOTHING if value is None else f"{value / unit:,.{digits}f}")
-
     lines = [
-        Line(
-            labels.get(cost.method, cost.method),
-            (
-                shown(cost.seconds),
-                shown(cost.own_seconds),
-                shown(cost.tokens),
-                shown(cost.peak_memory_bytes, 2**30, 1),
-                Cell(", ".join(cost.needs) or "nothing"),
-            ),
-        )
-        for cost in costs
+        Line(labels.get(cost.method, cost.method), tuple(map(Cell, cost_cells(cost, cost.needs)))) for cost in costs
     ]
     heads = ("Seconds", "Seconds of its own", "Tokens", "GiB", "Data beside the policy")
     return Table(tuple(map(Cell, heads)), (Block("", tuple(lines)),))

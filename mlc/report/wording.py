@@ -129,6 +129,30 @@ def listed(parts: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def needs_in_words(needs: Iterable[str]) -> str:
+    """The data that a method takes beside the policy."""
+    return ", ".join(sorted(needs)) or "nothing"
+
+
+COST_HEADS = ("seconds", "own", "tokens", "GiB", "data beside the policy")
+"""Heads of :func:`cost_cells`."""
+
+
+def cost_cells(cost: Any, needs: Iterable[str]) -> tuple[str, ...]:
+    """What one model of a method takes, as cells of text.
+
+    Args:
+        cost: With ``seconds``, ``own_seconds``, ``tokens`` and ``peak_memory_bytes``; None is what nobody measured.
+        needs: Data that it takes beside the policy.
+    """
+
+    def shown(value: float | None, unit: float = 1.0, digits: int = 0) -> str:
+        return NOTHING if value is None else f"{rounded(value / unit, digits):,}"
+
+    memory = shown(cost.peak_memory_bytes, 2**30, 1)
+    return *map(shown, (cost.seconds, cost.own_seconds, cost.tokens)), memory, needs_in_words(needs)
+
+
 def check_name(row: Mapping[str, Any]) -> str:
     """What a check of the gate bounds, such as ``xstest: Over-refusal (lookalike) − base``; figures by their names."""
     # What another release decided may be of a figure that this one does not know.
