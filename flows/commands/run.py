@@ -83,11 +83,12 @@ def run_config(
     from flows.licences import in_words, require_licences
     from flows.needs import require_fit
 
+    # Who looks for a licence on the hub imports tqdm, which reads only then whether its bars are wanted.
+    be_quiet()
     licences = require_licences(config)
     show_notice(config, console)
     goes_if_empty(Path(config.workspace))
     workspace = ArtifactStore(Path(config.workspace)).workspace
-    be_quiet()
     there = server_there(port=port)
     own_port = port or free_port()
     _prepare(workspace, there.api if there else api_of(own_port), own=there is None)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from flows.commands.run import _tell
+from flows.commands.run import _tell, run_config
+from flows.config import load_config
 from flows.terminal.output import Output
+from mlc.errors import UserError
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -29,3 +31,17 @@ def test_a_version_that_waits_is_told_with_the_command_that_promotes_it(waits: b
     assert "Left out · 2 of 24 prompts have no kept translation into French." in lines
     told = "It waits for a person: mlc promote 7 --workspace 'my workspace' --reason '…'"
     assert (told in lines) == waits
+
+
+def test_bars_of_libraries_are_off_before_anything_imports_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = []
+
+    def licences(_: Any) -> None:
+        came.append("licences")
+        raise UserError("Enough.")
+
+    monkeypatch.setattr("flows.commands.run.be_quiet", lambda: came.append("quiet"))
+    monkeypatch.setattr("flows.licences.require_licences", licences)
+    with pytest.raises(UserError, match="Enough"):
+        run_config(load_config("smoke"), console=Output(file=io.StringIO()))
+    assert came == ["quiet", "licences"]
