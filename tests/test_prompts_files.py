@@ -263,7 +263,7 @@ def test_a_required_label_must_be_there(read):
         ("x.jsonl", f"<!DOCTYPE html>\n<p>{SECRET}", "is a web page"),
         ("x.csv", f"sep=;\nprompt;label\n{SECRET};safe\n", r"begins with a line for Excel \(sep=\)"),
         ("x.csv", f"# {SECRET}\nprompt,label\na,safe\n", "begins with a comment"),
-        ("x.tar.gz", gzip.compress(b"a".ljust(257, b"\0") + b"ustar"), "is a tar archive: take the table out"),
+        ("x.tar.gz", gzip.compress(b"a".ljust(257, b"\0") + b"ustar", mtime=0), "is a tar archive: take the table out"),
         ("x.zip", b"PK\x03\x04", "is a zip archive"),
         ("x.jsonl", f"{SECRET}\n", r"holds no usable prompt \(set aside: not a JSON object\)"),
         ("x.jsonl", f'"{SECRET}"\n'.encode("utf-16"), r"holds no usable prompt \(set aside: not a JSON object\)"),
