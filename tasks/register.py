@@ -259,11 +259,12 @@ def _without_its_words() -> Iterator[None]:
     """MLflow prints what it registered, whatever its level of logging, and would break through the bars."""
     from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM as STREAM
 
-    before, STREAM.enabled = STREAM.enabled, False
+    # Its own switch is turned on again by what it loads when it logs a first model.
+    STREAM.write = lambda text: None
     try:
         yield
     finally:
-        STREAM.enabled = before
+        del STREAM.write
 
 
 def _log_card(client: "MlflowClient", logged: str, report: Path) -> None:
