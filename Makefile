@@ -35,11 +35,11 @@ quickstart: setup
 # Two files at a time, each process with one thread; the tests of one file stay together. In the order of their names the
 # long files of the flow come early; by their number of tests they would come last, and one process would wait.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Also the whole products of which the tests take what covers them, and many more examples.
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --full
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --full
 
 # The long form: 50 kills of the smoke run. The tests have a short one.
 faults: setup

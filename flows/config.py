@@ -227,16 +227,6 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _gates_have_their_translator(self) -> "PipelineConfig":
-        reading = next((method.name for method in in_order(self.models) if self.reads_translations(method)), None)
-        if reading and self.translator.engine != "transformers":
-            raise UserError(
-                f"The gate of {reading!r} reads translations by a checkpoint that is kept beside it, and the engine "
-                f"{self.translator.engine!r} has none: set translator.engine to transformers, or leave such gates out."
-            )
-        return self
-
-    @model_validator(mode="after")
     def _suites_are_there(self) -> "PipelineConfig":
         # Reading their files is the check.
         _ = self.suites

@@ -109,6 +109,19 @@ def _by_tag(text: str) -> tuple[Language, ...]:
     return written if decides or len(found) < 2 else found
 
 
+def rules_of_sentences(language: str) -> str:
+    """The language whose rules split sentences, as sentencex names it.
+
+    Args:
+        language: NLLB code.
+    """
+    try:
+        row = resolve_language(language)
+    except UserError:
+        return language.split("_")[0]
+    return row.iso639_1 or row.bcp47.split("-")[0]
+
+
 def looks_like_a_tag(text: str) -> bool:
     """Whether a text can only be meant as a code or tag with a script or a region, so that a mistyped one is an error.
 

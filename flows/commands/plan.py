@@ -70,12 +70,14 @@ def tell_plan(config: "PipelineConfig", *, everything: bool = False, as_json: bo
         UserError: The configuration cannot be run.
     """
     from flows.licences import in_words, require_licences
-    from mlc.report.wording import named
 
     licences = require_licences(config)
     show_notice(config, terminal)
     notes = Notes()
     planned, needs = plan_with_needs(config, notes)
+    # Behind what is missing where the pipeline is not installed.
+    from mlc.report.wording import named
+
     console = terminal if as_json else results
     (show_plan if everything else show_work)(planned, console)
     show_needs(needs, console)

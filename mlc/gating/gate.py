@@ -21,13 +21,12 @@ from mlc.gating.reading import Place, Read, joined, places_of, states_at
 from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings, Reads
 from mlc.gating.thresholds import thresholds_of
-from mlc.languages import ENGLISH, resolve_language
+from mlc.languages import ENGLISH, resolve_language, rules_of_sentences
 from mlc.models.loading import Policy
 from mlc.shapes.history import Prompt, last_text, mapped_texts
 from mlc.shapes.labels import LABELS
 from mlc.stopping import ShouldStop, never
 from mlc.text.identification import accepted_labels, identify, label_of
-from mlc.translation.sentences import segmenter_code
 
 GATE_FILE = "prompt_gate.json"
 """Beside the weights of a checkpoint; plain data, so that a served model needs nothing of this project."""
@@ -249,7 +248,7 @@ def fit_gate(
 
 
 def _segmenters(languages: Sequence[str]) -> dict[str, str]:
-    return {code: segmenter_code(code) for code in languages}
+    return {code: rules_of_sentences(code) for code in languages}
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,16 @@ def require_keepable(settings: TranslatorSettings) -> None:
     """Checks that a translator can be kept beside a gate, as far as can be known without loading it.
 
     Args:
-        settings: The translator, of the engine ``transformers``.
+        settings: The translator.
 
     Raises:
-        UserError: It is a checkpoint of another family than NLLB.
+        UserError: It is no checkpoint of NLLB that transformers computes.
     """
+    if settings.engine != "transformers":
+        raise UserError(
+            "A gate reads translations by a checkpoint that is kept beside it, and the engine "
+            f"{settings.engine!r} has none: set translator.engine to transformers, or leave such gates out."
+        )
     source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
     if config := known_config(source):
         _require_family(source, str(config.get("model_type")))

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mlc.errors import UserError
-from mlc.languages import resolve_language
+from mlc.languages import rules_of_sentences
 from mlc.translation.protection import CODE_BLOCK, LIST_MARKER, has_words, masked, outer_tags
 
 WINDOW = 10_000
@@ -85,7 +84,7 @@ def split_sentences(text: str, language: str) -> SplitText:
     """
     sentences: list[str] = []
     separators = [""]
-    for segment in _segments(text, segmenter_code(language)):
+    for segment in _segments(text, rules_of_sentences(language)):
         core = segment.strip()
         if not core:
             separators[-1] += segment
@@ -241,19 +240,6 @@ def _split_after_ordinary_words(sentence: str, language: str) -> list[str]:
     starts = [start for start in starts if sentence[start:].lstrip("¿¡")[0].isupper()]
     bounds = [0, *starts, len(sentence)]
     return [sentence[start:end] for start, end in itertools.pairwise(bounds)]
-
-
-def segmenter_code(language: str) -> str:
-    """The language whose rules split sentences, as sentencex names it.
-
-    Args:
-        language: NLLB code.
-    """
-    try:
-        row = resolve_language(language)
-    except UserError:
-        return language.split("_")[0]
-    return row.iso639_1 or row.bcp47.split("-")[0]
 
 
 def _default_separator(target: str) -> str:

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -188,16 +187,6 @@ def test_a_gate_that_reads_answers_needs_some() -> None:
     with pytest.raises(UserError, match=r"'quickstart' reads answers, and evaluation\.answers is 0"):
         load_config("smoke", overrides={"evaluation.answers": 0})
     assert load_config("smoke", overrides={"evaluation.answers": 0, "gate": "margins"}).gate.name == "margins"
-
-
-@pytest.mark.parametrize(
-    "given", [{"models": ["translate-test"]}, {"models": ["policy-gate"], "serve": {"reads": "translation"}}]
-)
-def test_a_gate_that_reads_translations_needs_a_translator_that_can_be_kept(given: dict[str, Any]) -> None:
-    assert load_config("smoke", overrides=given).gate_of(resolve_method(given["models"][0])).reads == "translation"
-    elsewhere = {"translator.engine": "http", "translator.endpoint": "http://127.0.0.1:1/v1"}
-    with pytest.raises(UserError, match=r"the engine 'http' has none: set translator\.engine to transformers"):
-        load_config("smoke", overrides={**given, **elsewhere})
 
 
 def test_a_gate_that_reads_own_thresholds_needs_them() -> None:

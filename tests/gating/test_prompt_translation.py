@@ -112,6 +112,8 @@ def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
     save_t5(tmp_path / "t5")
     with pytest.raises(UserError, match="is of the family t5: name one as translator"):
         require_keepable(TranslatorSettings(model=str(tmp_path / "t5")))
+    with pytest.raises(UserError, match=r"the engine 'http' has none: set translator\.engine to transformers"):
+        require_keepable(TranslatorSettings(engine="http", endpoint="http://127.0.0.1:1/v1"))
     require_keepable(TranslatorSettings())
     save_m2m100(tmp_path / "m2m")
     require_keepable(TranslatorSettings(model=str(tmp_path / "m2m")))
