@@ -156,7 +156,7 @@ def test_failed_conditions_come_first_and_languages_have_names() -> None:
     estimate = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}
     checks = [
         {"name": name, "where": "swh_Latn", "demand": "≥ 0.3", "verdict": verdict, "against": "absolute"}
-        | {"estimate": estimate, "passed": verdict == "passed"}
+        | {"estimate": estimate, "passed": verdict == "passed", "languages": ["swh_Latn"]}
         for name, verdict in (("a", "passed"), ("b", "failed"))
     ]
     page = gate_page({"policy": "strict", "passed": False, "champion": "3", "checks": checks}, "policy version 4")
