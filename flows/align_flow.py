@@ -514,10 +514,9 @@ def gate_all(
     plan = GatePlan(gate, config.anchor_language, method.permuted, config.translator.first)
     models = [replace(start, method=method.name, ungated=start) for start in starts]
     # What is read in translation needs no translations of training prompts, and is not made again for new ones.
-    verdicts, languages = (data.verdicts, ()) if gate.reads == "prompt" else ({}, config.languages)
+    verdicts = data.verdicts if gate.reads == "prompt" else {}
     return [
-        replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, verdicts, plan, languages))
-        for model in models
+        replace(model, weights=fit_prompt_gate.submit(run, model, data.prompts, verdicts, plan)) for model in models
     ]
 
 

@@ -1,8 +1,9 @@
 """Stage ``gate``: a classifier of prompts beside the weights of a model, which refuses before anything is answered."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -53,7 +54,6 @@ def fit_prompt_gate(
     prompts: ArtifactRef,
     verdicts: Mapping[str, ArtifactRef],
     settings: GatePlan,
-    languages: Sequence[str] = (),
 ) -> ArtifactRef:
     """Fits a gate on the labelled prompts, and sets its thresholds by their kept translations.
 
@@ -63,23 +63,21 @@ def fit_prompt_gate(
         prompts: Artifact with ``prompts.parquet``, with labels.
         verdicts: The filter's verdicts by NLLB code; none for a gate that reads translations.
         settings: The gate.
-        languages: NLLB codes, for a gate that reads translations: whose prompts it is to know.
 
     Returns:
         The folder ``checkpoint``: that of the model, or the policy as it was loaded, ``prompt_gate.json`` in it, and
         the folder ``translator`` for a gate that reads translations.
     """
-    known = tuple(sorted({*verdicts, *languages}))
     facts = {
         "gate": settings.gate.model_dump(mode="json", exclude={"refusals"}),
-        "refusals": refusals_of_a_gate((settings.anchor, *known), settings.gate.refusals),
+        "refusals": refusals_of_a_gate((settings.anchor, *sorted(verdicts)), settings.gate.refusals),
         "anchor": settings.anchor,
         "permuted": settings.permuted,
         **model.answering,
     }
     translator = _translator(settings) if settings.translates else None
     if translator:
-        facts |= {"translator": translator.identity, "languages": known}
+        facts |= {"translator": translator.identity}
     inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
     parts = STAGE.parts(facts, inputs, {"model": source_of(run, model).identity}, model.seed)
 
@@ -91,7 +89,12 @@ def fit_prompt_gate(
         translations = {language: _translated(run, ref, ids) for language, ref in sorted(verdicts.items())}
         texts = [conversation(row["prompt"], row.get(TURNS)) for row in rows]
         moved = run.display.bar(f"gate · {model.label}", len(rows) * (1 + len(translations)))
-        translations |= {language: [None] * len(rows) for language in languages}
+        if translator:
+            # All that it knows, so that a language more changes nothing.
+            folder = draft.path / CHECKPOINT_FOLDER / TRANSLATOR_FOLDER
+            translations = {
+                language: [None] * len(rows) for language in _kept(run, model, translator, folder, settings)
+            }
         with loaded_policy(run, model) as policy, remembering_memory(draft.facts, model.device):
             from mlc.gating.gate import fit_gate
             from mlc.models.loading import save_policy
@@ -110,18 +113,12 @@ def fit_prompt_gate(
             if not isinstance(model.weights, ArtifactRef):
                 save_policy(policy, draft.path / CHECKPOINT_FOLDER, dtype=policy.model.dtype)
         if isinstance(start := model.weights, ArtifactRef):
-            shutil.copytree(run.store.folder(start) / CHECKPOINT_FOLDER, draft.path / CHECKPOINT_FOLDER)
+            whole = draft.path / CHECKPOINT_FOLDER
+            shutil.copytree(run.store.folder(start) / CHECKPOINT_FOLDER, whole, dirs_exist_ok=True)
             if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
                 # The weights may be an adapter.
                 draft.facts[BASE_FACT] = base
         gate.save(draft.path / CHECKPOINT_FOLDER)
-        if translator:
-            from mlc.translation.kept import keep_translator
-
-            folder = draft.path / CHECKPOINT_FOLDER / TRANSLATOR_FOLDER
-            # Transformers sets the type of all weights that are made while it loads.
-            with computing(run, model.device):
-                keep_translator(translator, folder, (settings.anchor, *known))
         draft.facts |= {"layer": gate.layer, "pool": gate.pool, "separation": gate.separation}
         for language, value in gate.separation.items():
             if value is not None and value < WEAK:
@@ -138,6 +135,17 @@ def fit_prompt_gate(
 def _translator(settings: GatePlan) -> ModelSource:
     given = settings.translator
     return resolve_model(given.model, revision=given.revision, allow_pickle=given.allow_pickle)
+
+
+def _kept(run: Run, model: Model, translator: ModelSource, folder: Path, settings: GatePlan) -> list[str]:
+    """NLLB codes of the languages of a translator that was put beside a gate, those that have a refusal first."""
+    from mlc.translation.kept import keep_translator
+
+    # Transformers sets the type of all weights that are made while it loads.
+    with computing(run, model.device):
+        known = keep_translator(translator, folder, settings.anchor)
+    first = [code for code in refusals_of_a_gate((settings.anchor,), settings.gate.refusals) if code in known]
+    return [code for code in dict.fromkeys((*first, *known)) if code != settings.anchor]
 
 
 def _translated(run: Run, verdicts: ArtifactRef, ids: list[str]) -> list[Prompt | None]:

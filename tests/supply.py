@@ -59,6 +59,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "mlc/quality/estimating.py": "its options hold the revision; a tokenizer of its own is what a person names",
         "mlc/models/loading.py": "its options hold the revision that a person names, and the content is in the key",
         "mlc/quality/models.py": "what a person names on the command line; safetensors alone, and no code of it runs",
+        "mlc/gating/prompt_translation.py": "a folder beside the gate, of a version or an artifact",
         "tasks/runtime/policy_pyfunc.py": "a folder inside the registered version",
     },
 }

@@ -1,9 +1,9 @@
 """A translator that is kept beside something that needs it, such as a gate."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mlc.errors import UserError
+from mlc.languages import all_languages
 from mlc.models.check import known_config
 from mlc.models.sources import ModelSource, resolve_model
 from mlc.translation.engines.loading import told_to_the_user
@@ -41,16 +41,19 @@ def _require_family(source: ModelSource, model_type: str) -> None:
         )
 
 
-def keep_translator(source: ModelSource, folder: Path, languages: Sequence[str]) -> None:
+def keep_translator(source: ModelSource, folder: Path, target: str) -> tuple[str, ...]:
     """Writes a checkpoint of NLLB and its tokenizer into a folder, in the type of its weights.
 
     Args:
         source: The checkpoint.
         folder: Where to.
-        languages: NLLB codes of the languages that it must know.
+        target: NLLB code of the language that it must translate into.
+
+    Returns:
+        NLLB codes of all languages that it knows, sorted.
 
     Raises:
-        UserError: It is of another family, does not know a language, or cannot be loaded.
+        UserError: It is of another family, does not know that language, or cannot be loaded.
     """
     from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -66,10 +69,12 @@ def keep_translator(source: ModelSource, folder: Path, languages: Sequence[str])
             trust_remote_code=False,
             use_safetensors=None if source.allow_pickle else True,
         )
-    if unknown := [code for code in languages if code not in tokenizer.all_special_tokens]:
+    known = sorted({language.code for language in all_languages()} & set(tokenizer.all_special_tokens))
+    if target not in known:
         raise UserError(
-            f"The translator {source.location!r} does not know {', '.join(unknown)}, whose prompts a gate is to read "
-            "in translation: take the language out, or name another translator.model."
+            f"The translator {source.location!r} does not know {target}, in which a gate is to read what it "
+            "translates: name another one as translator.model."
         )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return tuple(known)

@@ -72,6 +72,11 @@ def test_a_gate_on_translations_takes_english_prompts_alone(
     assert ended.result["model_version"]["version"] == "3"
     planned = mlc("plan", *options(workspace, "english-only", "translate-test")).result["tasks"]
     assert {task["action"] for task in planned if task["stage"] in ("gate", "gated", "evaluate")} == {"cached"}
+    # A language more is nothing to a gate that reads it in English.
+    more = mlc("plan", *options(workspace, "english-only", "translate-test"), "--languages", "es,fr").result["tasks"]
+    told = {(task["stage"], task["language"]): task["action"] for task in more if task["subject"] == "translate-test"}
+    assert told[("gate", None)] == told[("gated", "spa_Latn")] == "cached"
+    assert told[("gated", "fra_Latn")] == "run"
 
 
 @pytest.mark.full

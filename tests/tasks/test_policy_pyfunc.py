@@ -68,7 +68,7 @@ def test_a_registered_gate_decides_as_the_evaluated_one(
     save_policy(policy, tmp_path / "checkpoint", dtype=torch.bfloat16)
     policy = load_policy(resolve_model(str(tmp_path / "checkpoint")), device="cpu")
     gate.save(tmp_path / "checkpoint")
-    keep_translator(resolve_model("shipped:nano"), tmp_path / "checkpoint" / TRANSLATOR_FOLDER, ("spa_Latn",))
+    keep_translator(resolve_model("shipped:nano"), tmp_path / "checkpoint" / TRANSLATOR_FOLDER, "eng_Latn")
     served = PolicyModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
     talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hi."}]
