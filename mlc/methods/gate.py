@@ -18,7 +18,7 @@ def gated(method: Method) -> Method:
     name = "gate" if plain else f"{method.name}{SUFFIX}"
     return Method(
         name=name,
-        label="Gate" if plain else f"{method.label}, gate",
+        label=f"{method.label} behind a prompt gate",
         about=f"the {method.name} model behind a gate: a linear classifier on its states refuses prompts",
         needs=method.needs | {"class labels", "translated prompts"},
         recipe="gate",
@@ -33,7 +33,7 @@ GATE = gated(ENGLISH_ONLY)
 GATE_PERMUTED = with_permuted_labels(GATE)
 POLICY_GATE = Method(
     name="policy-gate",
-    label="Policy, gate",
+    label="Policy behind a prompt gate",
     about="the policy itself behind a gate, without any training; its answers stay what they are",
     needs=frozenset({"class labels", "translated prompts"}),
     recipe="gate",
@@ -44,7 +44,7 @@ POLICY_GATE = Method(
 )
 TRANSLATE_TEST = Method(
     name="translate-test",
-    label="Policy, gate on translations",
+    label="Policy behind a gate on translations",
     about="the policy itself behind a gate that reads prompts in English translation, without any training",
     needs=frozenset({"class labels"}),
     recipe="gate",
