@@ -659,6 +659,8 @@ _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _LONGEST_KEY = 200
 _LONGEST_SHOWN = 80
+_LONG_VALUE = re.compile(rf"([\"'])([^\"'].{{{_LONGEST_SHOWN - 1}}}).{{220,}}\1", re.DOTALL)
+"""A value in quotes that is longer than most paths, and how it begins."""
 _IN_YAML = {None: "null", True: "true", False: "false"}
 _AS_YAML_READS = {True: "yes and on", False: "no and off"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -1041,7 +1043,7 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
         return UserError(f"{holder} has the key {_short(first['input'])}, which is no text: write the name of a key.")
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UserError):
-        return cause
+        return _with_short_values(cause)
     if first["type"] == "extra_forbidden":
         return UserError(_unknown_key((*sections, *first["loc"])))
     place = _place(first["loc"], values)
@@ -1061,10 +1063,18 @@ def _explained(error: ValidationError, values: Mapping[str, Any], *sections: str
     given, words = first["input"], ""
     if isinstance(given, bool):
         words = f", which is how YAML reads {_AS_YAML_READS[given]} without quotes"
-    advice = f": write [{given}]" if first["type"] == "tuple_type" and isinstance(given, str | int | float) else ""
+    advice = ""
+    if first["type"] == "tuple_type" and isinstance(given, str | int | float):
+        advice = f": write [{given}]" if len(str(given)) <= _LONGEST_SHOWN else ": write it in square brackets"
     near = difflib.get_close_matches(str(given), re.findall("'([^']+)'", first.get("ctx", {}).get("expected", "")), n=1)
     end = f": did you mean {near[0]!r}?" if near else f"{advice}."
     return UserError(f"The configuration key {key!r} has the value {_short(given)}{words}, but it {alternatives}{end}")
+
+
+def _with_short_values(error: UserError) -> UserError:
+    """A mistake of which no value takes more than a few lines."""
+    said = _LONG_VALUE.sub(lambda found: f"{found[1]}{found[2]}…{found[1]}", str(error))
+    return error if said == str(error) else UserError(said, about=error.about)
 
 
 def _is_about_a_value(error: Any) -> bool:

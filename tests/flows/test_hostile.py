@@ -126,6 +126,12 @@ KEYS = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("key", ["languages", "models", "candidate", "method", "seeds", "gate", "prompts.path"])
+def test_long_values_are_told_by_how_they_begin(key: str) -> None:
+    for value in ("x" * 5000, ["x" * 5000], {"a": "x" * 5000}, "en," * 2000):
+        loads_or_says("smoke", {key: value})
+
+
 def test_values_of_configurations(examples: int) -> None:
     def trial(key: str, value: Any) -> None:
         loads_or_says("smoke", {key: value})
