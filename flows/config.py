@@ -659,7 +659,7 @@ _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _LONGEST_KEY = 200
 _LONGEST_SHOWN = 80
-_LONG_VALUE = re.compile(rf"([\"'])([^\"'].{{{_LONGEST_SHOWN - 1}}}).{{220,}}\1", re.DOTALL)
+_LONG_VALUE = re.compile(rf"([\"'])((?:(?!\1).){{{_LONGEST_SHOWN}}})(?:(?!\1).){{220,}}\1", re.DOTALL)
 """A value in quotes that is longer than most paths, and how it begins."""
 _IN_YAML = {None: "null", True: "true", False: "false"}
 _AS_YAML_READS = {True: "yes and on", False: "no and off"}
