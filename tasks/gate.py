@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings
 from mlc.languages import ENGLISH, resolve_language
-from mlc.models.sources import ModelSource, resolve_model
+from mlc.models.sources import ModelSource
 from mlc.permuted import dealt_anew
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
+from mlc.translation.kept import checkpoint_of, keep_translator
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, TRANSLATOR_FOLDER, VERDICTS_FILE
 from tasks.runtime.compute import computing
@@ -75,7 +76,7 @@ def fit_prompt_gate(
         "permuted": settings.permuted,
         **model.answering,
     }
-    translator = _translator(settings) if settings.translates else None
+    translator = checkpoint_of(settings.translator) if settings.translates else None
     if translator:
         facts |= {"translator": translator.identity}
     inputs = {"prompts": prompts} | {f"verdicts {language}": ref for language, ref in sorted(verdicts.items())}
@@ -132,15 +133,8 @@ def fit_prompt_gate(
     return produce(run, STAGE, parts, write, subject=model.label, work=Work(prompts.rows))
 
 
-def _translator(settings: GatePlan) -> ModelSource:
-    given = settings.translator
-    return resolve_model(given.model, revision=given.revision, allow_pickle=given.allow_pickle)
-
-
 def _kept(run: Run, model: Model, translator: ModelSource, folder: Path, settings: GatePlan) -> list[str]:
     """NLLB codes of the languages of a translator that was put beside a gate, those that have a refusal first."""
-    from mlc.translation.kept import keep_translator
-
     # Transformers sets the type of all weights that are made while it loads.
     with computing(run, model.device):
         known = keep_translator(translator, folder, settings.anchor)

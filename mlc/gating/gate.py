@@ -241,14 +241,10 @@ def fit_gate(
         refusals=refusals,
         separation=separations(tried, states, asked.harmful_N),
         reads=settings.reads,
-        segmenters=_segmenters([*thresholds, *refusals]) if in_anchor else {},
+        segmenters={code: rules_of_sentences(code) for code in (*thresholds, *refusals)} if in_anchor else {},
         translator=translator,
         dtype=str(policy.model.dtype).removeprefix("torch."),
     )
-
-
-def _segmenters(languages: Sequence[str]) -> dict[str, str]:
-    return {code: rules_of_sentences(code) for code in languages}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,18 @@ FAMILY = "m2m_100"
 """``model_type`` of NLLB's checkpoints, whose tokens of languages are NLLB codes."""
 
 
+def checkpoint_of(settings: TranslatorSettings) -> ModelSource:
+    """The checkpoint that a translator computes, found without loading it.
+
+    Args:
+        settings: The translator, of the engine ``transformers``.
+
+    Raises:
+        UserError: It is not there.
+    """
+    return resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
+
+
 def require_keepable(settings: TranslatorSettings) -> None:
     """Checks that a translator can be kept beside a gate, as far as can be known without loading it.
 
@@ -27,7 +39,7 @@ def require_keepable(settings: TranslatorSettings) -> None:
             "A gate reads translations by a checkpoint that is kept beside it, and the engine "
             f"{settings.engine!r} has none: set translator.engine to transformers, or leave such gates out."
         )
-    source = resolve_model(settings.model, revision=settings.revision, allow_pickle=settings.allow_pickle)
+    source = checkpoint_of(settings)
     if config := known_config(source):
         _require_family(source, str(config.get("model_type")))
 
