@@ -270,6 +270,7 @@ class Run:
     parts: dict[str, KeyParts] = field(default_factory=dict)
     """Of every task that a plan has foreseen, by key."""
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _over: threading.Event = field(default_factory=threading.Event)
     _failures: list[Exception] = field(default_factory=list)
     _forgiven: set[tuple[str, str, str]] = field(default_factory=set)
     _failed: threading.Condition = field(default_factory=threading.Condition)
@@ -318,6 +319,14 @@ class Run:
         if self._stopping.is_set():
             return True
         return not self.here and self.journal is not None and (self.journal.stop_asked() or self._left_alone())
+
+    def begin_no_more(self) -> None:
+        """Lets no stage of this process begin any more, because the run ends early; what works goes on."""
+        self._over.set()
+
+    def is_over(self) -> bool:
+        """Whether no stage may begin any more."""
+        return self._over.is_set() or self.should_stop()
 
     def _left_alone(self) -> bool:
         held = is_open(self.workspace, self.id)

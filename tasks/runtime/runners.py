@@ -27,6 +27,17 @@ WAITING = 64
 """So many stages wait for their inputs at once, before they are handed to a cluster; threads that do nothing else."""
 
 
+class _Threads(ThreadPoolTaskRunner[Any]):
+    """Prefect's threads, without its own way to end them, by which a stage that begins then has crashed.
+
+    Such a stage asks its run, see :meth:`tasks.runtime.run.Run.is_over`, and is cancelled.
+    """
+
+    def cancel_all(self) -> None:
+        self._cancel_events.clear()
+        super().cancel_all()
+
+
 class _Processes(ProcessPoolTaskRunner):
     """Prefect's processes, which see inputs only when they are no futures any more, so that it lost the edges."""
 
@@ -94,7 +105,7 @@ def _begin_process(folder: str) -> None:
 
 
 RUNNERS: Mapping[RunnerName, Callable[[Run, RunnerSettings, Mapping[str, Amounts]], TaskRunner[Any]]] = {
-    "threads": lambda run, settings, resources: ThreadPoolTaskRunner(max_workers=THREADS),
+    "threads": lambda run, settings, resources: _Threads(max_workers=THREADS),
     "processes": lambda run, settings, resources: _Processes(
         max_workers=PROCESSES, initializer=_begin_process, initargs=(os.getcwd(),)
     ),
@@ -120,4 +131,8 @@ def stages_in(run: Run, settings: RunnerSettings, resources: Mapping[str, Amount
         RUNNERS[settings.name](run, settings, resources) as runner,
         context.model_copy(update={"task_runner": runner, "run_results": _NoResults()}),
     ):
-        yield
+        try:
+            yield
+        except BaseException:
+            run.begin_no_more()
+            raise

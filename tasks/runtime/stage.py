@@ -249,7 +249,7 @@ def stage_task(name: str, run_name: str) -> Callable[[Callable[Concatenate[Run, 
             opened = open_run(run)
             watch(opened)
             try:
-                stop_if(opened.should_stop)
+                stop_if(opened.is_over)
                 with failing_in(name):
                     return confined(opened.workspace, name, lambda: body(opened, *map(_unwrapped, args), **given))
             except Stopped:
