@@ -11,6 +11,7 @@ BENCHMARKS = (
     "gpu",
     "scoring",
     "answers",
+    "gates",
     "filter",
     "quality",
     "kept",
