@@ -76,9 +76,16 @@ class PromptGate:
 
     def languages_of(self, prompts: Sequence[Prompt]) -> list[str | None]:
         """[N] NLLB codes of the languages of prompts; None for one without a threshold and a refusal of its own."""
-        texts = [unicodedata.normalize("NFC", last_text(prompt)) for prompt in prompts]
-        found = identify(pa.array(texts, pa.string()))
-        return [self.labels.get(found.labels[place]) for place in found.values.argmax(axis=1)]
+        return [code for code, _ in self._spoken([last_text(prompt) for prompt in prompts])]
+
+    def _spoken(self, texts: Sequence[str]) -> list[tuple[str | None, float]]:
+        """[N] NLLB code of the language of each text, as above, and how probable that is."""
+        found = identify(pa.array([unicodedata.normalize("NFC", text) for text in texts], pa.string()))
+        best = found.values.argmax(axis=1)
+        return [
+            (self.labels.get(found.labels[place]), float(own[place]))
+            for own, place in zip(found.values, best, strict=True)
+        ]
 
     def load_translator(self, folder: str | Path, device: Any = "cpu") -> PromptTranslator | None:
         """What translates prompts for the gate; None where it reads them as they are.
@@ -95,14 +102,15 @@ class PromptGate:
     def translated(self, prompts: Sequence[Prompt], translator: PromptTranslator) -> list[Prompt]:
         """[N] prompts as the policy reads them: each message in the anchor language, by its own language.
 
+        A sentence that is surely in another language is read in that.
+
         Args:
             prompts: Texts or messages.
             translator: From :meth:`load_translator`.
         """
 
         def into_anchor(texts: list[str]) -> list[str]:
-            codes = [None if code == self.anchor else code for code in self.languages_of(texts)]
-            return translator.translate(texts, codes)
+            return translator.translate(texts, self.languages_of(texts), self._spoken)
 
         return mapped_texts(prompts, into_anchor)
 

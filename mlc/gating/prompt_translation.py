@@ -4,8 +4,9 @@ This file is also part of every registered model whose gate reads translations, 
 sentencex, and nothing of this project.
 """
 
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ BATCH = 32
 """Sentences in a forward pass."""
 LONGEST = 256
 """Tokens of the longest translation of a sentence."""
+LONGEST_SENTENCE = 128
+"""Tokens of the longest sentence that is read as one, so that its translation has room: what is cut off is not
+read."""
+CERTAIN = 0.9
+"""Probability from which a sentence is taken to be in another language than its text: docs/log.md, 2026-11-27."""
+_BOUNDS = tuple(map(re.compile, (r"(?<=[;:,،؛—–])\s+|(?<=[、，；：])", r"\s+")))
+_WIDE_SPACE = re.compile(r"[^\S \n]")
+
+
+def _nothing_certain(sentences: Sequence[str]) -> list[tuple[str | None, float]]:
+    return [(None, 0.0)] * len(sentences)
 
 
 class PromptTranslator:
@@ -39,6 +51,7 @@ class PromptTranslator:
         dtype = torch.float32 if str(device) == "cpu" else torch.float16
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, use_safetensors=True, dtype=dtype, **safe)
         self.model = model.to(device).eval()
+        self.target_code = target
         self.target = self.tokenizer.convert_tokens_to_ids(target)
         self.segmenters = dict(segmenters)
         known = set(self.tokenizer.all_special_tokens)
@@ -47,29 +60,78 @@ class PromptTranslator:
         # The tokenizer is told the language of what it reads, and servers ask in several threads.
         self._one_language = threading.Lock()
 
-    def translate(self, texts: Sequence[str], languages: Sequence[str | None]) -> list[str]:
-        """Texts in the target language, lines and order kept.
+    def translate(
+        self,
+        texts: Sequence[str],
+        languages: Sequence[str | None],
+        identify: Callable[[Sequence[str]], Sequence[tuple[str | None, float]]] = _nothing_certain,
+    ) -> list[str]:
+        """Texts in the target language, lines and order kept; one of which nothing is translated stays as it is.
 
         Args:
             texts: [N]
-            languages: [N] NLLB code of the language of each; None, and what is not known, stays as it is.
+            languages: [N] NLLB code of the language of each; None for one that is not known.
+            identify: Gives NLLB code and probability of the language of each sentence. One that is surely in another
+                language than its text is read in its own: who writes a sentence of Swahili among English ones is
+                understood too.
         """
-        made = list(texts)
-        for code in {code for code in languages if code in self.languages}:
-            places = [place for place, own in enumerate(languages) if own == code]
-            lines = {place: self._lines(texts[place], code) for place in places}
-            parts = list(dict.fromkeys(part for text in lines.values() for line in text for part in line))
-            known = dict(zip(parts, self._sentences(parts, code), strict=True))
-            for place, text in lines.items():
-                made[place] = "\n".join(" ".join(known[part] for part in line) for line in text)
-        return made
+        split = [self._lines(text, code) for text, code in zip(texts, languages, strict=True)]
+        spoken = [
+            (place, part, code)
+            for place, (code, lines) in enumerate(zip(languages, split, strict=True))
+            for line in lines
+            for part in line
+        ]
+        found = identify([part for _, part, _ in spoken])
+        read = {
+            (place, part): own if sure >= CERTAIN and own is not None else code
+            for (place, part, code), (own, sure) in zip(spoken, found, strict=True)
+        }
+        known: dict[tuple[int, str], str] = {}
+        for code in sorted(self.languages.intersection(filter(None, read.values())) - {self.target_code}):
+            own_places = [where for where, own in read.items() if own == code]
+            known |= zip(own_places, self._translated([part for _, part in own_places], code), strict=True)
+        touched = {place for place, _ in known}
+        return [
+            "\n".join(" ".join(known.get((place, part), part) for part in line) for line in lines)
+            if place in touched
+            else text
+            for place, (text, lines) in enumerate(zip(texts, split, strict=True))
+        ]
 
-    def _lines(self, text: str, code: str) -> list[list[str]]:
+    def _lines(self, text: str, code: str | None) -> list[list[str]]:
         """The sentences of each line; NLLB drops some where it is given several."""
         from sentencex import segment
 
-        split = (segment(self.segmenters[code], line) if line.strip() else [] for line in text.split("\n"))
+        rules = self.segmenters.get(code or "") or self.segmenters[self.target_code]
+        # sentencex 1.0.32 panics at a wide space before a full stop.
+        lines = _WIDE_SPACE.sub(" ", text).split("\n")
+        split = (segment(rules, line) if line.strip() else [] for line in lines)
         return [[part.strip() for part in line if part.strip()] for line in split]
+
+    def _translated(self, sentences: Sequence[str], code: str) -> list[str]:
+        """Translations of sentences in one language, long ones in parts."""
+        parts = [self._parts(sentence) for sentence in sentences]
+        distinct = list(dict.fromkeys(part for own in parts for part in own))
+        known = dict(zip(distinct, self._sentences(distinct, code), strict=True))
+        return [" ".join(known[part] for part in own) for own in parts]
+
+    def _parts(self, sentence: str) -> list[str]:
+        """A sentence, or its parts where it is too long: clauses where there are some, else words, else letters."""
+        if len(sentence) < 2 or len(self._tokens([sentence])[0]) <= LONGEST_SENTENCE:
+            return [sentence]
+        middle = len(sentence) // 2
+        for bound in _BOUNDS:
+            ends = [match.end() for match in bound.finditer(sentence) if match.end() < len(sentence)]
+            if ends:
+                middle = min(ends, key=lambda end: abs(end - len(sentence) / 2))
+                break
+        halves = (sentence[:middle].strip(), sentence[middle:].strip())
+        return [part for half in halves if half for part in self._parts(half)]
+
+    def _tokens(self, sentences: Sequence[str]) -> list[list[int]]:
+        with self._one_language:
+            return list(self.tokenizer(list(sentences), add_special_tokens=False, verbose=False)["input_ids"])
 
     def _sentences(self, sentences: Sequence[str], code: str) -> list[str]:
         import torch
@@ -84,8 +146,6 @@ class PromptTranslator:
                     [sentences[place] for place in places],
                     return_tensors="pt",
                     padding=True,
-                    truncation=True,
-                    max_length=self.model.config.max_position_embeddings,
                 )
             with torch.inference_mode():
                 output = self.model.generate(

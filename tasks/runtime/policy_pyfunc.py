@@ -89,7 +89,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         if self.gate:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-            self.identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+            self.identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
             self.direction = torch.tensor(self.gate["direction"], dtype=torch.float64)
             # Logits of every token of a long prompt take more memory than all else.
             takes = inspect.signature(self.model.forward).parameters
@@ -187,7 +187,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         """A prompt in the language that the gate was fitted in, each message by its own language."""
         texts = [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]
         codes = [self._language(text) for text in texts]
-        made = self.translator.translate(texts, [None if code == self._anchor else code for code in codes])
+        made = self.translator.translate(texts, codes, lambda sentences: list(map(self._spoken, sentences)))
         if isinstance(prompt, str):
             return str(made[0])
         return [{**turn, "content": text} for turn, text in zip(prompt, made, strict=True)]
@@ -222,12 +222,14 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
     def _language(self, prompt: str | Turns) -> str | None:
         """The language of what the person said last, if the gate has a threshold for it."""
-        text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        return self._spoken(prompt if isinstance(prompt, str) else prompt[-1]["content"])[0]
+
+    def _spoken(self, text: str) -> tuple[str | None, float]:
+        """The language of a text, if the gate has a threshold for it, and how probable that is."""
         ranked = self.identifier.rank(unicodedata.normalize("NFC", text))
         # That is its label for text in no language.
-        label = next(label for label, _ in ranked if label != "zxx")
-        code: str | None = self.gate["labels"].get(label)
-        return code
+        label, sure = next((label, sure) for label, sure in ranked if label != "zxx")
+        return self.gate["labels"].get(label), sure
 
     def _encoded(self, texts: Sequence[str]) -> Any:
         if self.tokenizer.pad_token_id is None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mlc.errors import UserError
 from mlc.gating.gate import PromptGate, fit_gate
-from mlc.gating.prompt_translation import TRANSLATOR_FOLDER, PromptTranslator
+from mlc.gating.prompt_translation import CERTAIN, LONGEST_SENTENCE, TRANSLATOR_FOLDER, PromptTranslator
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.loading import Policy, load_policy
 from mlc.models.sources import resolve_model
@@ -60,9 +60,39 @@ def test_every_sentence_of_every_line_is_read_by_itself(translator: PromptTransl
 
 def test_what_it_does_not_know_stays_as_it_is(translator: PromptTranslator) -> None:
     texts = ["これは何ですか。", "whatever", "", " \n"]
-    assert translator.translate(texts, ["jpn_Jpan", None, "spa_Latn", "spa_Latn"]) == [*texts[:3], "\n"]
+    assert translator.translate(texts, ["jpn_Jpan", None, "spa_Latn", "spa_Latn"]) == texts
     assert translator.languages == {"eng_Latn", "spa_Latn", "deu_Latn"}
     assert translator.translate([], []) == []
+
+
+def test_a_sentence_that_is_surely_in_another_language_is_read_in_its_own(translator: PromptTranslator) -> None:
+    english, spanish, german = "I live in a small house.", SPANISH[1], GERMAN
+    mixed = [f"{english} {spanish}", f"{spanish}\n{german}", f"{english} {english}"]
+    own = {english: ("eng_Latn", 1.0), spanish: ("spa_Latn", CERTAIN), german: ("deu_Latn", CERTAIN - 0.01)}
+    found = translator.translate(
+        mixed, ["eng_Latn", "spa_Latn", None], lambda sentences: [own[sentence] for sentence in sentences]
+    )
+    [read] = translator.translate([spanish], ["spa_Latn"])
+    [misread] = translator.translate([german], ["spa_Latn"])
+    assert found == [f"{english} {read}", f"{read}\n{misread}", mixed[2]]
+
+
+@pytest.mark.parametrize("space", ["\u3000", "\u00a0", "\t", "\r\n"])
+def test_no_space_is_too_wide(space: str, translator: PromptTranslator) -> None:
+    first, second = translator.translate(SPANISH, ["spa_Latn"] * 2)
+    [found] = translator.translate([f"{SPANISH[0]}{space}{SPANISH[1]}{space}."], ["spa_Latn"])
+    assert found.split()[: len(f"{first} {second}".split())] == f"{first} {second}".split()
+
+
+@pytest.mark.parametrize("between", [" ", ", ", ""], ids=["words", "clauses", "letters"])
+def test_the_end_of_a_long_sentence_is_read_too(between: str, translator: PromptTranslator) -> None:
+    long = between.join(["puerta" if between else "門"] * 1500)
+    text = f"{long}{between}{SPANISH[1]}"
+    parts = translator._parts(text)
+    assert all(len(tokens) <= LONGEST_SENTENCE for tokens in translator._tokens(parts))
+    assert "".join("".join(parts).split()) == "".join(text.split())
+    [found], read = translator.translate([text], ["spa_Latn"]), translator.translate(parts, ["spa_Latn"] * len(parts))
+    assert found == " ".join(read)
 
 
 def test_a_gate_reads_a_prompt_as_its_translation(

@@ -72,7 +72,8 @@ def test_a_registered_gate_decides_as_the_evaluated_one(
     served = PolicyModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(tmp_path / "checkpoint")}))
     talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hi."}]
-    prompts = [*PROMPTS_TO_GATE, [*talk, {"role": "user", "content": PROMPTS_TO_GATE[3]}], "これは何ですか。"]
+    mixed = " ".join([PROMPTS_TO_GATE[0], PROMPTS_TO_GATE[3]])
+    prompts = [*PROMPTS_TO_GATE, [*talk, {"role": "user", "content": PROMPTS_TO_GATE[3]}], "これは何ですか。", mixed]
     answers = served.predict(None, pd.DataFrame({"prompt": prompts}))["answer"].tolist()
     margins = gate.margins(policy, prompts, translator=gate.load_translator(tmp_path / "checkpoint"))
     assert {value > 0 for value in margins} == {True, False}
