@@ -10,15 +10,17 @@ from typing import Any
 
 from flows.config import PipelineConfig
 from mlc.errors import UserError
+from mlc.gating.prompt_translation import BATCH as TRANSLATED_TOGETHER
 from mlc.machine import Machine
 from mlc.methods import BASE, Method, in_order
 from mlc.models.sizes import Shape, known_shape, read_shape
 from mlc.models.sources import resolve_model
-from mlc.models.together import ANSWERED_TOGETHER
+from mlc.models.together import ANSWERED_TOGETHER, READ_TOGETHER
 from mlc.settings import Settings
 from mlc.training.memory import (
     BYTES,
     GIB,
+    SENTENCE,
     Lengths,
     Memory,
     Place,
@@ -252,6 +254,9 @@ def _stages(config: PipelineConfig, models: Models, lengths: Lengths, machine: M
         )
         yield Need("align", method.name, memory, where)
     evaluation = config.evaluation
+    translating = [method for method in in_order(config.models) if config.reads_translations(method)]
+    if translating and models.translator is not None:
+        yield Need("gated", translating[0].name, _reading_translations(config, models, lengths, place), where)
     answered = [("generate", "", evaluation.batch_size, evaluation.answer_tokens)]
     answered += [
         (stage, method.name, ANSWERED_TOGETHER, config.align.max_answer_tokens)
@@ -264,6 +269,20 @@ def _stages(config: PipelineConfig, models: Models, lengths: Lengths, machine: M
         )
         yield Need(stage, subject, memory, where)
     yield from _on_the_host(config, models.policy, place)
+
+
+def _reading_translations(config: PipelineConfig, models: Models, lengths: Lengths, place: Place) -> Memory:
+    """What a gate that reads translations takes: the policy and the translator together."""
+    assert models.policy is not None
+    assert models.translator is not None
+    reading = answering_memory(
+        models.policy, config.policy.dtype, lengths, rows=READ_TOGETHER, answer_tokens=0, place=place
+    )
+    translating = translating_memory(
+        models.translator, "auto", batch_tokens=TRANSLATED_TOGETHER * SENTENCE, beams=1, place=place
+    )
+    parts = {f"translator's {name}": size for name, size in translating.parts.items() if name != "libraries"}
+    return Memory({**reading.parts, **parts})
 
 
 def _answers_in(method: Method) -> str | None:
@@ -311,12 +330,28 @@ def _disk(config: PipelineConfig, models: Models, prompts: Prompts) -> Iterator[
         if method.recipe in written
     ]
     yield "edited models", sum(edited)
-    yield "models behind a gate", sum(method.recipe == "gate" for method in methods) * seeds * saved
+    gates = [method for method in methods if method.recipe == "gate"]
+    yield (
+        "models behind a gate",
+        sum((1 if method.start == BASE else seeds) * _behind_a_gate(config, models, method, saved) for method in gates),
+    )
     yield "a training in progress", progress_bytes(shape, align) if trained else 0
     kept = align.adapter if config.registry.weights == "adapter" else None
-    yield "registered model", checkpoint_bytes(shape, kept, align.saved_dtype)
+    registered = checkpoint_bytes(shape, kept, align.saved_dtype)
+    candidate = next((method for method in gates if method.name == config.roles.candidate), None)
+    yield "registered model", _behind_a_gate(config, models, candidate, registered) if candidate else registered
     rows = prompts.rows * prompts.bytes_a_row
     yield "prompts and translations", rows * (1 + _TEXT_COLUMNS * len(config.paired_languages))
+
+
+def _behind_a_gate(config: PipelineConfig, models: Models, method: Method, trained: int) -> int:
+    """Bytes of one model with its gate: a trained one as it is kept, else the policy; and what translates for it."""
+    assert models.policy is not None
+    size = BYTES["bfloat16" if config.policy.dtype == "auto" else config.policy.dtype]
+    own = models.policy.parameters * size if method.start == BASE else trained
+    translator = models.translator if config.reads_translations(method) else None
+    kept = translator.parameters * BYTES["float32"] if translator else 0
+    return own + kept
 
 
 Change = Callable[[PipelineConfig], Iterator[dict[str, Any]]]

@@ -19,13 +19,12 @@ from mlc.models.loading import Policy
 from mlc.models.modes import asked_only
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
 from mlc.models.states import prompt_states
+from mlc.models.together import READ_TOGETHER
 from mlc.shapes.history import Prompt
 from mlc.stopping import ShouldStop, never, stop_if
 
 Place = tuple[int, Pool]
 """Where a prompt is read: the index of the hidden state, and which tokens stand for the prompt."""
-BATCH_SIZE = 16
-"""Prompts in a forward pass; changes nothing but time and memory."""
 SHARES = tuple(eighth / 8 for eighth in (8, 7, 6, 5, 4, 3, 2))
 """Depths that are tried where the layer is to be found; below, states tell languages apart before anything else."""
 
@@ -103,9 +102,9 @@ def states_at(
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].input_ids))
     found: dict[Place, list[Tensor]] = {place: [] for place in places}
     with asked_only(policy.model):
-        for start in range(0, len(order), BATCH_SIZE):
+        for start in range(0, len(order), READ_TOGETHER):
             stop_if(should_stop)
-            rows = order[start : start + BATCH_SIZE]
+            rows = order[start : start + READ_TOGETHER]
             for place, states in _read(policy, [encoded[row] for row in rows], places).items():
                 found[place].append(states.cpu())
             on_prompts(len(rows))

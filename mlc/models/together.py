@@ -1,4 +1,6 @@
-"""How many prompts of a training set a model answers in one batch. Light to import: plans tell its memory."""
+"""How many prompts a model takes in one batch, which changes time and memory alone. Light to import, for plans."""
 
 ANSWERED_TOGETHER = 16
-"""Changes nothing but time and memory."""
+"""Prompts of a training set that a model answers."""
+READ_TOGETHER = 16
+"""Prompts that a gate reads."""
