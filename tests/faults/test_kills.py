@@ -47,9 +47,11 @@ def contents(workspace: Path) -> dict[str, str]:
     for task in record.tasks:
         ref = store.find(task["stage"], task["key"])
         assert ref is not None, task["stage"]
-        if task["stage"] not in OUTSIDE:
-            content = report_of(store.folder(ref)) if task["stage"] == "report" else ref.sha256
-            found[f"{task['stage']} {task['subject']} {task['language']}"] = f"{ref.key} {content}"
+        if task["stage"] in OUTSIDE:
+            continue
+        content = {"": ref.sha256} if task["stage"] != "report" else report_of(store.folder(ref))
+        for file, digest in content.items():
+            found[f"{task['stage']} {task['subject']} {task['language']} {file}".rstrip()] = f"{ref.key} {digest}"
     return found
 
 
@@ -60,13 +62,19 @@ _BY_WHICH_RUN = re.compile(
 """In the page, and in the model card."""
 
 
-def report_of(folder: Path) -> str:
-    """Digest of a report without what says when and by which run it was made, and how long that took."""
-    state = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name not in (MANIFEST, COSTS_FILE):
-            state.update(_BY_WHICH_RUN.sub(b"", path.read_bytes()))
-    return state.hexdigest()
+def report_of(folder: Path) -> dict[str, str]:
+    """Digests of a report's files without what says when and by which run it was made, and how long that took.
+
+    Of a page it is one for each part, so that a difference names its place.
+    """
+    files = {path.name: _BY_WHICH_RUN.sub(b"", path.read_bytes()) for path in sorted(folder.iterdir())}
+    parts = {
+        f"{name} part {number}" if name.endswith(".html") else name: part
+        for name, content in files.items()
+        if name not in (MANIFEST, COSTS_FILE)
+        for number, part in enumerate(content.split(b"<section") if name.endswith(".html") else [content])
+    }
+    return {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}
 
 
 def sentences(workspace: Path) -> list[tuple[str, str]]:
