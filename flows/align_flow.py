@@ -14,7 +14,8 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.attempts import Attempts
-from flows.config import PipelineConfig, changed_values, load_config, validate_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import changed_values, load_config, validate_config
 from flows.licences import require_licences
 from flows.notifying import tell_stopped, tell_summary, telling_every_end
 from flows.promoting import was_promoted

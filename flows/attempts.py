@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from mlc.errors import UserError
 from mlc.methods import BASE, Method, in_order, resolve_method
 from mlc.stopping import stop_if

@@ -1,6 +1,6 @@
 """The licences of what a run uses, known before anything is spent."""
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from mlc.licences import Licence, licence_of, require_allowed
 from mlc.methods import in_order
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from mlc.errors import UserError
 from mlc.gating.prompt_translation import BATCH as TRANSLATED_TOGETHER
 from mlc.machine import Machine

@@ -20,7 +20,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled
 from prefect.utilities.urls import url_for
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from flows.showing import registry_server, version_page
 from mlc.errors import UserError
 from mlc.store.runs import RUNS_FOLDER, RunRecord, run_records

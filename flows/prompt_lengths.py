@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from flows.needs import Prompts, limits_of
 from mlc.shapes.history import TURNS
 from mlc.training.memory import Lengths

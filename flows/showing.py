@@ -19,7 +19,7 @@ from prefect import get_client
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from flows.looking.planning import planned_stages
 from flows.looking.rows import KEPT
 from mlc.languages import resolve_language

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from mlc.catalogue import METHODS
 from mlc.methods import in_order, resolve_method, sections_read
 from mlc.report.wording import needs_in_words

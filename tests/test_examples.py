@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LOSSES = re.compile(r"step \d: English loss (\d\.\d\d), consistency loss (\d\.\d\d)")

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.config import load_config, validate_config
+from flows.configuration.reading import load_config, validate_config
 from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.remote import RemoteArtifacts

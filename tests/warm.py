@@ -34,7 +34,7 @@ requirements, loading, resolving, planning, configuring = map(
         "mlc.models.loading",
         "mlc.models.sources",
         "flows.commands.plan",
-        "flows.config",
+        "flows.configuration.reading",
     ),
 )
 requirements._init_packages_to_modules_map()

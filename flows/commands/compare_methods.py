@@ -24,7 +24,7 @@ from mlc.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
     from mlc.store import ArtifactStore
 EXAMPLES = (
     "mlc compare-methods quickstart --methods english-only,consistency",
@@ -153,7 +153,7 @@ def _applicable(config: "PipelineConfig") -> list[str]:
 
     Whether the data holds what they need turns out in the run, which sets aside those that lack it.
     """
-    from flows.config import validate_config
+    from flows.configuration.reading import validate_config
     from mlc.catalogue import METHODS
     from mlc.methods import BASE, resolve_method
 

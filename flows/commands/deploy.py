@@ -20,7 +20,7 @@ from mlc.errors import UserError
 from mlc.urls import redacted
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
     from flows.scheduled.registering import Standing, Target
 
 POOL = "mlc"

@@ -64,7 +64,7 @@ def shipped_needs(workspace: Path) -> "dict[str, Needs]":
     Args:
         workspace: Folder that a run would use.
     """
-    from flows.config import load_config
+    from flows.configuration.reading import load_config
     from flows.needs import limits_of, models_of, needs_of
     from flows.places import shipped_configs
 

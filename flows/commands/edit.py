@@ -87,7 +87,7 @@ def command(
 
 def _settings(action: Action, pairs: Sequence[str]) -> "EditStageSettings":
     """The settings of an edit; one that would be ignored is an error."""
-    from flows.config import parse_edit
+    from flows.configuration.sections import parse_edit
 
     given = parse_edit(pairs)
     if pairs and action not in ("compute", "search"):

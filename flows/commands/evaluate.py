@@ -267,7 +267,7 @@ def _show(plain: dict[str, Any], suite: "LoadedSuite", folder: Path, power: bool
 
 
 def _policy(location: str) -> "GateSettings":
-    from flows.config import read_gate
+    from flows.configuration.sections import read_gate
 
     return read_gate(location)
 
@@ -390,7 +390,7 @@ class _Abilities:
 
 
 def _judges(names: list[str], settings: list[str], private: Path, should_stop: ShouldStop) -> "list[Chosen]":
-    from flows.config import parse_overrides
+    from flows.configuration.overrides import parse_overrides
     from mlc.evaluation.choosing import Surroundings, choose
     from mlc.report.measured import REPLIES_FOLDER
 

@@ -75,7 +75,8 @@ def command(
     be_quiet()
     # Arrow's own pool keeps what it has had; a filter should be small.
     set_unless_set({"ARROW_DEFAULT_MEMORY_POOL": "system"})
-    from flows.config import load_quality, parse_overrides
+    from flows.configuration.overrides import parse_overrides
+    from flows.configuration.sections import load_quality
     from mlc.quality.choice import named_signals, require_measured
     from mlc.quality.pairs import PairFile
     from mlc.quality.streaming import filter_file

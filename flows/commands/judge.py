@@ -54,7 +54,7 @@ def command(
 
     Two judges: how far they agree. What models say is kept in the folder OUT.replies, so that nothing is asked twice.
     """
-    from flows.config import parse_overrides
+    from flows.configuration.overrides import parse_overrides
     from mlc.evaluation.choosing import Surroundings, choose
     from mlc.evaluation.judging import judge_file
 

@@ -35,7 +35,7 @@ from mlc.store.runs import run_records
 from tasks.runtime.run import Outcome, Run
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
 
 Task = tuple[str, str | None, str | None]
 """Stage, language and subject."""

@@ -16,7 +16,7 @@ from tasks.runtime.registry import from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
     from flows.needs import Needs
 
 DETAILED_EXITCODE = "--detailed-exitcode"

@@ -33,7 +33,7 @@ from mlc.store import ArtifactStore
 from tasks.runtime.run import PASSING_SERVER, Outcome, shown_on
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
 
 DRAIN_SECONDS = 20
 EXAMPLES = (

@@ -30,7 +30,7 @@ from mlc.store.runs import RunRecord, find_run, run_records
 from tasks.runtime.run import Outcome, Run
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
 EXAMPLES = (
     "mlc why align",
     "mlc why translate --language sw --against 3",
@@ -166,7 +166,7 @@ def last_config(records: list[RunRecord], workspace: Path) -> "PipelineConfig":
     Raises:
         UserError: There was none.
     """
-    from flows.config import known_values, validate_config
+    from flows.configuration.reading import known_values, validate_config
 
     if not records:
         raise UserError(

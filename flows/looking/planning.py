@@ -107,7 +107,7 @@ def plan_again(store: ArtifactStore, record: RunRecord) -> Plan:
     Raises:
         UserError: The configuration is one of another release or cannot be planned, or another plan is being made.
     """
-    from flows.config import known_values
+    from flows.configuration.reading import known_values
 
     values, dropped = known_values(record.config)
     if not _PLANNING.acquire(blocking=False):
@@ -143,7 +143,7 @@ def without_keys(record: RunRecord, dropped: Sequence[str]) -> str:
 
     Args:
         record: The run.
-        dropped: From :func:`flows.config.known_values`, at least one.
+        dropped: From :func:`flows.configuration.reading.known_values`, at least one.
     """
     keys, these = ("keys", "them") if len(dropped) > 1 else ("key", "it")
     return (

@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.align_flow import align, settings_meant
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from flows.notifying import telling_every_end
 from mlc.languages import resolve_language
 

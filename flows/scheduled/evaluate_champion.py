@@ -11,7 +11,7 @@ from prefect.states import Cancelled, Completed
 
 from flows import align_flow
 from flows.align_flow import at_work, in_workspace, settings_meant, settings_of
-from flows.config import PipelineConfig
+from flows.configuration.pipeline import PipelineConfig
 from flows.looking.drift import (
     Drift,
     changes_in_words,

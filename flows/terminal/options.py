@@ -12,7 +12,7 @@ from flows.terminal import completion
 from mlc.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
     from mlc.evaluation.choosing import Entry
     from mlc.models.sources import ModelSource
     from mlc.store.runs import RunRecord
@@ -110,7 +110,8 @@ def load(
     Raises:
         UserError: The file cannot be read, or a key or value is wrong.
     """
-    from flows.config import load_config, parse_overrides
+    from flows.configuration.overrides import parse_overrides
+    from flows.configuration.reading import load_config
 
     return load_config(
         config,
@@ -126,7 +127,7 @@ def found_policy(model: str, *, allow_pickle: bool, template: list[str] | None) 
     Raises:
         UserError: It is not there, or an option is wrong.
     """
-    from flows.config import parse_policy
+    from flows.configuration.sections import parse_policy
     from mlc.models.sources import resolve_model
 
     policy = parse_policy(model, template or (), allow_pickle=allow_pickle)

@@ -10,7 +10,7 @@ from tasks.runtime.run import INPUT_IS_NEW
 from tasks.runtime.shards import is_shard, without_shard
 
 if TYPE_CHECKING:
-    from flows.config import PipelineConfig
+    from flows.configuration.pipeline import PipelineConfig
 
 Task = dict[str, Any]
 """See :func:`flows.commands.plan.planned_task`."""

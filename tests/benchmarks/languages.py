@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.commands.plan import foresee
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from flows.terminal.server import Server, free_port, started_server
 from mlc.languages import ENGLISH, all_languages
 from mlc.shipped import shipped_data

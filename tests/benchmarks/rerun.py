@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.terminal.server import free_port, started_server
 from tests.benchmarks.measuring import Figure, Turns, alternate, progress, ratio, rounded
 from tests.flows.runs import flow_on, plan_run

@@ -10,7 +10,9 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.config import PATH_KEYS, PipelineConfig, shipped_configs
+from flows.configuration.files import PATH_KEYS
+from flows.configuration.pipeline import PipelineConfig
+from flows.places import shipped_configs
 from mlc.quality.settings import ThresholdOverrides
 from mlc.training.settings import FORM_DEFAULTS, ConsistencyConfig
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from flows.align_flow import align
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.terminal.quiet import be_quiet
 from mlc.training.checkpoints import Checkpoints
 from mlc.translation.engines.seq2seq import Seq2SeqEngine

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from flows.commands.plan import foresee, planned_task
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 
 Summary = dict[str, Any]
 Flow = Callable[..., Summary]

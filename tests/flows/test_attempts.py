@@ -9,7 +9,8 @@ import pytest
 from prefect.exceptions import UnfinishedRun
 
 from flows.attempts import Attempts
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.methods import resolve_method
 from mlc.stopping import Stopped

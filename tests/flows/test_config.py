@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from flows.commands.plan import foresee
-from flows.config import combine_languages, load_config, parse_overrides, shipped_configs, validate_config
+from flows.configuration.overrides import combine_languages, parse_overrides
+from flows.configuration.reading import load_config, validate_config
+from flows.places import shipped_configs
 from mlc.errors import UserError
 from mlc.methods import resolve_method
 from mlc.models.sources import resolve_model

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.evaluation.suite import read_references, read_suite, reference_languages
 from mlc.prompts import read_prompts

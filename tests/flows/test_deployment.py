@@ -18,7 +18,7 @@ from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.promoting import promote_by_person, propose, roll_back
 from flows.scheduled.decisions import promote, rollback
 from flows.scheduled.declared import DEPLOYMENTS

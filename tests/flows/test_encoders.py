@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from tests.covering import chosen
 from tests.encoders import save_m2m100, save_t5

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows.config import SHIPPED_CONFIGS, load_config, validate_config
+from flows.configuration.reading import load_config, validate_config
 from flows.licences import require_licences
+from flows.places import SHIPPED_CONFIGS
 from mlc.errors import UserError
 from mlc.translation.settings import ChainSettings, TranslatorSettings
 from tests.flows.runs import planned_keys

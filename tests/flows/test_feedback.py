@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from tests.flows.runs import plan_run
 from tests.flows.smoked import PROJECT

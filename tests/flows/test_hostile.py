@@ -19,7 +19,8 @@ from pyarrow import feather
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.config import SHIPPED_CONFIGS, load_config
+from flows.configuration.reading import load_config
+from flows.places import SHIPPED_CONFIGS
 from mlc.errors import UserError
 from mlc.prompts import read_prompts
 from mlc.store import ArtifactStore, KeyParts

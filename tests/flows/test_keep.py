@@ -20,7 +20,8 @@ from flows.cli import app
 from flows.commands.keep import Answer, keep_results, show_answers
 from flows.commands.plan import foresee
 from flows.commands.why import explain, show_explanations
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.artifacts import MANIFEST

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flows.commands.plan import foresee
-from flows.config import PipelineConfig, load_config, validate_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config, validate_config
 from mlc.errors import UserError
 from mlc.quality.settings import MODEL_THRESHOLDS
 from tests.flows.smoked import PROJECT
@@ -317,7 +318,7 @@ def test_the_order_of_the_configuration_does_not_matter(workspace: Path, seed: i
 
 PRINT_KEYS = """
 import json, sys
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.commands.plan import foresee
 config = load_config("smoke", workspace=sys.argv[1], overrides={"languages": ["es"]})
 print(json.dumps([outcome.key for outcome in foresee(config).outcomes]))

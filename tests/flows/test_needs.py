@@ -11,8 +11,10 @@ from rich.console import Console
 
 from flows.commands.doctor import shipped_needs
 from flows.commands.run import run_config
-from flows.config import PipelineConfig, load_config, shipped_configs
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from flows.needs import Needs, Prompts, _with, limits_of, models_of, needs_of, refusal, require_fit
+from flows.places import shipped_configs
 from flows.terminal.needs_tables import needs_in_data, show_needs, show_shipped
 from flows.terminal.server import Server
 from mlc.errors import UserError

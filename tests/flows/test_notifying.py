@@ -16,7 +16,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows import notifying
 from flows.align_flow import align
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from flows.scheduled.add_language import add_language
 from flows.scheduled.evaluate_champion import evaluate_champion
 from flows.terminal.server import Server

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.align_flow import foreseen
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from tasks.own_pairs import without_pairs
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.store import sources
 from tests.flows.runs import Flow, Summary, made, plan_run, task_name

@@ -13,7 +13,7 @@ from markupsafe import escape
 from mlflow.tracking import MlflowClient
 
 from flows.commands.keep import keep_results
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.looking.overview import results_of
 from mlc.report.prompts import LONGEST_TEXT
 from mlc.store import ArtifactStore, sources

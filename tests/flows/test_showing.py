@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.showing import LANGUAGES_TAGGED, cost_rows, gate_page, plan_page, report_page, result_rows, tags_of
 from flows.terminal.server import Server
 from mlc.languages import all_languages

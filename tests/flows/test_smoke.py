@@ -17,7 +17,7 @@ from rich.console import Console
 
 from flows.align_flow import find_all
 from flows.commands.run import run_config
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.looking.planning import plan_again
 from flows.terminal.server import Server
 from mlc.store import ArtifactStore

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.shipped import shipped_data
 from tests.flows.runs import planned_keys

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flows.align_flow import human_references, report_facts, take_all_unpaired
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.shipped import shipped_data
 from mlc.store import ArtifactStore

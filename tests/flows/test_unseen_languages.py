@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from flows.align_flow import human_references, report_facts
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from tests.flows.runs import planned_keys
 

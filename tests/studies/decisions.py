@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.looking.reading import RunReader
 from flows.terminal.options import chosen_run
 from mlc.evaluation.comparison import Evaluations

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.evaluation.comparison import Evaluations, group_languages
 from mlc.evaluation.gate.deciding import decide_gate

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.transformers import TransformersEngine

@@ -214,7 +214,7 @@ def once(self, data, path, **more):
 sys.dont_write_bytecode = True
 SourceFileLoader.source_to_code = once
 import flows.commands.plan
-from flows.config import load_config
+from flows.configuration.reading import load_config
 flows.commands.plan.foresee(load_config("smoke", workspace="before"))
 
 # What is slow to import stays; the project's own modules come from each edit of the tree anew.
@@ -230,7 +230,7 @@ for number, (file, text) in enumerate(edits):
         mlc.store.sources.source_digests = lambda *modules: {}
         from dataclasses import asdict
         from flows.commands.plan import foresee
-        from flows.config import load_config
+        from flows.configuration.reading import load_config
         wanted = {
             "evaluation.suites": ["quickstart"],
             "evaluation.ability.neutral": "held-out",

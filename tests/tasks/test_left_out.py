@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.align_flow import check_left_out
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, read_left_out, require_few, told

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.align_flow import check_overlap
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from mlc.errors import UserError
 from mlc.evaluation.overlap import BETWEEN, WITHIN, Overlap, read_overlaps, told
 from mlc.store import ArtifactStore, KeyParts

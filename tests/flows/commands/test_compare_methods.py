@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.commands.compare_methods import _applicable, _chosen
-from flows.config import PipelineConfig, load_config
+from flows.configuration.pipeline import PipelineConfig
+from flows.configuration.reading import load_config
 from flows.terminal.method_tables import GROUPS, _name
 from flows.terminal.options import load
 from mlc.errors import UserError

@@ -116,7 +116,7 @@ def test_json_holds_every_layer_and_a_recommendation(told):
 
 
 def test_the_settings_are_those_of_a_configuration(told):
-    from flows.config import load_config
+    from flows.configuration.reading import load_config
 
     found, _ = told
     term = load_config("quickstart", overrides=found["settings"]).align.consistency

@@ -6,7 +6,7 @@ import pytest
 
 from flows.align_flow import human_references, report_facts
 from flows.commands.plan import foresee
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.licences import require_licences
 from mlc.errors import UserError
 

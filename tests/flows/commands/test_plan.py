@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from flows import cli
 from flows.commands.plan import planned_task
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.needs import Models, Needs
 from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
 from mlc.errors import UserError
@@ -30,7 +30,7 @@ from tests.flows.smoked import PROJECT
 
 PLAN = """
 import sys
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows import cli
 from flows.commands.plan import foresee
 

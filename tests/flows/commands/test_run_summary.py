@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.commands.run import _tell, run_config
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.terminal.output import Output
 from mlc.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 
 from flows.commands import why
 from flows.commands.plan import foresee
-from flows.config import load_config
+from flows.configuration.reading import load_config
 from flows.looking.planning import plan_again
 from mlc.errors import UserError
 from mlc.store import ArtifactStore

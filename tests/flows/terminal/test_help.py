@@ -10,7 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from flows import cli
-from flows.config import load_config, parse_overrides
+from flows.configuration.overrides import parse_overrides
+from flows.configuration.reading import load_config
 
 WIDTH = 80
 OF_A_PIPELINE = ("run", "plan", "why", "compare-methods", "look")

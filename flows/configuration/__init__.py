@@ -1,0 +1,1 @@
+"""The configuration of a pipeline: typed, from YAML, with plain errors."""
