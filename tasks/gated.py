@@ -70,7 +70,7 @@ def pass_gate(
         shutil.copyfile(own / STATES_FILE, draft.path / STATES_FILE)
         draft.rows = len(scored)
 
-    work = Work(held_out.texts.rows)
+    work = Work(generated.rows)
     return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
 
 

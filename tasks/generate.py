@@ -50,6 +50,8 @@ READ = ("refusal_openings", "compliance_openings", "layer", "answers", "answer_t
 """The settings of the evaluation that decide what the model is asked; the others are about judging."""
 OWN_THRESHOLD = "own_threshold"
 """The same, beside the anchor language only."""
+FACTS = ["id", "label", "kind", "split"]
+"""Columns of the held-out prompts that say which are scored and which answered."""
 RECORD_FILE = "answers.jsonl"
 """Answers of an attempt that is not finished; the next one goes on from them."""
 SERVER_LOG = "server.log"
@@ -207,7 +209,7 @@ def _content(
     suite, texts = run.store.folder(held_out.suite), run.store.folder(held_out.texts)
     if not (suite.is_dir() and texts.is_dir()):
         return f"{PENDING}{held_out.suite.key}{held_out.texts.key}{shard.number}"
-    rows = pq.read_table(suite / PROMPTS_FILE, columns=["id", "label", "kind", "split"])
+    rows = pq.read_table(suite / PROMPTS_FILE, columns=FACTS)
     asked = set(_chosen(rows, "test", settings.answers))
     facts, said = rows.to_pylist(), list(held_out_texts(texts, TURNS).values())
     scored = _scored(rows, validation)[shard.start : shard.stop]
@@ -293,7 +295,13 @@ def _generated(
         pq.write_table(_table(rows.take(pa.array(chosen, pa.int64())), asked, given), draft.path / GENERATED_FILE)
         draft.rows = len(scored)
 
-    work = Work(shard.stop - shard.start if shard else held_out.texts.rows)
+    known = run.store.folder(held_out.suite) / PROMPTS_FILE
+    count = held_out.texts.rows
+    if shard:
+        count = shard.stop - shard.start
+    elif run.planning and known.is_file():
+        count = len(_scored(pq.read_table(known, columns=FACTS), validation))
+    work = Work(count)
     return produce(run, STAGE, parts, write, language=language, subject=subject, work=work)
 
 

@@ -153,6 +153,13 @@ def test_each_shard_is_a_task_and_one_more_joins_them(tmp_path: Path) -> None:
     assert sum(each["rows_new"] for each in planned if each["stage"] == "translate") == 24
 
 
+def test_a_plan_counts_the_held_out_prompts_that_are_asked(tmp_path: Path) -> None:
+    """80 test prompts in every language, and as many of validation in English alone."""
+    planned = plan_run(load_config("quickstart", languages=["es"], workspace=str(tmp_path)))
+    for stage, models in (("generate", 3), ("gated", 1), ("evaluate", 4)):
+        assert sum(each["rows_new"] for each in planned if each["stage"] == stage) == models * (80 + 80 + 80)
+
+
 def test_a_whole_plan_has_a_line_for_every_task() -> None:
     _, *lines, total = printed(show_plan)
     assert len(lines) == len(PLANNED)
