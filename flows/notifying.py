@@ -101,7 +101,7 @@ def tell_summary(settings: PipelineConfig, summary: Mapping[str, Any]) -> None:
 
     Args:
         settings: The configuration of the run.
-        summary: The fields of :class:`flows.align_flow.RunSummary`.
+        summary: The fields of :class:`flows.steps.summing_up.RunSummary`.
     """
     end = _End(_ending(None, summary, None), "align", summary)
     if settings.notify.url and end.ending in settings.notify.when:

@@ -101,7 +101,7 @@ def show_end(config: PipelineConfig, workspace: Path, summary: Mapping[str, Any]
     Args:
         config: The pipeline.
         workspace: Folder of the workspace.
-        summary: The fields of :class:`flows.align_flow.RunSummary`.
+        summary: The fields of :class:`flows.steps.summing_up.RunSummary`.
     """
     version, gate = summary["model_version"], summary["gate"]
     name = f"{version['name']} version {version['version']}"

@@ -78,7 +78,7 @@ def run_config(
         end: Where the person reads what came of it; at the same place, if left out.
 
     Returns:
-        The fields of :class:`flows.align_flow.RunSummary`, and ``licences`` by the role of each model.
+        The fields of :class:`flows.steps.summing_up.RunSummary`, and ``licences`` by the role of each model.
     """
     from flows.licences import in_words, require_licences
     from flows.needs import require_fit

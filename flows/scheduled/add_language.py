@@ -44,7 +44,7 @@ def add_language(
         hours: As for :func:`flows.align_flow.align`.
 
     Returns:
-        The fields of :class:`flows.align_flow.RunSummary`.
+        The fields of :class:`flows.steps.summing_up.RunSummary`.
 
     Raises:
         UserError: No such language is known, or as the pipeline does.

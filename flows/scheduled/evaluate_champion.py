@@ -9,7 +9,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed
 
-from flows import align_flow
 from flows.align_flow import at_work, in_workspace, settings_meant, settings_of
 from flows.configuration.pipeline import PipelineConfig
 from flows.looking.drift import (
@@ -22,6 +21,9 @@ from flows.looking.drift import (
 )
 from flows.notifying import tell_stopped, telling_every_end
 from flows.showing import show_tags
+from flows.steps import evaluating
+from flows.steps.checking import check_left_out
+from flows.steps.held_out import human_references, ingest_held_out, take_suites
 from mlc.errors import UserError
 from mlc.evaluation.gate.deciding import HEADS, GateDecision, decide_gate
 from mlc.evaluation.results import EvaluationResult, read_evaluations
@@ -101,12 +103,12 @@ def _measure(run: Run, settings: PipelineConfig) -> tuple[Champion, Sequence[Art
         raise UserError(f"There is no champion of {name!r} to measure: promote a version first.")
     if champion.model is None:
         raise UserError(f"The champion, version {champion.version} of {name!r}, cannot be measured: see the log.")
-    references = align_flow.human_references(settings)
+    references = human_references(settings)
     suite = ingest_suite.submit(run, settings.evaluation, anchor, anchor)
-    align_flow.check_left_out(run, settings, suite.result())
-    held_out = align_flow.ingest_held_out(run, settings, suite, references)
-    suites = align_flow.take_suites(run, settings)
-    found = align_flow.evaluate_champion(run, settings, champion, held_out, suites).all
+    check_left_out(run, settings, suite.result())
+    held_out = ingest_held_out(run, settings, suite, references)
+    suites = take_suites(run, settings)
+    found = evaluating.evaluate_champion(run, settings, champion, held_out, suites).all
     return champion, [future.result() for future in found.values()]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.align_flow import tell_of_toy, tell_unread
 from flows.configuration.pipeline import PipelineConfig
 from flows.configuration.reading import load_config
+from flows.steps.checking import tell_of_toy, tell_unread
 from mlc.methods import in_order
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Notes, Run

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from flows.align_flow import human_references, report_facts, take_all_unpaired
 from flows.configuration.pipeline import PipelineConfig
 from flows.configuration.reading import load_config
+from flows.steps.held_out import human_references
+from flows.steps.summing_up import report_facts
+from flows.steps.training_data import take_all_unpaired
 from mlc.errors import UserError
 from mlc.shipped import shipped_data
 from mlc.store import ArtifactStore

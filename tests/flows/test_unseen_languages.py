@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from flows.align_flow import human_references, report_facts
 from flows.configuration.pipeline import PipelineConfig
 from flows.configuration.reading import load_config
+from flows.steps.held_out import human_references
+from flows.steps.summing_up import report_facts
 from mlc.errors import UserError
 from tests.flows.runs import planned_keys
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.align_flow import check_left_out
 from flows.configuration.reading import load_config
+from flows.steps.checking import check_left_out
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, read_left_out, require_few, told

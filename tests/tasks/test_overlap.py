@@ -5,8 +5,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from flows.align_flow import check_overlap
 from flows.configuration.reading import load_config
+from flows.steps.checking import check_overlap
 from mlc.errors import UserError
 from mlc.evaluation.overlap import BETWEEN, WITHIN, Overlap, read_overlaps, told
 from mlc.store import ArtifactStore, KeyParts

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.align_flow import human_references, report_facts
 from flows.commands.plan import foresee
 from flows.configuration.reading import load_config
 from flows.licences import require_licences
+from flows.steps.held_out import human_references
+from flows.steps.summing_up import report_facts
 from mlc.errors import UserError
 
 TOLD = {"policy": "apache-2.0 (by model card)", "translator": "apache-2.0 (by model card)"}
