@@ -165,6 +165,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     facts = report_facts(config, references, champion, kept, licences, attempts.reasons.items())
     asked = {f"held-out prompts {language}": own.texts for language, own in held_out.items()}
     tracked = tracked_run(run, config, [policy, *models], facts.settings, kept, data.sets, asked)
+    overlaps |= data.overlaps
     report = publish_report.submit(run, compared, verdicts, models, read, overlaps, facts, config.gate, skills)
     # Without the champion's and those of suites: another champion, or suite, makes no other version.
     version = register_model.submit(run, candidate, evaluations.held_out, report, tracked, config.registry)

@@ -17,9 +17,10 @@ from mlc.evaluation.gate.settings import GateSettings
 from mlc.evaluation.metrics import Metric
 from mlc.evaluation.overlap import read_overlaps
 from mlc.evaluation.results import ANSWERS_FILE, Estimate, EvaluationResult, read_evaluations
+from mlc.evaluation.settings import SPLITS
 from mlc.evaluation.skills import Skill, plain_skills, read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
-from mlc.languages import resolve_language
+from mlc.languages import all_languages, resolve_language
 from mlc.store import ArtifactRef, Draft
 from mlc.store.manifests import MANIFEST
 from mlc.store.plain import without_nan
@@ -101,8 +102,8 @@ def publish_report(
         models: The aligned and edited models, for the logs of their trainings and the trials of their searches.
         given: The prompts, the held-out prompts and the training set by what they are called, for what they went
             without.
-        overlaps: What is there twice, by language or suite; empty for training prompts beside held-out ones, both in
-            the anchor language.
+        overlaps: What is there twice, by language, suite or feedback; empty for training prompts beside held-out
+            ones, both in the anchor language.
         facts: What to say of the configuration.
         gate: The policy, whose outcome the report shows.
         skills: What models can do beside refusing, by their labels; empty where that was not measured.
@@ -266,13 +267,17 @@ def _gates(run: Run, models: Sequence[Model]) -> dict[str, str]:
 
 
 def _overlaps(run: Run, overlaps: Mapping[str, ArtifactRef]) -> str:
-    """Which prompts are there twice, in words: in the anchor language, then by language and suite."""
-    told = [
-        f"{name}: {part.sentence}" if name else part.sentence
-        for name, ref in overlaps.items()
-        for part in read_overlaps(facts_of(run.store, ref))
-        if part.rows
-    ]
+    """Which prompts are there twice, in words: in the anchor language, then by language, suite and feedback.
+
+    What is twice among the training prompts is told of these, and not again of what they are compared with.
+    """
+    names = {language.code: language.english_name for language in all_languages()}
+    told = []
+    for name, ref in overlaps.items():
+        lead = " ".join(names.get(word, word) for word in name.split(" "))
+        for part in read_overlaps(facts_of(run.store, ref)):
+            if part.rows and (not name or name in names or part.where in SPLITS):
+                told.append(f"{lead}: {part.sentence}" if lead else part.sentence)
     return "; ".join(told) or "none"
 
 

@@ -45,7 +45,9 @@ def train_all(
             unseen=config.unseen_languages,
             languages=(config.anchor_language, *config.languages),
         )
-        examples = separate_feedback(run, config, given, about, held_out)
+        examples, overlaps = separate_feedback(run, config, given, about, held_out)
+        # A control has the prompts of its method.
+        data.overlaps.update({} if method.permuted else overlaps)
     models = []
     own = data.own.setdefault(method.name, {})
     for start in starts:

@@ -36,6 +36,8 @@ class TrainingData:
     """``joined`` with translated answers, by the columns that are translated, for the methods that need them."""
     own: dict[str, dict[str, Future]] = field(default_factory=dict)
     """What single methods make of them to train on, by method and by what it is called; filled while they do."""
+    overlaps: dict[str, Future] = field(default_factory=dict)
+    """What of their own material is held out as well, by what is compared; filled while they do."""
 
     @property
     def sets(self) -> dict[str, Future]:
@@ -77,15 +79,17 @@ def take_all_unpaired(
 
 def separate_feedback(
     run: Run, config: PipelineConfig, feedback: Future, about: str, held_out: Mapping[str, HeldOut]
-) -> Future:
-    """The feedback, compared with the held-out prompts of every language as training prompts are."""
+) -> tuple[Future, dict[str, Future]]:
+    """The feedback, compared with the held-out prompts of every language as training prompts are; and what overlaps."""
     check_left_out(run, config, feedback.result())
+    found = {}
     for language, own in held_out.items():
         subject = f"feedback {about} {language}"
         overlap = separate.submit(run, feedback, own.texts, config.prompts, subject=subject)
         check_overlap(run, config, overlap.result(), subject, within=False)
+        found[f"feedback {language}"] = overlap
         feedback = overlap if config.prompts.remove_overlap else feedback
-    return feedback
+    return feedback, found
 
 
 def join(run: Run, config: PipelineConfig, prompts: Future, verdicts: Mapping[str, Future]) -> Future | None:

@@ -98,22 +98,27 @@ def test_half_of_a_split_is_below_a_limit_of_a_half(run, tmp_path):
 def test_the_report_tells_those_of_every_language_and_suite(run, tmp_path):
     def artifact(name, rows):
         parts = KeyParts("overlap", 1, {"name": name})
+        counted = {"exact": rows, "normalized": 0, "near": 0}
         with run.store.writing("overlap", parts) as draft:
-            draft.facts["overlaps"] = told([Overlap("test", 9, {"exact": rows, "normalized": 0, "near": 0}, ["p1"])])
+            draft.facts["overlaps"] = told([Overlap(where, 9, counted, ["p1"]) for where in ("test", WITHIN)])
         return run.store.find("overlap", parts.key)
 
     found = {
         "": artifact("a", 1),
         "swh_Latn": artifact("b", 2),
         "suite mine": artifact("c", 3),
+        "feedback hin_Deva": artifact("e", 4),
         "none": artifact("d", 0),
     }
     words = "held-out test prompts are training prompts as well"
     assert [part.partition(" (")[0] for part in _overlaps(run, found).split("; ") if words in part] == [
         f"1 of 9 {words}",
-        f"swh_Latn: 2 of 9 {words}",
+        f"Swahili: 2 of 9 {words}",
         f"suite mine: 3 of 9 {words}",
+        f"feedback Hindi: 4 of 9 {words}",
     ]
+    # Twice within the training prompts is told of these alone.
+    assert _overlaps(run, found).count("training prompts are there before") == 2
     assert _overlaps(run, {"none": found["none"]}) == "none"
 
 
