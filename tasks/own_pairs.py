@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlc.choices import OwnPairs
+from mlc.evaluation.own_answers import RECORD_FILE
 from mlc.left_out import LeftOut
 from mlc.shapes.answers import answer_column
 from mlc.store import ArtifactRef, Draft
@@ -17,7 +18,7 @@ from tasks.runtime.policies import loaded_policy, source_of
 from tasks.runtime.run import Run
 from tasks.runtime.stage import Stage, Work, produce, stage_task
 
-STAGE = Stage("own_pairs", version=1, module=__name__, libraries=("torch", "transformers", "datasets"))
+STAGE = Stage("own_pairs", version=2, module=__name__, libraries=("torch", "transformers", "datasets"))
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def make_pairs(run: Run, model: Model, examples: ArtifactRef, plan: PairPlan) ->
                 layer=plan.layer,
                 chosen_by=plan.chosen_by,
                 seed=model.seed or 0,
+                record=run.store.partial(STAGE.name, parts.key) / RECORD_FILE,
                 on_answers=moved,
                 should_stop=run.should_stop,
             )

@@ -4,7 +4,8 @@ K answers to a prompt in a language, H hidden size.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,9 @@ from mlc.models.sampling import own_answers
 from mlc.models.states import prompt_states
 from mlc.models.together import ANSWERED_TOGETHER
 from mlc.shapes.answers import answer_column
-from mlc.shapes.history import conversation, variants_of
+from mlc.shapes.history import Prompt, conversation, variants_of
 from mlc.stopping import ShouldStop, never, stop_if
+from mlc.store.lines import append_line, read_lines
 
 if TYPE_CHECKING:
     from mlc.models.loading import Policy
@@ -94,6 +96,7 @@ def consistent_pairs(
     layer: int | float,
     chosen_by: OwnPairs = "consistency",
     seed: int = 0,
+    record: Path | None = None,
     on_answers: Callable[[int], None] = lambda count: None,
     should_stop: ShouldStop = never,
 ) -> list[dict[str, Any]]:
@@ -111,7 +114,9 @@ def consistent_pairs(
         layer: Of the states.
         chosen_by: ``chance`` draws both answers of a pair: the control that samples and trains as much.
         seed: Of the answers, and of what is drawn.
-        on_answers: Called with the number of answers just sampled.
+        record: File to which the answers of each batch are added as soon as they are there. What it holds already, of
+            the same arguments, is not sampled again.
+        on_answers: Called with the number of answers just sampled, or found in the record.
         should_stop: Looked at before each batch.
 
     Returns:
@@ -120,7 +125,7 @@ def consistent_pairs(
 
     Raises:
         UserError: No prompt gets two answers that differ.
-        Stopped: It was asked to stop.
+        Stopped: It was asked to stop; what is in the record stays.
     """
     asked = [
         (owner, place, conversation(text, turns))
@@ -129,7 +134,7 @@ def consistent_pairs(
         if text
         for _ in range(answers)
     ]
-    sampled = _sampled(policy, [prompt for _, _, prompt in asked], tokens, seed, on_answers, should_stop)
+    sampled = _sampled(policy, [prompt for _, _, prompt in asked], tokens, seed, record, on_answers, should_stop)
     given = [(owner, place, text) for (owner, place, _), text in zip(asked, sampled, strict=True) if text]
     states = _states(policy, [text for _, _, text in given], layer, should_stop) if given else torch.zeros(0, 1)
     for place in {place for _, place, _ in given}:
@@ -164,41 +169,55 @@ def _with_pairs(row: Mapping[str, Any], pairs: Mapping[int, Pair]) -> dict[str, 
     return {**row, "chosen": chosen[0], "rejected": rejected[0], **columns}
 
 
-def _batches(count: int, should_stop: ShouldStop) -> Iterable[slice]:
-    for start in range(0, count, ANSWERED_TOGETHER):
-        stop_if(should_stop)
-        yield slice(start, start + ANSWERED_TOGETHER)
-
-
-@torch.no_grad()
 def _sampled(
     policy: "Policy",
-    prompts: Sequence[Any],
+    prompts: Sequence[Prompt],
     tokens: int,
     seed: int,
+    record: Path | None,
     on_answers: Callable[[int], None],
     should_stop: ShouldStop,
 ) -> list[str]:
-    """One answer to each prompt, drawn from the model as it is; the caller's random state stays as it was."""
-    found: list[str] = []
+    """One answer to each prompt, drawn from the model as it is; the caller's random state stays as it was.
+
+    Each batch of prompts of like length has a seed of its own, so that those that are there need no other one.
+    """
+    encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(encoded)), key=lambda place: len(encoded[place].input_ids))
+    known = {int(entry["batch"]): entry["answers"] for entry in read_lines(record)} if record else {}
+    found = [""] * len(prompts)
+    for number, start in enumerate(range(0, len(order), ANSWERED_TOGETHER)):
+        places = order[start : start + ANSWERED_TOGETHER]
+        if number not in known:
+            stop_if(should_stop)
+            own = random.Random(f"{seed} {number}").getrandbits(63)
+            known[number] = _drawn(policy, [encoded[place] for place in places], tokens, own)
+            if record:
+                record.parent.mkdir(parents=True, exist_ok=True)
+                append_line(record, {"batch": number, "answers": known[number]})
+        for place, text in zip(places, known[number], strict=True):
+            found[place] = text
+        on_answers(len(places))
+    return found
+
+
+def _drawn(policy: "Policy", encoded: Sequence[EncodedPrompt], tokens: int, seed: int) -> list[str]:
     device = policy.model.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for part in _batches(len(prompts), should_stop):
-            encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts[part]]
-            batch = pad_prompts(encoded, policy.pad_token).to(device)
-            given = own_answers(policy.model, batch, tokens, sample=True)
-            found += [policy.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in given]
-            on_answers(len(encoded))
-    return found
+        batch = pad_prompts(encoded, policy.pad_token).to(device)
+        given = own_answers(policy.model, batch, tokens, sample=True)
+    return [policy.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in given]
 
 
 @torch.no_grad()
 def _states(policy: "Policy", texts: Sequence[str], layer: int | float, should_stop: ShouldStop) -> Tensor:
     """[N, H] mean states of texts, read by themselves."""
     found = []
-    for part in _batches(len(texts), should_stop):
-        ids = [policy.tokenizer(text, add_special_tokens=True)["input_ids"] for text in texts[part]]
+    for start in range(0, len(texts), ANSWERED_TOGETHER):
+        stop_if(should_stop)
+        part = texts[start : start + ANSWERED_TOGETHER]
+        ids = [policy.tokenizer(text, add_special_tokens=True)["input_ids"] for text in part]
         encoded = [EncodedPrompt(tuple(own), (True,) * len(own)) for own in ids]
         batch = pad_prompts(encoded, policy.pad_token).to(policy.model.device)
         found.append(

@@ -1,13 +1,18 @@
 """Pairs of a model's own answers: which ones are chosen, and how they become a training set."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import mlc.models.consistent_pairs as pairs_module
 from mlc.errors import UserError
 from mlc.models.consistent_pairs import choose_pairs, consistent_pairs, nearest_and_farthest, reference_of
+from mlc.models.sampling import own_answers
+from mlc.stopping import Stopped
+from mlc.store.lines import read_lines
 from mlc.training.settings import AlignSettings
 from mlc.training.translated import translated_rows
 
@@ -74,6 +79,27 @@ def test_own_answers_become_pairs_in_every_language(load_tiny: Any) -> None:
     translated = translated_rows(made, settings.translated, seed=0)
     assert {row["chosen"] for row in translated} == {row["variant_chosen"][1] for row in made} - {""}
     assert (settings.carrier, settings.nll_weight, settings.terms.active) == ("dpo", 0.2, {})
+
+
+def test_sampling_that_was_stopped_goes_on_to_the_same_pairs(
+    load_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs_module, "ANSWERED_TOGETHER", 4)
+    policy, record, sampled = load_tiny(), tmp_path / "new" / "answers.jsonl", []
+    given = {"answers": 3, "tokens": 6, "layer": 0.5, "seed": 1}
+    whole = consistent_pairs(policy, rows(), **given)
+    with pytest.raises(Stopped):
+        consistent_pairs(policy, rows(), **given, record=record, should_stop=lambda: len(read_lines(record)) == 2)
+    assert len(read_lines(record)) == 2
+    calls = []
+    monkeypatch.setattr(
+        pairs_module, "own_answers", lambda *given, **named: calls.append(1) or own_answers(*given, **named)
+    )
+    state = torch.random.get_rng_state()
+    assert consistent_pairs(policy, rows(), **given, record=record, on_answers=sampled.append) == whole
+    assert (len(calls), sampled) == (1, [4, 4, 4])
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert consistent_pairs(policy, rows(), **{**given, "seed": 2}) != whole
 
 
 def test_a_model_that_says_nothing_has_nothing_to_prefer(load_tiny: Any) -> None:
