@@ -42,9 +42,13 @@ def planned_keys(config: PipelineConfig) -> dict[str, str]:
     return {task_name(outcome): outcome["key"] for outcome in outcomes}
 
 
+DRAIN_SECONDS = 20
+
+
 @contextmanager
 def flow_on(api: str, name: str = "smoke") -> Iterator[Flow]:
     """Gives a function that runs the flow, by a shipped configuration, and returns its summary."""
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
     from flows.align_flow import align
@@ -58,7 +62,11 @@ def flow_on(api: str, name: str = "smoke") -> Iterator[Flow]:
         return summary
 
     with temporary_settings({PREFECT_API_URL: api, PREFECT_LOGGING_TO_API_ENABLED: False}):
-        yield run
+        try:
+            yield run
+        finally:
+            # What is left for a server that is gone holds up the end of the process.
+            EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
 
 
 @dataclass(frozen=True)
