@@ -118,7 +118,7 @@ def pipeline(run: Run, config: PipelineConfig) -> tuple[ArtifactRef, ArtifactRef
     overlaps = {"": overlap, **compared_by, **repeated}
 
     verdicts = {}
-    if any(method.translates for method in methods):
+    if any(map(config.translates, methods)):
         translations = in_all_languages(run, config, prompts)
         signals = measure_all(run, config, translations)
         verdicts = fall_back(run, config, filter_all(run, config, signals))

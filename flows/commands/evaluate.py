@@ -213,6 +213,7 @@ def command(
         from mlc.devices import pick_device
         from mlc.evaluation.engines.transformers import TransformersEngine
         from mlc.evaluation.suites.mixing import MIXED
+        from mlc.gating.engine import behind_its_gate
         from mlc.models.encoders import unknown_language
         from mlc.models.loading import load_policy
 
@@ -221,7 +222,11 @@ def command(
         for code in sorted(set(suite.prompts) - {MIXED}):
             if sentence := unknown_language(policy.tokenizer, code):
                 terminal.print(shown(sentence), highlight=False, soft_wrap=True)
-        return TransformersEngine(policy, max_new_tokens=answer_tokens or ANSWER_TOKENS, batch_size=batch_size)
+        alone = TransformersEngine(policy, max_new_tokens=answer_tokens or ANSWER_TOKENS, batch_size=batch_size)
+        behind = behind_its_gate(alone)
+        if behind is not alone:
+            terminal.print(f"{shown(name)} stands behind the gate in its folder, which is asked first.", soft_wrap=True)
+        return behind
 
     with told_when_stopped(terminal), named_bars(terminal) as bar:
 

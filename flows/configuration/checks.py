@@ -28,6 +28,7 @@ def fit_together(config: "PipelineConfig") -> None:
     _fill(config, _chosen_candidate(config))
     _suites_are_there(config)
     _gate_can_be_measured(config)
+    _gates_differ(config)
     _fill(config, _terms_weighted_by_code(config))
     _trainings_can_be_launched(config)
     _registered_weights_are_there(config)
@@ -113,6 +114,24 @@ def _gate_can_be_measured(config: "PipelineConfig") -> None:
             f"The gate {config.gate.name!r} reads {own}, and evaluation.own_threshold is 0: let "
             "validation prompts be scored in every language, 4 or more or all of them."
         )
+
+
+def _gates_differ(config: "PipelineConfig") -> None:
+    gates = [method for method in in_order(config.models) if method.recipe == "gate"]
+    reading = [method for method in gates if config.reads_translations(method)]
+    if config.serve.labels and gates and len(reading) == len(gates):
+        raise UserError(
+            f"serve.labels is {config.serve.labels}, and sets thresholds by language, but what "
+            f"{', '.join(method.name for method in gates)} read is translated into one: leave it out."
+        )
+    seen: dict[tuple[str, bool], str] = {}
+    for method in reading:
+        first = seen.setdefault((method.start, method.permuted), method.name)
+        if first != method.name:
+            raise UserError(
+                f"With serve.reads: translation {first} and {method.name} are the same model: name one of them in "
+                "models, or leave serve.reads out."
+            )
 
 
 def _terms_weighted_by_code(config: "PipelineConfig") -> dict[str, Any]:
@@ -218,7 +237,7 @@ def _methods_have_their_prompts(config: "PipelineConfig") -> None:
                 f"The method {method.name!r} trains on answers that people called good or bad: name a file of them "
                 "in prompts.feedback."
             )
-        if method.translates and not config.paired_languages:
+        if config.translates(method) and not config.paired_languages:
             raise UserError(
                 f"The method {method.name!r} needs prompts beside those in {config.anchor_language}, and every "
                 "language has its own in prompts.unpaired alone: add a language, or a file to prompts.parallel."

@@ -195,7 +195,7 @@ class PipelineConfig(Settings):
         trained = self.languages
         if candidate.reads_unpaired:
             trained = tuple(code for code in trained if code in self.prompts.unpaired)
-        elif candidate.translates:
+        elif self.translates(candidate):
             trained = self.paired_languages
         return Roles(candidate.name, candidate.baseline, trained=trained)
 
@@ -257,7 +257,12 @@ class PipelineConfig(Settings):
             method: One whose recipe is ``gate``.
         """
         gate = self.serve.plain()
-        return gate.model_copy(update={"reads": "translation"}) if method.reads_translations else gate
+        # Translations are all read in one language, with one threshold.
+        return gate.model_copy(update={"reads": "translation", "labels": 0}) if method.reads_translations else gate
+
+    def translates(self, method: Method) -> bool:
+        """Whether a method makes its models of translated training prompts."""
+        return method.translates and not self.reads_translations(method)
 
     def reads_translations(self, method: Method) -> bool:
         """Whether a method puts a gate before its models that reads prompts in translation."""

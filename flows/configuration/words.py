@@ -55,7 +55,7 @@ def summarised(config: "PipelineConfig") -> dict[str, str]:
 
 def _left_out_in_words(config: "PipelineConfig") -> dict[str, str]:
     alone = [code for code in config.languages if code not in config.paired_languages]
-    needing = ", ".join(method.name for method in in_order(config.models) if method.translates)
+    needing = ", ".join(method.name for method in in_order(config.models) if config.translates(method))
     return {f"not in {needing}": ", ".join(alone)} if alone and needing else {}
 
 
@@ -169,7 +169,10 @@ def _edit_in_words(config: "PipelineConfig") -> dict[str, str]:
 
 def _gate_in_words(config: "PipelineConfig") -> dict[str, str]:
     gate = config.serve
+    gates = [method for method in in_order(config.models) if method.recipe == "gate"]
     thresholds = f"{gate.labels} labelled prompts of a class" if gate.labels else "shares of translations"
+    if gates and all(map(config.reads_translations, gates)):
+        thresholds = "even odds, one for all languages"
     layer = gate.layer if isinstance(gate.layer, str) else f"{gate.layer:g}"
     fitted = f"rank {gate.rank}, ridge {gate.ridge:g}, layer {layer}, pool {gate.pool}"
     bound = gate.false_refusals

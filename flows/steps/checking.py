@@ -76,7 +76,8 @@ def check_prompts(run: Run, config: PipelineConfig, prompts: ArtifactRef, attemp
     left_out = left_out_of(run.store, prompts)
     require_few([count for count in left_out if count.kind == "set aside"], config.align.max_dropped)
     for method in in_order(config.models):
-        attempts.of(method, require_data, rows, [], [method], config.align, gate_labels=config.serve.labels)
+        labels = config.gate_of(method).labels if method.recipe == "gate" else 0
+        attempts.of(method, require_data, rows, [], [method], config.align, gate_labels=labels)
 
 
 def check_left_out(run: Run, config: PipelineConfig, rows: ArtifactRef) -> None:

@@ -57,7 +57,7 @@ def take_all_unpaired(
     """
     methods = in_order(config.models)
     readers = [method for method in methods if method.reads_unpaired]
-    pairs = [method.name for method in methods if method.translates]
+    pairs = [method.name for method in methods if config.translates(method)]
     found, read, overlaps = {}, {}, {}
     for language in config.prompts.unpaired:
         own = take_unpaired.submit(run, language, config.prompts)

@@ -22,7 +22,9 @@ from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings, Reads
 from mlc.gating.thresholds import thresholds_of
 from mlc.languages import ENGLISH, resolve_language, rules_of_sentences
+from mlc.models.bounds import context_of
 from mlc.models.loading import Policy
+from mlc.models.prompts import encode_prompt
 from mlc.shapes.history import Prompt, last_text, mapped_texts
 from mlc.shapes.labels import LABELS
 from mlc.stopping import ShouldStop, never
@@ -140,7 +142,8 @@ class PromptGate:
         if not prompts:
             return []
         for number, prompt in enumerate(prompts, 1):
-            if not prompt:
+            # Tables have numbers that are none where one is missing.
+            if not prompt or prompt != prompt:
                 raise UserError(f"Prompt {number} is empty: a gate reads texts, or messages of a person.")
             if not isinstance(prompt, str) and prompt[-1]["role"] != "user":
                 raise UserError(
@@ -158,6 +161,7 @@ class PromptGate:
             if translator is None:
                 raise UserError("This gate reads translations of prompts: give it the translator of load_translator.")
             asked = self.translated(prompts, translator)
+        _require_room(policy, asked)
         scores = score.of(states_at(policy, asked, [place], should_stop=should_stop)[place]).tolist()
         codes = self.languages_of(prompts)
         return [
@@ -198,7 +202,7 @@ def fit_gate(
     Args:
         policy: The model whose states are read.
         prompts: [N] in the anchor language.
-        labels: [N] ``harmful``, ``harmless`` or None; rows without a label are left out.
+        labels: [N] ``harmful``, ``harmless`` or None; rows without a label, or without a prompt, are left out.
         translations: By NLLB code [N] the same prompts, None where one is missing.
         settings: The gate. One that reads translations is fitted on the prompts alone, and of ``translations`` the
             languages count: all have the threshold of the prompts.
@@ -271,13 +275,16 @@ def _labelled(
         if count != len(prompts):
             raise UserError(f"There are {len(prompts)} prompts and {count} of {what}: a gate needs one for each.")
     # A table has numbers that are none where a label is missing.
-    rows = [row for row, label in enumerate(labels) if label is not None and label == label]
+    labelled = [row for row, label in enumerate(labels) if label is not None and label == label]
+    # The languages are in order: that of the prompts first.
+    in_anchor = next(iter(texts.values()))
+    rows = [row for row in labelled if (text := in_anchor[row]) is not None and _is_there(text)]
     if strange := {str(labels[row]) for row in rows} - set(LABELS):
         raise UserError(
             f"A label must be {' or '.join(LABELS)}, or None where there is none, not {min(strange)!r}: a gate is "
             "fitted on both classes."
         )
-    if not rows:
+    if not labelled:
         raise UserError(f"None of the {len(prompts)} prompts has a label, and a gate needs them: add the column label.")
     there = {
         code: {number: text for number, row in enumerate(rows) if (text := own[row]) is not None and _is_there(text)}
@@ -287,6 +294,17 @@ def _labelled(
         if not own:
             raise UserError(f"No prompt has a translation into {code}, and the gate needs some: take the language out.")
     return _Labelled(torch.tensor([labels[row] == HARMFUL for row in rows]), there)
+
+
+def _require_room(policy: Policy, prompts: Sequence[Prompt]) -> None:
+    """Refuses prompts that are longer than the model reads: it fails there, or has states that were never tried."""
+    context = context_of(policy.model.config.to_dict())
+    for number, prompt in enumerate(prompts, 1) if context else ():
+        if (length := len(encode_prompt(policy.tokenizer, prompt).input_ids)) > (context or 0):
+            raise UserError(
+                f"The model reads at most {context} tokens at once, and prompt {number} of {len(prompts)}, as its gate "
+                f"reads it, has {length}: shorten it."
+            )
 
 
 def _is_there(prompt: Prompt) -> bool:

@@ -40,6 +40,7 @@ class PromptTranslator:
 
     Raises:
         OSError: There is no checkpoint.
+        ValueError: The checkpoint, or ``segmenters``, does not know the target.
     """
 
     def __init__(self, folder: str | Path, *, target: str, segmenters: Mapping[str, str], device: Any = "cpu") -> None:
@@ -51,6 +52,8 @@ class PromptTranslator:
         dtype = torch.float32 if str(device) == "cpu" else torch.float16
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, use_safetensors=True, dtype=dtype, **safe)
         self.model = model.to(device).eval()
+        if target not in segmenters or target not in self.tokenizer.get_vocab():
+            raise ValueError(f"The translator does not know {target!r}, or segmenters lacks it: name another target.")
         self.target_code = target
         self.target = self.tokenizer.convert_tokens_to_ids(target)
         self.segmenters = dict(segmenters)
@@ -74,7 +77,12 @@ class PromptTranslator:
             identify: Gives NLLB code and probability of the language of each sentence. One that is surely in another
                 language than its text is read in its own: who writes a sentence of Swahili among English ones is
                 understood too.
+
+        Raises:
+            ValueError: There are not as many languages as texts.
         """
+        if isinstance(texts, str) or len(texts) != len(languages):
+            raise ValueError(f"{len(languages)} languages are given, one for each of a list of texts: give as many.")
         split = [self._lines(text, code) for text, code in zip(texts, languages, strict=True)]
         spoken = [
             (place, part, code)

@@ -20,6 +20,7 @@ from mlc.models.together import ANSWERED_TOGETHER
 from mlc.shapes.answers import answer_column
 from mlc.shapes.history import Prompt, conversation, variants_of
 from mlc.stopping import ShouldStop, never, stop_if
+from mlc.store.hashing import digest_data
 from mlc.store.lines import append_line, read_lines
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def consistent_pairs(
     layer: int | float,
     chosen_by: OwnPairs = "consistency",
     seed: int = 0,
-    record: Path | None = None,
+    record: str | Path | None = None,
     on_answers: Callable[[int], None] = lambda count: None,
     should_stop: ShouldStop = never,
 ) -> list[dict[str, Any]]:
@@ -114,8 +115,8 @@ def consistent_pairs(
         layer: Of the states.
         chosen_by: ``chance`` draws both answers of a pair: the control that samples and trains as much.
         seed: Of the answers, and of what is drawn.
-        record: File to which the answers of each batch are added as soon as they are there. What it holds already, of
-            the same arguments, is not sampled again.
+        record: File to which the answers of each batch are added as soon as they are there. What it holds already of
+            the same model, prompts, length and seed is not sampled again.
         on_answers: Called with the number of answers just sampled, or found in the record.
         should_stop: Looked at before each batch.
 
@@ -134,7 +135,8 @@ def consistent_pairs(
         if text
         for _ in range(answers)
     ]
-    sampled = _sampled(policy, [prompt for _, _, prompt in asked], tokens, seed, record, on_answers, should_stop)
+    file = None if record is None else Path(record)
+    sampled = _sampled(policy, [prompt for _, _, prompt in asked], tokens, seed, file, on_answers, should_stop)
     given = [(owner, place, text) for (owner, place, _), text in zip(asked, sampled, strict=True) if text]
     states = _states(policy, [text for _, _, text in given], layer, should_stop) if given else torch.zeros(0, 1)
     for place in {place for _, place, _ in given}:
@@ -184,7 +186,9 @@ def _sampled(
     """
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda place: len(encoded[place].input_ids))
-    known = {int(entry["batch"]): entry["answers"] for entry in read_lines(record)} if record else {}
+    made_of = digest_data([policy.source.identity, [list(one.input_ids) for one in encoded], tokens, seed])
+    kept = [entry for entry in read_lines(record) if entry.get("of") == made_of] if record else []
+    known = {int(entry["batch"]): entry["answers"] for entry in kept}
     found = [""] * len(prompts)
     for number, start in enumerate(range(0, len(order), ANSWERED_TOGETHER)):
         places = order[start : start + ANSWERED_TOGETHER]
@@ -194,7 +198,7 @@ def _sampled(
             known[number] = _drawn(policy, [encoded[place] for place in places], tokens, own)
             if record:
                 record.parent.mkdir(parents=True, exist_ok=True)
-                append_line(record, {"batch": number, "answers": known[number]})
+                append_line(record, {"of": made_of, "batch": number, "answers": known[number]})
         for place, text in zip(places, known[number], strict=True):
             found[place] = text
         on_answers(len(places))

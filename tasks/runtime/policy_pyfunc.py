@@ -143,7 +143,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         # Some checkpoints name the length before positions were stretched.
         return max(most, int((scaling.get("factor") or 1) * (scaling.get("original_max_position_embeddings") or 0)))
 
-    def _room(self, texts: Sequence[str], most: int | None) -> list[int | None]:
+    def _room(self, texts: Sequence[str], most: int | None, named: str | None = None) -> list[int | None]:
         """Tokens that an answer to each text may have; None without end."""
         if most is None or not texts:
             return [None] * len(texts)
@@ -152,8 +152,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         for place, length in enumerate(lengths):
             if length > most:
                 raise _mistake(
-                    f"The model reads at most {most} tokens at once, and prompt {place + 1} of {len(texts)} has "
-                    f"{length}: shorten it"
+                    f"The model reads at most {most} tokens at once, and "
+                    f"{named or f'prompt {place + 1} of {len(texts)}'} has {length}: shorten it"
                 )
         return [most if self.encodes else most - length for length in lengths]
 
@@ -167,6 +167,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
             if self.translator:
                 prompt = self._translated(prompt)
                 text = self._rendered(prompt)
+                self._room([text], self._most(), f"the translation of prompt {place + 1} of {len(prompts)}")
             # One by one: not every model finds its positions behind padding.
             with torch.inference_mode():
                 read = self.model(**self._encoded([text]), output_hidden_states=True, **self.without_head)

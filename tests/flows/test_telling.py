@@ -9,9 +9,11 @@ import pytest
 from flows.configuration.pipeline import PipelineConfig
 from flows.configuration.reading import load_config
 from flows.steps.checking import tell_of_toy, tell_unread
+from mlc.errors import UserError
 from mlc.methods import in_order
 from mlc.store import ArtifactStore
 from tasks.runtime.run import Notes, Run
+from tests.flows.runs import plan_run
 
 
 def notes_of(
@@ -66,3 +68,29 @@ def test_settings_that_no_method_reads(
     assert notes_of(tell_unread, models, settings, tmp_path) == (
         [f"No method of models reads what is set in {told}."] if told else []
     )
+
+
+def test_gates_that_read_translations_are_told_apart_and_need_no_translated_prompts(tmp_path: Path) -> None:
+    def configured(models: list[str], **serve: Any) -> PipelineConfig:
+        given = {"models": models, **{f"serve.{name}": value for name, value in serve.items()}}
+        return load_config("smoke", languages=["es"], workspace=str(tmp_path), overrides=given)
+
+    with pytest.raises(UserError, match="policy-gate and translate-test are the same model: name one of them"):
+        configured(["english-only", "policy-gate", "translate-test"], reads="translation")
+    with pytest.raises(UserError, match=r"serve\.labels is 2, .* what translate-test read is translated into one"):
+        configured(["english-only", "translate-test"], labels=2)
+    both = configured(["english-only", "policy-gate", "translate-test"], labels=2)
+    assert {method.name: both.gate_of(method).labels for method in both.methods[1:]} == {
+        "policy-gate": 2,
+        "translate-test": 0,
+    }
+    named, set_up = (
+        {task["stage"] for task in plan_run(config)}
+        for config in (
+            configured(["english-only", "translate-test"]),
+            configured(["english-only", "policy-gate"], reads="translation"),
+        )
+    )
+    assert named == set_up
+    assert not named & {"translate", "signals", "filter", "dataset"}
+    assert "one for all languages" in configured(["translate-test"]).summary()["gate on prompts"]

@@ -133,6 +133,30 @@ def test_it_is_kept_beside_its_gate(policy: Policy, gate: PromptGate, tmp_path: 
     assert replace(gate, reads="prompt").load_translator(tmp_path) is None
 
 
+def test_what_cannot_be_asked_of_it_is_told(translator: PromptTranslator) -> None:
+    with pytest.raises(ValueError, match="1 languages are given, one for each of a list of texts"):
+        translator.translate(SPANISH, ["spa_Latn"])
+    with pytest.raises(ValueError, match="one for each of a list of texts"):
+        translator.translate("ab", ["spa_Latn", "spa_Latn"])
+    for target, segmenters in (("isl_Latn", {"isl_Latn": "is"}), ("eng_Latn", {"spa_Latn": "es"})):
+        with pytest.raises(ValueError, match=f"does not know '{target}', or segmenters lacks it"):
+            PromptTranslator(shipped_data("nano"), target=target, segmenters=segmenters)
+
+
+def test_rows_without_a_prompt_are_left_out(policy: Policy, gate: PromptGate) -> None:
+    nothing = {"spa_Latn": [None] * 5, "deu_Latn": [None] * 5}
+    for missing in (None, "", float("nan")):
+        prompts, labels = [*ENGLISH, missing], [*LABELS, "harmful"]
+        assert fit_gate(policy, prompts, labels, nothing, READING, translator="it") == gate
+
+
+def test_what_is_longer_than_the_model_reads_is_refused(policy: Policy, gate: PromptGate) -> None:
+    with pytest.raises(UserError, match=r"reads at most \d+ tokens at once, and prompt 2 of 2, as its gate reads it"):
+        replace(gate, reads="prompt").margins(policy, ["Hello", "word " * 3000])
+    with pytest.raises(UserError, match="Prompt 2 is empty"):
+        gate.margins(policy, ["Hello", float("nan")])  # type: ignore[list-item]
+
+
 def test_without_its_translator_it_says_so(policy: Policy, gate: PromptGate) -> None:
     with pytest.raises(UserError, match="reads translations of prompts: give it the translator"):
         gate.margins(policy, SPANISH)

@@ -99,7 +99,11 @@ def test_sampling_that_was_stopped_goes_on_to_the_same_pairs(
     assert consistent_pairs(policy, rows(), **given, record=record, on_answers=sampled.append) == whole
     assert (len(calls), sampled) == (1, [4, 4, 4])
     assert torch.equal(state, torch.random.get_rng_state())
-    assert consistent_pairs(policy, rows(), **{**given, "seed": 2}) != whole
+    # What is of other arguments is another's.
+    for other in ({"seed": 2}, {"tokens": 4}):
+        found = consistent_pairs(policy, rows(), **{**given, **other}, record=str(record))
+        assert found == consistent_pairs(policy, rows(), **{**given, **other}) != whole
+    assert len(consistent_pairs(policy, rows()[:1], **given, record=record)) == 1
 
 
 def test_a_model_that_says_nothing_has_nothing_to_prefer(load_tiny: Any) -> None:

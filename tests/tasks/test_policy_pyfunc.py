@@ -83,6 +83,13 @@ def test_a_registered_gate_decides_as_the_evaluated_one(
         for prompt, margin, text in zip(prompts, margins, said, strict=True)
     ]
 
+    if reads == "translation":
+        # One whose translation is longer than it is itself, and than the model reads.
+        short = f"Hola. Sí. No. ¿Qué? ¿Y? Ya. Eh. Oye. Ay. {PROMPTS_TO_GATE[2]}"
+        served.model.config.max_position_embeddings = len(served._encoded([served._rendered(short)])["input_ids"][0])
+        with pytest.raises(MlflowException, match="the translation of prompt 1 of 1 has"):
+            served.predict(None, pd.DataFrame({"prompt": [short]}))
+
 
 @pytest.mark.parametrize("template", [GEMMA, SILENT], ids=["raises", "drops it"])
 def test_a_system_prompt_without_a_place_is_read_as_it_was_measured(
