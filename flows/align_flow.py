@@ -65,7 +65,7 @@ from tasks.runtime.catalog import CATALOG_FILE, rebuild_catalog
 from tasks.runtime.models import Model
 from tasks.runtime.outliving import outlive_the_worker
 from tasks.runtime.policies import is_encoder, require_policy, require_teacher
-from tasks.runtime.registry import DATABASE_FILE
+from tasks.runtime.registry.addresses import DATABASE_FILE
 from tasks.runtime.run import Display, Notes, Outcome, Run, Silent, harmless, live, using_display, wait_for_workspace
 from tasks.runtime.runners import stages_in
 from tasks.runtime.stage import naming_the_cause

@@ -14,7 +14,7 @@ from tasks.runtime.settings import RegistrySettings
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from tasks.runtime.registry import ModelVersion
+    from tasks.runtime.registry.versions import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def was_promoted(workspace: Path, version: Mapping[str, Any]) -> bool:
         workspace: Folder of the workspace.
         version: Its ``name`` and ``version``.
     """
-    from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions
+    from tasks.runtime.registry.promotions import PROMOTIONS_FILE, read_promotions
 
     entries = read_promotions(workspace / PROMOTIONS_FILE, version["name"])
     return version["version"] in {entry["version"] for entry in entries}
@@ -101,7 +101,8 @@ def promote_by_person(
     Raises:
         UserError: As of :func:`propose`.
     """
-    from tasks.runtime.registry import PROMOTIONS_FILE, promote_version
+    from tasks.runtime.registry.champions import promote_version
+    from tasks.runtime.registry.promotions import PROMOTIONS_FILE
 
     with _registry(store, name) as (client, settings):
         proposal, target = _proposed(client, settings, store.workspace, version)
@@ -126,7 +127,8 @@ def roll_back(store: ArtifactStore, *, name: str = "", reason: str = "") -> str:
     Raises:
         UserError: There is no champion before.
     """
-    from tasks.runtime.registry import PROMOTIONS_FILE, note_champion, previous_champion, promote_version
+    from tasks.runtime.registry.champions import note_champion, promote_version
+    from tasks.runtime.registry.promotions import PROMOTIONS_FILE, previous_champion
 
     record = store.workspace / PROMOTIONS_FILE
     with _registry(store, name) as (client, settings):
@@ -155,7 +157,9 @@ def roll_back(store: ArtifactStore, *, name: str = "", reason: str = "") -> str:
 
 @contextmanager
 def _registry(store: ArtifactStore, name: str) -> "Iterator[tuple[MlflowClient, RegistrySettings]]":
-    from tasks.runtime.registry import connect, registry_errors, registry_of
+    from tasks.runtime.registry.addresses import registry_of
+    from tasks.runtime.registry.connecting import connect
+    from tasks.runtime.registry.failures import registry_errors
 
     settings = registry_of(store, name)
     client = connect(settings, store.workspace)
@@ -169,7 +173,7 @@ def _version(
     """A version with its tags; None where there is none."""
     from mlflow.exceptions import MlflowException
 
-    from tasks.runtime.registry import ModelVersion
+    from tasks.runtime.registry.versions import ModelVersion
 
     try:
         found = client.get_model_version(settings.model_name, version)
@@ -184,7 +188,8 @@ def _version(
 def _proposed(
     client: "MlflowClient", settings: RegistrySettings, workspace: Path, version: str
 ) -> "tuple[Proposal, ModelVersion]":
-    from tasks.runtime.registry import PROMOTIONS_FILE, note_champion
+    from tasks.runtime.registry.champions import note_champion
+    from tasks.runtime.registry.promotions import PROMOTIONS_FILE
     from tasks.runtime.version_page import GATE, GATE_FAILED
 
     found = _version(client, settings, version)

@@ -27,7 +27,7 @@ from mlc.report.wording import check_words, checks_in_order, needs_in_words
 from mlc.urls import HIDDEN, redacted
 from tasks.runtime.artifacts import COSTS_FILE, FUNNEL_FILE, METRICS_FILE, plain, read_rows
 from tasks.runtime.progress import duration
-from tasks.runtime.registry import tracking_uri
+from tasks.runtime.registry.addresses import tracking_uri
 from tasks.runtime.run import Outcome, Run, harmless
 
 PLAN, FILTER, RESULTS, COSTS, GATE, REPORT = "plan", "filter", "results", "costs", "gate", "report"

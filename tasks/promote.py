@@ -11,19 +11,11 @@ from mlc.evaluation.results import read_evaluations
 from mlc.languages import resolve_language
 from mlc.store import ArtifactRef, Draft
 from tasks.runtime.artifacts import DECISION_FILE
-from tasks.runtime.registry import (
-    PROMOTIONS_FILE,
-    ModelVersion,
-    champion_beside,
-    checkpoint_of,
-    connect,
-    look_at_champion,
-    note_champion,
-    promote_version,
-    read_told_in,
-    read_version,
-    registry_errors,
-)
+from tasks.runtime.registry.champions import champion_beside, look_at_champion, note_champion, promote_version
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.failures import registry_errors
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE
+from tasks.runtime.registry.versions import ModelVersion, checkpoint_of, read_told_in, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings, Roles
 from tasks.runtime.stage import Stage, produce, stage_task

@@ -32,23 +32,25 @@ from tasks.runtime.artifacts import (
 from tasks.runtime.compute import computing, release
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
-from tasks.runtime.registry import (
-    ANSWERED,
-    ASKED_TAG,
-    CANDIDATE,
-    CHECKPOINT_TAG,
-    FAILED,
-    ModelVersion,
+from tasks.runtime.registry.addresses import experiment_name
+from tasks.runtime.registry.champions import CANDIDATE
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.failures import registry_errors
+from tasks.runtime.registry.registrations import (
     Registration,
     RegistrationKeys,
-    connect,
-    experiment_name,
     find_registration,
     finish_registration,
     logged_models,
-    read_version,
     registration_tags,
-    registry_errors,
+)
+from tasks.runtime.registry.versions import (
+    ANSWERED,
+    ASKED_TAG,
+    CHECKPOINT_TAG,
+    FAILED,
+    ModelVersion,
+    read_version,
     version_problem,
     write_version,
 )

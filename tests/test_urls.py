@@ -15,7 +15,8 @@ from mlc.store.remote import RemoteArtifacts
 from mlc.store.runs import recorded
 from mlc.translation.engines.endpoint import EndpointEngine, http_facts
 from mlc.urls import expanded, redacted
-from tasks.runtime.registry import registry_errors, tracking_uri
+from tasks.runtime.registry.addresses import tracking_uri
+from tasks.runtime.registry.failures import registry_errors
 from tasks.runtime.run import Run
 
 TOKEN = "planted-T0ken"

@@ -12,7 +12,7 @@ from flows.terminal.needs_tables import needs_in_data, show_needs
 from flows.terminal.options import ConfigArgument, JsonOption, LanguagesOption, SetOption, WorkspaceOption, load
 from flows.terminal.output import print_json, results, shown, terminal
 from flows.terminal.plan_tables import Task, show_plan, show_work, where_in_words
-from tasks.runtime.registry import from_environment
+from tasks.runtime.registry.addresses import from_environment
 from tasks.runtime.run import Display, Notes, Outcome, Run
 
 if TYPE_CHECKING:

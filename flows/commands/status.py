@@ -169,17 +169,10 @@ def _model(store: ArtifactStore) -> _Model:
     Raises:
         UserError: It does not answer.
     """
-    from tasks.runtime.registry import (
-        CANDIDATE,
-        CHAMPION,
-        PROMOTIONS_FILE,
-        candidate,
-        champion,
-        looking_at,
-        note_champion,
-        read_promotions,
-        registry_of,
-    )
+    from tasks.runtime.registry.addresses import registry_of
+    from tasks.runtime.registry.champions import CANDIDATE, CHAMPION, candidate, champion, note_champion
+    from tasks.runtime.registry.connecting import looking_at
+    from tasks.runtime.registry.promotions import PROMOTIONS_FILE, read_promotions
 
     settings, record = registry_of(store), store.workspace / PROMOTIONS_FILE
     with looking_at(settings, store) as client:

@@ -12,7 +12,7 @@ from mlc.evaluation.results import ANSWERS_FILE, EvaluationResult, anchor_of
 from mlc.languages import resolve_language
 from mlc.report.wording import chance, difference, interval, language_name, metric_name, number
 from mlc.store import ArtifactRef, ArtifactStore, KeyParts
-from tasks.runtime.registry import read_version
+from tasks.runtime.registry.versions import read_version
 
 SHOWN_CHANGES = 8
 """Of what has changed; the rest is counted."""

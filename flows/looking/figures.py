@@ -57,7 +57,8 @@ def run_of_champion(store: ArtifactStore) -> RunRecord:
     Raises:
         UserError: There is no champion, or it was registered by a run that is not recorded here.
     """
-    from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions, registry_of
+    from tasks.runtime.registry.addresses import registry_of
+    from tasks.runtime.registry.promotions import PROMOTIONS_FILE, read_promotions
 
     name = registry_of(store).model_name
     promotions = read_promotions(store.workspace / PROMOTIONS_FILE, name)

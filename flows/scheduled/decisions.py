@@ -17,7 +17,7 @@ from flows.places import DEFAULT_WORKSPACE
 from flows.promoting import Proposal, promote_by_person, propose, roll_back
 from mlc.errors import UserError
 from mlc.store import ArtifactStore
-from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE, read_promotions
 
 APPROVAL_TIME = timedelta(days=7)
 """How long a promotion waits for its approval."""

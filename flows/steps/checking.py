@@ -16,7 +16,7 @@ from mlc.translation.kept import require_keepable
 from tasks.runtime.artifacts import PROMPTS_FILE, facts_of, left_out_of, read_rows
 from tasks.runtime.models import Model
 from tasks.runtime.policies import depth_of_policy
-from tasks.runtime.registry import from_environment
+from tasks.runtime.registry.addresses import from_environment
 from tasks.runtime.run import Run
 
 SHIPPED_TRANSLATOR = "shipped:nano"

@@ -11,7 +11,8 @@ from mlc.store.names import is_artifact
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPT_GATE_FILE
 from tasks.runtime.models import Model
 from tasks.runtime.policies import source_of
-from tasks.runtime.registry import champion_beside, checkpoint_of, fetch_version
+from tasks.runtime.registry.champions import champion_beside
+from tasks.runtime.registry.versions import checkpoint_of, fetch_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
 

@@ -13,7 +13,7 @@ from mlc.store.names import lies_in
 from mlc.store.runs import run_records
 from mlc.translation.memory import MEMORY_FOLDER
 from tasks.runtime.prefect_database import forget_runs, old_runs
-from tasks.runtime.registry import read_version, version_problem
+from tasks.runtime.registry.versions import read_version, version_problem
 from tasks.runtime.settings import RegistrySettings
 
 

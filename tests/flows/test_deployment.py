@@ -29,7 +29,7 @@ from mlc.errors import UserError
 from mlc.store import ArtifactStore
 from mlc.store.runs import run_records
 from tasks.runtime.artifacts import read_decision
-from tasks.runtime.registry import PROMOTIONS_FILE, read_promotions
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE, read_promotions
 from tests.flows.runs import TaskRun, made, task_name
 from tests.flows.scheduling import Asked, insisting, until, working
 from tests.flows.smoked import Mlc, Smoked

@@ -18,7 +18,11 @@ from flows.looking.overview import results_of
 from mlc.report.prompts import LONGEST_TEXT
 from mlc.store import ArtifactStore, sources
 from mlc.store.runs import run_records
-from tasks.runtime.registry import DATABASE_FILE, PROMOTIONS_FILE, ModelVersion, connect, promote_version
+from tasks.runtime.registry.addresses import DATABASE_FILE
+from tasks.runtime.registry.champions import promote_version
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE
+from tasks.runtime.registry.versions import ModelVersion
 from tests.covering import chosen
 from tests.flows.runs import Flow, made, plan_run, task_name
 from tests.flows.smoked import PROJECT, Smoked

@@ -27,7 +27,8 @@ from tasks.runtime.artifacts import CHECKPOINT_FOLDER, DATASET_FOLDER, PROMPTS_F
 from tasks.runtime.champion import find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
-from tasks.runtime.registry import connect, read_version
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.versions import read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings
 from tests.tasks.registering import tracked, written_report

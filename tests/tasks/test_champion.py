@@ -24,7 +24,10 @@ from tasks.runtime.artifacts import CHECKPOINT_FOLDER, read_decision
 from tasks.runtime.champion import Champion, find_champion
 from tasks.runtime.models import Model
 from tasks.runtime.policies import loaded_policy, source_of
-from tasks.runtime.registry import CHAMPION, PROMOTIONS_FILE, champion, connect, promote_version, read_version
+from tasks.runtime.registry.champions import CHAMPION, champion, promote_version
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE
+from tasks.runtime.registry.versions import read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import PolicySettings, RegistrySettings, Roles
 from tests.evaluation.outcomes import BAD, GOOD, everywhere

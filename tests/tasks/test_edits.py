@@ -63,7 +63,7 @@ EDITS = (
     Edit("words of a lock", "mlc/store/locks.py", "Another run", "One more run", NOTHING),
     Edit("words of `mlc why`", "mlc/store/keys.py", "is {'new'", "is {'fresh'", NOTHING),
     Edit("a helper of all stages", "tasks/runtime/stage.py", "", "def helper(x):\n    return x + 1\n", NOTHING),
-    Edit("how the registry is reached", "tasks/runtime/registry.py", "sqlite:///", "sqlite:////", NOTHING),
+    Edit("how the registry is reached", "tasks/runtime/registry/addresses.py", "sqlite:///", "sqlite:////", NOTHING),
     Edit("how a server is asked again", "mlc/chat/client.py", "ATTEMPTS = 6", "ATTEMPTS = 7", NOTHING),
     Edit("how judges are chosen", "mlc/evaluation/choosing.py", "", "LONGEST = 3\n", NOTHING),
     Edit("the display", "flows/terminal/display.py", "", "WIDTH = 3\n", NOTHING),

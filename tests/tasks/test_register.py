@@ -23,7 +23,10 @@ from tasks.register import register_model
 from tasks.runtime import policy_pyfunc
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, TRAINING_LOG_FILE, plain
 from tasks.runtime.models import Model
-from tasks.runtime.registry import DATABASE_FILE, candidate, connect, read_told_in, read_version
+from tasks.runtime.registry.addresses import DATABASE_FILE
+from tasks.runtime.registry.champions import candidate
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.versions import read_told_in, read_version
 from tasks.runtime.run import Run
 from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.tracking import flattened, log_inputs, metric_name

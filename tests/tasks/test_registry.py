@@ -9,21 +9,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mlc.errors import UserError
-from tasks.runtime.registry import (
-    CHAMPION,
-    PROMOTIONS_FILE,
-    ModelVersion,
-    champion,
-    connect,
-    experiment_name,
-    from_environment,
-    look_at_champion,
-    note_champion,
-    previous_champion,
-    promote_version,
-    read_promotions,
-    tracking_uri,
-)
+from tasks.runtime.registry.addresses import experiment_name, from_environment, tracking_uri
+from tasks.runtime.registry.champions import CHAMPION, champion, look_at_champion, note_champion, promote_version
+from tasks.runtime.registry.connecting import connect
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE, previous_champion, read_promotions
+from tasks.runtime.registry.versions import ModelVersion
 from tasks.runtime.settings import RegistrySettings
 from tasks.runtime.version_page import REPLACES
 

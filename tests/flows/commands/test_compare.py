@@ -13,7 +13,7 @@ from flows.cli import app
 from mlc.store import ArtifactStore, KeyParts
 from mlc.store.lines import append_line
 from tasks.runtime.artifacts import DECISION_FILE, VERSION_FILE
-from tasks.runtime.registry import PROMOTIONS_FILE
+from tasks.runtime.registry.promotions import PROMOTIONS_FILE
 from tasks.runtime.run import Outcome
 from tasks.runtime.settings import RegistrySettings
 from tests.evaluation.outcomes import BAD, EN, FR, GOOD, SW
