@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,10 @@ def test_a_server_that_dies_in_the_midst(tmp_path: Path) -> None:
 def children(pid: int) -> list[int]:
     """Processes below a process, whatever their group."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [*children(int(child)), int(child)]
+    # What ends meanwhile has none.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for child in (task / "children").read_text().split():
+                    found += [*children(int(child)), int(child)]
     return found
