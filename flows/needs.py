@@ -347,10 +347,9 @@ def _disk(config: PipelineConfig, models: Models, prompts: Prompts) -> Iterator[
 def _behind_a_gate(config: PipelineConfig, models: Models, method: Method, trained: int) -> int:
     """Bytes of one model with its gate: a trained one as it is kept, else the policy; and what translates for it."""
     assert models.policy is not None
-    size = BYTES["bfloat16" if config.policy.dtype == "auto" else config.policy.dtype]
-    own = models.policy.parameters * size if method.start == BASE else trained
+    own = checkpoint_bytes(models.policy, None, config.policy.dtype) if method.start == BASE else trained
     translator = models.translator if config.reads_translations(method) else None
-    kept = translator.parameters * BYTES["float32"] if translator else 0
+    kept = checkpoint_bytes(translator, None, "float32") if translator else 0
     return own + kept
 
 

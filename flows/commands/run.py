@@ -164,11 +164,11 @@ def _run(
             raise
         finally:
             if reachable:
-                _hand_over()
+                hand_over()
     return summary
 
 
-def _hand_over() -> None:
+def hand_over() -> None:
     """Waits until the server has every log line and event; a server of our own stops right after."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

@@ -46,8 +46,9 @@ def train_all(
             languages=(config.anchor_language, *config.languages),
         )
         examples, overlaps = separate_feedback(run, config, given, about, held_out)
-        # A control has the prompts of its method.
-        data.overlaps.update({} if method.permuted else overlaps)
+        if not method.permuted:
+            # A control has the prompts of its method.
+            data.overlaps.update(overlaps)
     models = []
     own = data.own.setdefault(method.name, {})
     for start in starts:

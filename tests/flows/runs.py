@@ -42,16 +42,13 @@ def planned_keys(config: PipelineConfig) -> dict[str, str]:
     return {task_name(outcome): outcome["key"] for outcome in outcomes}
 
 
-DRAIN_SECONDS = 20
-
-
 @contextmanager
 def flow_on(api: str, name: str = "smoke") -> Iterator[Flow]:
     """Gives a function that runs the flow, by a shipped configuration, and returns its summary."""
-    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
     from flows.align_flow import align
+    from flows.commands.run import hand_over
 
     def run(workspace: Path, languages: str | None = "es,fr", **settings: Any) -> Summary:
         overrides = {name.replace("__", "."): value for name, value in settings.items()}
@@ -66,7 +63,7 @@ def flow_on(api: str, name: str = "smoke") -> Iterator[Flow]:
             yield run
         finally:
             # What is left for a server that is gone holds up the end of the process.
-            EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+            hand_over()
 
 
 @dataclass(frozen=True)
