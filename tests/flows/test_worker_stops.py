@@ -51,7 +51,8 @@ def training(
     """A worker whose run trains; in the end it is killed, with all processes below it."""
     config = workspace.parent / "long.yaml"
     smoke = (PROJECT / "flows" / "configs" / "smoke.yaml").read_text(encoding="utf-8")
-    config.write_text(smoke.replace("steps: 3", "steps: 100000") + yaml.safe_dump(more), encoding="utf-8")
+    settings = yaml.safe_load(smoke.replace("steps: 3", "steps: 100000")) | more
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     parameters = {"config": str(config), "languages": ["sw"], "workspace": str(workspace)}
     started = prefect(forked, "deployment", "run", "align/stopping", "--params", json.dumps(parameters))
     assert started.code == 0, started.out + started.err
