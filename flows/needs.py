@@ -331,26 +331,45 @@ def _disk(config: PipelineConfig, models: Models, prompts: Prompts) -> Iterator[
     ]
     yield "edited models", sum(edited)
     gates = [method for method in methods if method.recipe == "gate"]
-    yield (
-        "models behind a gate",
-        sum((1 if method.start == BASE else seeds) * _behind_a_gate(config, models, method, saved) for method in gates),
-    )
+    yield "models behind a gate", _behind_gates(config, models, gates)
     yield "a training in progress", progress_bytes(shape, align) if trained else 0
     kept = align.adapter if config.registry.weights == "adapter" else None
     registered = checkpoint_bytes(shape, kept, align.saved_dtype)
     candidate = next((method for method in gates if method.name == config.roles.candidate), None)
-    yield "registered model", _behind_a_gate(config, models, candidate, registered) if candidate else registered
+    if candidate:
+        registered = _policy_of_a_gate(config, models, candidate, registered)
+        registered += _translator_of_a_gate(config, models, candidate)
+    yield "registered model", registered
     rows = prompts.rows * prompts.bytes_a_row
     yield "prompts and translations", rows * (1 + _TEXT_COLUMNS * len(config.paired_languages))
 
 
-def _behind_a_gate(config: PipelineConfig, models: Models, method: Method, trained: int) -> int:
-    """Bytes of one model with its gate: a trained one as it is kept, else the policy; and what translates for it."""
+def _behind_gates(config: PipelineConfig, models: Models, gates: Sequence[Method]) -> int:
+    """What gates add: the untouched policy and a translator once for all, and once more while a second gate is made.
+
+    The artifact of a trained model behind a gate holds second names of that model's files.
+    """
+    shared: set[tuple[int, int]] = set()
+    made = 0
+    for method in gates:
+        added = _policy_of_a_gate(config, models, method, trained=0), _translator_of_a_gate(config, models, method)
+        shared.add(added)
+        if any(added):
+            made += 1 if method.start == BASE else len(config.seeds)
+    kept = sum(max((added[part] for added in shared), default=0) for part in range(2))
+    return kept + (max(map(sum, shared)) if made > 1 else 0)
+
+
+def _policy_of_a_gate(config: PipelineConfig, models: Models, method: Method, trained: int) -> int:
+    """Bytes of the model behind a gate: the policy as it is loaded, or a trained one as it is kept."""
     assert models.policy is not None
-    own = checkpoint_bytes(models.policy, None, config.policy.dtype) if method.start == BASE else trained
+    return checkpoint_bytes(models.policy, None, config.policy.dtype) if method.start == BASE else trained
+
+
+def _translator_of_a_gate(config: PipelineConfig, models: Models, method: Method) -> int:
+    """Bytes of what translates for a gate."""
     translator = models.translator if config.reads_translations(method) else None
-    kept = checkpoint_bytes(translator, None, "float32") if translator else 0
-    return own + kept
+    return checkpoint_bytes(translator, None, "float32") if translator else 0
 
 
 Change = Callable[[PipelineConfig], Iterator[dict[str, Any]]]

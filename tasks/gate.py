@@ -1,6 +1,5 @@
 """Stage ``gate``: a classifier of prompts beside the weights of a model, which refuses before anything is answered."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from mlc.models.sources import ModelSource
 from mlc.permuted import dealt_anew
 from mlc.shapes.history import TURNS, Prompt, conversation
 from mlc.store import ArtifactRef, Draft
+from mlc.store.drafts import link_file
+from mlc.store.hashing import folder_files
 from mlc.translation.kept import checkpoint_of, keep_translator
 from mlc.translation.settings import TranslatorSettings
 from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, TRANSLATOR_FOLDER, VERDICTS_FILE
@@ -114,8 +115,9 @@ def fit_prompt_gate(
             if not isinstance(model.weights, ArtifactRef):
                 save_policy(policy, draft.path / CHECKPOINT_FOLDER, dtype=policy.model.dtype)
         if isinstance(start := model.weights, ArtifactRef):
-            whole = draft.path / CHECKPOINT_FOLDER
-            shutil.copytree(run.store.folder(start) / CHECKPOINT_FOLDER, whole, dirs_exist_ok=True)
+            whole = run.store.folder(start) / CHECKPOINT_FOLDER
+            for file in folder_files(whole):
+                link_file(file, draft.path / CHECKPOINT_FOLDER / file.relative_to(whole))
             if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
                 # The weights may be an adapter.
                 draft.facts[BASE_FACT] = base

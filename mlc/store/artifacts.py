@@ -32,7 +32,7 @@ from mlc.errors import UserError
 from mlc.stopping import ShouldStop
 from mlc.store.claims import Claims, claimed
 from mlc.store.damages import note_damage, read_damages
-from mlc.store.drafts import place_folder
+from mlc.store.drafts import draft_beside, link_file, place_folder
 from mlc.store.hashing import digest_data, digest_file, folder_files
 from mlc.store.keys import KeyParts
 from mlc.store.locks import file_lock
@@ -44,6 +44,8 @@ _DAMAGES = (ValueError, OSError, KeyError, TypeError, AttributeError)
 """What reading a damaged artifact can end in."""
 _SHOWN = 100
 """Letters of a wrong name that are shown."""
+_SHARED_BYTES = 1 << 20
+"""A file as large as this lies on the disk once for all artifacts of its stage that hold it."""
 _KEY_IN_NAMES = 32
 """Hexadecimal digits of a key in names of files that are not artifacts."""
 SPENT_FILE = "spent.json"
@@ -492,7 +494,7 @@ class ArtifactStore:
                 with plain_disk_errors(self.workspace):
                     draft.mkdir()
                     for name in manifest["files"]:
-                        _link(self.folder(ref) / name, draft / name)
+                        link_file(self.folder(ref) / name, draft / name)
                     named = {**manifest, "key": parts.key, "parts": asdict(parts), "kept": kept}
                     write_manifest(draft, named, durable=self.durable)
                     self._publish(draft, kind, parts.key)
@@ -520,9 +522,30 @@ class ArtifactStore:
     def _place(self, draft: Path, kind: str, key: str) -> None:
         """Gives a whole artifact its name, unless another process was first."""
         target = self.place(kind, key)
+        self._share(draft, kind)
         # What is there and damaged is set aside when it is looked at.
         if not place_folder(draft, target, durable=self.durable) and self._find_here(kind, key) is None:
             place_folder(draft, target, durable=self.durable)
+
+    def _share(self, draft: Path, kind: str) -> None:
+        """Puts second names of files that other artifacts of the stage hold in the place of large copies of them."""
+        files = read_manifest(draft / MANIFEST)["files"]
+        large = {name: entry["sha256"] for name, entry in files.items() if entry["bytes"] >= _SHARED_BYTES}
+        if not large:
+            return
+        others = {
+            entry["sha256"]: self.root / kind / manifest["key"] / name
+            for manifest in self.past(kind)
+            for name, entry in manifest["files"].items()
+            if entry["sha256"] in large.values()
+        }
+        for name, digest in large.items():
+            # Of an artifact that was set aside or damaged meanwhile there is nothing to share.
+            with suppress(OSError):
+                if digest in others and lies_in(others[digest], self.root) and digest_file(others[digest]) == digest:
+                    shared = draft_beside(draft / name)
+                    os.link(others[digest].resolve(), shared)
+                    shared.replace(draft / name)
 
     def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST
@@ -572,15 +595,6 @@ def _table_facts(path: Path) -> dict[str, Any]:
     except pa.ArrowException as error:
         # What Arrow says of a broken file can hold pieces of it, and so of a prompt.
         raise ValueError(f"its file {path.name} cannot be read ({type(error).__name__})") from None
-
-
-def _link(file: Path, target: Path) -> None:
-    """Gives a file that never changes a second name, or a copy where the file system has no such names."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
 
 
 def _since(manifest: Mapping[str, Any]) -> str:

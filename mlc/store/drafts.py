@@ -82,6 +82,20 @@ def place_folder(draft: Path, folder: Path, *, durable: bool = True) -> bool:
     return True
 
 
+def link_file(file: Path, target: Path) -> None:
+    """Gives a file that never changes a second name, or a copy where the file system has no such names.
+
+    Args:
+        file: The file.
+        target: Its other name; the folder is made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
 def open_private(path: Path, mode: str = "w") -> IO[Any]:
     """Opens a file that only its owner may read from now on, also where it was there and others could.
 

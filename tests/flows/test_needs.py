@@ -105,20 +105,20 @@ def test_disk_counts_every_model_and_seed() -> None:
     assert one["prompts and translations"] == 800_000 * (1 + 6 * 4)
 
 
-def test_a_model_behind_a_gate_is_a_whole_one_with_what_translates_for_it() -> None:
+def test_gates_share_the_policy_and_what_translates_for_them() -> None:
     policy = 134_515_008
     models = ["english-only", "policy-gate", "gate", "translate-test"]
     given = {"models": models, "seeds": [0, 1], "align__adapter": "lora", "policy__dtype": "float32"}
     _, found = needs("quickstart", machine(64), TYPICAL, **given, candidate="translate-test")
-    adapter = found.disk["trained models"] // 2
     translator = 4 * found.models.translator.parameters
-    assert found.disk["models behind a gate"] == 4 * policy + 2 * adapter + (4 * policy + translator)
+    assert found.disk["models behind a gate"] == 2 * (4 * policy + translator)
     assert found.disk["registered model"] == 4 * policy + translator
     need = next(need for need in found.stages if need.stage == "gated")
     assert need.memory.parts["translator's weights"] == translator
     assert need.memory.parts["weights"] == 4 * policy
     _, plain = needs("quickstart", machine(64), TYPICAL, models=models[:3], candidate="policy-gate")
     assert not any(need.stage == "gated" for need in plain.stages)
+    assert plain.disk["models behind a gate"] == 4 * policy
     assert plain.disk["registered model"] == 4 * policy
 
 

@@ -76,6 +76,45 @@ def test_the_digest_is_of_the_content_alone(store, tmp_path):
     assert first.sha256 == other.sha256 == elsewhere.sha256 != changed.sha256
 
 
+def weights(store, version, content, stage="stage"):
+    parts = KeyParts(stage, version)
+    with store.writing(stage, parts) as draft:
+        (draft.path / "checkpoint").mkdir()
+        (draft.path / "checkpoint" / "weights").write_bytes(content)
+        (draft.path / "small").write_bytes(b"small")
+    return store.folder(store.find(stage, parts.key))
+
+
+LARGE = bytes(1 << 20)
+
+
+def test_a_large_file_lies_on_the_disk_once_for_all_artifacts_of_a_stage(store):
+    first, second, other = (
+        weights(store, version, content) for version, content in enumerate([LARGE] * 2 + [b"x" * 2**20])
+    )
+    elsewhere = weights(store, 0, LARGE, stage="another")
+    assert (first / "checkpoint" / "weights").samefile(second / "checkpoint" / "weights")
+    assert not (first / "small").samefile(second / "small")
+    assert (other / "checkpoint" / "weights").stat().st_nlink == 1
+    assert (elsewhere / "checkpoint" / "weights").stat().st_nlink == 1
+    assert list((store.root / ".drafts").iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "linked away"])
+def test_a_file_is_shared_only_while_it_is_whole(store, tmp_path, harm):
+    file = weights(store, 0, LARGE) / "checkpoint" / "weights"
+    if harm == "damaged":
+        file.write_bytes(b"x" + LARGE[1:])
+    else:
+        moved = file.rename(tmp_path / "moved")
+        if harm == "linked away":
+            file.symlink_to(moved)
+    second = weights(store, 1, LARGE) / "checkpoint" / "weights"
+    assert second.read_bytes() == LARGE
+    assert not second.is_symlink()
+    assert second.stat().st_nlink == 1
+
+
 def test_an_error_while_writing_leaves_nothing(store):
     def fail_halfway():
         with store.writing("stage", PARTS) as draft:

@@ -86,7 +86,7 @@ def test_a_gate_stands_beside_the_weights_which_stay_as_they_are(run: Run, start
     made = gate_of(run, start, data, PLAN)
     own, before = (run.store.folder(ref) / CHECKPOINT_FOLDER for ref in (made, start.checkpoint))
     assert {path.name for path in own.iterdir()} - {path.name for path in before.iterdir()} == {PROMPT_GATE_FILE}
-    assert (own / "model.safetensors").read_bytes() == (before / "model.safetensors").read_bytes()
+    assert (own / "model.safetensors").samefile(before / "model.safetensors")
     assert list(facts(run, made)["thresholds"]) == ["eng_Latn", "spa_Latn"]
     assert gate_of(run, start, data, PLAN) == made
     assert [outcome.state for outcome in run.outcomes] == ["ran", "cached"]
@@ -138,6 +138,17 @@ def test_the_policy_itself_is_saved_behind_a_gate(run: Run, data: Any) -> None:
     own, before = (load_policy(resolve_model(str(place))) for place in (made, shipped_data("tiny")))
     pairs = zip(own.model.state_dict().values(), before.model.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_gates_before_one_policy_share_its_weights(run: Run, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlc.store.artifacts._SHARED_BYTES", 1 << 16)
+    policy = Model("base", None, PolicySettings(model="shipped:tiny"), "cpu")
+    one, other = (
+        run.store.folder(gate_of(run, policy, data, replace(PLAN, permuted=permuted))) / CHECKPOINT_FOLDER
+        for permuted in (False, True)
+    )
+    assert (one / "model.safetensors").samefile(other / "model.safetensors")
+    assert not (one / PROMPT_GATE_FILE).samefile(other / PROMPT_GATE_FILE)
 
 
 def test_permuted_labels_are_another_gate(run: Run, start: Model, data: Any) -> None:
