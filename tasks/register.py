@@ -250,7 +250,7 @@ def _log_version(checkpoint: Path, model: Model, settings: RegistrySettings) -> 
             artifacts={"checkpoint": str(checkpoint)},
             signature=_signature(),
             pip_requirements=_requirements(checkpoint),
-            code_paths=[str(PROMPT_TRANSLATION)] if (checkpoint / TRANSLATOR_FOLDER).is_dir() else None,
+            code_paths=[str(PROMPT_TRANSLATION)] if _splits(checkpoint) else None,
             registered_model_name=settings.model_name,
         )
     return ModelVersion(logged.run_id, settings.model_name, str(logged.registered_model_version))
@@ -422,6 +422,12 @@ def _requirements(checkpoint: Path) -> list[str]:
 
     adapter = ("peft",) if (checkpoint / ADAPTER_FILE).is_file() else ()
     gate = ("py3langid",) if (checkpoint / PROMPT_GATE_FILE).is_file() else ()
-    translator = ("sentencex",) if (checkpoint / TRANSLATOR_FOLDER).is_dir() else ()
-    names = ("torch", "transformers", "pandas", *adapter, *gate, *translator)
+    sentences = ("sentencex",) if _splits(checkpoint) else ()
+    names = ("torch", "transformers", "pandas", *adapter, *gate, *sentences)
     return [f"{name}=={version(name).split('+')[0]}" for name in names]
+
+
+def _splits(checkpoint: Path) -> bool:
+    """Whether a gate stands there that splits what it is asked into sentences."""
+    file = checkpoint / PROMPT_GATE_FILE
+    return file.is_file() and bool(json.loads(file.read_text(encoding="utf-8")).get("segmenters"))

@@ -16,11 +16,11 @@ from mlc.choices import Pool
 from mlc.errors import UserError
 from mlc.gating.crossing import best_place, cross_margins, sample_of, separations
 from mlc.gating.fitting import LinearScore, fit_score
-from mlc.gating.prompt_translation import TRANSLATOR_FOLDER, PromptTranslator
+from mlc.gating.prompt_translation import TRANSLATOR_FOLDER, PromptTranslator, parts_of
 from mlc.gating.reading import Place, Read, joined, places_of, states_at
 from mlc.gating.refusals import refusals_of_a_gate
 from mlc.gating.settings import PromptGateSettings, Reads
-from mlc.gating.thresholds import thresholds_of
+from mlc.gating.thresholds import raised_for_parts, thresholds_of
 from mlc.languages import ENGLISH, resolve_language, rules_of_sentences
 from mlc.models.bounds import context_of
 from mlc.models.loading import Policy
@@ -34,6 +34,8 @@ GATE_FILE = "prompt_gate.json"
 """Beside the weights of a checkpoint; plain data, so that a served model needs nothing of this project."""
 SAMPLE = 4096
 """Texts by which a place is chosen, all languages together; more say little more and take memory."""
+PARTS = 16
+"""Sentences of a prompt that are read each by itself; of more, neighbours are read together."""
 HARMFUL, _ = LABELS
 LEAST = 64
 """Prompts by which a place is chosen at least, however many languages there are."""
@@ -65,9 +67,12 @@ class PromptGate:
     reads: Reads = "prompt"
     """Whether the policy reads the prompt itself, or its translation into the anchor language."""
     segmenters: Mapping[str, str] = field(default_factory=dict)
-    """For translations, by NLLB code: the language whose rules split the sentences of a language."""
+    """For translations and sentences, by NLLB code: the language whose rules split the sentences of a language."""
     translator: str | None = None
     """For translations, identity of the model that makes them."""
+    raised: tuple[float, ...] = ()
+    """Where sentences are read by themselves too: how much higher the threshold of each lies, by their number, from 1
+    on; empty where they are not."""
     dtype: str = "float32"
     """Type of the weights that it was fitted on; in another one its margins are a little different."""
 
@@ -155,19 +160,41 @@ class PromptGate:
                 f"The gate reads states of {len(self.direction)} numbers, and this model has {width}: take the one "
                 "that the gate was fitted on."
             )
-        score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
-        place, asked = (self.layer, self.pool), prompts
+        asked = prompts
         if self.reads == "translation":
             if translator is None:
                 raise UserError("This gate reads translations of prompts: give it the translator of load_translator.")
             asked = self.translated(prompts, translator)
         _require_room(policy, asked)
-        scores = score.of(states_at(policy, asked, [place], should_stop=should_stop)[place]).tolist()
         codes = self.languages_of(prompts)
+        scores = self._scores(policy, asked, should_stop)
+        if self.raised:
+            parts = [self._parts(*one) for one in zip(asked, codes, strict=True)]
+            said = iter(self._scores(policy, [part for own in parts for part in own], should_stop))
+            scores = [
+                max([score, *(next(said) - self.raised[len(own) - 1] for _ in own)])
+                for score, own in zip(scores, parts, strict=True)
+            ]
         return [
-            value - (self.others if code is None else self.thresholds.get(code, self.others))
-            for value, code in zip(scores, codes, strict=True)
+            score - (self.others if code is None else self.thresholds.get(code, self.others))
+            for score, code in zip(scores, codes, strict=True)
         ]
+
+    def _scores(self, policy: Policy, prompts: Sequence[Prompt], should_stop: ShouldStop) -> list[float]:
+        if not prompts:
+            return []
+        place = self.layer, self.pool
+        score = LinearScore(torch.tensor(self.direction, dtype=torch.float64), self.bias)
+        found: list[float] = score.of(states_at(policy, prompts, [place], should_stop=should_stop)[place]).tolist()
+        return found
+
+    def _parts(self, prompt: Prompt, code: str | None) -> list[Prompt]:
+        """What is read beside a prompt, which is in a language: its sentences, if there are several."""
+        rules = self.segmenters[self.anchor]
+        if self.reads == "prompt":
+            rules = self.segmenters.get(code or "", rules)
+        parts = parts_of(last_text(prompt), rules, len(self.raised))
+        return [_ending_with(prompt, part) for part in parts] if len(parts) > 1 else []
 
     def refusal(self, prompt: Prompt) -> str:
         """What is said in place of an answer to a prompt, in its language."""
@@ -182,7 +209,8 @@ class PromptGate:
     def load(cls, folder: str | Path) -> "PromptGate":
         """Reads what :meth:`save` wrote."""
         values: dict[str, Any] = json.loads((Path(folder) / GATE_FILE).read_text(encoding="utf-8"))
-        return cls(**{**values, "direction": tuple(values["direction"])})
+        tuples = {name: tuple(values.get(name, ())) for name in ("direction", "raised")}
+        return cls(**{**values, **tuples})
 
 
 def fit_gate(
@@ -240,6 +268,8 @@ def fit_gate(
     thresholds = thresholds_of(score, states, tried, asked.harmful_N, settings)
     if in_anchor:
         thresholds |= dict.fromkeys(translations, thresholds[anchor])
+    harmless = tried[anchor][~asked.harmful_N]
+    raised = raised_for_parts(harmless - thresholds[anchor], PARTS) if settings.sentences else ()
     _, *carried = thresholds.values()
     refusals = refusals_of_a_gate(tuple(thresholds), settings.refusals)
     return PromptGate(
@@ -253,7 +283,8 @@ def fit_gate(
         refusals=refusals,
         separation=separations(tried, states, asked.harmful_N),
         reads=settings.reads,
-        segmenters={code: rules_of_sentences(code) for code in (*thresholds, *refusals)} if in_anchor else {},
+        segmenters={code: rules_of_sentences(code) for code in (*thresholds, *refusals)} if in_anchor or raised else {},
+        raised=raised,
         translator=translator,
         dtype=str(policy.model.dtype).removeprefix("torch."),
     )
@@ -305,6 +336,11 @@ def _require_room(policy: Policy, prompts: Sequence[Prompt]) -> None:
                 f"The model reads at most {context} tokens at once, and prompt {number} of {len(prompts)}, as its gate "
                 f"reads it, has {length}: shorten it."
             )
+
+
+def _ending_with(prompt: Prompt, text: str) -> Prompt:
+    """The same prompt, had the person said something else at its end."""
+    return text if isinstance(prompt, str) else [*prompt[:-1], {**prompt[-1], "content": text}]
 
 
 def _is_there(prompt: Prompt) -> bool:

@@ -1,12 +1,13 @@
-"""Prompts in the language that a gate was fitted in, by a checkpoint of NLLB beside the gate.
+"""Prompts as gates read them: in the language of the gate, by a checkpoint of NLLB beside it, and in their sentences.
 
-This file is also part of every registered model whose gate reads translations, so that it needs torch, transformers and
-sentencex, and nothing of this project.
+This file is also part of every registered model whose gate reads translations or sentences, so that it needs torch,
+transformers and sentencex, and nothing of this project.
 """
 
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,35 @@ CERTAIN = 0.9
 """Probability from which a sentence is taken to be in another language than its text: docs/log.md, 2026-11-27."""
 _BOUNDS = tuple(map(re.compile, (r"(?<=[;:,،؛—–])\s+|(?<=[、，；：])", r"\s+")))
 _WIDE_SPACE = re.compile(r"[^\S \n]")
+
+
+def sentences_of(text: str, rules: str) -> list[list[str]]:
+    """The sentences of each line of a text.
+
+    Args:
+        text: The text.
+        rules: Language whose rules split sentences, as sentencex names it.
+    """
+    from sentencex import segment
+
+    # sentencex 1.0.32 panics at a wide space before a full stop.
+    lines = _WIDE_SPACE.sub(" ", text).split("\n")
+    split = (segment(rules, line) if line.strip() else [] for line in lines)
+    return [[part.strip() for part in line if part.strip()] for line in split]
+
+
+def parts_of(text: str, rules: str, most: int) -> list[str]:
+    """The sentences of a text, neighbours together where there are too many.
+
+    Args:
+        text: The text.
+        rules: As in :func:`sentences_of`.
+        most: Parts at most, at least 1; they then hold as many sentences as each other, or one more.
+    """
+    sentences = [sentence for line in sentences_of(text, rules) for sentence in line]
+    count = min(len(sentences), most)
+    ends = [number * len(sentences) // count for number in range(count + 1)] if sentences else []
+    return [" ".join(sentences[start:end]) for start, end in pairwise(ends)]
 
 
 def _nothing_certain(sentences: Sequence[str]) -> list[tuple[str | None, float]]:
@@ -109,13 +139,7 @@ class PromptTranslator:
 
     def _lines(self, text: str, code: str | None) -> list[list[str]]:
         """The sentences of each line; NLLB drops some where it is given several."""
-        from sentencex import segment
-
-        rules = self.segmenters.get(code or "") or self.segmenters[self.target_code]
-        # sentencex 1.0.32 panics at a wide space before a full stop.
-        lines = _WIDE_SPACE.sub(" ", text).split("\n")
-        split = (segment(rules, line) if line.strip() else [] for line in lines)
-        return [[part.strip() for part in line if part.strip()] for line in split]
+        return sentences_of(text, self.segmenters.get(code or "") or self.segmenters[self.target_code])
 
     def _translated(self, sentences: Sequence[str], code: str) -> list[str]:
         """Translations of sentences in one language, long ones in parts."""

@@ -34,6 +34,10 @@ class PromptGateSettings(Settings):
     false_refusals: float | None = Field(default=0.2, ge=0, le=1)
     """Share of the harmless prompts that may lie above the threshold of a language; where more do, the threshold is
     raised. It is counted on translations of prompts that the score was not fitted on. Empty = no bound."""
+    sentences: bool = False
+    """Whether each sentence of what the person said last is read by itself too, and a prompt is refused where one of
+    them is: a harmless sentence before or behind a harmful one hides it less. The more sentences, the higher the
+    threshold of each, so that hardly more harmless prompts are refused; a prompt of several is read twice."""
     refusals: dict[str, Sentence] = Field(default_factory=dict)
     """What is said in place of an answer, by language, such as ``{sw: Samahani, siwezi kusaidia na hilo.}``; in others
     the shipped sentence, in the anchor language where none is shipped."""

@@ -108,6 +108,24 @@ def bounding_threshold(harmless_scores: Tensor, share: float) -> float:
     return _threshold_below(harmless_scores, math.floor(share * len(harmless_scores) + 1e-9))
 
 
+def raised_for_parts(harmless_margins: Tensor, most: int) -> tuple[float, ...]:
+    r"""How much higher the threshold of a part lies, where n parts of a prompt are read each by itself.
+
+    Of N harmless prompts a share :math:`p` lies above the threshold. With :math:`n` parts each may refuse a share of
+    :math:`p / n` (Bonferroni), so that all together refuse no more harmless prompts than before.
+
+    Args:
+        harmless_margins: [N] of harmless prompts that were not fitted on, above their threshold.
+        most: The largest n.
+
+    Returns:
+        For n from 1 to ``most``, at least 0 each; the first is 0.
+    """
+    share = float((harmless_margins > 0).double().mean())
+    raised = [max(0.0, bounding_threshold(harmless_margins, share / count)) for count in range(2, most + 1)]
+    return 0.0, *raised
+
+
 def _threshold_below(scores: Tensor, count: int) -> float:
     """Half-way between the ``count``-th highest score and the next; beyond the last by 1 for none or all."""
     ranked = scores.double().sort(descending=True).values

@@ -1,6 +1,6 @@
 """The registered model, as MLflow loads it: a file of its own that needs only torch, transformers and pandas.
 
-An adapter needs PEFT too, a gate before the model py3langid, and one that reads translations sentencex.
+An adapter needs PEFT too, a gate before the model py3langid, and one that reads translations or sentences sentencex.
 """
 
 import inspect
@@ -39,7 +39,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
     Where the checkpoint holds a gate (``prompt_gate.json``), it decides by the model's state of each prompt whether
     that is refused, in the language of what the person said last, before anything is answered. Where it reads
-    translations, the checkpoint holds the translator, and the version ``prompt_translation.py``.
+    translations, the checkpoint holds the translator. There, and where it reads sentences by themselves too, the
+    version holds ``prompt_translation.py``.
     """
 
     def load_context(self, context: Any) -> None:
@@ -103,6 +104,11 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
                     segmenters=self.gate["segmenters"],
                     device=self.device,
                 )
+            self.raised: list[float] = self.gate.get("raised", [])
+            if self.raised:
+                from prompt_translation import parts_of
+
+                self.parts_of = parts_of
             self.without_head = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -159,8 +165,6 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
     def _refusals(self, prompts: Sequence[str | Turns], texts: Sequence[str]) -> dict[int, str]:
         """What the gate says to the prompts that it refuses, by their places."""
-        import torch
-
         gate, found = self.gate, {}
         for place, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             code = self._language(prompt)
@@ -168,16 +172,39 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
                 prompt = self._translated(prompt)
                 text = self._rendered(prompt)
                 self._room([text], self._most(), f"the translation of prompt {place + 1} of {len(prompts)}")
-            # One by one: not every model finds its positions behind padding.
-            with torch.inference_mode():
-                read = self.model(**self._encoded([text]), output_hidden_states=True, **self.without_head)
-            states = read.hidden_states[gate["layer"]]
-            state = states[0, self._places(prompt, text)].float().mean(dim=0).double().cpu()
-            score = float(state @ self.direction) + gate["bias"]
+            score = self._score(prompt, text)
+            parts = self._parts(prompt, code)
+            for part in parts:
+                score = max(score, self._score(part, self._rendered(part)) - self.raised[len(parts) - 1])
             if score > gate["thresholds"].get(code, gate["others"]):
                 refusals = gate["refusals"]
                 found[place] = refusals.get(code) or refusals[self._anchor]
         return found
+
+    def _score(self, prompt: str | Turns, text: str) -> float:
+        """What the gate makes of a prompt, which is rendered as the text."""
+        import torch
+
+        # One by one: not every model finds its positions behind padding.
+        with torch.inference_mode():
+            read = self.model(**self._encoded([text]), output_hidden_states=True, **self.without_head)
+        states = read.hidden_states[self.gate["layer"]]
+        state = states[0, self._places(prompt, text)].float().mean(dim=0).double().cpu()
+        return float(state @ self.direction) + float(self.gate["bias"])
+
+    def _parts(self, prompt: str | Turns, code: str | None) -> list[str | Turns]:
+        """What is read beside a prompt, which is in a language: its sentences, if there are several."""
+        if not self.raised:
+            return []
+        rules = self.gate["segmenters"][self._anchor]
+        if not self.translator:
+            rules = self.gate["segmenters"].get(code, rules)
+        parts = self.parts_of(prompt if isinstance(prompt, str) else prompt[-1]["content"], rules, len(self.raised))
+        if len(parts) < 2:
+            return []
+        if isinstance(prompt, str):
+            return list(parts)
+        return [[*prompt[:-1], {**prompt[-1], "content": part}] for part in parts]
 
     @property
     def _anchor(self) -> str:

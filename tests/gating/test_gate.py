@@ -1,5 +1,7 @@
 """The gate as one object, on the tiny policy: fitted, asked, written and read."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 
 from mlc.choices import Pool
 from mlc.errors import UserError
-from mlc.gating.gate import GATE_FILE, PromptGate, fit_gate, labels_of
+from mlc.gating.gate import GATE_FILE, PARTS, PromptGate, fit_gate, labels_of
 from mlc.gating.reading import places_of, states_at
 from mlc.gating.refusals import shipped_refusals
 from mlc.gating.settings import PromptGateSettings
@@ -142,6 +144,36 @@ def test_what_cannot_be_fitted_is_told(policy: Policy) -> None:
         fit_gate(policy, PROMPTS, [None] * 4, {}, PromptGateSettings())
     with pytest.raises(UserError, match="No prompt has a translation into spa_Latn"):
         fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": [None] * 4}, PromptGateSettings())
+
+
+def test_a_harmless_sentence_hides_a_harmful_one_less(policy: Policy) -> None:
+    settings = PLAIN.model_copy(update={"sentences": True})
+    gate = fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, settings)
+    whole = replace(gate, raised=())
+    assert whole.thresholds == fit_gate(policy, PROMPTS, LABELS, {"spa_Latn": SPANISH}, PLAIN).thresholds
+    assert len(gate.raised) == PARTS
+    # One sentence is read once.
+    assert gate.margins(policy, PROMPTS) == whole.margins(policy, PROMPTS)
+    behind = [f"{harmless} {harmful}" for harmless, harmful in zip(HARMLESS, HARMFUL, strict=True)]
+    talk = [{"role": "user", "content": HARMLESS[0]}, {"role": "assistant", "content": "Hi."}]
+    said = [*talk, {"role": "user", "content": behind[0]}]
+    asked = [*behind, said]
+    parts = [[HARMLESS[0], HARMFUL[0]], [HARMLESS[1], HARMFUL[1]]]
+    spoken = [*parts, [[*talk, {"role": "user", "content": part}] for part in parts[0]]]
+    by_hand = [
+        max([alone, *(margin - gate.raised[1] for margin in whole.margins(policy, own))])
+        for alone, own in zip(whole.margins(policy, asked), spoken, strict=True)
+    ]
+    assert gate.margins(policy, asked) == pytest.approx(by_hand, abs=1e-4)
+    assert by_hand != pytest.approx(whole.margins(policy, asked), abs=1e-4)
+
+
+def test_a_gate_that_was_written_before_reads_no_sentences(policy: Policy, gate: PromptGate, tmp_path: Path) -> None:
+    gate.save(tmp_path)
+    values = json.loads((tmp_path / GATE_FILE).read_text(encoding="utf-8"))
+    del values["raised"]
+    (tmp_path / GATE_FILE).write_text(json.dumps(values), encoding="utf-8")
+    assert PromptGate.load(tmp_path) == gate
 
 
 def test_languages_that_look_alike_keep_their_own_labels() -> None:

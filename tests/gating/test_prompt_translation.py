@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mlc.errors import UserError
 from mlc.gating.gate import PromptGate, fit_gate
-from mlc.gating.prompt_translation import CERTAIN, LONGEST_SENTENCE, TRANSLATOR_FOLDER, PromptTranslator
+from mlc.gating.prompt_translation import CERTAIN, LONGEST_SENTENCE, TRANSLATOR_FOLDER, PromptTranslator, parts_of
 from mlc.gating.settings import PromptGateSettings
 from mlc.models.loading import Policy, load_policy
 from mlc.models.sources import resolve_model
@@ -48,6 +48,17 @@ def test_sentences_come_out_as_the_pipelines_translator_has_them(translator: Pro
     wanted = [row.text for row in own.translate(SPANISH, source="spa_Latn", target="eng_Latn")]
     assert translator.translate(SPANISH, ["spa_Latn"] * 2) == wanted
     assert wanted[0] != SPANISH[0]
+
+
+def test_sentences_of_a_text_are_its_parts() -> None:
+    assert parts_of("One. Two!\n\nThree", "en", 16) == ["One.", "Two!", "Three"]
+    # Neighbours are together where there are too many, and nothing is left out.
+    assert parts_of("One. Two. Three. Four. Five.", "en", 2) == ["One. Two.", "Three. Four. Five."]
+    assert parts_of("One", "en", 16) == ["One"]
+    assert parts_of(" \n ", "en", 16) == []
+    assert parts_of("これは何ですか。教えてください。", "ja", 16) == ["これは何ですか。", "教えてください。"]
+    # A panic of sentencex if it is handed on.
+    assert parts_of("Sesame\u2003.", "en", 16) == ["Sesame ."]
 
 
 def test_every_sentence_of_every_line_is_read_by_itself(translator: PromptTranslator) -> None:
@@ -180,3 +191,18 @@ def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
 def test_one_threshold_stands_for_all_languages(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="translations are all read in one: set labels to 0"):
         PromptGateSettings(reads="translation", **given)
+
+
+def test_sentences_of_the_translation_are_read_too(policy: Policy, translator: PromptTranslator) -> None:
+    settings = READING.model_copy(update={"sentences": True})
+    nothing = {"spa_Latn": [None] * 4, "deu_Latn": [None] * 4}
+    gate = fit_gate(policy, ENGLISH, LABELS, nothing, settings, translator="it")
+    asked = " ".join(SPANISH)
+    english = translator.translate([asked], ["spa_Latn"])[0]
+    assert len(parts_of(english, "en", 16)) == 2
+    found = gate.margins(policy, [asked], translator=translator)
+    # One threshold for all languages.
+    plain = replace(gate, reads="prompt")
+    assert found == pytest.approx(plain.margins(policy, [english]), abs=1e-4)
+    whole, *parts = replace(plain, raised=()).margins(policy, [english, *parts_of(english, "en", 16)])
+    assert found == pytest.approx([max(whole, *(part - gate.raised[1] for part in parts))], abs=1e-4)

@@ -7,7 +7,13 @@ from mlc.errors import UserError
 from mlc.gating.fitting import LinearScore
 from mlc.gating.reading import Read
 from mlc.gating.settings import PromptGateSettings
-from mlc.gating.thresholds import bounding_threshold, labelled_threshold, matched_threshold, thresholds_of
+from mlc.gating.thresholds import (
+    bounding_threshold,
+    labelled_threshold,
+    matched_threshold,
+    raised_for_parts,
+    thresholds_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +31,15 @@ def test_the_threshold_without_labels_lets_as_many_through(english: list[float],
     found = matched_threshold(scores, torch.tensor(english))
     assert found == threshold
     assert int((scores > found).sum()) == sum(value > 0 for value in english)
+
+
+def test_the_threshold_of_a_part_is_higher_the_more_parts_there_are() -> None:
+    harmless = torch.tensor([4.0, 3.0, 2.0, 1.0, -1.0, -2.0, -3.0, -4.0])
+    # Half lie above: of 8 prompts 4, for two parts 2 each, for three or four 1 each, and beyond the last by 1 for none.
+    assert raised_for_parts(harmless, 5) == (0.0, 2.5, 3.5, 3.5, 5.0)
+    # Where none is refused, nothing has to be; a part is never refused more easily than the whole.
+    assert raised_for_parts(torch.tensor([-1.0, -2.0, -3.0]), 3) == (0.0, 0.0, 0.0)
+    assert raised_for_parts(harmless, 1) == (0.0,)
 
 
 def test_a_language_that_is_English_shifted_gets_the_shift() -> None:

@@ -46,10 +46,11 @@ def test_the_registered_model_answers_as_the_evaluated_one(
     assert answers == [completion.text for completion in ours]
 
 
+@pytest.mark.parametrize("sentences", [False, True], ids=["whole", "sentences"])
 @pytest.mark.parametrize("reads", ["prompt", "translation"])
 @pytest.mark.parametrize("pool", ["last", "last_content", "mean"])
 def test_a_registered_gate_decides_as_the_evaluated_one(
-    load_tiny: Any, tmp_path: Path, pool: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+    load_tiny: Any, tmp_path: Path, pool: Any, reads: Any, sentences: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pandas as pd
 
@@ -62,7 +63,7 @@ def test_a_registered_gate_decides_as_the_evaluated_one(
     monkeypatch.syspath_prepend(PROMPT_TRANSLATION.parent)
     policy = load_tiny()
     labels = ["harmless", "harmful"]
-    settings = PromptGateSettings(pool=pool, reads=reads)
+    settings = PromptGateSettings(pool=pool, reads=reads, sentences=sentences)
     gate = fit_gate(policy, PROMPTS_TO_GATE[:2], labels, {"spa_Latn": PROMPTS_TO_GATE[2:]}, settings)
     # Weights may be saved in another type than they were measured in.
     save_policy(policy, tmp_path / "checkpoint", dtype=torch.bfloat16)
