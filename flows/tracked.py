@@ -10,6 +10,7 @@ from typing import Any
 from flows.configuration.pipeline import PipelineConfig
 from mlc.catalogue import METHODS
 from mlc.methods import in_order, resolve_method, sections_read
+from mlc.methods.needs import needs_of
 from mlc.report.wording import needs_in_words
 from tasks.runtime.models import Model
 from tasks.runtime.revision import release, revision
@@ -72,7 +73,7 @@ def tracked_run(
     whole = config.model_dump(mode="json", include=DECIDING)
     number = f" · run {run.journal.number}" if run.journal else ""
     return Tracked(
-        needs={method.name: needs_in_words(method.needs) for method in config.methods},
+        needs={method.name: needs_in_words(needs_of(method, config.serve.reads)) for method in config.methods},
         name=f"{config.name} · {config.languages_label}{number}",
         models=tuple(models),
         settings=read_settings(config, whole),

@@ -15,6 +15,7 @@ from mlc.evaluation.results import Estimate
 from mlc.evaluation.skills import read_skills
 from mlc.evaluation.spread import pairwise_agreement, spread
 from mlc.methods import BASE, BASE_LABEL, in_order, resolve_method
+from mlc.methods.needs import needs_of
 from mlc.store import ArtifactStore
 from mlc.store.runs import RunRecord
 from tasks.runtime.artifacts import SKILLS_FILE
@@ -112,6 +113,7 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
     # A method of one's own is found where the configuration says, and not by its name.
     made_for = ([method.name for method in in_order([name])] for name in record.config.get("models", ()))
     chains = {chain[-1]: chain for chain in made_for}
+    reads = record.config.get("serve", {}).get("reads", "prompt")
     costs = costs_of(store, ((task["stage"], task["subject"], task["key"]) for task in record.tasks))
     return MethodComparison(
         run=record.number,
@@ -123,7 +125,7 @@ def compare_methods(store: ArtifactStore, record: RunRecord) -> MethodComparison
                 method=name,
                 label=labels[name],
                 about=listed[name].about if name in listed else "the policy as it is",
-                needs=tuple(sorted(listed[name].needs)) if name in listed else (),
+                needs=tuple(sorted(needs_of(listed[name], reads))) if name in listed else (),
                 seeds=rows[name].seeds,
                 groups={group: _estimates(members) for group, members in rows[name].groups.items()},
                 by_seed={

@@ -8,6 +8,7 @@ from typing import Any
 from flows.configuration.pipeline import PipelineConfig
 from flows.promoting import was_promoted
 from mlc.methods import BASE, BASE_LABEL, CHAMPION, in_order, resolve_method
+from mlc.methods.needs import needs_of
 from mlc.store import ArtifactRef
 from mlc.store.keeping import kept_sentences
 from tasks.report import ReportFacts
@@ -78,7 +79,7 @@ def report_facts(
         labels=tuple(labels),
         controls=tuple((method.name, method.label) for method in controls),
         made_of=tuple(
-            (tuple(method.name for method in chain), tuple(sorted(chain[-1].needs)))
+            (tuple(method.name for method in chain), tuple(sorted(needs_of(chain[-1], config.serve.reads))))
             for chain in (in_order([name]) for name in config.models)
         ),
         texts=config.report.texts,

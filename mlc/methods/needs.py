@@ -8,12 +8,26 @@ from mlc.catalogue import CARRIERS
 from mlc.errors import UserError
 from mlc.evaluation.settings import EvaluationSettings
 from mlc.left_out import LeftOut, require_few
-from mlc.methods.method import Method
+from mlc.methods import BASE, Method, Need, resolve_method
 from mlc.prompts import LABELS
 from mlc.shapes.answers import ANSWERS
 from mlc.shapes.labels import is_harmful
 from mlc.training.apart import set_aside
 from mlc.training.settings import HARMFUL_LABEL, LABELLED_CONTROLS, AlignSettings
+
+
+def needs_of(method: Method, reads: str) -> frozenset[Need]:
+    """Data that a method takes.
+
+    Args:
+        method: The method.
+        reads: What gates read, ``serve.reads``. Before translations none of the training prompts has to be translated,
+            unless the model behind the gate was made of some.
+    """
+    if method.recipe != "gate" or not (method.reads_translations or reads == "translation"):
+        return method.needs
+    behind = resolve_method(method.start).needs if method.start != BASE else frozenset[Need]()
+    return method.needs - (frozenset[Need]({"translated prompts"}) - behind)
 
 
 def require_data(

@@ -7,8 +7,8 @@ import pytest
 
 from mlc.errors import UserError
 from mlc.left_out import LeftOut
-from mlc.methods import in_order
-from mlc.methods.needs import require_data, require_one_control, require_own_openings
+from mlc.methods import in_order, resolve_method
+from mlc.methods.needs import needs_of, require_data, require_one_control, require_own_openings
 from mlc.training.settings import AlignSettings
 
 
@@ -139,3 +139,16 @@ def test_terms_of_a_method_take_one_control():
         require_one_control(in_order(["consistency+answer"]), align)
     # The method's own control is one for all of its terms.
     require_one_control(in_order(["consistency+answer-shuffled"]), align)
+
+
+def test_a_gate_that_reads_translations_needs_none_of_the_training_prompts():
+    wanted = {
+        ("policy-gate", "prompt"): {"class labels", "translated prompts"},
+        ("policy-gate", "translation"): {"class labels"},
+        ("translate-test", "prompt"): {"class labels"},
+        ("english-only+gate", "translation"): {"class labels", "english answers"},
+        # The model behind it was made of some.
+        ("consistency+gate", "translation"): {"class labels", "english answers", "translated prompts"},
+        ("consistency", "translation"): {"english answers", "translated prompts"},
+    }
+    assert {(name, reads): set(needs_of(resolve_method(name), reads)) for name, reads in wanted} == wanted
