@@ -540,12 +540,19 @@ class ArtifactStore:
             if entry["sha256"] in large.values()
         }
         for name, digest in large.items():
+            own, other = draft / name, others.get(digest)
             # Of an artifact that was set aside or damaged meanwhile there is nothing to share.
             with suppress(OSError):
-                if digest in others and lies_in(others[digest], self.root) and digest_file(others[digest]) == digest:
-                    shared = draft_beside(draft / name)
-                    os.link(others[digest].resolve(), shared)
-                    shared.replace(draft / name)
+                if (
+                    other is None
+                    or not lies_in(other, self.root)
+                    or other.samefile(own)
+                    or digest_file(other) != digest
+                ):
+                    continue
+                shared = draft_beside(own)
+                os.link(other.resolve(), shared)
+                shared.replace(own)
 
     def _verify(self, folder: Path, kind: str, key: str, *, contents: bool = True) -> ArtifactRef:
         manifest_path = folder / MANIFEST
