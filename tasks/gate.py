@@ -17,7 +17,7 @@ from mlc.store.drafts import link_file
 from mlc.store.hashing import folder_files
 from mlc.translation.kept import checkpoint_of, keep_translator
 from mlc.translation.settings import TranslatorSettings
-from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPTS_FILE, TRANSLATOR_FOLDER, VERDICTS_FILE
+from tasks.runtime.artifacts import CHECKPOINT_FOLDER, PROMPT_GATE_FILE, PROMPTS_FILE, TRANSLATOR_FOLDER, VERDICTS_FILE
 from tasks.runtime.compute import computing
 from tasks.runtime.memory import remembering_memory
 from tasks.runtime.models import Model
@@ -116,7 +116,8 @@ def fit_prompt_gate(
                 save_policy(policy, draft.path / CHECKPOINT_FOLDER, dtype=policy.model.dtype)
         if isinstance(start := model.weights, ArtifactRef):
             whole = run.store.folder(start) / CHECKPOINT_FOLDER
-            for file in folder_files(whole):
+            # What is written below must not be a second name of something.
+            for file in (file for file in folder_files(whole) if file != whole / PROMPT_GATE_FILE):
                 link_file(file, draft.path / CHECKPOINT_FOLDER / file.relative_to(whole))
             if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
                 # The weights may be an adapter.
