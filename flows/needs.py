@@ -349,15 +349,16 @@ def _behind_gates(config: PipelineConfig, models: Models, gates: Sequence[Method
 
     The artifact of a trained model behind a gate holds second names of that model's files.
     """
-    shared: set[tuple[int, int]] = set()
-    made = 0
-    for method in gates:
-        added = _policy_of_a_gate(config, models, method, trained=0), _translator_of_a_gate(config, models, method)
-        shared.add(added)
-        if any(added):
-            made += 1 if method.start == BASE else len(config.seeds)
-    kept = sum(max((added[part] for added in shared), default=0) for part in range(2))
-    return kept + (max(map(sum, shared)) if made > 1 else 0)
+    added = [
+        (_policy_of_a_gate(config, models, method, trained=0), _translator_of_a_gate(config, models, method))
+        for method in gates
+        for _ in range(1 if method.start == BASE else len(config.seeds))
+    ]
+    if not added:
+        return 0
+    kept = max(policy for policy, _ in added) + max(translator for _, translator in added)
+    copied = [policy + translator for policy, translator in added if policy or translator]
+    return kept + (max(copied) if len(copied) > 1 else 0)
 
 
 def _policy_of_a_gate(config: PipelineConfig, models: Models, method: Method, trained: int) -> int:

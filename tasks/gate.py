@@ -117,8 +117,9 @@ def fit_prompt_gate(
         if isinstance(start := model.weights, ArtifactRef):
             whole = run.store.folder(start) / CHECKPOINT_FOLDER
             # What is written below must not be a second name of something.
-            for file in (file for file in folder_files(whole) if file != whole / PROMPT_GATE_FILE):
-                link_file(file, draft.path / CHECKPOINT_FOLDER / file.relative_to(whole))
+            for file in folder_files(whole):
+                if file != whole / PROMPT_GATE_FILE:
+                    link_file(file, draft.path / CHECKPOINT_FOLDER / file.relative_to(whole))
             if base := run.store.manifest(start.kind, start.key)["facts"].get(BASE_FACT):
                 # The weights may be an adapter.
                 draft.facts[BASE_FACT] = base

@@ -199,12 +199,8 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         rules = self.gate["segmenters"][self._anchor]
         if not self.translator:
             rules = self.gate["segmenters"].get(code, rules)
-        parts = self.parts_of(prompt if isinstance(prompt, str) else prompt[-1]["content"], rules, len(self.raised))
-        if len(parts) < 2:
-            return []
-        if isinstance(prompt, str):
-            return list(parts)
-        return [[*prompt[:-1], {**prompt[-1], "content": part}] for part in parts]
+        parts = self.parts_of(_last_text(prompt), rules, len(self.raised))
+        return [_ending_with(prompt, part) for part in parts] if len(parts) > 1 else []
 
     @property
     def _anchor(self) -> str:
@@ -240,8 +236,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         """Where what the person said last begins and ends in a rendered prompt, white space left out."""
         if not self.tokenizer.chat_template:
             return 0, len(text)
-        probe = PROBE if isinstance(prompt, str) else [*prompt[:-1], {**prompt[-1], "content": PROBE}]
-        before, found, after = self._rendered(probe).partition(PROBE)
+        before, found, after = self._rendered(_ending_with(prompt, PROBE)).partition(PROBE)
         if not (found and text.startswith(before) and text.endswith(after)):
             return 0, 0
         own = text[len(before) : len(text) - len(after)]
@@ -250,7 +245,7 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
 
     def _language(self, prompt: str | Turns) -> str | None:
         """The language of what the person said last, if the gate has a threshold for it."""
-        return self._spoken(prompt if isinstance(prompt, str) else prompt[-1]["content"])[0]
+        return self._spoken(_last_text(prompt))[0]
 
     def _spoken(self, text: str) -> tuple[str | None, float]:
         """The language of a text, if the gate has a threshold for it, and how probable that is."""
@@ -344,6 +339,16 @@ class PolicyModel(PythonModel):  # type: ignore[misc]
         answers = self.tokenizer.batch_decode(output[:, before:], skip_special_tokens=True)
         # In some templates a space stands before every answer.
         return [answer.removeprefix(" ") for answer in answers]
+
+
+def _last_text(prompt: str | Turns) -> str:
+    """What the person said last."""
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+
+
+def _ending_with(prompt: str | Turns, text: str) -> str | Turns:
+    """The same prompt, had the person said something else at its end."""
+    return text if isinstance(prompt, str) else [*prompt[:-1], {**prompt[-1], "content": text}]
 
 
 def _mistake(what: str) -> MlflowException:
